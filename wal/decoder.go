@@ -1,0 +1,268 @@
+package wal
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// An InvalidError says where the log stops making sense and why. At is the position of the record
+// or page that is not what it should be: everything before it has been checked.
+type InvalidError struct {
+	At     LSN
+	Reason string
+}
+
+func (e *InvalidError) Error() string { return e.Reason }
+
+// A Format is what a reader must know of a log before the first byte.
+type Format struct {
+	Version     Version
+	SegmentSize SegmentSize
+	SystemID    uint64 // 0: any
+}
+
+// A Decoder turns the bytes of a log, fed in any portions, into records. It checks page headers,
+// record headers, the chain of previous positions and CRCs, and holds at most one record's bytes.
+// The same decoder verifies what a standby receives, replays it, finds the end of the log and
+// prints it.
+//
+// Use: Feed some bytes, call Next until it reports that it needs more, Feed again.
+type Decoder struct {
+	format Format
+	pos    LSN    // of the first byte of in
+	in     []byte // fed and not yet consumed; belongs to the feeder unless it is in own
+	own    []byte // what was left over from an earlier Feed, with the new bytes after it
+
+	prev     LSN // start of the last record; 0: not known, or none
+	last     Record
+	timeline TimelineID // of the last page header
+	started  bool       // a record has been found: from here on each must follow the one before
+
+	rec     []byte // the first bytes of a record that crosses pages
+	recAt   LSN
+	recLen  uint32 // 0: no record is being put together
+	skip    uint32 // bytes of a continued record to pass over, at the start
+	skipTo  LSN    // pass over everything before: the rest of the segment after a SWITCH
+	failure error
+}
+
+// NewDecoder returns a decoder for a log from start on. If start is the first byte of a page, what
+// continues there from an earlier page is passed over. prev is the start of the record before, or 0
+// if it is not known.
+func NewDecoder(f Format, start, prev LSN) *Decoder {
+	return &Decoder{format: f, pos: start, prev: prev, started: prev != 0}
+}
+
+// Pos is the position of the next byte to feed.
+func (d *Decoder) Pos() LSN { return d.pos + LSN(len(d.in)) }
+
+// End is the end of the last whole record, where the log could be continued; the start position
+// before the first. Prev is that record's start.
+func (d *Decoder) End() LSN  { return d.last.End }
+func (d *Decoder) Prev() LSN { return d.prev }
+
+// Timeline is that of the last page header seen, or 0.
+func (d *Decoder) Timeline() TimelineID { return d.timeline }
+
+// Partial reports whether the decoder is inside a record, which starts at at.
+func (d *Decoder) Partial() (at LSN, ok bool) { return d.recAt, d.recLen != 0 }
+
+// Feed adds the bytes at Pos. They must not change before Next has reported that it needs more.
+func (d *Decoder) Feed(p []byte) {
+	if len(d.in) == 0 {
+		d.in = p
+		return
+	}
+	d.own = append(append(d.own[:0], d.in...), p...)
+	d.in = d.own
+}
+
+// Next returns the next record. ok is false when more bytes are needed. An error is an
+// *InvalidError and final. The record's Data is valid until the next call of Feed or Next.
+func (d *Decoder) Next() (rec Record, ok bool, err error) {
+	if d.failure != nil {
+		return Record{}, false, d.failure
+	}
+	for {
+		progress, rec, err := d.step()
+		if err != nil {
+			d.failure = err
+			return Record{}, false, err
+		}
+		if rec != nil {
+			return *rec, true, nil
+		}
+		if !progress {
+			d.keepRest()
+			return Record{}, false, nil
+		}
+	}
+}
+
+// keepRest copies what was not consumed, since the feeder may reuse its buffer.
+func (d *Decoder) keepRest() {
+	d.own = append(d.own[:0], d.in...)
+	d.in = d.own
+}
+
+func (d *Decoder) consume(n int) []byte {
+	b := d.in[:n]
+	d.in = d.in[n:]
+	d.pos += LSN(n)
+	return b
+}
+
+func (d *Decoder) invalid(at LSN, format string, args ...any) error {
+	return &InvalidError{At: at, Reason: fmt.Sprintf(format, args...)}
+}
+
+// step does one thing: skip, read a page header, go on with a record, or begin one.
+func (d *Decoder) step() (progress bool, rec *Record, err error) {
+	switch {
+	case d.pos < d.skipTo:
+		n := min(len(d.in), int(d.skipTo-d.pos))
+		d.consume(n)
+		return n > 0, nil, nil
+	case d.pos%PageSize == 0:
+		return d.pageHeader()
+	case d.skip > 0:
+		n := min(len(d.in), int(d.skip), d.pageRest())
+		d.consume(n)
+		d.skip -= uint32(n)
+		return n > 0, nil, nil
+	case d.recLen != 0:
+		return d.continueRecord()
+	default:
+		return d.beginRecord()
+	}
+}
+
+// pageRest is how many bytes are left on the current page.
+func (d *Decoder) pageRest() int { return int(PageSize - d.pos%PageSize) }
+
+func (d *Decoder) pageHeader() (progress bool, rec *Record, err error) {
+	size := pageHeaderSize(d.pos, d.format.SegmentSize)
+	if len(d.in) < size {
+		return false, nil, nil
+	}
+	at := d.pos
+	h, err := parsePageHeader(d.in, at, d.format.SegmentSize, d.format.SystemID, d.format.Version)
+	if err != nil {
+		return false, nil, d.invalidPage(at, err.Error())
+	}
+	if h.Timeline < d.timeline {
+		return false, nil, d.invalidPage(at, fmt.Sprintf("out-of-sequence timeline ID %d (after %d)", h.Timeline, d.timeline))
+	}
+	continued := h.Info&pageFirstIsContrecord != 0
+	switch {
+	case d.recLen != 0 && h.Info&pageFirstIsOverwriteContrecord != 0:
+		d.recLen, d.rec = 0, d.rec[:0] // its writer abandoned the record: nothing of it counts
+	case d.recLen != 0 && !continued:
+		return false, nil, d.invalid(d.recAt, "there is no contrecord flag at %s", at)
+	case d.recLen != 0 && h.RemLen != d.recLen-uint32(len(d.rec)):
+		return false, nil, d.invalid(d.recAt, "invalid contrecord length %d (expected %d) at %s", h.RemLen, d.recLen-uint32(len(d.rec)), at)
+	case d.recLen == 0 && continued && d.skip == 0:
+		if d.started {
+			return false, nil, d.invalidPage(at, "unexpected contrecord flag")
+		}
+		d.skip = align8(h.RemLen)
+	case d.skip > 0 && !continued:
+		d.skip = 0 // the record we were passing over was abandoned
+	}
+	d.timeline = h.Timeline
+	d.consume(size)
+	return true, nil, nil
+}
+
+// invalidPage blames the record being put together, if there is one: the log can be good up to its
+// start only.
+func (d *Decoder) invalidPage(at LSN, reason string) error {
+	segno := d.format.SegmentSize.Segno(at)
+	reason = fmt.Sprintf("%s in log segment %d, offset %d", reason, segno, d.format.SegmentSize.Offset(at))
+	if d.recLen != 0 {
+		at = d.recAt
+	}
+	return &InvalidError{At: at, Reason: reason}
+}
+
+func (d *Decoder) beginRecord() (progress bool, rec *Record, err error) {
+	if len(d.in) < 8 {
+		return false, nil, nil
+	}
+	at, n := d.pos, binary.LittleEndian.Uint32(d.in)
+	if n < recordHeaderSize || n > MaxRecordSize {
+		return false, nil, d.invalid(at, "invalid record length at %s: wanted %d, got %d", at, recordHeaderSize, n)
+	}
+	if int(align8(n)) <= d.pageRest() {
+		if len(d.in) < int(align8(n)) {
+			return false, nil, nil
+		}
+		b := d.in[:n]
+		if err := d.checkHeader(b, at); err != nil {
+			return false, nil, err
+		}
+		d.consume(int(align8(n)))
+		rec, err = d.complete(b, at)
+		return true, rec, err
+	}
+	d.recAt, d.recLen, d.rec = at, n, d.rec[:0]
+	return d.continueRecord()
+}
+
+// continueRecord collects a record that crosses pages. Its header is checked as soon as it is
+// there: until then the length is only a claim, so nothing is allocated ahead of the bytes.
+func (d *Decoder) continueRecord() (progress bool, rec *Record, err error) {
+	had := len(d.rec)
+	want := int(d.recLen) - had
+	n := min(len(d.in), want, d.pageRest())
+	if n == 0 {
+		return false, nil, nil
+	}
+	d.rec = append(d.rec, d.consume(n)...)
+	if had < recordHeaderSize && len(d.rec) >= recordHeaderSize {
+		if err := d.checkHeader(d.rec, d.recAt); err != nil {
+			return false, nil, err
+		}
+	}
+	if n < want {
+		return true, nil, nil
+	}
+	d.recLen = 0
+	// The padding never reaches into the next page: both are multiples of eight.
+	d.skipTo = align8(d.pos)
+	rec, err = d.complete(d.rec, d.recAt)
+	if err != nil {
+		d.recLen = uint32(len(d.rec)) // still inside it, for Partial
+	}
+	return true, rec, err
+}
+
+func (d *Decoder) checkHeader(h []byte, at LSN) error {
+	if err := checkRecordHeader(h, at); err != nil {
+		return d.invalid(at, "%v", err)
+	}
+	prev := LSN(binary.LittleEndian.Uint64(h[8:]))
+	if d.started && prev != d.prev || !d.started && prev >= at {
+		return d.invalid(at, "record with incorrect prev-link %s at %s", prev, at)
+	}
+	return nil
+}
+
+func (d *Decoder) complete(b []byte, at LSN) (*Record, error) {
+	rec, err := parseRecord(b, at)
+	if err != nil {
+		return nil, d.invalid(at, "%v", err)
+	}
+	rec.End = align8(d.pos)
+	if rec.IsXLOG(XLOGSwitch) {
+		// The rest of the segment is zero, page headers included.
+		size := d.format.SegmentSize
+		if size.Offset(rec.End) != 0 {
+			rec.End = size.SegmentStart(rec.End) + LSN(size)
+		}
+		d.skipTo = rec.End
+	}
+	d.prev, d.started = at, true
+	d.last = Record{LSN: rec.LSN, End: rec.End}
+	return &rec, nil
+}

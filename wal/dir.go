@@ -1,0 +1,299 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A Dir is the folder pg_wal: segment files and history files of one cluster. It is safe for
+// concurrent use; one writer at a time appends.
+type Dir struct {
+	FS     vfs.FS
+	Path   string
+	Format Format
+
+	mu      sync.Mutex
+	removed uint64 // every segment with a number below this may have been removed or recycled
+	temp    int    // numbers the temporary files
+
+	// naming is held from looking whether a segment's name is free until it is taken, so that a
+	// recycled file never replaces a segment just allocated.
+	naming sync.Mutex
+}
+
+// NewDir returns the folder path, which must exist.
+func NewDir(fsys vfs.FS, path string, f Format) *Dir {
+	return &Dir{FS: fsys, Path: path, Format: f}
+}
+
+// A RemovedError says that a segment asked for is not there any more. Its text is PostgreSQL's.
+type RemovedError struct{ Segment string }
+
+func (e *RemovedError) Error() string {
+	return fmt.Sprintf("requested WAL segment %s has already been removed", e.Segment)
+}
+
+// A SegmentFile is a whole segment found in the folder.
+type SegmentFile struct {
+	Name     string
+	Timeline TimelineID
+	Segno    uint64
+}
+
+func (d *Dir) file(name string) string { return d.FS.PathJoin(d.Path, name) }
+
+// Segments lists the segment files by number and then timeline.
+func (d *Dir) Segments() ([]SegmentFile, error) {
+	names, err := d.FS.List(d.Path)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", d.Path, err)
+	}
+	var files []SegmentFile
+	for _, name := range names {
+		if tli, segno, ok := d.Format.SegmentSize.ParseFileName(name); ok {
+			files = append(files, SegmentFile{Name: name, Timeline: tli, Segno: segno})
+		}
+	}
+	slices.SortFunc(files, func(a, b SegmentFile) int {
+		switch {
+		case a.Segno != b.Segno:
+			return int(int64(a.Segno) - int64(b.Segno))
+		default:
+			return int(a.Timeline) - int(b.Timeline)
+		}
+	})
+	return files, nil
+}
+
+// OpenSegment opens a segment for reading. The error is a *RemovedError if it does not exist.
+func (d *Dir) OpenSegment(tli TimelineID, segno uint64) (vfs.File, error) {
+	name := d.Format.SegmentSize.FileName(tli, segno)
+	f, err := d.FS.Open(d.file(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &RemovedError{Segment: name}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open segment %s: %w", name, err)
+	}
+	return f, nil
+}
+
+// RemovedBelow is the number of the oldest segment that is certainly untouched. A reader checks it
+// after each read: a recycled file may have been overwritten under it.
+func (d *Dir) RemovedBelow() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.removed
+}
+
+// ReadHistory reads the history of tli. The first timeline has none, and needs no file.
+func (d *Dir) ReadHistory(tli TimelineID) (History, error) {
+	if tli <= 1 {
+		return History{Timeline: tli}, nil
+	}
+	text, err := ReadFile(d.FS, d.file(HistoryFileName(tli)), 1<<20)
+	if err != nil {
+		return History{}, fmt.Errorf("read history of timeline %d: %w", tli, err)
+	}
+	return ParseHistory(tli, text)
+}
+
+// WriteHistory writes the history file of a new timeline, durably.
+func (d *Dir) WriteHistory(h History) error {
+	return WriteFileDurably(d.FS, d.Path, HistoryFileName(h.Timeline), h.Format())
+}
+
+// Histories lists the timelines that have a history file, in order.
+func (d *Dir) Histories() ([]TimelineID, error) {
+	names, err := d.FS.List(d.Path)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", d.Path, err)
+	}
+	var tlis []TimelineID
+	for _, name := range names {
+		if tli, ok := ParseHistoryFileName(name); ok {
+			tlis = append(tlis, tli)
+		}
+	}
+	slices.Sort(tlis)
+	return tlis, nil
+}
+
+const tempPrefix = "xlogtemp."
+
+// RemoveTemporary deletes what an interrupted Allocate left. It is called once, before any writer.
+func (d *Dir) RemoveTemporary() error {
+	names, err := d.FS.List(d.Path)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", d.Path, err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, tempPrefix) || strings.HasSuffix(name, ".tmp") {
+			if err := d.FS.Remove(d.file(name)); err != nil {
+				return fmt.Errorf("remove %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Allocate makes sure that the segment exists at its full size. A new file gets real zeros, not only
+// reserved blocks, so that later writes neither fail for lack of room nor change the file's size,
+// and fdatasync has no metadata to write. A crash leaves a temporary file or the whole segment.
+func (d *Dir) Allocate(tli TimelineID, segno uint64) error {
+	name := d.Format.SegmentSize.FileName(tli, segno)
+	if ok, err := Exists(d.FS, d.file(name)); ok || err != nil {
+		return err
+	}
+	tmp := d.tempName()
+	if err := d.writeZeros(tmp); err != nil {
+		return errors.Join(fmt.Errorf("allocate segment %s: %w", name, err), d.FS.Remove(tmp))
+	}
+	return d.putInPlace(tmp, name)
+}
+
+// CopyHead allocates the first segment of a timeline that leaves its parent inside the segment: a
+// copy of the parent's up to the switch, then zeros.
+func (d *Dir) CopyHead(parent, tli TimelineID, at LSN) error {
+	size := d.Format.SegmentSize
+	segno, n := size.Segno(at), size.Offset(at)
+	if n == 0 {
+		return d.Allocate(tli, segno)
+	}
+	head := make([]byte, n)
+	src, err := d.OpenSegment(parent, segno)
+	if err != nil {
+		return err
+	}
+	_, err = src.ReadAt(head, 0)
+	if err = errors.Join(err, src.Close()); err != nil {
+		return fmt.Errorf("copy head of segment %s: %w", size.FileName(parent, segno), err)
+	}
+	name, tmp := size.FileName(tli, segno), d.tempName()
+	err = d.writeZeros(tmp)
+	if err == nil {
+		err = d.overwriteHead(tmp, head)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("allocate segment %s: %w", name, err), d.FS.Remove(tmp))
+	}
+	return d.putInPlace(tmp, name)
+}
+
+func (d *Dir) tempName() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.temp++
+	return d.file(fmt.Sprintf("%s%d", tempPrefix, d.temp))
+}
+
+func (d *Dir) writeZeros(path string) error {
+	f, err := d.FS.Create(path, diskCategory)
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, min(1<<20, d.Format.SegmentSize))
+	for n := SegmentSize(0); n < d.Format.SegmentSize && err == nil; n += SegmentSize(len(zeros)) {
+		_, err = f.Write(zeros)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func (d *Dir) overwriteHead(path string, head []byte) error {
+	f, err := d.FS.OpenReadWrite(path, diskCategory)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(head, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// putInPlace gives a finished temporary file its name, unless a recycled file got it meanwhile. Its
+// content is durable already; the name is not used before the directory is synced.
+func (d *Dir) putInPlace(tmp, name string) error {
+	if taken, err := d.takeName(tmp, name); err != nil {
+		return err
+	} else if taken {
+		if err := d.FS.Remove(tmp); err != nil {
+			return fmt.Errorf("remove %s: %w", tmp, err)
+		}
+	}
+	return SyncDir(d.FS, d.Path)
+}
+
+// takeName renames the file at path to the segment name, or reports that the name is taken.
+func (d *Dir) takeName(path, name string) (taken bool, err error) {
+	d.naming.Lock()
+	defer d.naming.Unlock()
+	taken, err = Exists(d.FS, d.file(name))
+	if taken || err != nil {
+		return taken, err
+	}
+	if err := d.FS.Rename(path, d.file(name)); err != nil {
+		return false, fmt.Errorf("rename segment to %s: %w", name, err)
+	}
+	return false, nil
+}
+
+// RemoveBefore removes or recycles every segment with a number below keep, on any timeline. Up to
+// the number spare, files are renamed to become future segments of timeline tli, after last, the
+// newest segment that exists or is being written. It reports how many went each way.
+func (d *Dir) RemoveBefore(keep uint64, tli TimelineID, last, spare uint64) (removed, recycled int, err error) {
+	d.mu.Lock()
+	d.removed = max(d.removed, keep)
+	d.mu.Unlock()
+	files, err := d.Segments()
+	if err != nil {
+		return 0, 0, err
+	}
+	next := last + 1
+	for _, f := range files {
+		if f.Segno >= keep {
+			break
+		}
+		done, err := d.recycle(f.Name, tli, &next, spare)
+		if err != nil {
+			return removed, recycled, err
+		}
+		if done {
+			recycled++
+			continue
+		}
+		if err := d.FS.Remove(d.file(f.Name)); err != nil {
+			return removed, recycled, fmt.Errorf("remove segment %s: %w", f.Name, err)
+		}
+		removed++
+	}
+	if removed+recycled == 0 {
+		return 0, 0, nil
+	}
+	return removed, recycled, SyncDir(d.FS, d.Path)
+}
+
+// recycle renames the file to the first free number from *next to spare. Its old bytes stay: their
+// page addresses tell them from new ones.
+func (d *Dir) recycle(name string, tli TimelineID, next *uint64, spare uint64) (bool, error) {
+	for ; *next <= spare; *next++ {
+		taken, err := d.takeName(d.file(name), d.Format.SegmentSize.FileName(tli, *next))
+		if err != nil {
+			return false, fmt.Errorf("recycle segment %s: %w", name, err)
+		}
+		if !taken {
+			*next++
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,81 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// diskCategory labels our writes for Pebble's file system statistics.
+const diskCategory vfs.DiskWriteCategory = "wal"
+
+// WriteFileDurably replaces the small file name in dir by data: temporary file, sync, rename, sync of
+// the directory. A crash leaves the old content or the new, and perhaps the temporary file, which
+// the next write replaces.
+func WriteFileDurably(fsys vfs.FS, dir, name string, data []byte) error {
+	tmp := fsys.PathJoin(dir, name+".tmp")
+	if err := writeAndSync(fsys, tmp, data); err != nil {
+		return fmt.Errorf("write %s: %w", tmp, err)
+	}
+	// A crash here leaves the old content.
+	if err := fsys.Rename(tmp, fsys.PathJoin(dir, name)); err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	return SyncDir(fsys, dir)
+}
+
+func writeAndSync(fsys vfs.FS, path string, data []byte) error {
+	f, err := fsys.Create(path, diskCategory)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append([]byte(nil), data...)) // Write may scribble on its argument
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// SyncDir makes the entries of a directory durable: names created, renamed and removed in it.
+func SyncDir(fsys vfs.FS, dir string) error {
+	d, err := fsys.OpenDir(dir)
+	if err != nil {
+		return fmt.Errorf("open directory %s: %w", dir, err)
+	}
+	err = d.Sync()
+	if err = errors.Join(err, d.Close()); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// ReadFile reads a small file of at most limit bytes.
+func ReadFile(fsys vfs.FS, path string, limit int64) ([]byte, error) {
+	f, err := fsys.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > limit {
+		return nil, fmt.Errorf("read %s: %d bytes, at most %d expected", path, info.Size(), limit)
+	}
+	b := make([]byte, info.Size())
+	_, err = io.ReadFull(f, b)
+	return b, err
+}
+
+// Exists reports whether path names a file or directory.
+func Exists(fsys vfs.FS, path string) (bool, error) {
+	_, err := fsys.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

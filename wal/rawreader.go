@@ -1,0 +1,90 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A Buffered holds the newest part of the log in memory; a Writer does.
+type Buffered interface {
+	ReadBuffered(p []byte, at LSN) (n int, ok bool)
+}
+
+// A RawReader hands out the log's bytes as they are stored, page headers included: from the
+// writer's buffer when they are still there, from the segment files when not. It is used by one
+// goroutine.
+type RawReader struct {
+	dir     *Dir
+	history History
+	buf     Buffered // nil on a standby
+
+	file  vfs.File
+	tli   TimelineID
+	segno uint64
+}
+
+// NewRawReader reads the log of the timeline that h describes, and of its ancestors below.
+func NewRawReader(dir *Dir, h History, buf Buffered) *RawReader {
+	return &RawReader{dir: dir, history: h, buf: buf}
+}
+
+// ReadAt reads bytes from position at on: as many as it can get at once, at least one. The caller
+// knows that the log reaches at+len(p). A segment that is gone gives a *RemovedError.
+func (r *RawReader) ReadAt(p []byte, at LSN) (int, error) {
+	if r.buf != nil {
+		if n, ok := r.buf.ReadBuffered(p, at); ok {
+			return n, nil
+		}
+	}
+	size := r.dir.Format.SegmentSize
+	if err := r.open(size.Segno(at)); err != nil {
+		return 0, err
+	}
+	off := size.Offset(at)
+	p = p[:min(int64(len(p)), int64(size)-off)]
+	n, err := r.file.ReadAt(p, off)
+	if n < len(p) && (err == nil || errors.Is(err, io.EOF)) {
+		err = fmt.Errorf("segment %s is shorter than %d bytes", r.name(), size)
+	}
+	if err != nil && n < len(p) {
+		return 0, fmt.Errorf("read segment %s at %s: %w", r.name(), at, err)
+	}
+	if r.segno < r.dir.RemovedBelow() {
+		return 0, &RemovedError{Segment: r.name()} // it may have been recycled while we read
+	}
+	return n, nil
+}
+
+func (r *RawReader) name() string { return r.dir.Format.SegmentSize.FileName(r.tli, r.segno) }
+
+func (r *RawReader) open(segno uint64) error {
+	if r.file != nil && r.segno == segno {
+		return nil
+	}
+	if err := r.Close(); err != nil {
+		return err
+	}
+	r.tli, r.segno = r.history.FileTimeline(segno, r.dir.Format.SegmentSize), segno
+	if segno < r.dir.RemovedBelow() {
+		return &RemovedError{Segment: r.name()}
+	}
+	f, err := r.dir.OpenSegment(r.tli, segno)
+	if err != nil {
+		return err
+	}
+	r.file = f
+	return nil
+}
+
+// Close closes the open file. The reader can be used again.
+func (r *RawReader) Close() error {
+	if r.file == nil {
+		return nil
+	}
+	err := r.file.Close()
+	r.file = nil
+	return err
+}

@@ -1,0 +1,561 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// ErrDiskFull is what Insert returns while there is no room for another segment. Nothing has been
+// inserted; reads go on, and so do inserts as soon as a segment can be allocated.
+var ErrDiskFull = errors.New("no space left on device for WAL")
+
+// ErrRecordTooLarge is what Insert returns for a record above MaxRecordSize.
+var ErrRecordTooLarge = fmt.Errorf("WAL record exceeds %d bytes", MaxRecordSize)
+
+// WriterConfig says how a Writer works. Names, defaults and meaning are PostgreSQL's.
+type WriterConfig struct {
+	Buffers     int           // wal_buffers in bytes; default 16 MiB
+	SyncMethod  SyncMethod    // wal_sync_method; default fdatasync
+	WriterDelay time.Duration // wal_writer_delay; default 200 ms
+
+	// CommitDelay is how long the flusher waits for company before a flush, when at least
+	// CommitSiblings other transactions are active; default 0, and 5 siblings.
+	CommitDelay    time.Duration
+	CommitSiblings int
+	Active         func() int // transactions being committed now
+
+	OnFlush   func(LSN)          // called by the flusher after each flush
+	OnSegment func(segno uint64) // called by the flusher when a segment is complete and durable
+}
+
+func (c WriterConfig) withDefaults() WriterConfig {
+	if c.Buffers == 0 {
+		c.Buffers = 16 << 20
+	}
+	if c.SyncMethod == "" {
+		c.SyncMethod = SyncFdatasync
+	}
+	if c.WriterDelay == 0 {
+		c.WriterDelay = 200 * time.Millisecond
+	}
+	if c.CommitSiblings == 0 {
+		c.CommitSiblings = 5
+	}
+	return c
+}
+
+// An End is a place at which the log can be continued.
+type End struct {
+	LSN      LSN // where the next record goes
+	Prev     LSN // start of the last record; 0 in an empty log
+	Timeline TimelineID
+}
+
+// A Writer appends records to one timeline of the log, for as long as this node is its primary.
+// Insert puts a record into the buffer under one short lock; the flusher, which is Run, writes and
+// syncs everything inserted so far with one call for all who wait.
+//
+// No byte is inserted that has no zeroed segment file waiting for it: a full disk refuses new
+// records and breaks nothing.
+type Writer struct {
+	dir *Dir
+	tli TimelineID
+	cfg WriterConfig
+	buf *buffer
+
+	inserted  Position // bytes below are in the buffer; a record's end or a page boundary
+	written   Position // bytes below have been handed to the kernel
+	flushed   Position // bytes below are durable
+	requested atomic.Uint64
+	idle      atomic.Bool   // the flusher sleeps without a timer
+	wake      chan struct{} // says "look again" to the flusher
+	failed    chan struct{} // closed when Run has ended: nothing will be flushed any more
+
+	stats Stats
+
+	mu        sync.Mutex // held while a record is inserted
+	at        LSN        // where the next record goes
+	prev      LSN        // start of the last record
+	block     *block     // holds at, or the block before it
+	allocated LSN        // end of the segments that exist ahead of at
+	retryAt   time.Time  // no allocation is tried before this, after a full disk
+
+	sink sink // owned by Run
+}
+
+// Stats counts what a Writer has done: the columns of pg_stat_wal.
+type Stats struct {
+	Records     atomic.Int64
+	Bytes       atomic.Int64
+	BuffersFull atomic.Int64
+	Writes      atomic.Int64
+	Syncs       atomic.Int64
+	WriteTime   atomic.Int64 // nanoseconds
+	SyncTime    atomic.Int64 // nanoseconds
+}
+
+// NewWriter returns a writer that continues the log at end. The segment that holds end exists, and
+// everything below end is durable.
+func NewWriter(dir *Dir, end End, cfg WriterConfig) *Writer {
+	cfg = cfg.withDefaults()
+	w := &Writer{
+		dir:    dir,
+		tli:    end.Timeline,
+		cfg:    cfg,
+		buf:    newBuffer(cfg.Buffers, end.LSN),
+		wake:   make(chan struct{}, 1),
+		failed: make(chan struct{}),
+		at:     end.LSN,
+		prev:   end.Prev,
+	}
+	size := dir.Format.SegmentSize
+	w.allocated = size.Start(size.PrevSegno(end.LSN) + 1)
+	w.sink = sink{dir: dir, tli: end.Timeline, method: cfg.SyncMethod}
+	w.inserted.Advance(end.LSN)
+	w.written.Advance(end.LSN)
+	w.flushed.Advance(end.LSN)
+	return w
+}
+
+// Timeline is the timeline that the writer appends to.
+func (w *Writer) Timeline() TimelineID { return w.tli }
+
+// Inserted is how far the log reaches in memory, Written how far in the kernel, Flushed how far on
+// disk. Inserted and Written may stand inside a record, on a page boundary.
+func (w *Writer) Inserted() *Position { return &w.inserted }
+func (w *Writer) Written() *Position  { return &w.written }
+func (w *Writer) Flushed() *Position  { return &w.flushed }
+
+// Stats returns the running counters.
+func (w *Writer) Stats() *Stats { return &w.stats }
+
+// Prev is the start of the last record inserted.
+func (w *Writer) Prev() LSN {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.prev
+}
+
+// systemReserve is what ordinary records leave free in the last segment, so that a checkpoint, which
+// is what makes room again, can be recorded on a full disk.
+const systemReserve = 8 * PageSize
+
+// Insert appends a record and returns the position of its first byte and its end. It waits only
+// when the buffer is full of what is not written yet. The caller asks for durability with
+// RequestFlush and waits on Flushed. p can be inserted once.
+func (w *Writer) Insert(p *Prepared, xid uint32) (start, end LSN, err error) {
+	return w.insert(p, xid, systemReserve)
+}
+
+// InsertSystem is Insert for the records that keep the log itself going: checkpoints, the first
+// record of a timeline, SWITCH. They may use the space that Insert leaves.
+func (w *Writer) InsertSystem(p *Prepared) (start, end LSN, err error) {
+	return w.insert(p, 0, 0)
+}
+
+func (w *Writer) insert(p *Prepared, xid uint32, reserve LSN) (start, end LSN, err error) {
+	if p.Size() > MaxRecordSize {
+		return 0, 0, ErrRecordTooLarge
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	start, end = w.place(p.Size())
+	if err := w.ensureSegments(end + reserve); err != nil {
+		return 0, 0, err
+	}
+	if err := w.append(p.finish(xid, w.prev)); err != nil {
+		return 0, 0, err
+	}
+	w.prev = start
+	w.publish()
+	w.stats.Records.Add(1)
+	w.stats.Bytes.Add(int64(p.Size()))
+	return start, end, nil
+}
+
+// place says where a record of n bytes starts and ends if it is inserted now.
+func (w *Writer) place(n int) (start, end LSN) {
+	size := w.dir.Format.SegmentSize
+	start = w.at
+	if start%PageSize == 0 {
+		start += LSN(pageHeaderSize(start, size))
+	}
+	end = start
+	for n = align8(n); ; {
+		room := int(PageSize - end%PageSize)
+		if n <= room {
+			return start, end + LSN(n)
+		}
+		n -= room
+		end += LSN(room)
+		end += LSN(pageHeaderSize(end, size))
+	}
+}
+
+// ensureSegments makes sure that segment files exist up to end. After a failure for lack of room it
+// does not try again for a second: each try writes a segment's worth of zeros.
+func (w *Writer) ensureSegments(end LSN) error {
+	for end > w.allocated {
+		if time.Now().Before(w.retryAt) {
+			return ErrDiskFull
+		}
+		err := w.dir.Allocate(w.tli, w.dir.Format.SegmentSize.Segno(w.allocated))
+		if errors.Is(err, syscall.ENOSPC) {
+			w.retryAt = time.Now().Add(time.Second)
+			return ErrDiskFull
+		}
+		if err != nil {
+			return err
+		}
+		w.allocated += LSN(w.dir.Format.SegmentSize)
+	}
+	return nil
+}
+
+// append copies a finished record to w.at, page headers and padding included, and moves w.at.
+func (w *Writer) append(rec []byte) error {
+	contrecord := false
+	for len(rec) > 0 {
+		if w.at%PageSize == 0 {
+			if err := w.beginPage(uint32(len(rec)), contrecord); err != nil {
+				return err
+			}
+		}
+		bl, err := w.blockAt()
+		if err != nil {
+			return err
+		}
+		n := min(len(rec), int(PageSize-w.at%PageSize))
+		copy(bl.data[w.at-bl.base:], rec[:n])
+		w.at += LSN(n)
+		rec, contrecord = rec[n:], true
+	}
+	return w.pad()
+}
+
+// pad fills up to the next possible start of a record with zeros.
+func (w *Writer) pad() error {
+	end := align8(w.at)
+	if end == w.at {
+		return nil
+	}
+	bl, err := w.blockAt()
+	if err != nil {
+		return err
+	}
+	clear(bl.data[w.at-bl.base : end-bl.base])
+	w.at = end
+	return nil
+}
+
+func (w *Writer) beginPage(remaining uint32, contrecord bool) error {
+	bl, err := w.blockAt()
+	if err != nil {
+		return err
+	}
+	format := &w.dir.Format
+	h := PageHeader{Timeline: w.tli, Addr: w.at}
+	size := pageHeaderSize(w.at, format.SegmentSize)
+	if size == longPageHeaderSize {
+		h.Info |= pageLongHeader
+		h.SystemID, h.SegmentSize = format.SystemID, format.SegmentSize
+	}
+	if contrecord {
+		h.Info |= pageFirstIsContrecord
+		h.RemLen = remaining
+	}
+	h.put(bl.data[w.at-bl.base:], format.Version)
+	w.at += LSN(size)
+	return nil
+}
+
+// blockAt returns the block that holds w.at. When the ring comes round to bytes that are not
+// written yet, it waits for the flusher; meanwhile whole pages of the record being inserted may be
+// written, which is what lets a record be larger than the buffer.
+func (w *Writer) blockAt() (*block, error) {
+	if w.block != nil && w.block.base == w.at&^(blockSize-1) {
+		return w.block, nil
+	}
+	base := w.at &^ (blockSize - 1)
+	if overwritten := base + blockSize; overwritten > w.buf.size() {
+		if need := overwritten - w.buf.size(); w.written.Load() < need {
+			w.stats.BuffersFull.Add(1)
+			w.publish()
+			w.RequestFlush(min(need, w.at))
+			if err := w.waitWritten(need); err != nil {
+				return nil, err
+			}
+		}
+	}
+	w.block = w.buf.appendable(w.at)
+	return w.block, nil
+}
+
+func (w *Writer) waitWritten(need LSN) error {
+	for {
+		at := w.written.Load()
+		if at >= need {
+			return nil
+		}
+		select {
+		case <-w.written.Changed(at):
+		case <-w.failed:
+			return ErrWriterStopped
+		}
+	}
+}
+
+// ErrWriterStopped is what Insert returns when the flusher has ended.
+var ErrWriterStopped = errors.New("the WAL writer has stopped")
+
+// publish lets senders and flusher see everything up to w.at.
+func (w *Writer) publish() {
+	w.inserted.Advance(w.at)
+	if w.idle.Load() {
+		w.kick()
+	}
+}
+
+// Switch ends the current segment early: a SWITCH record, then zeros to the segment's end, page
+// headers included. It returns the end of the record, or the current position if the log is at a
+// segment's start already.
+func (w *Writer) Switch() (LSN, error) {
+	p := Prepare(RmgrXLOG, XLOGSwitch)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	size := w.dir.Format.SegmentSize
+	if size.Offset(w.at) == 0 {
+		return w.at, nil
+	}
+	start, end := w.place(p.Size())
+	if err := w.ensureSegments(end); err != nil {
+		return 0, err
+	}
+	if err := w.append(p.finish(0, w.prev)); err != nil {
+		return 0, err
+	}
+	w.prev = start
+	w.stats.Records.Add(1)
+	for size.Offset(w.at) != 0 {
+		bl, err := w.blockAt()
+		if err != nil {
+			return 0, err
+		}
+		clear(bl.data[w.at-bl.base:])
+		w.at = bl.base + blockSize
+	}
+	w.publish()
+	w.RequestFlush(w.at)
+	return end, nil
+}
+
+// RequestFlush asks the flusher to make everything below l durable soon. The caller waits on
+// Flushed, or for a release that includes it.
+func (w *Writer) RequestFlush(l LSN) {
+	for {
+		old := w.requested.Load()
+		if uint64(l) <= old {
+			return
+		}
+		if w.requested.CompareAndSwap(old, uint64(l)) {
+			break
+		}
+	}
+	w.kick()
+}
+
+// Flush makes everything below l durable.
+func (w *Writer) Flush(ctx context.Context, l LSN) error {
+	w.RequestFlush(l)
+	for {
+		at := w.flushed.Load()
+		if at >= l {
+			return nil
+		}
+		select {
+		case <-w.flushed.Changed(at):
+		case <-w.failed:
+			return ErrWriterStopped
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (w *Writer) kick() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run is the flusher. It returns nil when ctx has ended and everything inserted by then is durable;
+// any other return means that a write or a sync failed. Such a failure is never retried, because a
+// later sync that succeeds proves nothing of the bytes that failed: the process has to end.
+func (w *Writer) Run(ctx context.Context) error {
+	defer close(w.failed)
+	err := w.flushLoop(ctx)
+	if err == nil {
+		err = w.flushInserted()
+	}
+	return errors.Join(err, w.sink.close())
+}
+
+func (w *Writer) flushLoop(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if w.inserted.Load() == w.flushed.Load() {
+			w.sleep(ctx)
+			continue
+		}
+		w.awaitRequest(ctx)
+		w.delayCommit(ctx)
+		if err := w.flushInserted(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Writer) flushRequested() bool { return LSN(w.requested.Load()) > w.flushed.Load() }
+
+// awaitRequest waits until somebody wants a flush. What nobody waits for, asynchronous commits, is
+// flushed after wal_writer_delay all the same.
+func (w *Writer) awaitRequest(ctx context.Context) {
+	if w.flushRequested() {
+		return
+	}
+	timer := time.NewTimer(w.cfg.WriterDelay)
+	defer timer.Stop()
+	for !w.flushRequested() {
+		select {
+		case <-w.wake:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sleep waits until something has been inserted. The second look, after idle is set, closes the gap
+// in which an insert would have seen no reason to wake anybody.
+func (w *Writer) sleep(ctx context.Context) {
+	w.idle.Store(true)
+	defer w.idle.Store(false)
+	if w.inserted.Load() > w.flushed.Load() {
+		return
+	}
+	select {
+	case <-w.wake:
+	case <-ctx.Done():
+	}
+}
+
+// delayCommit waits for others to join the flush (commit_delay, commit_siblings).
+func (w *Writer) delayCommit(ctx context.Context) {
+	if w.cfg.CommitDelay <= 0 || !w.flushRequested() || w.cfg.Active == nil || w.cfg.Active() <= w.cfg.CommitSiblings {
+		return
+	}
+	t := time.NewTimer(w.cfg.CommitDelay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// flushInserted writes and syncs everything inserted so far.
+func (w *Writer) flushInserted() error {
+	from, to := w.flushed.Load(), w.inserted.Load()
+	if to == from {
+		return nil
+	}
+	begin := time.Now()
+	if err := w.write(w.written.Load(), to); err != nil {
+		return err
+	}
+	written := time.Now()
+	if err := w.sink.sync(); err != nil {
+		return err
+	}
+	w.stats.Syncs.Add(1)
+	w.stats.WriteTime.Add(int64(written.Sub(begin)))
+	w.stats.SyncTime.Add(int64(time.Since(written)))
+	w.flushed.Advance(to)
+	if w.cfg.OnFlush != nil {
+		w.cfg.OnFlush(to)
+	}
+	w.completeSegments(from, to)
+	return nil
+}
+
+func (w *Writer) write(from, to LSN) error {
+	for at := from; at < to; {
+		bl := w.buf.pin(at)
+		if bl == nil {
+			return fmt.Errorf("WAL buffer lost %s before it was written", at)
+		}
+		n := min(to, bl.base+blockSize) - at
+		err := w.sink.write(bl.data[at-bl.base:][:n], at)
+		bl.unpin()
+		if err != nil {
+			return err
+		}
+		at += n
+		w.written.Advance(at)
+		w.stats.Writes.Add(1)
+	}
+	return nil
+}
+
+// completeSegments reports the segments that a flush from from to to has finished.
+func (w *Writer) completeSegments(from, to LSN) {
+	if w.cfg.OnSegment == nil {
+		return
+	}
+	size := w.dir.Format.SegmentSize
+	for segno := size.Segno(from); segno < size.Segno(to); segno++ {
+		w.cfg.OnSegment(segno)
+	}
+}
+
+// Preallocate creates the segment after the one being filled, so that inserts do not have to. It is
+// called from outside the insert path whenever a segment is complete; a full disk is not an error
+// here.
+func (w *Writer) Preallocate() error {
+	size := w.dir.Format.SegmentSize
+	w.mu.Lock()
+	next := w.allocated
+	enough := next >= size.SegmentStart(w.at)+2*LSN(size)
+	w.mu.Unlock()
+	if enough {
+		return nil
+	}
+	err := w.dir.Allocate(w.tli, size.Segno(next))
+	if errors.Is(err, syscall.ENOSPC) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.allocated = max(w.allocated, next+LSN(size))
+	return nil
+}
+
+// ReadBuffered copies bytes of the log from position at on into p, if they are in the buffer still.
+// The caller knows that the log reaches further than at+len(p).
+func (w *Writer) ReadBuffered(p []byte, at LSN) (n int, ok bool) {
+	bl := w.buf.pin(at)
+	if bl == nil {
+		return 0, false
+	}
+	defer bl.unpin()
+	return bl.copyTo(p, at), true
+}
