@@ -48,6 +48,15 @@ func pageHeaderSize(page LSN, size SegmentSize) int {
 	return shortPageHeaderSize
 }
 
+// RecordStart is where the next record starts when the log ends at l: behind the page header, if l is
+// the first byte of a page.
+func (f Format) RecordStart(l LSN) LSN {
+	if l%PageSize == 0 {
+		l += LSN(pageHeaderSize(l, f.SegmentSize))
+	}
+	return l
+}
+
 // put writes the header to the start of b, whose first bytes are overwritten whole.
 func (h *PageHeader) put(b []byte, v Version) {
 	binary.LittleEndian.PutUint16(b[0:], v.PageMagic)

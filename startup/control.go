@@ -1,0 +1,82 @@
+package startup
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// A Control is what must survive a restart whatever the role: the file global/control. It is text, so
+// that it can be read without a tool: one JSON object, and a line with the CRC-32C of all before it.
+// It is replaced atomically.
+type Control struct {
+	PromisedEpoch uint64         `json:"promised_epoch"` // nothing older is followed or acknowledged
+	Epoch         uint64         `json:"epoch"`          // of the log's end
+	Timeline      wal.TimelineID `json:"timeline"`       // of the log's end
+
+	Checkpoint wal.LSN `json:"checkpoint"`  // start of the last checkpoint record; 0 before the first
+	Redo       wal.LSN `json:"redo"`        // where redo starts: the store holds everything before
+	Durable    wal.LSN `json:"durable"`     // the log was flushed at least to here
+	ReignStart wal.LSN `json:"reign_start"` // this node wrote the log itself from here on; 0: another did
+	Horizon    wal.LSN `json:"horizon"`     // learnt before the last write of this file
+	NextXID    uint32  `json:"next_xid"`
+
+	Clean bool      `json:"clean"` // the node was shut down; false while it runs
+	Time  time.Time `json:"time"`  // of the last write
+}
+
+const (
+	controlFile  = "control"
+	controlLimit = 64 << 10
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ErrNoControl says that there is no control file.
+var ErrNoControl = errors.New("no control file")
+
+// Write replaces the control file in the folder dir, durably.
+func (c *Control) Write(fsys vfs.FS, dir string) error {
+	b, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return err
+	}
+	b = append(b, '\n')
+	b = fmt.Appendf(b, "crc32c %08x\n", crc32.Checksum(b, castagnoli))
+	return wal.WriteFileDurably(fsys, dir, controlFile, b)
+}
+
+// ReadControl reads the control file in the folder dir.
+func ReadControl(fsys vfs.FS, dir string) (Control, error) {
+	b, err := wal.ReadFile(fsys, fsys.PathJoin(dir, controlFile), controlLimit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Control{}, ErrNoControl
+	}
+	if err != nil {
+		return Control{}, err
+	}
+	return parseControl(b)
+}
+
+func parseControl(b []byte) (Control, error) {
+	i := bytes.LastIndex(b, []byte("crc32c "))
+	if i < 0 {
+		return Control{}, fmt.Errorf("control file: no checksum line")
+	}
+	if want := fmt.Sprintf("crc32c %08x\n", crc32.Checksum(b[:i], castagnoli)); want != string(b[i:]) {
+		return Control{}, fmt.Errorf("control file: checksum does not match: the file is damaged")
+	}
+	var c Control
+	if err := json.Unmarshal(b[:i], &c); err != nil {
+		return Control{}, fmt.Errorf("control file: %w", err)
+	}
+	return c, nil
+}

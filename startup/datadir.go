@@ -1,0 +1,224 @@
+package startup
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// An Identity is what node.json says: who this node is and which cluster it belongs to. It is
+// written once, as the last step of making a data directory.
+type Identity struct {
+	Name        string          `json:"name"`
+	NodeID      Hex64           `json:"node_id"`     // stays with the name
+	Incarnation Hex64           `json:"incarnation"` // random, new with each new disk
+	SystemID    uint64          `json:"system_identifier,string"`
+	SegmentSize wal.SegmentSize `json:"segment_size"`
+	PGVersion   int             `json:"pg_version"`
+	Founder     bool            `json:"founder"` // the cluster was made here
+}
+
+// Hex64 is a 64-bit identifier that prints as 16 hexadecimal digits.
+type Hex64 uint64
+
+func (h Hex64) String() string { return fmt.Sprintf("%016x", uint64(h)) }
+
+// MarshalText prints what String prints.
+func (h Hex64) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads what MarshalText prints.
+func (h *Hex64) UnmarshalText(b []byte) error {
+	_, err := fmt.Sscanf(string(b), "%016x", (*uint64)(h))
+	return err
+}
+
+// RandomID draws a node id or an incarnation; never 0.
+func RandomID() Hex64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return Hex64(binary.LittleEndian.Uint64(b[:]) | 1)
+}
+
+// NewSystemID makes a system identifier as initdb does: seconds, microseconds and process id.
+func NewSystemID(now time.Time, pid int) uint64 {
+	return uint64(now.Unix())<<32 | uint64(now.Nanosecond()/1000)<<12 | uint64(pid)&0xFFF
+}
+
+// A DataDir is the folder a node lives in. DESIGN section 3 lists what is in it.
+type DataDir struct {
+	FS   vfs.FS
+	Path string
+}
+
+// The files and folders of a data directory.
+const (
+	identityFile = "node.json"
+	buildingFile = "longship.building" // there while the directory is being made: what is in it is worth nothing
+	walFolder    = "pg_wal"
+	storeFolder  = "store"
+	globalFolder = "global"
+	orphanFolder = "orphans"
+	slotFolder   = "pg_replslot"
+)
+
+// PIDFile is the name of the file that holds the process id and the lock of a running node.
+const PIDFile = "longship.pid"
+
+// WAL, Store, Global, Orphans and Slots are the paths of the folders.
+func (d DataDir) WAL() string     { return d.join(walFolder) }
+func (d DataDir) Store() string   { return d.join(storeFolder) }
+func (d DataDir) Global() string  { return d.join(globalFolder) }
+func (d DataDir) Orphans() string { return d.join(orphanFolder) }
+func (d DataDir) Slots() string   { return d.join(slotFolder) }
+
+func (d DataDir) join(name string) string { return d.FS.PathJoin(d.Path, name) }
+
+// A State is what a data directory was found to be.
+type State int
+
+// The states of a data directory.
+const (
+	Empty State = iota // nothing there, or what an interrupted build left
+	Ready              // a node lives here
+)
+
+// ErrNotOurs says that a folder holds something that is no data directory.
+var ErrNotOurs = errors.New("folder is not empty and is not a Longship data directory")
+
+// Open looks at the folder, creating it if it does not exist. What an interrupted build left is
+// removed.
+func (d DataDir) Open() (State, Identity, error) {
+	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
+		return 0, Identity{}, fmt.Errorf("create data directory: %w", err)
+	}
+	building, err := wal.Exists(d.FS, d.join(buildingFile))
+	if err != nil {
+		return 0, Identity{}, err
+	}
+	if building {
+		return Empty, Identity{}, d.clear()
+	}
+	b, err := wal.ReadFile(d.FS, d.join(identityFile), 64<<10)
+	if errors.Is(err, os.ErrNotExist) {
+		return Empty, Identity{}, d.mustBeEmpty()
+	}
+	if err != nil {
+		return 0, Identity{}, err
+	}
+	var id Identity
+	if err := json.Unmarshal(b, &id); err != nil {
+		return 0, Identity{}, fmt.Errorf("%s: %w", identityFile, err)
+	}
+	if !id.SegmentSize.Valid() || id.PGVersion != wal.PG15.Major || id.SystemID == 0 {
+		return 0, Identity{}, fmt.Errorf("%s: segment size %d, version %d, system identifier %d: made by another version, or damaged", identityFile, id.SegmentSize, id.PGVersion, id.SystemID)
+	}
+	return Ready, id, nil
+}
+
+func (d DataDir) names() ([]string, error) {
+	all, err := d.FS.List(d.Path)
+	if err != nil {
+		return nil, fmt.Errorf("list data directory: %w", err)
+	}
+	var names []string
+	for _, name := range all {
+		if name != PIDFile && name != "lost+found" {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+func (d DataDir) mustBeEmpty() error {
+	names, err := d.names()
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s holds %q: %w", d.Path, names[0], ErrNotOurs)
+}
+
+// clear removes everything but the mark that it is worth nothing, and then that.
+func (d DataDir) clear() error {
+	names, err := d.names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == buildingFile {
+			continue
+		}
+		if err := d.FS.RemoveAll(d.join(name)); err != nil {
+			return fmt.Errorf("remove what an interrupted start left: %w", err)
+		}
+	}
+	if err := wal.SyncDir(d.FS, d.Path); err != nil {
+		return err
+	}
+	if err := d.FS.Remove(d.join(buildingFile)); err != nil {
+		return err
+	}
+	return wal.SyncDir(d.FS, d.Path)
+}
+
+// Build makes an empty folder a data directory. fill puts the content in place: it finds the folders
+// made. Until the identity has been written and the mark removed, the directory counts as empty,
+// and the next Open clears it.
+func (d DataDir) Build(id Identity, fill func() (Control, error)) error {
+	if err := wal.WriteFileDurably(d.FS, d.Path, buildingFile, nil); err != nil {
+		return err
+	}
+	for _, path := range []string{d.WAL(), d.Global(), d.Slots()} {
+		if err := d.FS.MkdirAll(path, 0o700); err != nil {
+			return fmt.Errorf("create %s: %w", path, err)
+		}
+	}
+	control, err := fill()
+	if err != nil {
+		return err
+	}
+	if err := control.Write(d.FS, d.Global()); err != nil {
+		return err
+	}
+	if err := d.writeIdentity(id); err != nil {
+		return err
+	}
+	// The commit point: before this the directory is cleared, after it it is a node's.
+	if err := d.FS.Remove(d.join(buildingFile)); err != nil {
+		return err
+	}
+	return wal.SyncDir(d.FS, d.Path)
+}
+
+func (d DataDir) writeIdentity(id Identity) error {
+	b, err := json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return err
+	}
+	return wal.WriteFileDurably(d.FS, d.Path, identityFile, append(b, '\n'))
+}
+
+// NewCluster makes the directory the first node of a new cluster: an empty log that begins at
+// segment 1, and an empty store.
+func (d DataDir) NewCluster(id Identity) error {
+	return d.Build(id, func() (Control, error) {
+		w := wal.NewDir(d.FS, d.WAL(), id.Format())
+		if err := w.Allocate(1, 1); err != nil {
+			return Control{}, err
+		}
+		start := id.SegmentSize.Start(1)
+		return Control{Epoch: 1, PromisedEpoch: 1, Timeline: 1, Redo: start, Durable: start, ReignStart: start, Horizon: start, NextXID: 3, Clean: true, Time: time.Now().UTC()}, nil
+	})
+}
+
+// Format is what readers of the node's log must know.
+func (id Identity) Format() wal.Format {
+	return wal.Format{Version: wal.PG15, SegmentSize: id.SegmentSize, SystemID: id.SystemID}
+}

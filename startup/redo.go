@@ -1,0 +1,141 @@
+package startup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/longship-db/longship/kv"
+	"github.com/longship-db/longship/wal"
+)
+
+// A Redo reads the log behind the applied LSN and applies it to the store, in LSN order, up to the
+// lower of its limits and never further. The same loop recovers after a crash, replays on a
+// standby, and applies a primary's own commits once the horizon has passed them.
+type Redo struct {
+	Reader  *wal.Reader     // stands at the store's applied LSN, or at the start of the log
+	Limits  []*wal.Position // on a primary the horizon; on a standby also what it has flushed
+	Batch   *kv.Batch
+	Apply   func(*kv.Batch) error // writes the batch, and its end as the applied LSN
+	Applied *wal.Position
+
+	// Linger is a pause between two batches, in which more arrives. A primary, whose readers see
+	// pending commits anyway, can afford one.
+	Linger time.Duration
+
+	lastCommit atomic.Int64 // a wal.Timestamp
+	commit     kv.Commit
+}
+
+// batchSize is how many bytes are applied at once, at the most but for one transaction.
+const batchSize = 512 << 10
+
+// Run applies until ctx ends, which it reports, or something is wrong with the log or the store.
+func (r *Redo) Run(ctx context.Context) error {
+	defer r.Reader.Close()
+	for {
+		if err := r.fill(); err != nil {
+			return err
+		}
+		if r.Batch.End() == 0 {
+			if err := r.wait(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		end := r.Batch.End()
+		if err := r.Apply(r.Batch); err != nil {
+			return err
+		}
+		r.Applied.Advance(end)
+		if err := r.linger(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// LastCommit is the commit time of the last transaction applied; ok is false before the first.
+func (r *Redo) LastCommit() (t time.Time, ok bool) {
+	at := r.lastCommit.Load()
+	return wal.Timestamp(at).Time(), at != 0
+}
+
+func (r *Redo) limit() wal.LSN {
+	limit := r.Limits[0].Load()
+	for _, p := range r.Limits[1:] {
+		limit = min(limit, p.Load())
+	}
+	return limit
+}
+
+// fill reads records into the batch until it is large enough or the limit is reached.
+func (r *Redo) fill() error {
+	for r.Batch.Size() < batchSize {
+		rec, ok, err := r.Reader.Next(r.limit())
+		if err != nil {
+			return fmt.Errorf("redo: %w", err)
+		}
+		if !ok {
+			return nil
+		}
+		if err := r.add(rec); err != nil {
+			return fmt.Errorf("redo of the record at %s: %w", rec.LSN, err)
+		}
+	}
+	return nil
+}
+
+// add puts a record into the batch. Only transactions change the table; other records of ours would
+// come from a newer version, and passing them over would lose data.
+func (r *Redo) add(rec wal.Record) error {
+	if rec.Rmgr != wal.RmgrLongship {
+		return r.Batch.Add(rec.End, nil)
+	}
+	if rec.Info != kv.InfoCommit {
+		return fmt.Errorf("unknown record type %#x: written by a newer version?", rec.Info)
+	}
+	if err := r.commit.Decode(rec.Data); err != nil {
+		return err
+	}
+	r.lastCommit.Store(int64(r.commit.Time))
+	return r.Batch.Add(rec.End, r.commit.Ops)
+}
+
+// wait blocks until one of the limits moves.
+func (r *Redo) wait(ctx context.Context) error {
+	at := r.Reader.Decoder().Pos()
+	for _, p := range r.Limits {
+		if l := p.Load(); l <= at {
+			select {
+			case <-p.Changed(l):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	if r.limit() > at {
+		return nil
+	}
+	return ctx.Err()
+}
+
+func (r *Redo) linger(ctx context.Context) error {
+	if r.Linger == 0 || r.Batch.Size() >= batchSize {
+		return context.Cause(ctx)
+	}
+	t := time.NewTimer(r.Linger)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// IsStopped reports whether err is what Run returns when its context ends.
+func IsStopped(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
+}
