@@ -1,0 +1,5 @@
+//go:build !race
+
+package syncrep
+
+const raceEnabled = false
