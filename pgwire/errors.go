@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -99,11 +104,19 @@ func (e *Error) response() pgproto3.ErrorResponse {
 		Severity:            severity,
 		SeverityUnlocalized: severity,
 		Code:                e.Code,
-		Message:             e.Message,
-		Detail:              e.Detail,
-		Hint:                e.Hint,
+		Message:             wireText(e.Message),
+		Detail:              wireText(e.Detail),
+		Hint:                wireText(e.Hint),
 		Position:            int32(e.Position),
 	}
+}
+
+// wireText makes s fit for a message: valid UTF-8 without the NUL that would end it.
+func wireText(s string) string {
+	if utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 {
+		return s
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // clientError turns what a session returned into what the client is told. An error that carries no
@@ -132,4 +145,24 @@ func adminShutdown() *Error {
 
 func protocolViolation(format string, args ...any) *Error {
 	return Errorf(CodeProtocolViolation, format, args...)
+}
+
+// survivable tells an error that ends no connection from all others.
+func survivable(err error) (*Error, bool) {
+	e, ok := errors.AsType[*Error](err)
+	return e, ok && e.Severity != SeverityFatal
+}
+
+// isSocketError reports whether err came from reading or writing a connection. (That it implements
+// net.Error would not do: so does the end of a context.)
+func isSocketError(err error) bool {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return true
+	}
+	for _, known := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, os.ErrDeadlineExceeded} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }

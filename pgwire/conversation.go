@@ -1,0 +1,203 @@
+package pgwire
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// A conversation is the SQL protocol's state on one connection. One goroutine owns it.
+type conversation struct {
+	*Conn
+	session Session
+
+	statements map[string]*prepared // the unnamed one under ""
+	portals    map[string]*portal   // likewise
+	held       int                  // bytes kept for the two, bounded by MaxSessionMemory
+
+	pending  execution // an Execute that waits for the message behind it
+	failed   bool      // an error was reported since the last Finish
+	skipping bool      // …in extended query: nothing counts until Sync
+	sink     rowSink   // of the running Execute
+
+	// Messages being acted on; reused.
+	parse    pgproto3.Parse
+	bind     pgproto3.Bind
+	describe pgproto3.Describe
+	execute  pgproto3.Execute
+	closeMsg pgproto3.Close
+	query    pgproto3.Query
+}
+
+// serveSQL is the message loop of an SQL connection.
+func (c *Conn) serveSQL(session Session) error {
+	v := &conversation{
+		Conn:       c,
+		session:    session,
+		statements: make(map[string]*prepared),
+		portals:    make(map[string]*portal),
+	}
+	if err := c.welcome(session, session.TxStatus()); err != nil {
+		return err
+	}
+	for {
+		if c.ctx.Err() != nil {
+			return c.ctx.Err()
+		}
+		typ, body, err := c.in.next(c.server.cfg.MaxMessageLen)
+		tooLong, ok := survivable(err)
+		if err != nil && !ok {
+			return err
+		}
+		if err := v.message(typ, body, tooLong); err != nil {
+			return err
+		}
+		if c.out.err != nil {
+			return c.out.err
+		}
+	}
+}
+
+// message acts on one message, after what it has kept waiting. tooLong is the error if its body was
+// too long to be read. The error ends the connection.
+func (v *conversation) message(typ byte, body []byte, tooLong *Error) error {
+	if v.pending.portal != nil {
+		if err := v.runPending(typ == 'S'); err != nil {
+			return err
+		}
+	}
+	if v.skipping && typ != 'S' && typ != 'X' {
+		return nil
+	}
+	switch typ {
+	case 'Q':
+		return v.simpleQuery(body, tooLong)
+	case 'P', 'B', 'D', 'E', 'C':
+		return v.extendedMessage(typ, body, tooLong)
+	case 'H':
+		return v.Flush()
+	case 'S':
+		return v.sync()
+	case 'F':
+		if err := v.fail(v.ctx, Errorf(CodeFeatureNotSupported, "function calls are not supported").
+			WithHint("Call the function in a SELECT.")); err != nil {
+			return err
+		}
+		return v.sync()
+	case 'X':
+		return errDone
+	}
+	return nil // copy messages outside COPY, as they come after one that failed
+}
+
+// simpleQuery runs the statements of a query string, one implicit transaction, and ends in
+// ReadyForQuery.
+func (v *conversation) simpleQuery(body []byte, tooLong *Error) error {
+	ctx := v.beginWork()
+	defer v.endWork()
+	v.dropPortal("")
+	v.dropStatement("")
+
+	err := v.runString(ctx, body, tooLong)
+	if err != nil {
+		if err := v.fail(ctx, err); err != nil {
+			return err
+		}
+	}
+	return v.finish(ctx)
+}
+
+func (v *conversation) runString(ctx context.Context, body []byte, tooLong *Error) error {
+	if tooLong != nil {
+		return tooLong
+	}
+	if err := v.query.Decode(body); err != nil {
+		return malformed(err)
+	}
+	statements, err := v.session.ParseAll(ctx, v.query.String)
+	if err != nil {
+		return err
+	}
+	if len(statements) == 0 {
+		v.Send(emptyQueryResponse)
+	}
+	for i, st := range statements {
+		if st.Empty() {
+			v.Send(emptyQueryResponse)
+			continue
+		}
+		if columns := st.Columns(); columns != nil {
+			v.out.rowDescription(columns, nil)
+		}
+		v.sink = rowSink{conversation: v}
+		tag, err := v.session.Execute(ctx, st, Args{}, &v.sink, i == len(statements)-1)
+		if err != nil {
+			return err
+		}
+		v.out.commandComplete(tag)
+	}
+	return nil
+}
+
+// fail reports an error and has the session undo what it began. The error it returns ends the
+// connection: a FATAL one, or that of a client that cannot be reached.
+func (v *conversation) fail(ctx context.Context, err error) error {
+	if v.out.err != nil {
+		return v.out.err
+	}
+	e := clientError(ctx, err)
+	if e.Severity == SeverityFatal {
+		return e
+	}
+	v.logInternal(e)
+	v.failed = true
+	v.session.Fail()
+	v.dropPortals()
+	v.sendError(e)
+	return nil
+}
+
+// logInternal logs what should not happen: an error that nobody gave an SQLSTATE.
+func (c *Conn) logInternal(e *Error) {
+	if e.Code == CodeInternalError {
+		c.log.Error("internal error", "err", e.Message, "cause", e.Err)
+	}
+}
+
+// sync ends a round of extended query.
+func (v *conversation) sync() error {
+	v.skipping = false
+	ctx := v.beginWork()
+	defer v.endWork()
+	return v.finish(ctx)
+}
+
+// finish ends the implicit transaction and tells the client that it is its turn.
+func (v *conversation) finish(ctx context.Context) error {
+	if err := v.session.Finish(ctx); err != nil {
+		e := clientError(ctx, err)
+		if e.Severity == SeverityFatal {
+			return e
+		}
+		v.logInternal(e)
+		if !v.failed { // one error per round: what failed first is what the client must know
+			v.sendError(e)
+		}
+	}
+	v.failed = false
+	status := v.session.TxStatus()
+	if status == 'I' {
+		v.dropPortals() // they live as long as their transaction
+	}
+	return v.ready(status)
+}
+
+// Messages without content.
+var (
+	parseComplete      = new(pgproto3.ParseComplete)
+	bindComplete       = new(pgproto3.BindComplete)
+	closeComplete      = new(pgproto3.CloseComplete)
+	noData             = new(pgproto3.NoData)
+	portalSuspended    = new(pgproto3.PortalSuspended)
+	emptyQueryResponse = new(pgproto3.EmptyQueryResponse)
+)

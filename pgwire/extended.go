@@ -1,0 +1,266 @@
+package pgwire
+
+import (
+	"math"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// objectCost is what a statement or portal is taken to cost beside its text or data, in bytes.
+const objectCost = 1 << 10
+
+// A prepared is a prepared statement as the protocol knows it.
+type prepared struct {
+	name       string
+	st         Statement
+	paramTypes []uint32
+	columns    []Column // nil: returns no rows
+	cost       int
+}
+
+// extendedMessage acts on a message of extended query. After an error the rest counts for nothing
+// until Sync.
+func (v *conversation) extendedMessage(typ byte, body []byte, tooLong *Error) error {
+	err := error(tooLong)
+	if tooLong == nil {
+		err = v.extended(typ, body)
+	}
+	if err == nil {
+		return nil
+	}
+	v.skipping = true
+	return v.fail(v.ctx, err)
+}
+
+func (v *conversation) extended(typ byte, body []byte) error {
+	switch typ {
+	case 'P':
+		if err := v.parse.Decode(body); err != nil {
+			return malformed(err)
+		}
+		return v.parseMessage(&v.parse)
+	case 'B':
+		if err := v.bind.Decode(body); err != nil {
+			return malformed(err)
+		}
+		return v.bindMessage(&v.bind)
+	case 'D':
+		if err := v.describe.Decode(body); err != nil {
+			return malformed(err)
+		}
+		return v.describeMessage(v.describe.ObjectType, v.describe.Name)
+	case 'E':
+		if err := v.execute.Decode(body); err != nil {
+			return malformed(err)
+		}
+		return v.executeMessage(v.execute.Portal, v.execute.MaxRows)
+	default:
+		if err := v.closeMsg.Decode(body); err != nil {
+			return malformed(err)
+		}
+		return v.closeMessage(v.closeMsg.ObjectType, v.closeMsg.Name)
+	}
+}
+
+// parseMessage makes a prepared statement. The unnamed one is replaced, a named one never.
+func (v *conversation) parseMessage(m *pgproto3.Parse) error {
+	if m.Name == "" {
+		v.dropStatement("")
+	} else if v.statements[m.Name] != nil {
+		return Errorf(CodeDuplicatePreparedStatement, "prepared statement %q already exists", m.Name)
+	}
+	cost := objectCost + len(m.Name) + len(m.Query)
+	if err := v.hold(cost); err != nil {
+		return err
+	}
+	ctx := v.beginWork()
+	st, err := v.session.Parse(ctx, m.Query, m.ParameterOIDs)
+	if err != nil {
+		v.held -= cost
+		err = clientError(ctx, err) // here: the end of work may renew the context
+		v.endWork()
+		return err
+	}
+	v.endWork()
+	v.statements[m.Name] = &prepared{name: m.Name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), cost: cost}
+	v.Send(parseComplete)
+	return nil
+}
+
+// statement finds a prepared statement.
+func (v *conversation) statement(name string) (*prepared, error) {
+	switch ps := v.statements[name]; {
+	case ps != nil:
+		return ps, nil
+	case name == "":
+		return nil, Errorf(CodeInvalidSQLStatementName, "unnamed prepared statement does not exist")
+	}
+	return nil, Errorf(CodeInvalidSQLStatementName, "prepared statement %q does not exist", name)
+}
+
+// bindMessage makes a portal: a statement with its parameters, ready to run.
+func (v *conversation) bindMessage(m *pgproto3.Bind) error {
+	ps, err := v.statement(m.PreparedStatement)
+	if err != nil {
+		return err
+	}
+	if err := checkBind(m, ps); err != nil {
+		return err
+	}
+	if m.DestinationPortal != "" && v.portals[m.DestinationPortal] != nil {
+		return Errorf(CodeDuplicateCursor, "cursor %q already exists", m.DestinationPortal)
+	}
+	v.dropPortal(m.DestinationPortal)
+	p := &portal{name: m.DestinationPortal, ps: ps}
+	p.cost = objectCost + len(p.name)
+	for _, value := range m.Parameters {
+		p.cost += len(value)
+	}
+	if err := v.hold(p.cost); err != nil {
+		return err
+	}
+	p.args = Args{Values: keepValues(m.Parameters), Formats: m.ParameterFormatCodes, ResultFormats: m.ResultFormatCodes}
+	v.portals[p.name] = p
+	v.Send(bindComplete)
+	return nil
+}
+
+// checkBind compares a Bind message with its statement.
+func checkBind(m *pgproto3.Bind, ps *prepared) error {
+	params, formats, results := len(m.Parameters), len(m.ParameterFormatCodes), len(m.ResultFormatCodes)
+	switch {
+	case formats > 1 && formats != params:
+		return protocolViolation("bind message has %d parameter formats but %d parameters", formats, params)
+	case params != len(ps.paramTypes):
+		return protocolViolation("bind message supplies %d parameters, but prepared statement %q requires %d",
+			params, ps.name, len(ps.paramTypes))
+	case results > 1 && results != len(ps.columns):
+		return protocolViolation("bind message has %d result formats but query has %d columns", results, len(ps.columns))
+	}
+	for _, codes := range [][]int16{m.ParameterFormatCodes, m.ResultFormatCodes} {
+		for _, code := range codes {
+			if code != 0 && code != 1 {
+				return Errorf(CodeInvalidParameterValue, "unsupported format code: %d", code)
+			}
+		}
+	}
+	return nil
+}
+
+// keepValues copies values, which belong to the input buffer, into one piece of memory and returns
+// the same slice pointing there. NULL stays nil, and an empty value does not become NULL.
+func keepValues(values [][]byte) [][]byte {
+	n := 0
+	for _, value := range values {
+		n += len(value)
+	}
+	kept := make([]byte, 0, max(n, 1))
+	for i, value := range values {
+		if value != nil {
+			start := len(kept)
+			kept = append(kept, value...)
+			values[i] = kept[start:len(kept):len(kept)]
+		}
+	}
+	return values
+}
+
+// describeMessage says what a statement takes and returns, or what a portal returns.
+func (v *conversation) describeMessage(object byte, name string) error {
+	switch object {
+	case 'S':
+		ps, err := v.statement(name)
+		if err != nil {
+			return err
+		}
+		v.Send(&pgproto3.ParameterDescription{ParameterOIDs: ps.paramTypes})
+		v.describeRows(ps.columns, nil)
+	case 'P':
+		p, err := v.portal(name)
+		if err != nil {
+			return err
+		}
+		v.describeRows(p.ps.columns, p.args.ResultFormats)
+	default:
+		return protocolViolation("invalid DESCRIBE message subtype %d", object)
+	}
+	return nil
+}
+
+func (v *conversation) describeRows(columns []Column, formats []int16) {
+	if columns == nil {
+		v.Send(noData)
+	} else {
+		v.out.rowDescription(columns, formats)
+	}
+}
+
+// executeMessage leaves the work to runPending.
+func (v *conversation) executeMessage(name string, maxRows uint32) error {
+	p, err := v.portal(name)
+	if err != nil {
+		return err
+	}
+	if maxRows > math.MaxInt32 {
+		maxRows = 0 // a negative limit is none
+	}
+	v.pending = execution{portal: p, maxRows: int(maxRows)}
+	return nil
+}
+
+// runPending runs the Execute that waited for the next message. final: that message is Sync.
+func (v *conversation) runPending(final bool) error {
+	e := v.pending
+	v.pending = execution{}
+	ctx := v.beginWork()
+	defer v.endWork()
+	if err := v.run(ctx, e, final); err != nil {
+		v.skipping = true
+		return v.fail(ctx, err)
+	}
+	return nil
+}
+
+// closeMessage drops a statement or portal. There need not be one.
+func (v *conversation) closeMessage(object byte, name string) error {
+	switch object {
+	case 'S':
+		v.dropStatement(name)
+	case 'P':
+		v.dropPortal(name)
+	default:
+		return protocolViolation("invalid CLOSE message subtype %d", object)
+	}
+	v.Send(closeComplete)
+	return nil
+}
+
+// hold accounts for n more bytes kept between messages.
+func (v *conversation) hold(n int) error {
+	if limit := v.server.cfg.MaxSessionMemory; n > limit-v.held {
+		return Errorf(CodeOutOfMemory, "prepared statements and portals of this session exceed %d bytes", limit).
+			WithHint("Close those no longer needed, or fetch without a row limit.")
+	}
+	v.held += n
+	return nil
+}
+
+func (v *conversation) dropStatement(name string) {
+	if ps := v.statements[name]; ps != nil {
+		v.held -= ps.cost
+		delete(v.statements, name)
+	}
+}
+
+func (v *conversation) dropPortal(name string) {
+	if p := v.portals[name]; p != nil {
+		v.held -= p.cost
+		delete(v.portals, name)
+	}
+}
+
+func (v *conversation) dropPortals() {
+	for name := range v.portals {
+		v.dropPortal(name)
+	}
+}

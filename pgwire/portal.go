@@ -1,0 +1,114 @@
+package pgwire
+
+import (
+	"context"
+	"encoding/binary"
+	"strconv"
+	"strings"
+)
+
+// A portal is a statement bound to its parameters, and, once run under a row limit, what is left of
+// its rows. The statement runs to its end at the first Execute; rows beyond the limit wait here.
+// PostgreSQL suspends the executor instead. Ours would have to stop in the middle of a transaction's
+// reads while other statements change what it reads.
+type portal struct {
+	name string
+	ps   *prepared
+	args Args
+	cost int // bytes accounted for, rows included
+
+	ran  bool
+	tag  string // of the statement, once ran
+	rows []byte // DataRow messages not yet sent
+}
+
+// An execution is an Execute message: a portal, and how many rows to send; 0 means all.
+type execution struct {
+	portal  *portal
+	maxRows int
+}
+
+func (v *conversation) portal(name string) (*portal, error) {
+	if p := v.portals[name]; p != nil {
+		return p, nil
+	}
+	return nil, Errorf(CodeInvalidCursorName, "portal %q does not exist", name)
+}
+
+// run acts on an Execute.
+func (v *conversation) run(ctx context.Context, e execution, final bool) error {
+	p := e.portal
+	switch {
+	case p.ps.st.Empty():
+		v.Send(emptyQueryResponse)
+		return nil
+	case p.ran && p.ps.columns == nil:
+		return Errorf(CodeObjectNotInPrerequisiteState, "portal %q cannot be run", p.name)
+	case p.ran:
+		v.fetch(p, e.maxRows)
+		return nil
+	}
+	p.ran = true
+	v.sink = rowSink{conversation: v, execution: e}
+	tag, err := v.session.Execute(ctx, p.ps.st, p.args, &v.sink, final)
+	if err != nil {
+		return err
+	}
+	p.tag = tag
+	if e.maxRows > 0 && v.sink.sent == e.maxRows {
+		v.Send(portalSuspended)
+	} else {
+		v.out.commandComplete(tag)
+	}
+	return nil
+}
+
+// fetch sends what an earlier Execute has left. Like PostgreSQL it calls a portal suspended when the
+// limit was met, even if nothing is left, and counts a SELECT's rows anew each time.
+func (v *conversation) fetch(p *portal, maxRows int) {
+	sent, end := 0, 0
+	for end < len(p.rows) && (maxRows == 0 || sent < maxRows) {
+		end += 1 + int(binary.BigEndian.Uint32(p.rows[end+1:]))
+		sent++
+	}
+	v.out.raw(p.rows[:end])
+	p.rows = p.rows[end:]
+	switch {
+	case maxRows > 0 && sent == maxRows:
+		v.Send(portalSuspended)
+	case strings.HasPrefix(p.tag, "SELECT "):
+		v.out.commandComplete("SELECT " + strconv.Itoa(sent))
+	default:
+		v.out.commandComplete(p.tag)
+	}
+}
+
+// A rowSink takes the rows of the running Execute: up to the limit they go to the client, those
+// beyond stay in the portal.
+type rowSink struct {
+	*conversation
+	execution
+	sent int
+}
+
+func (s *rowSink) Row(values [][]byte) error {
+	if s.maxRows == 0 || s.sent < s.maxRows {
+		s.sent++
+		return s.out.row(values)
+	}
+	p := s.execution.portal
+	size := 1 + 4 + 2
+	for _, value := range values {
+		size += 4 + len(value)
+	}
+	if err := s.hold(size); err != nil {
+		return err
+	}
+	p.cost += size
+	rows, err := appendDataRow(p.rows, values)
+	if err != nil {
+		return err
+	}
+	p.rows = rows
+	return nil
+}
