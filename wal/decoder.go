@@ -6,9 +6,10 @@ import (
 )
 
 // An InvalidError says where the log stops making sense and why. At is the position of the record
-// or page that is not what it should be: everything before it has been checked.
+// or page that is not what it should be: everything before it has been checked. What is wrong lies
+// before To, in a record that has been read as far as To or a page header that ends there.
 type InvalidError struct {
-	At     LSN
+	At, To LSN
 	Reason string
 }
 
@@ -50,7 +51,7 @@ type Decoder struct {
 // continues there from an earlier page is passed over. prev is the start of the record before, or 0
 // if it is not known.
 func NewDecoder(f Format, start, prev LSN) *Decoder {
-	return &Decoder{format: f, pos: start, prev: prev, started: prev != 0}
+	return &Decoder{format: f, pos: start, prev: prev, started: prev != 0, last: Record{End: start}}
 }
 
 // Pos is the position of the next byte to feed.
@@ -64,8 +65,13 @@ func (d *Decoder) Prev() LSN { return d.prev }
 // Timeline is that of the last page header seen, or 0.
 func (d *Decoder) Timeline() TimelineID { return d.timeline }
 
-// Partial reports whether the decoder is inside a record, which starts at at.
-func (d *Decoder) Partial() (at LSN, ok bool) { return d.recAt, d.recLen != 0 }
+// Partial reports whether the decoder has been fed a part of a record, which starts at at.
+func (d *Decoder) Partial() (at LSN, ok bool) {
+	if d.recLen != 0 {
+		return d.recAt, true
+	}
+	return d.pos, len(d.in) > 0 && d.pos >= d.skipTo && d.skip == 0 && d.pos%PageSize != 0
+}
 
 // Feed adds the bytes at Pos. They must not change before Next has reported that it needs more.
 func (d *Decoder) Feed(p []byte) {
@@ -113,7 +119,7 @@ func (d *Decoder) consume(n int) []byte {
 }
 
 func (d *Decoder) invalid(at LSN, format string, args ...any) error {
-	return &InvalidError{At: at, Reason: fmt.Sprintf(format, args...)}
+	return &InvalidError{At: at, To: max(d.pos, at+8), Reason: fmt.Sprintf(format, args...)}
 }
 
 // step does one thing: skip, read a page header, go on with a record, or begin one.
@@ -158,9 +164,9 @@ func (d *Decoder) pageHeader() (progress bool, rec *Record, err error) {
 	case d.recLen != 0 && h.Info&pageFirstIsOverwriteContrecord != 0:
 		d.recLen, d.rec = 0, d.rec[:0] // its writer abandoned the record: nothing of it counts
 	case d.recLen != 0 && !continued:
-		return false, nil, d.invalid(d.recAt, "there is no contrecord flag at %s", at)
+		return false, nil, d.invalidPage(at, "there is no contrecord flag")
 	case d.recLen != 0 && h.RemLen != d.recLen-uint32(len(d.rec)):
-		return false, nil, d.invalid(d.recAt, "invalid contrecord length %d (expected %d) at %s", h.RemLen, d.recLen-uint32(len(d.rec)), at)
+		return false, nil, d.invalidPage(at, fmt.Sprintf("invalid contrecord length %d (expected %d)", h.RemLen, d.recLen-uint32(len(d.rec))))
 	case d.recLen == 0 && continued && d.skip == 0:
 		if d.started {
 			return false, nil, d.invalidPage(at, "unexpected contrecord flag")
@@ -168,6 +174,8 @@ func (d *Decoder) pageHeader() (progress bool, rec *Record, err error) {
 		d.skip = align8(h.RemLen)
 	case d.skip > 0 && !continued:
 		d.skip = 0 // the record we were passing over was abandoned
+	case d.skip > 0:
+		d.skip = align8(h.RemLen) // PostgreSQL, too, believes each page
 	}
 	d.timeline = h.Timeline
 	d.consume(size)
@@ -179,10 +187,11 @@ func (d *Decoder) pageHeader() (progress bool, rec *Record, err error) {
 func (d *Decoder) invalidPage(at LSN, reason string) error {
 	segno := d.format.SegmentSize.Segno(at)
 	reason = fmt.Sprintf("%s in log segment %d, offset %d", reason, segno, d.format.SegmentSize.Offset(at))
+	to := at + LSN(pageHeaderSize(at, d.format.SegmentSize))
 	if d.recLen != 0 {
 		at = d.recAt
 	}
-	return &InvalidError{At: at, Reason: reason}
+	return &InvalidError{At: at, To: to, Reason: reason}
 }
 
 func (d *Decoder) beginRecord() (progress bool, rec *Record, err error) {

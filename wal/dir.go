@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,12 +62,7 @@ func (d *Dir) Segments() ([]SegmentFile, error) {
 		}
 	}
 	slices.SortFunc(files, func(a, b SegmentFile) int {
-		switch {
-		case a.Segno != b.Segno:
-			return int(int64(a.Segno) - int64(b.Segno))
-		default:
-			return int(a.Timeline) - int(b.Timeline)
-		}
+		return cmp.Or(cmp.Compare(a.Segno, b.Segno), cmp.Compare(a.Timeline, b.Timeline))
 	})
 	return files, nil
 }
@@ -143,13 +139,17 @@ func (d *Dir) RemoveTemporary() error {
 	return nil
 }
 
-// Allocate makes sure that the segment exists at its full size. A new file gets real zeros, not only
-// reserved blocks, so that later writes neither fail for lack of room nor change the file's size,
-// and fdatasync has no metadata to write. A crash leaves a temporary file or the whole segment.
+// Allocate makes sure that the segment exists at its full size, durably. A new file gets real zeros,
+// not only reserved blocks, so that later writes neither fail for lack of room nor change the file's
+// size, and fdatasync has no metadata to write. A crash leaves a temporary file or the whole segment.
 func (d *Dir) Allocate(tli TimelineID, segno uint64) error {
 	name := d.Format.SegmentSize.FileName(tli, segno)
-	if ok, err := Exists(d.FS, d.file(name)); ok || err != nil {
+	ok, err := Exists(d.FS, d.file(name))
+	if err != nil {
 		return err
+	}
+	if ok { // perhaps only just, by somebody who has not synced the directory yet
+		return SyncDir(d.FS, d.Path)
 	}
 	tmp := d.tempName()
 	if err := d.writeZeros(tmp); err != nil {
@@ -158,32 +158,45 @@ func (d *Dir) Allocate(tli TimelineID, segno uint64) error {
 	return d.putInPlace(tmp, name)
 }
 
-// CopyHead allocates the first segment of a timeline that leaves its parent inside the segment: a
-// copy of the parent's up to the switch, then zeros.
+// CopyHead makes the first segment of timeline tli, which leaves parent at at: a copy of the parent's
+// up to there, then zeros. A file of that name, left by an attempt that a crash cut short, is
+// replaced, so nothing of tli may have been acknowledged yet. CopyHead comes before WriteHistory: a
+// history says that the segment exists.
 func (d *Dir) CopyHead(parent, tli TimelineID, at LSN) error {
 	size := d.Format.SegmentSize
-	segno, n := size.Segno(at), size.Offset(at)
-	if n == 0 {
-		return d.Allocate(tli, segno)
-	}
-	head := make([]byte, n)
-	src, err := d.OpenSegment(parent, segno)
-	if err != nil {
-		return err
-	}
-	_, err = src.ReadAt(head, 0)
-	if err = errors.Join(err, src.Close()); err != nil {
-		return fmt.Errorf("copy head of segment %s: %w", size.FileName(parent, segno), err)
-	}
+	segno := size.Segno(at)
 	name, tmp := size.FileName(tli, segno), d.tempName()
-	err = d.writeZeros(tmp)
-	if err == nil {
-		err = d.overwriteHead(tmp, head)
+	err := d.writeZeros(tmp)
+	if n := size.Offset(at); err == nil && n > 0 {
+		err = d.copyHead(tmp, parent, segno, n)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("allocate segment %s: %w", name, err), d.FS.Remove(tmp))
 	}
-	return d.putInPlace(tmp, name)
+	d.naming.Lock()
+	defer d.naming.Unlock()
+	if err := d.FS.Rename(tmp, d.file(name)); err != nil {
+		return fmt.Errorf("rename segment to %s: %w", name, err)
+	}
+	return SyncDir(d.FS, d.Path)
+}
+
+// copyHead overwrites the first n bytes of the file at path with those of a segment.
+func (d *Dir) copyHead(path string, tli TimelineID, segno uint64, n int64) (err error) {
+	src, err := d.OpenSegment(tli, segno)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	dst, err := d.FS.OpenReadWrite(path, diskCategory)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dst.Close()) }()
+	if err := copyAt(dst, src, 0, n); err != nil {
+		return err
+	}
+	return dst.Sync()
 }
 
 func (d *Dir) tempName() string {
@@ -202,18 +215,6 @@ func (d *Dir) writeZeros(path string) error {
 	for n := SegmentSize(0); n < d.Format.SegmentSize && err == nil; n += SegmentSize(len(zeros)) {
 		_, err = f.Write(zeros)
 	}
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-func (d *Dir) overwriteHead(path string, head []byte) error {
-	f, err := d.FS.OpenReadWrite(path, diskCategory)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(head, 0)
 	if err == nil {
 		err = f.Sync()
 	}

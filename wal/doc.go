@@ -9,5 +9,5 @@
 // From the bottom up: page and record codec ([PageHeader], [Prepare], [Decoder]); the folder of
 // segment files ([Dir]); what appends ([Writer] on a primary, [RawWriter] on a standby); what
 // reads ([RawReader] for senders, [Reader] for redo); and the rules about the end of the log
-// ([FindEnd], [ProveTail]) and about which segments may go ([Retention]).
+// ([Scan], [ProveTail]) and about which segments may go ([Retention]).
 package wal

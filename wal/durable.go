@@ -71,6 +71,35 @@ func ReadFile(fsys vfs.FS, path string, limit int64) ([]byte, error) {
 	return b, err
 }
 
+// copyAt copies n bytes at offset off of src to the same place in dst, which may be the same file.
+func copyAt(dst, src vfs.File, off, n int64) error {
+	b := make([]byte, min(n, 1<<20))
+	for n > 0 {
+		b = b[:min(int64(len(b)), n)]
+		if got, err := src.ReadAt(b, off); got < len(b) {
+			return errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		if _, err := dst.WriteAt(b, off); err != nil {
+			return err
+		}
+		off, n = off+int64(len(b)), n-int64(len(b))
+	}
+	return nil
+}
+
+// writeZerosAt writes n zeros at offset off of f.
+func writeZerosAt(f vfs.File, off, n int64) error {
+	b := make([]byte, min(n, 1<<20))
+	for n > 0 {
+		b = b[:min(int64(len(b)), n)]
+		if _, err := f.WriteAt(b, off); err != nil {
+			return err
+		}
+		off, n = off+int64(len(b)), n-int64(len(b))
+	}
+	return nil
+}
+
 // Exists reports whether path names a file or directory.
 func Exists(fsys vfs.FS, path string) (bool, error) {
 	_, err := fsys.Stat(path)

@@ -1,11 +1,9 @@
 package wal
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // A CorruptError says that the log is damaged before its end: At cannot be read, and yet it is known
@@ -41,14 +39,15 @@ type Scan struct {
 	Start   LSN     // of the first record to read: a checkpoint's redo position
 	Prev    LSN     // start of the record before, or 0 if not known
 
-	// Durable is a position that the log is known to have been flushed to. Before it, anything
-	// unreadable is corruption.
+	// Durable is the end of a record that is known to have been flushed, such as a checkpoint's, or
+	// 0. Before it, anything unreadable is corruption. A position inside a record will not do: the
+	// record may be torn behind it.
 	Durable LSN
 
 	// Witness returns how far the log was durable on this node when the record was written, as the
-	// record itself says, or 0. It tells a torn tail from corruption: after a power failure later
-	// pages may have reached the disk and earlier ones not, so a valid record behind an invalid one
-	// proves nothing unless it knew of a flush past it. Nil if another node wrote the log.
+	// record itself says (Writer.Flushed), or 0. It tells a torn tail from corruption: after a power
+	// failure later pages may have reached the disk and earlier ones not, so a valid record behind an
+	// invalid one proves nothing unless it knew of a flush past it. Nil if another node wrote the log.
 	Witness func(Record) LSN
 
 	// Each is called for every record that is read, if not nil.
@@ -84,15 +83,14 @@ func (s *Scan) Find() (Ending, error) {
 func (s *Scan) ended(end End, r *Reader, cause error) (Ending, error) {
 	size := s.Dir.Format.SegmentSize
 	if invalid, ok := errors.AsType[*InvalidError](cause); ok {
-		at := max(invalid.At, end.LSN)
-		proof, err := s.proof(end.LSN, at)
+		proof, err := s.proof(end.LSN, invalid)
 		if err != nil {
 			return Ending{}, err
 		}
 		if proof != "" {
-			segno := size.Segno(at)
+			segno := size.Segno(invalid.At)
 			name := size.FileName(s.History.FileTimeline(segno, size), segno)
-			return Ending{}, &CorruptError{At: at, Segment: name, Reason: invalid.Reason, Proof: proof}
+			return Ending{}, &CorruptError{At: invalid.At, Segment: name, Reason: invalid.Reason, Proof: proof}
 		}
 		return Ending{End: end, Reason: invalid.Reason}, nil
 	}
@@ -111,106 +109,93 @@ func (s *Scan) ended(end End, r *Reader, cause error) (Ending, error) {
 }
 
 // proof says how we know that the log once went on past its last readable record, which ends at
-// end; empty if we do not. at is where the unreadable part begins.
-func (s *Scan) proof(end, at LSN) (string, error) {
+// end; empty if we do not. Three things prove it: that we are told, a segment behind the bad place
+// (see sink: nothing is written there before what comes earlier is durable), or a witness.
+func (s *Scan) proof(end LSN, bad *InvalidError) (string, error) {
 	if end < s.Durable {
 		return fmt.Sprintf("the log had been flushed to %s", s.Durable), nil
+	}
+	later, err := s.laterSegment(s.Dir.Format.SegmentSize.Segno(bad.To))
+	if err != nil || later != "" {
+		return fmt.Sprintf("segment %s behind it is in use", later), err
 	}
 	if s.Witness == nil {
 		return "", nil
 	}
-	// Behind a bad record its own page and the next segment are searched closely, later segments at
-	// their first page: a log that goes on has no larger holes.
-	size := s.Dir.Format.SegmentSize
-	last := size.Segno(at) + 1
-	for at = align8(at + 1); size.Segno(at) <= last; {
-		rec, next, err := s.search(at, size.Start(last+1))
-		if err != nil || rec.End == 0 {
-			return "", err
-		}
-		if w := s.Witness(rec); w > end {
-			return fmt.Sprintf("the record at %s was written after a flush to %s", rec.LSN, w), nil
-		}
-		at = next
-	}
-	later, err := s.laterSegment(last)
-	if err != nil || later == "" {
+	rec, flushed, err := s.witness(end, bad)
+	if err != nil || flushed == 0 {
 		return "", err
 	}
-	return fmt.Sprintf("segment %s behind it is in use", later), nil
+	return fmt.Sprintf("the record at %s was written after a flush to %s", rec, flushed), nil
 }
 
-// search finds the first whole, valid record from at on, whatever came before it, and where to look
-// for the next.
-func (s *Scan) search(at, limit LSN) (rec Record, next LSN, err error) {
-	size := s.Dir.Format.SegmentSize
-	for at < limit {
-		page := at &^ (PageSize - 1)
-		valid, err := s.validPage(page)
-		if err != nil {
-			return Record{}, 0, err
+// witness looks behind the bad place for a whole, valid record that knew of a flush past end. It
+// searches to the end of the next segment: further on, laterSegment has looked.
+func (s *Scan) witness(end LSN, bad *InvalidError) (rec, flushed LSN, err error) {
+	raw := NewRawReader(s.Dir, s.History, nil)
+	defer raw.Close()
+	f := s.Dir.Format
+	limit := f.SegmentSize.Start(f.SegmentSize.Segno(bad.To) + 2)
+	b := make([]byte, PageSize)
+	for page := bad.At &^ (PageSize - 1); page < limit; page += PageSize {
+		if ok, err := readFull(raw, b, page); !ok {
+			return 0, 0, err
 		}
-		if !valid {
-			at = page + PageSize
+		if _, err := parsePageHeader(b, page, f.SegmentSize, f.SystemID, f.Version); err != nil {
 			continue
 		}
-		at = max(at, page+LSN(pageHeaderSize(page, size)))
-		for ; at < page+PageSize; at += 8 {
-			rec, err := s.recordAt(at)
-			if err != nil {
-				return Record{}, 0, err
+		for at := page + LSN(pageHeaderSize(page, f.SegmentSize)); at < page+PageSize; at += 8 {
+			if !couldFollow(b[at-page:], at, bad.At) {
+				continue
 			}
-			if rec.End != 0 {
-				return rec, rec.End, nil
+			r, ok, err := recordAt(raw, at)
+			if err != nil {
+				return 0, 0, err
+			}
+			if !ok {
+				continue
+			}
+			if w := s.Witness(r); w > end && w <= at {
+				return at, w, nil
 			}
 		}
 	}
-	return Record{}, limit, nil
+	return 0, 0, nil
 }
 
-func (s *Scan) validPage(page LSN) (bool, error) {
-	b := make([]byte, longPageHeaderSize)
-	if ok, err := s.read(b, page); !ok {
-		return false, err
+// couldFollow reports whether b, at position at, looks like the header of a record behind the bad
+// one. Such a record's predecessor is the bad one or comes after it, which no record that a client
+// has stored inside a value can claim. b may end inside the header.
+func couldFollow(b []byte, at, bad LSN) bool {
+	if n := binary.LittleEndian.Uint32(b); at <= bad || n < recordHeaderSize || n > MaxRecordSize {
+		return false
 	}
-	f := s.Dir.Format
-	_, err := parsePageHeader(b, page, f.SegmentSize, f.SystemID, f.Version)
-	return err == nil, nil
+	if len(b) < 16 {
+		return true
+	}
+	prev := LSN(binary.LittleEndian.Uint64(b[8:]))
+	return prev >= bad && prev < at
 }
 
-// recordAt decodes the record that starts at at; its End is 0 if none does.
-func (s *Scan) recordAt(at LSN) (Record, error) {
-	header := make([]byte, 8)
-	if ok, err := s.read(header, at); !ok {
-		return Record{}, err
-	}
-	n := uint32(header[0]) | uint32(header[1])<<8 | uint32(header[2])<<16 | uint32(header[3])<<24
-	if n < recordHeaderSize || n > MaxRecordSize {
-		return Record{}, nil
-	}
-	d := NewDecoder(s.Dir.Format, at, 0)
+// recordAt decodes the record that starts at at, if one does.
+func recordAt(raw *RawReader, at LSN) (rec Record, ok bool, err error) {
+	d := NewDecoder(raw.dir.Format, at, 0)
 	chunk := make([]byte, PageSize)
 	for {
 		rec, ok, err := d.Next()
-		if ok {
-			rec.Data = append([]byte(nil), rec.Data...)
-			return rec, nil
+		if ok || err != nil {
+			return rec, ok, nil
 		}
-		if err != nil {
-			return Record{}, nil
+		b := chunk[:PageSize-d.Pos()%PageSize]
+		if ok, err := readFull(raw, b, d.Pos()); !ok {
+			return Record{}, false, err
 		}
-		n := PageSize - d.Pos()%PageSize
-		if ok, err := s.read(chunk[:n], d.Pos()); !ok {
-			return Record{}, err
-		}
-		d.Feed(chunk[:n])
+		d.Feed(b)
 	}
 }
 
-// read fills b from the log at at, inside one segment. ok is false if the segment does not exist.
-func (s *Scan) read(b []byte, at LSN) (ok bool, err error) {
-	raw := NewRawReader(s.Dir, s.History, nil)
-	defer raw.Close()
+// readFull fills b from the log at at, inside one segment. ok is false if the segment does not exist.
+func readFull(raw *RawReader, b []byte, at LSN) (ok bool, err error) {
 	n, err := raw.ReadAt(b, at)
 	if _, removed := errors.AsType[*RemovedError](err); removed {
 		return false, nil
@@ -225,81 +210,23 @@ func (s *Scan) laterSegment(segno uint64) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	size := s.Dir.Format.SegmentSize
+	raw := NewRawReader(s.Dir, s.History, nil)
+	defer raw.Close()
+	format := s.Dir.Format
+	b := make([]byte, longPageHeaderSize)
 	for _, f := range files {
-		if f.Segno <= segno || f.Timeline != s.History.FileTimeline(f.Segno, size) {
+		if f.Segno <= segno || f.Timeline != s.History.FileTimeline(f.Segno, format.SegmentSize) {
 			continue
 		}
-		used, err := s.validPage(size.Start(f.Segno))
-		if err != nil {
+		start := format.SegmentSize.Start(f.Segno)
+		if ok, err := readFull(raw, b, start); err != nil {
 			return "", err
+		} else if !ok {
+			continue
 		}
-		if used {
+		if _, err := parsePageHeader(b, start, format.SegmentSize, format.SystemID, format.Version); err == nil {
 			return f.Name, nil
 		}
 	}
 	return "", nil
-}
-
-// ProveTail makes durable, for certain, what is readable from position from up to end: it writes the
-// same bytes again and syncs the files and the folder. After a crash the kernel may hold pages as
-// clean that never reached the disk, so reading them back, or syncing them, proves nothing.
-// Everything behind end on its page, and on the pages of its segment that follow, becomes zero.
-func ProveTail(dir *Dir, h History, from, end LSN) error {
-	size := dir.Format.SegmentSize
-	for at := size.SegmentStart(from); at < end; at += LSN(size) {
-		if err := proveSegment(dir, h, max(at, from), end); err != nil {
-			return err
-		}
-	}
-	return SyncDir(dir.FS, dir.Path)
-}
-
-func proveSegment(dir *Dir, h History, from, end LSN) error {
-	size := dir.Format.SegmentSize
-	segno := size.Segno(from)
-	name := size.FileName(h.FileTimeline(segno, size), segno)
-	f, err := dir.FS.OpenReadWrite(dir.file(name), diskCategory)
-	if err != nil {
-		return fmt.Errorf("prove segment %s: %w", name, err)
-	}
-	segEnd := size.Start(segno + 1)
-	err = rewrite(f, size.Offset(from), int64(min(end, segEnd)-from))
-	if err == nil && end < segEnd {
-		err = writeZerosAt(f, size.Offset(end), int64(segEnd-end))
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("prove segment %s: %w", name, err)
-	}
-	return nil
-}
-
-func rewrite(f vfs.File, off, n int64) error {
-	b := make([]byte, min(n, 1<<20))
-	for n > 0 {
-		b = b[:min(int64(len(b)), n)]
-		if _, err := f.ReadAt(b, off); err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		if _, err := f.WriteAt(b, off); err != nil {
-			return err
-		}
-		off, n = off+int64(len(b)), n-int64(len(b))
-	}
-	return nil
-}
-
-func writeZerosAt(f vfs.File, off, n int64) error {
-	b := make([]byte, min(n, 1<<20))
-	for n > 0 {
-		b = b[:min(int64(len(b)), n)]
-		if _, err := f.WriteAt(b, off); err != nil {
-			return err
-		}
-		off, n = off+int64(len(b)), n-int64(len(b))
-	}
-	return nil
 }

@@ -51,6 +51,9 @@ func ParseHistory(tli TimelineID, text []byte) (History, error) {
 		if s.Parent >= tli {
 			return History{}, fmt.Errorf("history of timeline %d: timeline IDs must be less than child timeline's ID, but it names %d", tli, s.Parent)
 		}
+		if n := len(h.Switches); n > 0 && s.At < h.Switches[n-1].At {
+			return History{}, fmt.Errorf("history of timeline %d: switch points must not decrease, but %s follows %s", tli, s.At, h.Switches[n-1].At)
+		}
 		h.Switches = append(h.Switches, s)
 	}
 	return h, nil
@@ -81,7 +84,8 @@ func (h History) Format() []byte {
 		if i > 0 {
 			b = append(b, '\n')
 		}
-		b = fmt.Appendf(b, "%d\t%s\t%s\n", s.Parent, s.At, s.Reason)
+		reason := strings.ReplaceAll(s.Reason, "\n", " ") // a line break would begin another switch
+		b = fmt.Appendf(b, "%d\t%s\t%s\n", s.Parent, s.At, reason)
 	}
 	return b
 }

@@ -1,10 +1,5 @@
 package wal
 
-import (
-	"errors"
-	"fmt"
-)
-
 // A RawWriter puts bytes received from another node in their place in the log of one timeline, for
 // as long as this node follows that stream. Write and Flush may be called by two goroutines, one
 // each: the log goes on arriving while a sync is under way.
@@ -20,7 +15,8 @@ type RawWriter struct {
 // NewRawWriter returns a writer of timeline tli whose first byte will be at start. Nothing from
 // start on counts as written, whatever the files hold.
 func NewRawWriter(dir *Dir, tli TimelineID, start LSN, method SyncMethod) *RawWriter {
-	w := &RawWriter{dir: dir, sink: sink{dir: dir, tli: tli, method: method}}
+	w := &RawWriter{dir: dir}
+	w.sink.dir, w.sink.tli, w.sink.method = dir, tli, method
 	w.allocated = dir.Format.SegmentSize.SegmentStart(start)
 	w.written.Advance(start)
 	w.flushed.Advance(start)
@@ -31,8 +27,9 @@ func NewRawWriter(dir *Dir, tli TimelineID, start LSN, method SyncMethod) *RawWr
 func (w *RawWriter) Written() *Position { return &w.written }
 func (w *RawWriter) Flushed() *Position { return &w.flushed }
 
-// Write appends p. Any error is final but one for lack of room (ENOSPC while a segment is being
-// allocated), after which nothing of p counts as written.
+// Write appends p, and makes each segment that it completes durable. An error for which IsFatal is
+// true is final. After any other, which comes from allocating a segment, most likely for lack of
+// room (ENOSPC), nothing of p counts as written and the caller may try again.
 func (w *RawWriter) Write(p []byte) (int, error) {
 	at := w.written.Load()
 	end := at + LSN(len(p))
@@ -44,21 +41,18 @@ func (w *RawWriter) Write(p []byte) (int, error) {
 		w.allocated += LSN(size)
 	}
 	if err := w.sink.write(p, at); err != nil {
-		return 0, &IOError{Err: err}
+		return 0, err
 	}
 	w.written.Advance(end)
 	return len(p), nil
 }
 
 // Flush makes durable what had been written when it was called, and reports how far that is. A
-// failure is never retried: the process has to end.
+// failure is final: the process has to end, and every later call fails too.
 func (w *RawWriter) Flush() (LSN, error) {
 	to := w.written.Load()
-	if to == w.flushed.Load() {
-		return to, nil
-	}
 	if err := w.sink.sync(); err != nil {
-		return w.flushed.Load(), &IOError{Err: err}
+		return w.flushed.Load(), err
 	}
 	w.flushed.Advance(to)
 	return to, nil
@@ -66,16 +60,3 @@ func (w *RawWriter) Flush() (LSN, error) {
 
 // Close closes the open file. It does not flush.
 func (w *RawWriter) Close() error { return w.sink.close() }
-
-// An IOError is a failed write or sync of an existing segment. What the file holds is unknown and
-// will stay so: the process has to end and recover.
-type IOError struct{ Err error }
-
-func (e *IOError) Error() string { return fmt.Sprintf("WAL I/O failed: %v", e.Err) }
-func (e *IOError) Unwrap() error { return e.Err }
-
-// IsFatal reports whether err means that the process must not go on.
-func IsFatal(err error) bool {
-	_, ok := errors.AsType[*IOError](err)
-	return ok
-}

@@ -1,5 +1,7 @@
 package wal
 
+import "math"
+
 // A Retention says how much of the log is kept and how often it is checkpointed. Names and meaning
 // are PostgreSQL's (15 manual, "WAL Configuration"); sizes are in bytes and are rounded down to
 // whole segments.
@@ -51,10 +53,10 @@ func (r Retention) SlotLimit(now LSN) uint64 {
 func (r Retention) RecycleTo(redo LSN, estimate float64) uint64 {
 	first := r.SegmentSize.Segno(redo)
 	distance := 1.1 * (1 + r.CheckpointCompletion) * estimate
-	to := uint64((float64(redo)+distance)/float64(r.SegmentSize)) + 1
-	low := first + r.segments(r.MinWALSize)
-	high := first + r.segments(r.MaxWALSize)
-	return max(min(max(to, low), high), 1) - 1
+	to := uint64(math.Ceil((float64(redo) + distance) / float64(r.SegmentSize)))
+	low := back(first+r.segments(r.MinWALSize), 1)
+	high := back(first+r.segments(r.MaxWALSize), 1)
+	return min(max(to, low), high)
 }
 
 // back is a-b, but not below zero.

@@ -30,28 +30,42 @@ func ParseSyncMethod(s string) (SyncMethod, error) {
 	return "", fmt.Errorf("invalid wal_sync_method %q: want fdatasync, fsync, open_datasync or open_sync", s)
 }
 
-// A sink writes bytes of the log to their places in segment files and syncs them. Only one goroutine
-// writes and only one syncs, but they may be two.
+// An IOError is a failed write or sync of an existing segment. What the file holds is unknown and
+// will stay so: the process has to end and recover.
+type IOError struct{ Err error }
+
+func (e *IOError) Error() string { return fmt.Sprintf("WAL I/O failed: %v", e.Err) }
+func (e *IOError) Unwrap() error { return e.Err }
+
+// IsFatal reports whether err means that the process must not go on.
+func IsFatal(err error) bool {
+	_, ok := errors.AsType[*IOError](err)
+	return ok
+}
+
+// A sink writes bytes of the log, in order, to their places in segment files and syncs them. One
+// goroutine writes and one syncs; they may be two.
+//
+// A segment is synced when it is complete, before the first byte of the next is written. So a used
+// page in one segment proves that all segments before it were durable: what cannot be read there
+// has been damaged since, and is no torn tail.
+//
+// The first failure is the last word: whatever is asked later gets the same error. A later sync that
+// succeeds would prove nothing of the bytes that failed.
 type sink struct {
 	dir    *Dir
 	tli    TimelineID
 	method SyncMethod
 
-	// Owned by the writing goroutine.
-	current *segmentHandle
-	zeroed  LSN // the page before this position has been filled with zeros to its end
+	zeroed LSN // the page before this position is zero behind the log's end; owned by the writing goroutine
+
+	syncing sync.Mutex // held during a sync, and while the file is closed; taken before mu
 
 	mu    sync.Mutex
-	dirty []*segmentHandle // written since their last sync, oldest first
-}
-
-// A segmentHandle is an open segment file. A complete one is closed by the sync that makes it
-// durable.
-type segmentHandle struct {
-	segno    uint64
-	file     syncFile
-	dirty    bool
-	complete bool
+	file  syncFile // nil between segments; only the writing goroutine changes it
+	segno uint64   // of file
+	dirty bool     // written since the last sync began
+	err   error    // the first failure
 }
 
 type syncFile interface {
@@ -61,27 +75,11 @@ type syncFile interface {
 	Close() error
 }
 
-// An osFile is a segment opened for synchronous writes, which vfs.FS has no way to ask for.
-type osFile struct{ *os.File }
+// A durableFile is a segment opened for synchronous writes, which vfs.FS has no way to ask for.
+type durableFile struct{ *os.File }
 
-func (f osFile) SyncData() error { return f.Sync() }
-
-func (s *sink) openSegment(segno uint64) (*segmentHandle, error) {
-	path := s.dir.file(s.dir.Format.SegmentSize.FileName(s.tli, segno))
-	flags := map[SyncMethod]int{SyncOpenDatasync: unix.O_DSYNC, SyncOpenSync: unix.O_SYNC}[s.method]
-	if flags != 0 && s.dir.FS == vfs.Default {
-		f, err := os.OpenFile(path, os.O_RDWR|flags, 0)
-		if err != nil {
-			return nil, fmt.Errorf("open segment: %w", err)
-		}
-		return &segmentHandle{segno: segno, file: osFile{f}}, nil
-	}
-	f, err := s.dir.FS.OpenReadWrite(path, diskCategory)
-	if err != nil {
-		return nil, fmt.Errorf("open segment: %w", err)
-	}
-	return &segmentHandle{segno: segno, file: f}, nil
-}
+func (durableFile) Sync() error     { return nil }
+func (durableFile) SyncData() error { return nil }
 
 // write puts p at position at. The segments it touches exist. Bytes after the end of p on its last
 // page become zero: a recycled file holds old records there, which must not look like ours.
@@ -90,117 +88,137 @@ func (s *sink) write(p []byte, at LSN) error {
 	for len(p) > 0 {
 		n := min(len(p), int(int64(size)-size.Offset(at)))
 		if err := s.writeSegment(p[:n], at); err != nil {
-			return err
+			return s.fail(fmt.Errorf("write segment %s at %s: %w", size.FileName(s.tli, size.Segno(at)), at, err))
 		}
 		p, at = p[n:], at+LSN(n)
+		if size.Offset(at) != 0 {
+			continue
+		}
+		if err := s.endSegment(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
 func (s *sink) writeSegment(p []byte, at LSN) error {
 	size := s.dir.Format.SegmentSize
-	h, err := s.handle(size.Segno(at))
+	f, err := s.open(size.Segno(at))
 	if err != nil {
 		return err
 	}
-	if _, err := h.file.WriteAt(p, size.Offset(at)); err != nil {
-		return fmt.Errorf("write segment %s at %s: %w", size.FileName(s.tli, h.segno), at, err)
+	if _, err := f.WriteAt(p, size.Offset(at)); err != nil {
+		return err
 	}
 	end := at + LSN(len(p))
 	if pageEnd := (end + PageSize - 1) &^ (PageSize - 1); end < pageEnd && s.zeroed < pageEnd {
-		if _, err := h.file.WriteAt(zeroPage[:pageEnd-end], size.Offset(end)); err != nil {
-			return fmt.Errorf("write segment %s at %s: %w", size.FileName(s.tli, h.segno), end, err)
+		if _, err := f.WriteAt(zeroPage[:pageEnd-end], size.Offset(end)); err != nil {
+			return err
 		}
 		s.zeroed = pageEnd
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if size.Offset(end) == 0 {
-		h.complete = true
-		s.current = nil
-	}
-	if !h.dirty {
-		h.dirty = true
-		s.dirty = append(s.dirty, h)
-	}
+	s.dirty = true
+	s.mu.Unlock()
 	return nil
 }
 
 var zeroPage [PageSize]byte
 
-// handle returns the open file of segment segno, opening it when the log has moved on to it.
-func (s *sink) handle(segno uint64) (*segmentHandle, error) {
-	if s.current != nil && s.current.segno == segno {
-		return s.current, nil
+// open returns the file of segment segno, opened when the log has moved on to it.
+func (s *sink) open(segno uint64) (syncFile, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
 	}
-	h, err := s.openSegment(segno)
+	if s.file != nil && s.segno == segno {
+		return s.file, nil
+	}
+	if s.file != nil {
+		return nil, fmt.Errorf("the log jumped here from segment %s", s.dir.Format.SegmentSize.FileName(s.tli, s.segno))
+	}
+	f, err := s.openFile(s.dir.file(s.dir.Format.SegmentSize.FileName(s.tli, segno)))
 	if err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current != nil { // the stream jumped: the file left behind is closed by the next sync
-		s.current.complete = true
-		if !s.current.dirty {
-			s.current.dirty = true
-			s.dirty = append(s.dirty, s.current)
-		}
+	s.file, s.segno = f, segno
+	return f, nil
+}
+
+// openFile opens a segment that exists at its full size: opening for writing would create it.
+func (s *sink) openFile(path string) (syncFile, error) {
+	info, err := s.dir.FS.Stat(path)
+	if err != nil {
+		return nil, err
 	}
-	s.current = h
-	return h, nil
+	if want := int64(s.dir.Format.SegmentSize); info.Size() != want {
+		return nil, fmt.Errorf("the file has %d bytes, want %d", info.Size(), want)
+	}
+	flags := map[SyncMethod]int{SyncOpenDatasync: unix.O_DSYNC, SyncOpenSync: unix.O_SYNC}[s.method]
+	if flags != 0 && s.dir.FS == vfs.Default {
+		f, err := os.OpenFile(path, os.O_RDWR|flags, 0)
+		if err != nil {
+			return nil, err
+		}
+		return durableFile{f}, nil
+	}
+	return s.dir.FS.OpenReadWrite(path, diskCategory)
 }
 
 // sync makes durable all that had been written when it was called.
 func (s *sink) sync() error {
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
 	s.mu.Lock()
-	files := s.dirty
-	s.dirty = nil
-	complete := make([]bool, len(files))
-	for i, h := range files {
-		// Cleared before the sync: a write that comes during it needs another.
-		h.dirty = false
-		complete[i] = h.complete
-	}
+	f, err, dirty := s.file, s.err, s.dirty
+	s.dirty = false // before the sync: a write that comes during it needs another
 	s.mu.Unlock()
-	for i, h := range files {
-		if err := s.syncHandle(h, complete[i]); err != nil {
-			return fmt.Errorf("sync segment %s: %w", s.dir.Format.SegmentSize.FileName(s.tli, h.segno), err)
-		}
+	if err != nil || !dirty {
+		return err
+	}
+	if s.method == SyncFsync {
+		err = f.Sync()
+	} else {
+		err = f.SyncData()
+	}
+	if err != nil {
+		return s.fail(fmt.Errorf("sync segment %s: %w", s.dir.Format.SegmentSize.FileName(s.tli, s.segno), err))
 	}
 	return nil
 }
 
-func (s *sink) syncHandle(h *segmentHandle, complete bool) error {
-	var err error
-	switch s.method {
-	case SyncFsync:
-		err = h.file.Sync()
-	case SyncOpenDatasync, SyncOpenSync:
-		if _, ok := h.file.(osFile); !ok {
-			err = h.file.SyncData()
-		}
-	default:
-		err = h.file.SyncData()
+// endSegment makes a complete segment durable and closes it.
+func (s *sink) endSegment() error {
+	if err := s.sync(); err != nil {
+		return err
 	}
-	if complete {
-		err = errors.Join(err, h.file.Close())
+	if err := s.close(); err != nil {
+		return s.fail(err)
 	}
-	return err
+	return nil
 }
 
 // close closes the open file without syncing it.
 func (s *sink) close() error {
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var err error
-	for _, h := range s.dirty {
-		if h != s.current {
-			err = errors.Join(err, h.file.Close())
-		}
+	if s.file == nil {
+		return nil
 	}
-	if s.current != nil {
-		err = errors.Join(err, s.current.file.Close())
-	}
-	s.current, s.dirty = nil, nil
+	err := s.file.Close()
+	s.file, s.dirty = nil, false
 	return err
+}
+
+// fail keeps the first failure and returns it.
+func (s *sink) fail(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = &IOError{Err: err}
+	}
+	return s.err
 }

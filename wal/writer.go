@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -70,22 +69,27 @@ type Writer struct {
 
 	inserted  Position // bytes below are in the buffer; a record's end or a page boundary
 	written   Position // bytes below have been handed to the kernel
-	flushed   Position // bytes below are durable
+	flushed   Position // bytes below are durable; a record's end
 	requested atomic.Uint64
+	whole     atomic.Uint64 // end of the last whole record; its bytes are in the buffer
 	idle      atomic.Bool   // the flusher sleeps without a timer
 	wake      chan struct{} // says "look again" to the flusher
-	failed    chan struct{} // closed when Run has ended: nothing will be flushed any more
+	stopped   chan struct{} // closed when Run has ended: nothing will be flushed any more
 
 	stats Stats
 
-	mu        sync.Mutex // held while a record is inserted
-	at        LSN        // where the next record goes
-	prev      LSN        // start of the last record
-	block     *block     // holds at, or the block before it
-	allocated LSN        // end of the segments that exist ahead of at
-	retryAt   time.Time  // no allocation is tried before this, after a full disk
+	mu    sync.Mutex // held while a record is inserted; taken before allocating
+	at    LSN        // where the next record goes
+	prev  LSN        // start of the last record
+	block *block     // holds at, or the block before it
 
-	sink sink // owned by Run
+	allocating sync.Mutex    // held while a segment is allocated
+	allocated  atomic.Uint64 // end of the segments that exist; moved under allocating
+	retryAt    time.Time     // no allocation is tried before this, after a full disk
+
+	// Owned by Run.
+	sink   sink
+	synced LSN // bytes below are durable; not behind flushed
 }
 
 // Stats counts what a Writer has done: the columns of pg_stat_wal.
@@ -104,18 +108,20 @@ type Stats struct {
 func NewWriter(dir *Dir, end End, cfg WriterConfig) *Writer {
 	cfg = cfg.withDefaults()
 	w := &Writer{
-		dir:    dir,
-		tli:    end.Timeline,
-		cfg:    cfg,
-		buf:    newBuffer(cfg.Buffers, end.LSN),
-		wake:   make(chan struct{}, 1),
-		failed: make(chan struct{}),
-		at:     end.LSN,
-		prev:   end.Prev,
+		dir:     dir,
+		tli:     end.Timeline,
+		cfg:     cfg,
+		buf:     newBuffer(cfg.Buffers, end.LSN),
+		wake:    make(chan struct{}, 1),
+		stopped: make(chan struct{}),
+		at:      end.LSN,
+		prev:    end.Prev,
 	}
 	size := dir.Format.SegmentSize
-	w.allocated = size.Start(size.PrevSegno(end.LSN) + 1)
-	w.sink = sink{dir: dir, tli: end.Timeline, method: cfg.SyncMethod}
+	w.allocated.Store(uint64(size.Start(size.PrevSegno(end.LSN) + 1)))
+	w.sink.dir, w.sink.tli, w.sink.method = dir, end.Timeline, cfg.SyncMethod
+	w.synced = end.LSN
+	w.whole.Store(uint64(end.LSN))
 	w.inserted.Advance(end.LSN)
 	w.written.Advance(end.LSN)
 	w.flushed.Advance(end.LSN)
@@ -126,7 +132,7 @@ func NewWriter(dir *Dir, end End, cfg WriterConfig) *Writer {
 func (w *Writer) Timeline() TimelineID { return w.tli }
 
 // Inserted is how far the log reaches in memory, Written how far in the kernel, Flushed how far on
-// disk. Inserted and Written may stand inside a record, on a page boundary.
+// disk. Inserted and Written may stand inside a record, on a page boundary; Flushed never does.
 func (w *Writer) Inserted() *Position { return &w.inserted }
 func (w *Writer) Written() *Position  { return &w.written }
 func (w *Writer) Flushed() *Position  { return &w.flushed }
@@ -152,8 +158,8 @@ func (w *Writer) Insert(p *Prepared, xid uint32) (start, end LSN, err error) {
 	return w.insert(p, xid, systemReserve)
 }
 
-// InsertSystem is Insert for the records that keep the log itself going: checkpoints, the first
-// record of a timeline, SWITCH. They may use the space that Insert leaves.
+// InsertSystem is Insert for the records that keep the log itself going: checkpoints and the first
+// record of a timeline. They may use the space that Insert leaves. A SWITCH is written by Switch.
 func (w *Writer) InsertSystem(p *Prepared) (start, end LSN, err error) {
 	return w.insert(p, 0, 0)
 }
@@ -164,6 +170,22 @@ func (w *Writer) insert(p *Prepared, xid uint32, reserve LSN) (start, end LSN, e
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	start, end, err = w.appendRecord(p, xid, reserve)
+	if err != nil {
+		return 0, 0, err
+	}
+	w.recordDone()
+	return start, end, nil
+}
+
+// appendRecord puts a record into the buffer. After an error nothing has been appended, unless the
+// writer has stopped.
+func (w *Writer) appendRecord(p *Prepared, xid uint32, reserve LSN) (start, end LSN, err error) {
+	select {
+	case <-w.stopped:
+		return 0, 0, ErrWriterStopped
+	default:
+	}
 	start, end = w.place(p.Size())
 	if err := w.ensureSegments(end + reserve); err != nil {
 		return 0, 0, err
@@ -172,10 +194,16 @@ func (w *Writer) insert(p *Prepared, xid uint32, reserve LSN) (start, end LSN, e
 		return 0, 0, err
 	}
 	w.prev = start
-	w.publish()
 	w.stats.Records.Add(1)
 	w.stats.Bytes.Add(int64(p.Size()))
 	return start, end, nil
+}
+
+// recordDone publishes a whole record, which ends at w.at. In this order: when inserted has moved,
+// whole has too.
+func (w *Writer) recordDone() {
+	w.whole.Store(uint64(w.at))
+	w.publish()
 }
 
 // place says where a record of n bytes starts and ends if it is inserted now.
@@ -200,20 +228,35 @@ func (w *Writer) place(n int) (start, end LSN) {
 // ensureSegments makes sure that segment files exist up to end. After a failure for lack of room it
 // does not try again for a second: each try writes a segment's worth of zeros.
 func (w *Writer) ensureSegments(end LSN) error {
-	for end > w.allocated {
+	if uint64(end) <= w.allocated.Load() {
+		return nil
+	}
+	w.allocating.Lock()
+	defer w.allocating.Unlock()
+	for uint64(end) > w.allocated.Load() {
 		if time.Now().Before(w.retryAt) {
 			return ErrDiskFull
 		}
-		err := w.dir.Allocate(w.tli, w.dir.Format.SegmentSize.Segno(w.allocated))
-		if errors.Is(err, syscall.ENOSPC) {
-			w.retryAt = time.Now().Add(time.Second)
-			return ErrDiskFull
-		}
-		if err != nil {
+		if err := w.allocateNext(); err != nil {
 			return err
 		}
-		w.allocated += LSN(w.dir.Format.SegmentSize)
 	}
+	return nil
+}
+
+// allocateNext allocates one segment more. The caller holds w.allocating.
+func (w *Writer) allocateNext() error {
+	size := w.dir.Format.SegmentSize
+	next := LSN(w.allocated.Load())
+	err := w.dir.Allocate(w.tli, size.Segno(next))
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		w.retryAt = time.Now().Add(time.Second)
+		return ErrDiskFull
+	}
+	if err != nil {
+		return err
+	}
+	w.allocated.Store(uint64(next) + uint64(size))
 	return nil
 }
 
@@ -304,7 +347,7 @@ func (w *Writer) waitWritten(need LSN) error {
 		}
 		select {
 		case <-w.written.Changed(at):
-		case <-w.failed:
+		case <-w.stopped:
 			return ErrWriterStopped
 		}
 	}
@@ -332,15 +375,10 @@ func (w *Writer) Switch() (LSN, error) {
 	if size.Offset(w.at) == 0 {
 		return w.at, nil
 	}
-	start, end := w.place(p.Size())
-	if err := w.ensureSegments(end); err != nil {
+	_, end, err := w.appendRecord(p, 0, 0)
+	if err != nil {
 		return 0, err
 	}
-	if err := w.append(p.finish(0, w.prev)); err != nil {
-		return 0, err
-	}
-	w.prev = start
-	w.stats.Records.Add(1)
 	for size.Offset(w.at) != 0 {
 		bl, err := w.blockAt()
 		if err != nil {
@@ -349,203 +387,25 @@ func (w *Writer) Switch() (LSN, error) {
 		clear(bl.data[w.at-bl.base:])
 		w.at = bl.base + blockSize
 	}
-	w.publish()
+	w.recordDone()
 	w.RequestFlush(w.at)
 	return end, nil
 }
 
-// RequestFlush asks the flusher to make everything below l durable soon. The caller waits on
-// Flushed, or for a release that includes it.
-func (w *Writer) RequestFlush(l LSN) {
-	for {
-		old := w.requested.Load()
-		if uint64(l) <= old {
-			return
-		}
-		if w.requested.CompareAndSwap(old, uint64(l)) {
-			break
-		}
-	}
-	w.kick()
-}
-
-// Flush makes everything below l durable.
-func (w *Writer) Flush(ctx context.Context, l LSN) error {
-	w.RequestFlush(l)
-	for {
-		at := w.flushed.Load()
-		if at >= l {
-			return nil
-		}
-		select {
-		case <-w.flushed.Changed(at):
-		case <-w.failed:
-			return ErrWriterStopped
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (w *Writer) kick() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Run is the flusher. It returns nil when ctx has ended and everything inserted by then is durable;
-// any other return means that a write or a sync failed. Such a failure is never retried, because a
-// later sync that succeeds proves nothing of the bytes that failed: the process has to end.
-func (w *Writer) Run(ctx context.Context) error {
-	defer close(w.failed)
-	err := w.flushLoop(ctx)
-	if err == nil {
-		err = w.flushInserted()
-	}
-	return errors.Join(err, w.sink.close())
-}
-
-func (w *Writer) flushLoop(ctx context.Context) error {
-	for ctx.Err() == nil {
-		if w.inserted.Load() == w.flushed.Load() {
-			w.sleep(ctx)
-			continue
-		}
-		w.awaitRequest(ctx)
-		w.delayCommit(ctx)
-		if err := w.flushInserted(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *Writer) flushRequested() bool { return LSN(w.requested.Load()) > w.flushed.Load() }
-
-// awaitRequest waits until somebody wants a flush. What nobody waits for, asynchronous commits, is
-// flushed after wal_writer_delay all the same.
-func (w *Writer) awaitRequest(ctx context.Context) {
-	if w.flushRequested() {
-		return
-	}
-	timer := time.NewTimer(w.cfg.WriterDelay)
-	defer timer.Stop()
-	for !w.flushRequested() {
-		select {
-		case <-w.wake:
-		case <-timer.C:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// sleep waits until something has been inserted. The second look, after idle is set, closes the gap
-// in which an insert would have seen no reason to wake anybody.
-func (w *Writer) sleep(ctx context.Context) {
-	w.idle.Store(true)
-	defer w.idle.Store(false)
-	if w.inserted.Load() > w.flushed.Load() {
-		return
-	}
-	select {
-	case <-w.wake:
-	case <-ctx.Done():
-	}
-}
-
-// delayCommit waits for others to join the flush (commit_delay, commit_siblings).
-func (w *Writer) delayCommit(ctx context.Context) {
-	if w.cfg.CommitDelay <= 0 || !w.flushRequested() || w.cfg.Active == nil || w.cfg.Active() <= w.cfg.CommitSiblings {
-		return
-	}
-	t := time.NewTimer(w.cfg.CommitDelay)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
-
-// flushInserted writes and syncs everything inserted so far.
-func (w *Writer) flushInserted() error {
-	from, to := w.flushed.Load(), w.inserted.Load()
-	if to == from {
-		return nil
-	}
-	begin := time.Now()
-	if err := w.write(w.written.Load(), to); err != nil {
-		return err
-	}
-	written := time.Now()
-	if err := w.sink.sync(); err != nil {
-		return err
-	}
-	w.stats.Syncs.Add(1)
-	w.stats.WriteTime.Add(int64(written.Sub(begin)))
-	w.stats.SyncTime.Add(int64(time.Since(written)))
-	w.flushed.Advance(to)
-	if w.cfg.OnFlush != nil {
-		w.cfg.OnFlush(to)
-	}
-	w.completeSegments(from, to)
-	return nil
-}
-
-func (w *Writer) write(from, to LSN) error {
-	for at := from; at < to; {
-		bl := w.buf.pin(at)
-		if bl == nil {
-			return fmt.Errorf("WAL buffer lost %s before it was written", at)
-		}
-		n := min(to, bl.base+blockSize) - at
-		err := w.sink.write(bl.data[at-bl.base:][:n], at)
-		bl.unpin()
-		if err != nil {
-			return err
-		}
-		at += n
-		w.written.Advance(at)
-		w.stats.Writes.Add(1)
-	}
-	return nil
-}
-
-// completeSegments reports the segments that a flush from from to to has finished.
-func (w *Writer) completeSegments(from, to LSN) {
-	if w.cfg.OnSegment == nil {
-		return
-	}
-	size := w.dir.Format.SegmentSize
-	for segno := size.Segno(from); segno < size.Segno(to); segno++ {
-		w.cfg.OnSegment(segno)
-	}
-}
-
 // Preallocate creates the segment after the one being filled, so that inserts do not have to. It is
-// called from outside the insert path whenever a segment is complete; a full disk is not an error
-// here.
+// called whenever a segment is complete, from a goroutine that nobody waits for. A full disk is not
+// an error here.
 func (w *Writer) Preallocate() error {
-	size := w.dir.Format.SegmentSize
-	w.mu.Lock()
-	next := w.allocated
-	enough := next >= size.SegmentStart(w.at)+2*LSN(size)
-	w.mu.Unlock()
-	if enough {
+	size := LSN(w.dir.Format.SegmentSize)
+	w.allocating.Lock()
+	defer w.allocating.Unlock()
+	current := w.dir.Format.SegmentSize.SegmentStart(w.inserted.Load())
+	if LSN(w.allocated.Load()) >= current+2*size {
 		return nil
 	}
-	err := w.dir.Allocate(w.tli, size.Segno(next))
-	if errors.Is(err, syscall.ENOSPC) {
-		return nil
-	}
-	if err != nil {
+	if err := w.allocateNext(); err != nil && !errors.Is(err, ErrDiskFull) {
 		return err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.allocated = max(w.allocated, next+LSN(size))
 	return nil
 }
 

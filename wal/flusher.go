@@ -1,0 +1,182 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// RequestFlush asks the flusher to make everything below l durable soon. The caller waits on
+// Flushed, or for a release that includes it.
+func (w *Writer) RequestFlush(l LSN) {
+	for {
+		old := w.requested.Load()
+		if uint64(l) <= old {
+			return
+		}
+		if w.requested.CompareAndSwap(old, uint64(l)) {
+			break
+		}
+	}
+	w.kick()
+}
+
+// Flush makes everything below l durable.
+func (w *Writer) Flush(ctx context.Context, l LSN) error {
+	w.RequestFlush(l)
+	for {
+		at := w.flushed.Load()
+		if at >= l {
+			return nil
+		}
+		select {
+		case <-w.flushed.Changed(at):
+		case <-w.stopped:
+			return ErrWriterStopped
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (w *Writer) kick() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run is the flusher. It returns nil when ctx has ended and everything inserted by then is durable;
+// any other return is an *IOError: a write or a sync failed. Such a failure is never retried, because
+// a later sync that succeeds proves nothing of the bytes that failed: the process has to end.
+func (w *Writer) Run(ctx context.Context) error {
+	defer close(w.stopped)
+	err := w.flushLoop(ctx)
+	if err == nil {
+		err = w.flushInserted()
+	}
+	return errors.Join(err, w.sink.close())
+}
+
+func (w *Writer) flushLoop(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if w.inserted.Load() <= w.synced {
+			w.sleep(ctx)
+			continue
+		}
+		w.awaitRequest(ctx)
+		w.delayCommit(ctx)
+		if err := w.flushInserted(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Writer) flushRequested() bool { return LSN(w.requested.Load()) > w.synced }
+
+// awaitRequest waits until somebody wants a flush. What nobody waits for, asynchronous commits, is
+// flushed after wal_writer_delay all the same.
+func (w *Writer) awaitRequest(ctx context.Context) {
+	if w.flushRequested() {
+		return
+	}
+	timer := time.NewTimer(w.cfg.WriterDelay)
+	defer timer.Stop()
+	for !w.flushRequested() {
+		select {
+		case <-w.wake:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sleep waits until something has been inserted. The second look, after idle is set, closes the gap
+// in which an insert would have seen no reason to wake anybody.
+func (w *Writer) sleep(ctx context.Context) {
+	w.idle.Store(true)
+	defer w.idle.Store(false)
+	if w.inserted.Load() > w.synced {
+		return
+	}
+	select {
+	case <-w.wake:
+	case <-ctx.Done():
+	}
+}
+
+// delayCommit waits for others to join the flush (commit_delay, commit_siblings).
+func (w *Writer) delayCommit(ctx context.Context) {
+	if w.cfg.CommitDelay <= 0 || !w.flushRequested() || w.cfg.Active == nil || w.cfg.Active() <= w.cfg.CommitSiblings {
+		return
+	}
+	t := time.NewTimer(w.cfg.CommitDelay)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// flushInserted writes and syncs everything inserted so far. A record of which only the first pages
+// are in the buffer yet is written with the rest, but Flushed waits for its end.
+func (w *Writer) flushInserted() error {
+	from, to := w.synced, w.inserted.Load()
+	// Read second. Otherwise a record published between the two would be synced but not counted.
+	whole := LSN(w.whole.Load())
+	to = max(to, whole)
+	if to <= from {
+		return nil
+	}
+	begin := time.Now()
+	if err := w.write(from, to); err != nil {
+		return err
+	}
+	written := time.Now()
+	if err := w.sink.sync(); err != nil {
+		return err
+	}
+	w.stats.Syncs.Add(1)
+	w.stats.WriteTime.Add(int64(written.Sub(begin)))
+	w.stats.SyncTime.Add(int64(time.Since(written)))
+	w.synced = to
+	if w.flushed.Advance(whole) && w.cfg.OnFlush != nil {
+		w.cfg.OnFlush(whole)
+	}
+	w.completeSegments(from, to)
+	return nil
+}
+
+func (w *Writer) write(from, to LSN) error {
+	for at := from; at < to; {
+		bl := w.buf.pin(at)
+		if bl == nil {
+			return &IOError{Err: fmt.Errorf("WAL buffer lost %s before it was written", at)}
+		}
+		n := min(to, bl.base+blockSize) - at
+		err := w.sink.write(bl.data[at-bl.base:][:n], at)
+		bl.unpin()
+		if err != nil {
+			return err
+		}
+		at += n
+		w.written.Advance(at)
+		w.stats.Writes.Add(1)
+	}
+	return nil
+}
+
+// completeSegments reports the segments that a flush from from to to has finished.
+func (w *Writer) completeSegments(from, to LSN) {
+	if w.cfg.OnSegment == nil {
+		return
+	}
+	size := w.dir.Format.SegmentSize
+	for segno := size.Segno(from); segno < size.Segno(to); segno++ {
+		w.cfg.OnSegment(segno)
+	}
+}
