@@ -1,0 +1,165 @@
+package walsender
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
+)
+
+// send looks at the positions, sends what there is, and waits for them to move. It returns nil at the
+// end of a timeline that others have gone on from; the client ends the stream then.
+func (st *stream) send(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := st.heed(); err != nil {
+			return err
+		}
+		limit := min(st.limit.load(), st.end)
+		if st.sent.Load() < limit {
+			if err := st.sendChunk(limit); err != nil {
+				return err
+			}
+			continue
+		}
+		if st.sent.Load() == st.end {
+			st.session.conn.Send(&pgproto3.CopyDone{})
+			return st.session.conn.Flush()
+		}
+		if err := st.caughtUp(limit); err != nil {
+			return err
+		}
+		if err := st.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// heed does what others asked for, whether or not there is WAL to send.
+func (st *stream) heed() error {
+	if st.ruleChanged.Swap(false) {
+		st.limit = st.session.visible()
+	}
+	switch {
+	case st.ask.Swap(false):
+		return st.keepalive(true)
+	case st.answer.Swap(false):
+		return st.keepalive(false)
+	}
+	return nil
+}
+
+// sendChunk sends one message of WAL below limit. What does not fit ends at a page boundary.
+func (st *stream) sendChunk(limit wal.LSN) error {
+	sent := st.sent.Load()
+	end := limit
+	if limit-sent > maxChunk {
+		end = (sent + maxChunk) &^ (wal.PageSize - 1)
+	}
+	now := time.Now()
+	header := pgwire.XLogData{Start: sent, End: limit, Time: wal.TimestampOf(now)}
+	if st.native {
+		st.told, st.greeted = st.log.Horizon.Load(), true
+		header.Native, header.Horizon, header.Stream = true, st.told, st.id
+	}
+	msg := header.AppendHeader(st.buf[:0])
+	head := len(msg)
+	msg = msg[:head+int(end-sent)]
+	if err := st.read(msg[head:], sent); err != nil {
+		return err
+	}
+	st.lag.note(limit, now)
+	st.sent.Advance(end)
+	if err := st.session.conn.SendCopyData(msg); err != nil {
+		return err
+	}
+	return st.session.conn.Flush()
+}
+
+// read fills p with the log from position at on.
+func (st *stream) read(p []byte, at wal.LSN) error {
+	for len(p) > 0 {
+		n, err := st.raw.ReadAt(p, at)
+		if removed, ok := errors.AsType[*wal.RemovedError](err); ok {
+			return pgwire.Errorf(pgwire.CodeUndefinedFile, "%w", removed)
+		}
+		if err != nil {
+			return pgwire.Errorf(pgwire.CodeIOError, "%w", err)
+		}
+		p, at = p[n:], at+wal.LSN(n)
+	}
+	return nil
+}
+
+func (st *stream) keepalive(ask bool) error {
+	m := pgwire.Keepalive{End: st.sent.Load(), Time: wal.TimestampOf(time.Now()), ReplyRequested: ask}
+	if st.native {
+		st.told, st.greeted = st.log.Horizon.Load(), true
+		m.Native, m.Horizon, m.Stream = true, st.told, st.id
+	}
+	if err := st.session.conn.SendCopyData(m.Append(st.buf[:0])); err != nil {
+		return err
+	}
+	return st.session.conn.Flush()
+}
+
+// caughtUp is called when everything below limit has been sent.
+func (st *stream) caughtUp(limit wal.LSN) error {
+	if st.session.progress.state() == syncrep.Catchup && st.end == noEnd {
+		st.setState(syncrep.Streaming)
+	}
+	if st.drained {
+		return st.finish(limit)
+	}
+	if st.native && (!st.greeted || st.log.Horizon.Load() > st.told) {
+		return st.keepalive(false)
+	}
+	return nil
+}
+
+// finish ends the stream of a server that shuts down, once the client has everything: on a primary all
+// that is flushed, the shutdown checkpoint included; on a standby what it may see. A client that does
+// not report flushes is believed what it has written. See WalSndDone in walsender.c.
+func (st *stream) finish(limit wal.LSN) error {
+	st.setState(syncrep.Stopping)
+	want := limit
+	if st.session.server.cfg.Primary {
+		want = max(want, st.log.Flushed.Load())
+	}
+	if st.session.progress.confirmed() >= want {
+		st.session.conn.Send(&pgproto3.CommandComplete{CommandTag: []byte("COPY 0")})
+		return errors.Join(pgwire.ErrHangup, st.session.conn.Flush())
+	}
+	if st.asked {
+		return nil
+	}
+	st.asked = true
+	return st.keepalive(true)
+}
+
+// wait returns when there may be something to do.
+func (st *stream) wait(ctx context.Context) error {
+	draining := st.session.server.draining
+	if st.drained {
+		draining = nil
+	}
+	var horizon <-chan struct{} // nil: of no interest
+	if st.native {
+		horizon = st.log.Horizon.Changed(st.told)
+	}
+	select {
+	case <-st.limit.changed(st.sent.Load()):
+	case <-horizon:
+	case <-st.wake:
+	case <-draining:
+		st.drained = true
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
