@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -85,8 +86,13 @@ func (l *life) invalidate(name string, at wal.LSN) {
 	})
 }
 
+// drop is asked for by another connection each time: a failed one must let go of the slot.
 func (l *life) drop(name string) {
-	l.step(name, absent, func() error { return l.slots.Drop(l.t.Context(), name, 1, false) })
+	pid := int32(1)
+	l.step(name, absent, func() error {
+		pid++
+		return l.slots.Drop(l.t.Context(), name, pid, false)
+	})
 }
 
 // live is a life with every kind of request.
@@ -140,6 +146,9 @@ func TestPowerCut(t *testing.T) {
 			cut := func(op errorfs.Op) error {
 				if l.slots == nil {
 					return nil
+				}
+				if op.Kind == errorfs.OpRemoveAll && !strings.HasSuffix(op.Path, tmpSuffix) {
+					t.Errorf("removal of %s: not atomic, however it looks in memory", op.Path)
 				}
 				l.removeWAL()
 				for seed := range uint64(4) {
@@ -240,5 +249,81 @@ func TestEveryOperationFailsOnce(t *testing.T) {
 		if op <= n {
 			break
 		}
+	}
+}
+
+// A slot keeps its WAL from the first moment of Create, and while its file is written the lower of what
+// the file may hold and of what its consumer said meanwhile.
+func TestMinRestartDuringWrites(t *testing.T) {
+	mem := newDisk(t)
+	s := open(t, mem)
+	var during func()
+	s.folder.fs = errorfs.Wrap(mem, errorfs.InjectorFunc(func(errorfs.Op) error {
+		during()
+		return nil
+	}))
+	ops := 0
+	atMost := func(lsn wal.LSN) {
+		t.Helper()
+		ops++
+		if got := s.MinRestart(); got == 0 || got > lsn {
+			t.Errorf("MinRestart = %s, want at most %s", got, lsn)
+		}
+	}
+	during = func() { atMost(100) }
+	create(t, s, "a", 100)
+	h := acquire(t, s, "a", 1)
+	h.Advance(50) // the file still says 100, and may say 50 any moment now
+	during = func() {
+		h.Advance(500)
+		atMost(50)
+	}
+	if err := s.Save(); err != nil {
+		t.Fatal(err)
+	}
+	atMost(50)
+	during = func() { atMost(50) }
+	if err := s.Save(); err != nil || s.MinRestart() != 500 {
+		t.Errorf("MinRestart = %s after the second Save, %v", s.MinRestart(), err)
+	}
+	if ops < 12 {
+		t.Errorf("only %d operations seen", ops)
+	}
+}
+
+// On real files, where a folder cannot be renamed onto another one that holds something: remains of
+// what was not finished are in nobody's way.
+func TestRealFiles(t *testing.T) {
+	fs, where := vfs.Default, filepath.Join(t.TempDir(), "pg_replslot")
+	leave := func(name string) {
+		f := folder{fs: fs, dir: where}
+		err := errors.Join(fs.MkdirAll(f.path(name), 0o700), f.write(f.path(name, "state.tmp"), "other", state{restart: 1}))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Open(fs, where, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave("a.tmp")
+	create(t, s, "a", 100)
+	leave("a")
+	acquire(t, s, "a", 1).Advance(200)
+	if err := s.Save(); err != nil {
+		t.Fatal(err)
+	}
+	leave("a.tmp")
+	leave("b.tmp")
+	create(t, s, "c", 300)
+	if s, err = Open(fs, where, 4); err != nil || names(s) != "a c" || restart(t, s, "a") != 200 {
+		t.Fatalf("after a restart: %v, %v", err, s)
+	}
+	leave("a.tmp")
+	if err := s.Drop(t.Context(), "a", 1, false); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := fs.List(where); err != nil || !slices.Equal(list, []string{"c"}) {
+		t.Errorf("left in the folder: %v, %v", list, err)
 	}
 }

@@ -16,7 +16,7 @@ const (
 )
 
 // A folder is the slots on disk, pg_replslot: for each a folder with its name, which holds its file.
-// What ends in .tmp is the remains of something unfinished, and goes at the next start.
+// A folder that ends in .tmp is the remains of something unfinished, and goes at the next start.
 type folder struct {
 	fs  vfs.FS
 	dir string
@@ -30,10 +30,8 @@ func (f folder) path(elem ...string) string {
 // commit point.
 func (f folder) create(name string, st state) error {
 	tmp := name + tmpSuffix
-	// A crash up to the rename leaves name.tmp or nothing: load removes it, the slot never was.
-	if err := f.fs.RemoveAll(f.path(tmp)); err != nil {
-		return err
-	}
+	// A crash up to the rename leaves name.tmp or nothing: load removes it, the slot never was. What a
+	// failed create or an unfinished drop left there is written over.
 	if err := f.fs.MkdirAll(f.path(tmp), 0o700); err != nil {
 		return err
 	}
@@ -55,7 +53,7 @@ func (f folder) create(name string, st state) error {
 // old or the new one, and whole.
 func (f folder) replace(name string, st state) error {
 	tmp := f.path(name, stateFile+tmpSuffix)
-	// A crash up to the rename leaves the old file, and perhaps state.tmp, which load removes.
+	// A crash up to the rename leaves the old file, and perhaps state.tmp, to be written over.
 	if err := f.write(tmp, name, st); err != nil {
 		return err
 	}
@@ -67,7 +65,8 @@ func (f folder) replace(name string, st state) error {
 	return f.syncDir(f.path(name))
 }
 
-// drop takes a slot away: the rename is the commit point. discard then clears up.
+// drop takes a slot away: the rename is the commit point. discard then clears up. (To remove the folder
+// in place is no one step: a crash could leave it without its file, and load would refuse it.)
 func (f folder) drop(name string) error {
 	// What an earlier drop could not clear up would be in the way.
 	if err := f.fs.RemoveAll(f.path(name + tmpSuffix)); err != nil {
@@ -143,9 +142,6 @@ func (f folder) load(found func(name string, st state)) error {
 
 // read returns a slot's state, durable.
 func (f folder) read(name string) (state, error) {
-	if err := f.fs.RemoveAll(f.path(name, stateFile+tmpSuffix)); err != nil {
-		return state{}, fmt.Errorf("remove unfinished slot file: %w", err)
-	}
 	path := f.path(name, stateFile)
 	b, err := f.readFile(path)
 	if err != nil {

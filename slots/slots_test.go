@@ -1,6 +1,7 @@
 package slots
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -300,21 +301,73 @@ func TestMinRestartWaitsForTheFile(t *testing.T) {
 
 // A file that cannot be believed keeps the node from starting.
 func TestOpenRefusesCorruptFile(t *testing.T) {
+	name := strings.Repeat("x", maxNameLen) // whose file is as long as any can be
+	good := appendState(nil, name, state{restart: 100})
 	for what, contents := range map[string][]byte{
-		"empty": {}, "garbage": []byte("garbage"), "endless": make([]byte, 1<<20),
-		"of another slot": appendState(nil, "b", state{restart: 1}),
+		"empty": {}, "garbage": []byte("garbage"), "goes on": append(bytes.Clone(good), make([]byte, 1<<20)...),
+		"of another slot": appendState(nil, "b", state{restart: 100}),
 	} {
 		fs := vfs.NewMem()
-		create(t, open(t, fs), "a", 100)
-		f, err := fs.Create(dir+"/a/state", vfs.WriteCategoryUnspecified)
+		create(t, open(t, fs), name, 100)
+		path := dir + "/" + name + "/state"
+		f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.Write(contents)
-		f.Close()
+		if _, err := f.Write(contents); err != nil {
+			t.Fatal(err)
+		}
 		_, err = Open(fs, dir, 4)
-		if corrupt, ok := errors.AsType[*CorruptError](err); !ok || corrupt.Path != dir+"/a/state" {
+		if corrupt, ok := errors.AsType[*CorruptError](err); !ok || corrupt.Path != path {
 			t.Errorf("%s: Open = %v", what, err)
 		}
+	}
+}
+
+// Connections come and go while checkpoints save: nobody's slot is lost, and at the end all is at rest.
+func TestManyConnections(t *testing.T) {
+	fs := vfs.NewMem()
+	s, err := Open(fs, dir, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var connections, checkpoints sync.WaitGroup
+	for pid := int32(1); pid <= 4; pid++ {
+		connections.Go(func() {
+			own := fmt.Sprint("own", pid)
+			for lsn := wal.LSN(1); lsn <= 100; lsn++ {
+				err := errors.Join(s.Create(own, false, lsn, pid), s.Create(own+"t", true, lsn, pid))
+				h, acquireErr := s.Acquire(own, pid)
+				if err = errors.Join(err, acquireErr); err != nil {
+					t.Error(err)
+					return
+				}
+				h.Advance(lsn + 1)
+				s.ReleaseAll(pid)
+				if err := s.Drop(t.Context(), own, pid, true); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	checkpoints.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			s.MinRestart()
+			if err := s.Save(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	connections.Wait()
+	close(done)
+	checkpoints.Wait()
+	if list := s.List(); len(list) != 0 || names(open(t, fs)) != "" {
+		t.Errorf("left: %+v, on disk %s", list, names(open(t, fs)))
 	}
 }

@@ -2,7 +2,9 @@ package slots
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
+	"hash/crc32"
 	"strings"
 	"testing"
 )
@@ -34,6 +36,16 @@ func TestDecodeStateNoticesDamage(t *testing.T) {
 	}
 	if _, _, err := decodeState(append(good, 0)); err == nil {
 		t.Error("one byte more: accepted")
+	}
+}
+
+// A file of a later version is not guessed at.
+func TestDecodeStateOfAnotherVersion(t *testing.T) {
+	b := appendState(nil, "n1", state{restart: 7})
+	b[8]++
+	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
+	if _, _, err := decodeState(b); err == nil || !strings.Contains(err.Error(), "version 2, want 1") {
+		t.Errorf("decodeState = %v", err)
 	}
 }
 
