@@ -1,0 +1,384 @@
+package sql
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// An analyzer turns the nodes of one statement into exprs: it looks names up, finds the types of
+// literals and parameters from what surrounds them, and checks operators and functions. Like the
+// parser its methods panic with a *pgwire.Error; analyze recovers.
+type analyzer struct {
+	src     string
+	catalog *Catalog
+	// params are the parameters' types, Unknown until something decides. paramExprs point here.
+	params    []Type
+	noParams  bool // a simple query has no parameters
+	scope     scope
+	columnRef int // counts references to columns of the row
+
+	// aggregates of the select list. While one is analyzed inAggregate is set; bare is the first
+	// column outside of any.
+	aggregates  []aggregate
+	inAggregate bool
+	noAggregate string // clause in which aggregates are refused, "" if allowed
+	bare        *columnNode
+}
+
+// A scope is what column names are looked up in: at most one relation, and EXCLUDED.
+type scope struct {
+	table    string // name columns may be qualified with; "" without FROM
+	columns  []Column
+	kv       bool // columns are those of kv
+	excluded bool // EXCLUDED may be referred to
+}
+
+func (a *analyzer) fail(at int, code, format string, args ...any) {
+	panic(errorAt(a.src, at, code, format, args...))
+}
+
+// placed adds a position to an error that has none.
+func (a *analyzer) placed(err error, at int) error {
+	if e, ok := err.(*pgwire.Error); ok && e.Position == 0 {
+		return e.WithPosition(errorAt(a.src, at, "", "").Position)
+	}
+	return err
+}
+
+// expr analyzes n. The result's type is Unknown for a literal, NULL or parameter that nothing
+// has decided yet: coerce decides.
+func (a *analyzer) expr(n node) expr {
+	switch n := n.(type) {
+	case literalNode:
+		return a.literal(n)
+	case nullNode:
+		return &constExpr{t: Unknown}
+	case boolNode:
+		return &constExpr{Bool, BoolValue(n.value)}
+	case paramNode:
+		return a.param(n)
+	case columnNode:
+		return a.column(n)
+	case unaryNode:
+		return a.unary(n)
+	case binaryNode:
+		return a.binary(n)
+	case logicNode:
+		return a.logic(n)
+	case notNode:
+		return &notExpr{a.boolean(n.x, "NOT")}
+	case isNode:
+		return a.is(n)
+	case distinctNode:
+		l, _, r, _ := a.comparable(n.l, n.r, "=", n.at())
+		return &distinctExpr{l: l, r: r, not: n.not}
+	case inNode:
+		return negate(a.in(n), n.not)
+	case betweenNode:
+		return a.between(n)
+	case likeNode:
+		return negate(a.like(n), n.not)
+	case castNode:
+		return a.cast(n)
+	case caseNode:
+		return a.caseOf(n)
+	case callNode:
+		return a.call(n)
+	case defaultNode:
+		a.fail(n.at(), pgwire.CodeSyntaxError, "DEFAULT is not allowed in this context")
+	}
+	panic(pgwire.Errorf(pgwire.CodeInternalError, "unexpected node %T", n))
+}
+
+// typed analyzes n and makes an undecided type text.
+func (a *analyzer) typed(n node) expr {
+	x := a.expr(n)
+	if x.typ() == Unknown {
+		return a.coerce(x, Text, n.at())
+	}
+	return x
+}
+
+// literal gives numbers their type: the smallest of int4, int8 and numeric that holds them.
+func (a *analyzer) literal(n literalNode) expr {
+	if n.kind == tokString {
+		return &constExpr{Unknown, TextValue(n.text)}
+	}
+	if n.kind == tokInt {
+		if i, err := strconv.ParseInt(n.text, 10, 64); err == nil {
+			if i >= math.MinInt32 && i <= math.MaxInt32 {
+				return &constExpr{Int4, Int4Value(int32(i))}
+			}
+			return &constExpr{Int8, Int8Value(i)}
+		}
+	}
+	d, ok := parseDecimal(n.text)
+	if !ok {
+		a.fail(n.at(), pgwire.CodeNumericValueOutOfRange, "value overflows numeric format")
+	}
+	return &constExpr{Numeric, decimalValue(d)}
+}
+
+func (a *analyzer) param(n paramNode) expr {
+	if a.noParams {
+		a.fail(n.at(), pgwire.CodeUndefinedParameter, "there is no parameter $%d", n.index+1)
+	}
+	for len(a.params) <= n.index {
+		a.params = append(a.params, Unknown)
+	}
+	return &paramExpr{types: &a.params, index: n.index}
+}
+
+func (a *analyzer) column(n columnNode) expr {
+	if n.name == "" {
+		a.fail(n.at(), pgwire.CodeSyntaxError, "row expansion via \"*\" is not supported here")
+	}
+	a.columnRef++
+	if n.table == "excluded" && a.scope.excluded {
+		return &kvColumn{index: a.columnIndex(n), excluded: true}
+	}
+	if n.table != "" && n.table != a.scope.table {
+		a.fail(n.at(), pgwire.CodeUndefinedTable, `missing FROM-clause entry for table "%s"`, n.table)
+	}
+	i := a.columnIndex(n)
+	if !a.inAggregate && a.bare == nil {
+		a.bare = &n
+	}
+	if a.scope.kv {
+		return &kvColumn{index: i}
+	}
+	return &viewColumn{i, a.scope.columns[i].Type}
+}
+
+func (a *analyzer) columnIndex(n columnNode) int {
+	for i, c := range a.scope.columns {
+		if c.Name == n.name {
+			return i
+		}
+	}
+	if n.table != "" {
+		a.fail(n.at(), pgwire.CodeUndefinedColumn, "column %s.%s does not exist", n.table, n.name)
+	}
+	a.fail(n.at(), pgwire.CodeUndefinedColumn, `column "%s" does not exist`, n.name)
+	return 0
+}
+
+// boolean analyzes a condition; clause names it in messages.
+func (a *analyzer) boolean(n node, clause string) expr {
+	x := a.expr(n)
+	if x.typ() == Unknown {
+		return a.coerce(x, Bool, n.at())
+	}
+	if x.typ() != Bool {
+		a.fail(n.at(), pgwire.CodeDatatypeMismatch, "argument of %s must be type boolean, not type %s", clause, x.typ())
+	}
+	return x
+}
+
+func (a *analyzer) logic(n logicNode) expr {
+	x := &logicExpr{and: n.and}
+	clause := "OR"
+	if n.and {
+		clause = "AND"
+	}
+	for _, arg := range n.args {
+		x.args = append(x.args, a.boolean(arg, clause))
+	}
+	return x
+}
+
+func negate(x expr, not bool) expr {
+	if not {
+		return &notExpr{x}
+	}
+	return x
+}
+
+func (a *analyzer) is(n isNode) expr {
+	var x expr
+	if n.what == "null" {
+		x = a.typed(n.x)
+	} else {
+		x = a.boolean(n.x, "IS "+commandName(n.what))
+	}
+	return &isExpr{x: x, what: n.what, not: n.not}
+}
+
+// counted analyzes n and tells whether it refers to a column.
+func (a *analyzer) counted(n node) (x expr, refers bool) {
+	before := a.columnRef
+	x = a.expr(n)
+	return x, a.columnRef > before
+}
+
+// comparable analyzes both sides of a comparison and gives them comparable types.
+func (a *analyzer) comparable(ln, rn node, op string, at int) (l expr, lRow bool, r expr, rRow bool) {
+	l, lRow = a.counted(ln)
+	r, rRow = a.counted(rn)
+	l, r = a.unify(l, r, ln, rn, op, at)
+	return l, lRow, r, rRow
+}
+
+func (a *analyzer) unify(l, r expr, ln, rn node, op string, at int) (expr, expr) {
+	switch {
+	case l.typ() == Unknown && r.typ() == Unknown:
+		return a.coerce(l, Text, ln.at()), a.coerce(r, Text, rn.at())
+	case l.typ() == Unknown:
+		l = a.coerce(l, r.typ(), ln.at())
+	case r.typ() == Unknown:
+		r = a.coerce(r, l.typ(), rn.at())
+	}
+	lf, rf := l.typ().family(), r.typ().family()
+	ids := lf == familyID && r.typ().isNumber() && numberRank(r.typ()) <= numberRank(Int8) ||
+		rf == familyID && l.typ().isNumber() && numberRank(l.typ()) <= numberRank(Int8)
+	if lf == familyNone || lf != rf && !ids {
+		a.noOperator(at, l.typ(), op, r.typ())
+	}
+	return l, r
+}
+
+func (a *analyzer) noOperator(at int, l Type, op string, r Type) {
+	left := ""
+	if l != 0 {
+		left = l.String() + " "
+	}
+	panic(errorAt(a.src, at, pgwire.CodeUndefinedFunction, "operator does not exist: %s%s %s", left, op, r).
+		WithHint("No operator matches the given name and argument types. You might need to add explicit type casts."))
+}
+
+func (a *analyzer) in(n inNode) expr {
+	before := a.columnRef
+	list := make([]expr, len(n.list))
+	for i, item := range n.list {
+		list[i] = a.expr(item)
+	}
+	x := &inExpr{listRow: a.columnRef > before}
+	x.x = a.expr(n.x)
+	for i, item := range n.list {
+		x.x, list[i] = a.unify(x.x, list[i], n.x, item, "=", n.at())
+	}
+	x.list = list
+	return x
+}
+
+// between makes x BETWEEN lo AND hi the pair of comparisons it stands for.
+func (a *analyzer) between(n betweenNode) expr {
+	pair := logicNode{pos: n.pos, and: true, args: []node{
+		binaryNode{pos: n.pos, op: ">=", l: n.x, r: n.lo},
+		binaryNode{pos: n.pos, op: "<=", l: n.x, r: n.hi},
+	}}
+	return negate(a.logic(pair), n.not)
+}
+
+func (a *analyzer) like(n likeNode) expr {
+	x := a.expr(n.x)
+	pattern, patternRow := a.counted(n.pattern)
+	if x.typ().family() != familyText || pattern.typ().family() != familyText {
+		op := map[bool]string{false: "~~", true: "~~*"}[n.fold]
+		if n.not {
+			op = "!" + op
+		}
+		a.noOperator(n.at(), x.typ(), op, pattern.typ())
+	}
+	return &likeExpr{x: a.text(x, n.x.at()), pattern: a.text(pattern, n.pattern.at()), fold: n.fold, patternRow: patternRow}
+}
+
+// text decides an undecided type as text.
+func (a *analyzer) text(x expr, at int) expr {
+	if x.typ() == Unknown {
+		return a.coerce(x, Text, at)
+	}
+	return x
+}
+
+func (a *analyzer) cast(n castNode) expr {
+	x := a.expr(n.x)
+	if !castable(x.typ(), n.typ) {
+		a.fail(n.at(), pgwire.CodeCannotCoerce, "cannot cast type %s to %s", x.typ(), n.typ)
+	}
+	return a.coerce(x, n.typ, n.x.at())
+}
+
+// coerce makes x of type t. The caller has checked that it may.
+func (a *analyzer) coerce(x expr, t Type, at int) expr {
+	if x.typ() == t {
+		return x
+	}
+	if x.typ() != Unknown {
+		return &castExpr{x, t}
+	}
+	switch x := x.(type) {
+	case *paramExpr:
+		a.params[x.index] = t
+		if t == Varchar {
+			a.params[x.index] = Text
+		}
+		return x
+	case *constExpr:
+		if x.v.IsNull() {
+			return &constExpr{t: t}
+		}
+		if t == Timestamptz {
+			// Its meaning depends on the clock and the time zone when it runs.
+			return &castExpr{&constExpr{Text, x.v}, t}
+		}
+		v, err := parseValue(x.v.s, t, time.UTC)
+		if err != nil {
+			panic(a.placed(err, at))
+		}
+		return &constExpr{t, v}
+	}
+	return &castExpr{x, t}
+}
+
+// common finds the type that all of args convert to, for CASE and COALESCE.
+func (a *analyzer) common(what string, args []expr, nodes []node) Type {
+	t := Unknown
+	for i, x := range args {
+		switch {
+		case x.typ() == Unknown, implicitly(x.typ(), t) && t != Unknown:
+		case t == Unknown || implicitly(t, x.typ()):
+			t = x.typ()
+		default:
+			a.fail(nodes[i].at(), pgwire.CodeDatatypeMismatch, "%s types %s and %s cannot be matched", what, t, x.typ())
+		}
+	}
+	if t == Unknown {
+		t = Text
+	}
+	for i, x := range args {
+		args[i] = a.coerce(x, t, nodes[i].at())
+	}
+	return t
+}
+
+func (a *analyzer) caseOf(n caseNode) expr {
+	x := &caseExpr{}
+	nodes := make([]node, 0, len(n.whens)+1)
+	results := make([]expr, 0, len(n.whens)+1)
+	for _, w := range n.whens {
+		var cond expr
+		if n.operand == nil {
+			cond = a.boolean(w.cond, "CASE/WHEN")
+		} else {
+			cond = a.expr(binaryNode{pos: pos(w.cond.at()), op: "=", l: n.operand, r: w.cond})
+		}
+		x.whens = append(x.whens, whenExpr{cond: cond})
+		results = append(results, a.expr(w.result))
+		nodes = append(nodes, w.result)
+	}
+	orElse := n.orElse
+	if orElse == nil {
+		orElse = nullNode{n.pos}
+	}
+	results, nodes = append(results, a.expr(orElse)), append(nodes, orElse)
+	x.t = a.common("CASE", results, nodes)
+	for i := range x.whens {
+		x.whens[i].result = results[i]
+	}
+	x.orElse = results[len(results)-1]
+	return x
+}

@@ -1,0 +1,181 @@
+package sql
+
+import "github.com/longship-db/longship/pgwire"
+
+func (a *analyzer) unary(n unaryNode) expr {
+	x := a.expr(n.x)
+	t := x.typ()
+	switch {
+	case t == Unknown:
+		a.notUnique(n.at(), n.op+" unknown")
+	case n.op == "-" && t == Interval:
+		return &arithExpr{'-', &constExpr{Interval, Value{typ: Interval}}, x, Interval}
+	case !t.isNumber():
+		a.noOperator(n.at(), 0, n.op, t)
+	case n.op == "+":
+		return x
+	}
+	return &arithExpr{'-', &constExpr{t, zeroOf(t)}, x, t}
+}
+
+func zeroOf(t Type) Value {
+	if t == Numeric {
+		return NumericValue(0)
+	}
+	return Value{typ: t} // all bits zero is 0 for integers and float8
+}
+
+func (a *analyzer) notUnique(at int, what string) {
+	panic(errorAt(a.src, at, pgwire.CodeAmbiguousFunction, "operator is not unique: %s", what).
+		WithHint("Could not choose a best candidate operator. You might need to add explicit type casts."))
+}
+
+func (a *analyzer) binary(n binaryNode) expr {
+	switch n.op {
+	case "=", "<>", "<", "<=", ">", ">=":
+		l, lRow, r, rRow := a.comparable(n.l, n.r, n.op, n.at())
+		return &compareExpr{op: n.op, l: l, r: r, lRow: lRow, rRow: rRow}
+	case "+", "-", "*", "/", "%":
+		return a.arithmetic(n)
+	case "||":
+		return a.concat(n)
+	}
+	a.noOperator(n.at(), a.expr(n.l).typ(), n.op, a.expr(n.r).typ())
+	return nil
+}
+
+func (a *analyzer) concat(n binaryNode) expr {
+	l, r := a.expr(n.l), a.expr(n.r)
+	if l.typ().family() != familyText && r.typ().family() != familyText {
+		a.noOperator(n.at(), l.typ(), "||", r.typ())
+	}
+	return &concatExpr{a.text(l, n.l.at()), a.text(r, n.r.at())}
+}
+
+// arithmetic resolves + - * / %. An undecided side takes the type the other side suggests.
+func (a *analyzer) arithmetic(n binaryNode) expr {
+	l, r := a.expr(n.l), a.expr(n.r)
+	switch {
+	case l.typ() == Unknown && r.typ() == Unknown:
+		a.notUnique(n.at(), "unknown "+n.op+" unknown")
+	case l.typ() == Unknown:
+		l = a.coerce(l, partner(r.typ(), n.op), n.l.at())
+	case r.typ() == Unknown:
+		r = a.coerce(r, partner(l.typ(), n.op), n.r.at())
+	}
+	t, ok := arithType(n.op[0], l.typ(), r.typ())
+	if !ok {
+		a.noOperator(n.at(), l.typ(), n.op, r.typ())
+	}
+	return &arithExpr{n.op[0], l, r, t}
+}
+
+// partner is the type of an undecided operand beside one of type t.
+func partner(t Type, op string) Type {
+	switch {
+	case t == PgLSN && op == "+":
+		return Numeric
+	case t == Timestamptz && op == "+":
+		return Interval
+	}
+	return t
+}
+
+// arithType is the result type of l op r; false if there is no such operator.
+func arithType(op byte, l, r Type) (Type, bool) {
+	additive := op == '+' || op == '-'
+	switch {
+	case l.isNumber() && r.isNumber():
+		t := l
+		if numberRank(r) > numberRank(l) {
+			t = r
+		}
+		return t, op != '%' || t != Float8
+	case l == PgLSN && r == PgLSN:
+		return Numeric, op == '-'
+	case l == PgLSN && r.isNumber() && r != Float8:
+		return PgLSN, additive
+	case r == PgLSN && l.isNumber() && l != Float8:
+		return PgLSN, op == '+'
+	case l == Timestamptz && r == Timestamptz:
+		return Interval, op == '-'
+	case l == Timestamptz && r == Interval:
+		return Timestamptz, additive
+	case l == Interval && r == Timestamptz:
+		return Timestamptz, op == '+'
+	case l == Interval && r == Interval:
+		return Interval, additive
+	}
+	return 0, false
+}
+
+// call resolves a function: the special forms, an aggregate, or one of the registered functions.
+func (a *analyzer) call(n callNode) expr {
+	switch n.name {
+	case "coalesce", "greatest", "least":
+		return a.choice(n)
+	case "nullif":
+		return a.nullIf(n)
+	case "count", "min", "max", "sum":
+		return a.aggregate(n)
+	}
+	if n.star {
+		a.fail(n.at(), pgwire.CodeWrongObjectType, "%s(*) specified, but %s is not an aggregate function", n.name, n.name)
+	}
+	args := make([]expr, len(n.args))
+	for i, arg := range n.args {
+		args[i] = a.expr(arg)
+	}
+	fn := a.function(n, args)
+	for i := range args {
+		args[i] = a.coerce(args[i], fn.Args[i], n.args[i].at())
+	}
+	for _, v := range fn.missing(len(args)) {
+		args = append(args, &constExpr{v.typ, v})
+	}
+	return &callExpr{fn, args}
+}
+
+// function picks the overload whose arguments fit best: exactly, or by implicit conversions.
+func (a *analyzer) function(n callNode, args []expr) *Func {
+	var best *Func
+	bestScore := -1
+	for _, fn := range a.catalog.functions(n.name) {
+		if score := fn.score(args); score > bestScore {
+			best, bestScore = fn, score
+		}
+	}
+	if best == nil {
+		types := ""
+		for i, arg := range args {
+			if i > 0 {
+				types += ", "
+			}
+			types += arg.typ().String()
+		}
+		panic(errorAt(a.src, n.at(), pgwire.CodeUndefinedFunction, "function %s(%s) does not exist", n.name, types).
+			WithHint("No function matches the given name and argument types. You might need to add explicit type casts."))
+	}
+	return best
+}
+
+func (a *analyzer) choice(n callNode) expr {
+	if len(n.args) == 0 {
+		a.fail(n.at(), pgwire.CodeSyntaxError, "%s needs an argument", commandName(n.name))
+	}
+	x := &choiceExpr{want: map[string]int{"greatest": 1, "least": -1}[n.name]}
+	for _, arg := range n.args {
+		x.args = append(x.args, a.expr(arg))
+	}
+	x.t = a.common(commandName(n.name), x.args, n.args)
+	return x
+}
+
+func (a *analyzer) nullIf(n callNode) expr {
+	if len(n.args) != 2 {
+		a.fail(n.at(), pgwire.CodeSyntaxError, "NULLIF needs two arguments")
+	}
+	l, _, r, _ := a.comparable(n.args[0], n.args[1], "=", n.at())
+	equal := &compareExpr{op: "=", l: l, r: r, lRow: true, rRow: true}
+	return &caseExpr{whens: []whenExpr{{equal, &constExpr{t: l.typ()}}}, orElse: l, t: l.typ()}
+}

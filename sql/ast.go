@@ -1,0 +1,209 @@
+package sql
+
+// The syntax tree: what the parser read, before any name or type is looked up. A pos is the byte
+// offset in the query string to report errors at; PostgreSQL reports a binary operator at the
+// operator, everything else at its first token.
+type pos int
+
+func (p pos) at() int { return int(p) }
+
+// A node is an expression.
+type node interface{ at() int }
+
+type (
+	// literalNode is a string or number as written; its type depends on what surrounds it.
+	literalNode struct {
+		pos
+		kind tokenKind // tokString, tokInt or tokNumber
+		text string
+	}
+	nullNode struct{ pos }
+	boolNode struct {
+		pos
+		value bool
+	}
+	paramNode struct {
+		pos
+		index int // from 0
+	}
+	columnNode struct {
+		pos
+		table, name string // table is "" if not qualified
+	}
+	unaryNode struct {
+		pos
+		op string
+		x  node
+	}
+	binaryNode struct {
+		pos
+		op   string
+		l, r node
+	}
+	// logicNode is a chain of ANDs or of ORs, flattened.
+	logicNode struct {
+		pos
+		and  bool
+		args []node
+	}
+	notNode struct {
+		pos
+		x node
+	}
+	// isNode is x IS [NOT] NULL, TRUE, FALSE or UNKNOWN.
+	isNode struct {
+		pos
+		x    node
+		what string
+		not  bool
+	}
+	// distinctNode is l IS [NOT] DISTINCT FROM r.
+	distinctNode struct {
+		pos
+		l, r node
+		not  bool
+	}
+	inNode struct {
+		pos
+		x    node
+		list []node
+		not  bool
+	}
+	betweenNode struct {
+		pos
+		x, lo, hi node
+		not       bool
+	}
+	likeNode struct {
+		pos
+		x, pattern node
+		fold, not  bool // fold: ILIKE
+	}
+	castNode struct {
+		pos // of the type's name
+		x   node
+		typ Type
+	}
+	callNode struct {
+		pos
+		name string
+		args []node
+		star bool // count(*)
+	}
+	caseNode struct {
+		pos
+		operand node // nil in CASE WHEN condition …
+		whens   []whenClause
+		orElse  node // nil if absent
+	}
+	// defaultNode is DEFAULT in a VALUES list or SET clause.
+	defaultNode struct{ pos }
+)
+
+type whenClause struct{ cond, result node }
+
+// A target is one item of a select or RETURNING list. A nil expr is a star, qualified if table is
+// not "".
+type target struct {
+	pos
+	expr  node
+	table string
+	alias string
+}
+
+// A tableRef names kv, a view or a function in FROM or as the target of a write.
+type tableRef struct {
+	pos
+	name  string
+	alias string
+	call  *callNode // FROM f(…)
+}
+
+type orderItem struct {
+	expr       node
+	desc       bool
+	nullsFirst bool
+}
+
+type assignment struct {
+	pos
+	column string
+	value  node
+}
+
+type columnName struct {
+	pos
+	name string
+}
+
+// A statementNode is one statement.
+type statementNode interface{ tag() string }
+
+type (
+	selectStmt struct {
+		targets       []target
+		from          *tableRef
+		where         node
+		orderBy       []orderItem
+		limit, offset node
+	}
+	insertStmt struct {
+		table     tableRef
+		columns   []columnName // nil if not listed
+		rows      [][]node
+		conflict  *conflictClause
+		returning []target
+	}
+	conflictClause struct {
+		pos
+		target []columnName // empty if none is given
+		set    []assignment // nil: DO NOTHING
+		where  node
+	}
+	updateStmt struct {
+		table     tableRef
+		set       []assignment
+		where     node
+		returning []target
+	}
+	deleteStmt struct {
+		table     tableRef
+		where     node
+		returning []target
+	}
+	// transactionStmt is BEGIN, COMMIT, ROLLBACK or SET TRANSACTION.
+	transactionStmt struct {
+		verb     string // the command tag
+		readOnly *bool
+		chain    bool
+	}
+	// setStmt is SET and RESET.
+	setStmt struct {
+		verb    string // SET or RESET
+		name    string
+		values  []string // nil: the default
+		local   bool
+		isReset bool
+	}
+	showStmt       struct{ name string }
+	discardStmt    struct{ what string }
+	deallocateStmt struct{ name string } // "" for ALL
+	checkpointStmt struct{}
+	waitStmt       struct {
+		pos
+		lsn     string
+		timeout int64 // milliseconds; 0 for none
+	}
+)
+
+func (*selectStmt) tag() string        { return "SELECT" }
+func (*insertStmt) tag() string        { return "INSERT" }
+func (*updateStmt) tag() string        { return "UPDATE" }
+func (*deleteStmt) tag() string        { return "DELETE" }
+func (s *transactionStmt) tag() string { return s.verb }
+func (s *setStmt) tag() string         { return s.verb }
+func (*showStmt) tag() string          { return "SHOW" }
+func (*deallocateStmt) tag() string    { return "DEALLOCATE" }
+func (*checkpointStmt) tag() string    { return "CHECKPOINT" }
+func (*waitStmt) tag() string          { return "WAIT" }
+func (s *discardStmt) tag() string     { return "DISCARD " + s.what }

@@ -1,0 +1,92 @@
+package sql
+
+import (
+	"context"
+	"fmt"
+)
+
+// A Catalog is what statements can refer to besides kv. Package node fills it before the first
+// session starts; after that it only changes through Settings.
+type Catalog struct {
+	// Settings are the server-wide parameters.
+	Settings *Settings
+	// ReadOnlyHint, if set, is the hint of the error for a write on a standby; it names the
+	// primary's address.
+	ReadOnlyHint func() string
+
+	views map[string]*view
+	funcs map[string][]*Func
+}
+
+type view struct {
+	name    string
+	columns []Column
+	rows    func(context.Context) ([][]Value, error)
+	session func(*Session) [][]Value // instead of rows, for views of the session's own state
+}
+
+// A Func is a function that statements may call. One of Call and Row is set.
+type Func struct {
+	Name     string
+	Args     []Type
+	Defaults []Value // values of the last len(Defaults) arguments where a call leaves them out
+	Result   Type    // Record for a Row function
+	NullOK   bool    // called with NULL arguments; otherwise the result is NULL without a call
+	Columns  []Column
+
+	// Call computes the value of an ordinary function.
+	Call func(ctx context.Context, args []Value) (Value, error)
+	// Row computes the one row, of Columns, of a function that returns a record.
+	Row func(ctx context.Context, args []Value) ([]Value, error)
+
+	builtin func(e *env, args []Value) (Value, error)
+}
+
+// NewCatalog returns a Catalog with the functions and views that need nothing but the session.
+func NewCatalog(settings *Settings) *Catalog {
+	c := &Catalog{Settings: settings, views: map[string]*view{}, funcs: map[string][]*Func{}}
+	for i := range builtins {
+		c.AddFunc(builtins[i])
+	}
+	c.views["pg_settings"] = &view{name: "pg_settings", columns: PgSettingsColumns, session: (*Session).pgSettings}
+	return c
+}
+
+// AddView registers a view. rows is called once per statement; each row holds a value per column.
+func (c *Catalog) AddView(name string, columns []Column, rows func(context.Context) ([][]Value, error)) {
+	c.views[name] = &view{name: name, columns: columns, rows: rows}
+}
+
+// AddFunc registers a function; several of one name are told apart by their arguments. It panics
+// on a Func that could not be called.
+func (c *Catalog) AddFunc(fn Func) {
+	if fn.Call == nil && fn.Row == nil && fn.builtin == nil || len(fn.Defaults) > len(fn.Args) {
+		panic(fmt.Sprintf("sql: function %s is incomplete", fn.Name))
+	}
+	if fn.Row != nil {
+		fn.Result = Record
+	}
+	c.funcs[fn.Name] = append(c.funcs[fn.Name], &fn)
+}
+
+func (c *Catalog) functions(name string) []*Func { return c.funcs[name] }
+
+// missing are the defaults for a call with n arguments.
+func (f *Func) missing(n int) []Value { return f.Defaults[len(f.Defaults)-(len(f.Args)-n):] }
+
+// score tells how well args fit: −1 not at all, else the number of exact matches.
+func (f *Func) score(args []expr) int {
+	if len(args) > len(f.Args) || len(args) < len(f.Args)-len(f.Defaults) {
+		return -1
+	}
+	score := 0
+	for i, arg := range args {
+		switch {
+		case arg.typ() == f.Args[i]:
+			score++
+		case !implicitly(arg.typ(), f.Args[i]):
+			return -1
+		}
+	}
+	return score
+}

@@ -1,0 +1,436 @@
+package sql
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// An expr is an analyzed expression: names and types are resolved, eval computes it for one row.
+type expr interface {
+	typ() Type
+	eval(e *env) (Value, error)
+}
+
+// An env is what an expression is evaluated in.
+type env struct {
+	ctx      context.Context
+	session  *Session
+	params   []Value
+	row      Row     // the kv row, if the statement has one
+	excluded Row     // the row proposed by INSERT … ON CONFLICT
+	tuple    []Value // the view's row
+	aggs     []Value // results of the aggregates, at the end
+}
+
+func (e *env) loc() *time.Location { return e.session.settings.location() }
+
+type constExpr struct {
+	t Type
+	v Value
+}
+
+func (x *constExpr) typ() Type                { return x.t }
+func (x *constExpr) eval(*env) (Value, error) { return x.v, nil }
+
+// A paramExpr is $n. Its type is found while the statement is analyzed, possibly after the
+// expression it is part of.
+type paramExpr struct {
+	types *[]Type
+	index int
+}
+
+func (x *paramExpr) typ() Type                  { return (*x.types)[x.index] }
+func (x *paramExpr) eval(e *env) (Value, error) { return e.params[x.index], nil }
+
+// A kvColumn is a column of kv, of the row itself or of the proposed one.
+type kvColumn struct {
+	index    int // keyColumn, valueColumn or lsnColumn
+	excluded bool
+}
+
+func (x *kvColumn) typ() Type { return kvColumns[x.index].Type }
+
+func (x *kvColumn) eval(e *env) (Value, error) {
+	if x.excluded {
+		return rowValue(&e.excluded, x.index), nil
+	}
+	return rowValue(&e.row, x.index), nil
+}
+
+type viewColumn struct {
+	index int
+	t     Type
+}
+
+func (x *viewColumn) typ() Type                  { return x.t }
+func (x *viewColumn) eval(e *env) (Value, error) { return e.tuple[x.index], nil }
+
+// An aggResult is an aggregate where it stands in the select list.
+type aggResult struct {
+	index int
+	t     Type
+}
+
+func (x *aggResult) typ() Type                  { return x.t }
+func (x *aggResult) eval(e *env) (Value, error) { return e.aggs[x.index], nil }
+
+// A compareExpr is l op r. lRow and rRow tell whether a side depends on the row: the planner uses
+// sides that do not.
+type compareExpr struct {
+	op         string
+	l, r       expr
+	lRow, rRow bool
+}
+
+func (x *compareExpr) typ() Type { return Bool }
+
+func (x *compareExpr) eval(e *env) (Value, error) {
+	l, err := x.l.eval(e)
+	if err != nil || l.IsNull() {
+		return Null, err
+	}
+	r, err := x.r.eval(e)
+	if err != nil || r.IsNull() {
+		return Null, err
+	}
+	return BoolValue(holds(x.op, compareValues(l, r))), nil
+}
+
+// holds tells whether op holds between values that compare as c.
+func holds(op string, c int) bool {
+	switch op {
+	case "=":
+		return c == 0
+	case "<>":
+		return c != 0
+	case "<":
+		return c < 0
+	case "<=":
+		return c <= 0
+	case ">":
+		return c > 0
+	default:
+		return c >= 0
+	}
+}
+
+// A logicExpr is a chain of AND or OR in three-valued logic.
+type logicExpr struct {
+	and  bool
+	args []expr
+}
+
+func (x *logicExpr) typ() Type { return Bool }
+
+func (x *logicExpr) eval(e *env) (Value, error) {
+	unknown := false
+	for _, arg := range x.args {
+		v, err := arg.eval(e)
+		if err != nil {
+			return Null, err
+		}
+		switch {
+		case v.IsNull():
+			unknown = true
+		case v.Bool() != x.and:
+			return BoolValue(!x.and), nil
+		}
+	}
+	if unknown {
+		return Null, nil
+	}
+	return BoolValue(x.and), nil
+}
+
+type notExpr struct{ x expr }
+
+func (x *notExpr) typ() Type { return Bool }
+
+func (x *notExpr) eval(e *env) (Value, error) {
+	v, err := x.x.eval(e)
+	if err != nil || v.IsNull() {
+		return Null, err
+	}
+	return BoolValue(!v.Bool()), nil
+}
+
+// An isExpr is x IS [NOT] NULL, TRUE, FALSE or UNKNOWN.
+type isExpr struct {
+	x    expr
+	what string
+	not  bool
+}
+
+func (x *isExpr) typ() Type { return Bool }
+
+func (x *isExpr) eval(e *env) (Value, error) {
+	v, err := x.x.eval(e)
+	if err != nil {
+		return Null, err
+	}
+	var is bool
+	switch x.what {
+	case "true":
+		is = !v.IsNull() && v.Bool()
+	case "false":
+		is = !v.IsNull() && !v.Bool()
+	default:
+		is = v.IsNull()
+	}
+	return BoolValue(is != x.not), nil
+}
+
+type distinctExpr struct {
+	l, r expr
+	not  bool
+}
+
+func (x *distinctExpr) typ() Type { return Bool }
+
+func (x *distinctExpr) eval(e *env) (Value, error) {
+	l, err := x.l.eval(e)
+	if err != nil {
+		return Null, err
+	}
+	r, err := x.r.eval(e)
+	if err != nil {
+		return Null, err
+	}
+	distinct := l.IsNull() != r.IsNull() || !l.IsNull() && compareValues(l, r) != 0
+	return BoolValue(distinct != x.not), nil
+}
+
+// An inExpr is x IN (list); listRow tells whether the list depends on the row.
+type inExpr struct {
+	x       expr
+	list    []expr
+	listRow bool
+}
+
+func (x *inExpr) typ() Type { return Bool }
+
+func (x *inExpr) eval(e *env) (Value, error) {
+	v, err := x.x.eval(e)
+	if err != nil || v.IsNull() {
+		return Null, err
+	}
+	unknown := false
+	for _, item := range x.list {
+		w, err := item.eval(e)
+		if err != nil {
+			return Null, err
+		}
+		if w.IsNull() {
+			unknown = true
+		} else if compareValues(v, w) == 0 {
+			return BoolValue(true), nil
+		}
+	}
+	if unknown {
+		return Null, nil
+	}
+	return BoolValue(false), nil
+}
+
+// A likeExpr is x LIKE pattern; patternRow tells whether the pattern depends on the row.
+type likeExpr struct {
+	x, pattern expr
+	fold       bool
+	patternRow bool
+}
+
+func (x *likeExpr) typ() Type { return Bool }
+
+func (x *likeExpr) eval(e *env) (Value, error) {
+	v, err := x.x.eval(e)
+	if err != nil || v.IsNull() {
+		return Null, err
+	}
+	p, err := x.pattern.eval(e)
+	if err != nil || p.IsNull() {
+		return Null, err
+	}
+	text, pattern := v.s, p.s
+	if x.fold {
+		text, pattern = strings.ToLower(text), strings.ToLower(pattern)
+	}
+	ok, err := matchLike(text, pattern)
+	return BoolValue(ok), err
+}
+
+// A castExpr converts at run time. name tells the type in messages.
+type castExpr struct {
+	x  expr
+	to Type
+}
+
+func (x *castExpr) typ() Type { return x.to }
+
+func (x *castExpr) eval(e *env) (Value, error) {
+	v, err := x.x.eval(e)
+	if err != nil || v.IsNull() {
+		return Null, err
+	}
+	return castValue(v, x.to, e.loc())
+}
+
+// An arithExpr is l op r on numbers, LSNs, times and intervals; t is the result's type.
+type arithExpr struct {
+	op   byte
+	l, r expr
+	t    Type
+}
+
+func (x *arithExpr) typ() Type { return x.t }
+
+func (x *arithExpr) eval(e *env) (Value, error) {
+	l, err := x.l.eval(e)
+	if err != nil || l.IsNull() {
+		return Null, err
+	}
+	r, err := x.r.eval(e)
+	if err != nil || r.IsNull() {
+		return Null, err
+	}
+	return arith(x.op, l, r, x.t, e.loc())
+}
+
+type concatExpr struct{ l, r expr }
+
+func (x *concatExpr) typ() Type { return Text }
+
+func (x *concatExpr) eval(e *env) (Value, error) {
+	l, err := x.l.eval(e)
+	if err != nil || l.IsNull() {
+		return Null, err
+	}
+	r, err := x.r.eval(e)
+	if err != nil || r.IsNull() {
+		return Null, err
+	}
+	s := textOf(l, e.loc()) + textOf(r, e.loc())
+	if len(s) > maxTextLen {
+		return Null, textTooLong()
+	}
+	return TextValue(s), nil
+}
+
+// maxTextLen bounds texts that expressions build, so that nesting cannot multiply memory.
+const maxTextLen = 64 << 20
+
+func textTooLong() error {
+	return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "text is too long").
+		WithDetail("An expression may build at most %d bytes.", maxTextLen)
+}
+
+type whenExpr struct{ cond, result expr }
+
+type caseExpr struct {
+	whens  []whenExpr
+	orElse expr
+	t      Type
+}
+
+func (x *caseExpr) typ() Type { return x.t }
+
+func (x *caseExpr) eval(e *env) (Value, error) {
+	for _, w := range x.whens {
+		v, err := w.cond.eval(e)
+		if err != nil {
+			return Null, err
+		}
+		if v.Bool() {
+			return w.result.eval(e)
+		}
+	}
+	return x.orElse.eval(e)
+}
+
+// A choiceExpr is COALESCE, GREATEST or LEAST.
+type choiceExpr struct {
+	args []expr
+	want int // sign of comparison that replaces the choice; 0: take the first
+	t    Type
+}
+
+func (x *choiceExpr) typ() Type { return x.t }
+
+func (x *choiceExpr) eval(e *env) (Value, error) {
+	best := Null
+	for _, arg := range x.args {
+		v, err := arg.eval(e)
+		switch {
+		case err != nil:
+			return Null, err
+		case v.IsNull():
+		case x.want == 0:
+			return v, nil
+		case best.IsNull() || compareValues(v, best) == x.want:
+			best = v
+		}
+	}
+	return best, nil
+}
+
+// A callExpr calls a function.
+type callExpr struct {
+	fn   *Func
+	args []expr
+}
+
+func (x *callExpr) typ() Type { return x.fn.Result }
+
+func (x *callExpr) eval(e *env) (Value, error) {
+	vals, null, err := x.evalArgs(e)
+	if err != nil || null {
+		return Null, err
+	}
+	if x.fn.builtin != nil {
+		return x.fn.builtin(e, vals)
+	}
+	if x.fn.Row == nil {
+		return x.fn.Call(e.ctx, vals)
+	}
+	row, err := x.fn.Row(e.ctx, vals)
+	if err != nil {
+		return Null, err
+	}
+	return recordValue(row, e.loc()), nil
+}
+
+// evalArgs evaluates the arguments; null means that the result is NULL without a call.
+func (x *callExpr) evalArgs(e *env) (vals []Value, null bool, err error) {
+	vals = make([]Value, len(x.args))
+	for i, arg := range x.args {
+		if vals[i], err = arg.eval(e); err != nil {
+			return nil, false, err
+		}
+		null = null || vals[i].IsNull()
+	}
+	return vals, null && !x.fn.NullOK, nil
+}
+
+// recordValue prints a record as record_out does: (a,,"b c").
+func recordValue(fields []Value, loc *time.Location) Value {
+	b := []byte{'('}
+	for i, f := range fields {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if f.IsNull() {
+			continue
+		}
+		s := textOf(f, loc)
+		if s == "" || strings.ContainsAny(s, "(),\"\\ \t\n\r\v\f") {
+			b = append(b, '"')
+			b = append(b, strings.NewReplacer(`\`, `\\`, `"`, `""`).Replace(s)...)
+			b = append(b, '"')
+		} else {
+			b = append(b, s...)
+		}
+	}
+	return Value{typ: Record, s: string(append(b, ')'))}
+}

@@ -1,0 +1,181 @@
+package sql
+
+import (
+	"context"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// builtins are the functions that need nothing but their arguments and the session. Those that
+// know the node's state are registered by package node.
+var builtins = append(append(sessionFunctions, textFunctions...), numberFunctions...)
+
+var sessionFunctions = []Func{
+	{Name: "version", Result: Text, builtin: func(e *env, _ []Value) (Value, error) {
+		return TextValue("PostgreSQL " + e.session.settings.get("server_version")), nil
+	}},
+	{Name: "current_user", Result: Name, builtin: currentUser},
+	{Name: "session_user", Result: Name, builtin: currentUser},
+	{Name: "user", Result: Name, builtin: currentUser},
+	{Name: "current_role", Result: Name, builtin: currentUser},
+	{Name: "current_database", Result: Name, builtin: currentDatabase},
+	{Name: "current_catalog", Result: Name, builtin: currentDatabase},
+	{Name: "current_schema", Result: Name, builtin: func(*env, []Value) (Value, error) { return NameValue("public"), nil }},
+	{Name: "pg_backend_pid", Result: Int4, builtin: func(e *env, _ []Value) (Value, error) {
+		return Int4Value(e.session.id.PID), nil
+	}},
+	{Name: "now", Result: Timestamptz, builtin: transactionTime},
+	{Name: "transaction_timestamp", Result: Timestamptz, builtin: transactionTime},
+	{Name: "current_timestamp", Result: Timestamptz, builtin: transactionTime},
+	{Name: "statement_timestamp", Result: Timestamptz, builtin: wallTime},
+	{Name: "clock_timestamp", Result: Timestamptz, builtin: wallTime},
+	{Name: "current_setting", Args: []Type{Text, Bool}, Defaults: []Value{BoolValue(false)}, Result: Text, builtin: currentSetting},
+	{Name: "set_config", Args: []Type{Text, Text, Bool}, Result: Text, builtin: setConfig},
+	{Name: "pg_sleep", Args: []Type{Float8}, Result: Void, builtin: sleep},
+}
+
+func currentUser(e *env, _ []Value) (Value, error) { return NameValue(e.session.id.User), nil }
+
+func currentDatabase(e *env, _ []Value) (Value, error) { return NameValue(e.session.id.Database), nil }
+
+func transactionTime(e *env, _ []Value) (Value, error) { return TimeValue(e.session.now()), nil }
+
+func wallTime(*env, []Value) (Value, error) { return TimeValue(time.Now()), nil }
+
+func currentSetting(e *env, args []Value) (Value, error) {
+	text, err := e.session.show(args[0].s)
+	if err != nil && args[1].Bool() {
+		return Null, nil
+	}
+	return TextValue(text), err
+}
+
+func setConfig(e *env, args []Value) (Value, error) {
+	def, err := e.session.settings.server.lookup(args[0].s)
+	if err != nil {
+		return Null, err
+	}
+	local := args[2].Bool()
+	if local && e.session.block == noBlock {
+		return TextValue(args[1].s), nil // gone with the statement
+	}
+	if err := e.session.setOne(def, args[1].s, local); err != nil {
+		return Null, err
+	}
+	return TextValue(e.session.displayed(def)), nil
+}
+
+func sleep(e *env, args []Value) (Value, error) {
+	const longest = 1e9 // seconds; time.Duration ends at 9.2e9
+	seconds := min(max(args[0].float(), 0), longest)
+	timer := time.NewTimer(time.Duration(seconds * float64(time.Second)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return VoidValue(), nil
+	case <-e.ctx.Done():
+		return Null, context.Cause(e.ctx)
+	}
+}
+
+// textFunction makes a builtin of one text argument.
+func textFunction(name string, result Type, fn func(s string) Value) Func {
+	return Func{Name: name, Args: []Type{Text}, Result: result, builtin: func(_ *env, args []Value) (Value, error) {
+		return fn(args[0].s), nil
+	}}
+}
+
+var textFunctions = []Func{
+	textFunction("length", Int4, characters),
+	textFunction("char_length", Int4, characters),
+	textFunction("octet_length", Int4, func(s string) Value { return Int4Value(int32(len(s))) }),
+	textFunction("lower", Text, func(s string) Value { return TextValue(strings.ToLower(s)) }),
+	textFunction("upper", Text, func(s string) Value { return TextValue(strings.ToUpper(s)) }),
+	{Name: "left", Args: []Type{Text, Int4}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
+		s, n := args[0].s, int(args[1].n)
+		if n < 0 {
+			n = max(utf8.RuneCountInString(s)+n, 0)
+		}
+		return TextValue(s[:runeOffset(s, n)]), nil
+	}},
+	{Name: "right", Args: []Type{Text, Int4}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
+		s, n := args[0].s, int(args[1].n)
+		if n >= 0 {
+			n = max(utf8.RuneCountInString(s)-n, 0)
+		} else {
+			n = -n
+		}
+		return TextValue(s[runeOffset(s, n):]), nil
+	}},
+	{Name: "substr", Args: []Type{Text, Int4}, Result: Text, builtin: substring},
+	{Name: "substr", Args: []Type{Text, Int4, Int4}, Result: Text, builtin: substring},
+	{Name: "substring", Args: []Type{Text, Int4}, Result: Text, builtin: substring},
+	{Name: "substring", Args: []Type{Text, Int4, Int4}, Result: Text, builtin: substring},
+	{Name: "repeat", Args: []Type{Text, Int4}, Result: Text, builtin: repeat},
+	{Name: "replace", Args: []Type{Text, Text, Text}, Result: Text, builtin: replace},
+	{Name: "strpos", Args: []Type{Text, Text}, Result: Int4, builtin: func(_ *env, args []Value) (Value, error) {
+		i := strings.Index(args[0].s, args[1].s)
+		if i < 0 {
+			return Int4Value(0), nil
+		}
+		return Int4Value(int32(utf8.RuneCountInString(args[0].s[:i]) + 1)), nil
+	}},
+	{Name: "starts_with", Args: []Type{Text, Text}, Result: Bool, builtin: func(_ *env, args []Value) (Value, error) {
+		return BoolValue(strings.HasPrefix(args[0].s, args[1].s)), nil
+	}},
+}
+
+func characters(s string) Value { return Int4Value(int32(utf8.RuneCountInString(s))) }
+
+// runeOffset is the byte offset of character n, the length if there are fewer.
+func runeOffset(s string, n int) int {
+	for i := range s {
+		if n <= 0 {
+			return i
+		}
+		n--
+	}
+	return len(s)
+}
+
+// substring counts characters from 1; a start before the text takes from the count.
+func substring(_ *env, args []Value) (Value, error) {
+	s, first := args[0].s, args[1].n
+	end := int64(len(s)) + 1 // past any character
+	if len(args) == 3 {
+		if args[2].n < 0 {
+			return Null, pgwire.Errorf("22011", "negative substring length not allowed")
+		}
+		end = min(end, first+args[2].n)
+	}
+	first = min(max(first, 1), int64(len(s))+1)
+	if end <= first {
+		return TextValue(""), nil
+	}
+	return TextValue(s[runeOffset(s, int(first-1)):runeOffset(s, int(end-1))]), nil
+}
+
+func repeat(_ *env, args []Value) (Value, error) {
+	n := max(args[1].n, 0)
+	if len(args[0].s) > 0 && n > maxTextLen/int64(len(args[0].s)) {
+		return Null, textTooLong()
+	}
+	if args[0].s == "" {
+		return args[0], nil
+	}
+	return TextValue(strings.Repeat(args[0].s, int(n))), nil
+}
+
+func replace(_ *env, args []Value) (Value, error) {
+	s, from, to := args[0].s, args[1].s, args[2].s
+	if from == "" {
+		return args[0], nil
+	}
+	if len(s)+strings.Count(s, from)*(len(to)-len(from)) > maxTextLen {
+		return Null, textTooLong()
+	}
+	return TextValue(strings.ReplaceAll(s, from, to)), nil
+}

@@ -1,0 +1,150 @@
+package sql
+
+import (
+	"math"
+	"math/big"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+var numberFunctions = []Func{
+	{Name: "pg_wal_lsn_diff", Args: []Type{PgLSN, PgLSN}, Result: Numeric, builtin: func(e *env, args []Value) (Value, error) {
+		return arith('-', args[0], args[1], Numeric, e.loc())
+	}},
+	{Name: "abs", Args: []Type{Float8}, Result: Float8, builtin: absolute},
+	{Name: "abs", Args: []Type{Int4}, Result: Int4, builtin: absolute},
+	{Name: "abs", Args: []Type{Int8}, Result: Int8, builtin: absolute},
+	{Name: "abs", Args: []Type{Numeric}, Result: Numeric, builtin: absolute},
+	{Name: "round", Args: []Type{Float8}, Result: Float8, builtin: func(_ *env, args []Value) (Value, error) {
+		return Float8Value(math.RoundToEven(args[0].float())), nil
+	}},
+	{Name: "round", Args: []Type{Numeric, Int4}, Defaults: []Value{Int4Value(0)}, Result: Numeric, builtin: roundNumeric},
+	{Name: "floor", Args: []Type{Float8}, Result: Float8, builtin: func(_ *env, args []Value) (Value, error) {
+		return Float8Value(math.Floor(args[0].float())), nil
+	}},
+	{Name: "ceil", Args: []Type{Float8}, Result: Float8, builtin: func(_ *env, args []Value) (Value, error) {
+		return Float8Value(math.Ceil(args[0].float())), nil
+	}},
+	{Name: "pg_size_pretty", Args: []Type{Int8}, Result: Text, builtin: sizePretty},
+	{Name: "pg_size_pretty", Args: []Type{Numeric}, Result: Text, builtin: sizePretty},
+	{Name: "extract", Args: []Type{Text, Timestamptz}, Result: Numeric, builtin: extractField},
+	{Name: "extract", Args: []Type{Text, Interval}, Result: Numeric, builtin: extractField},
+	{Name: "date_part", Args: []Type{Text, Timestamptz}, Result: Float8, builtin: datePart},
+	{Name: "date_part", Args: []Type{Text, Interval}, Result: Float8, builtin: datePart},
+}
+
+func absolute(_ *env, args []Value) (Value, error) {
+	switch v := args[0]; {
+	case v.typ == Float8:
+		return Float8Value(math.Abs(v.float())), nil
+	case v.typ == Numeric:
+		return Value{typ: Numeric, s: strings.TrimPrefix(v.s, "-")}, nil
+	case v.n < 0:
+		return intArith('-', 0, v.n, v.typ)
+	default:
+		return v, nil
+	}
+}
+
+func roundNumeric(_ *env, args []Value) (Value, error) {
+	digits := int(min(max(args[1].n, -maxDecimalDigits), maxDecimalDigits))
+	d := toDecimal(args[0]).rescale(digits)
+	if digits < 0 {
+		d = d.rescale(0)
+	}
+	return decimalValue(d), nil
+}
+
+// sizePretty prints a size in the largest unit that leaves it at 10 or more, as dbsize.c does.
+func sizePretty(_ *env, args []Value) (Value, error) {
+	n := toDecimal(args[0]).rescale(0).unscaled
+	limit := big.NewInt(10 * 1024)
+	if n.CmpAbs(limit) < 0 {
+		return TextValue(n.String() + " bytes"), nil
+	}
+	// One bit more than the unit is kept, to round half away from zero at the end.
+	size := new(big.Int).Quo(n, big.NewInt(1<<9))
+	limit.Sub(limit.Mul(limit, big.NewInt(2)), big.NewInt(1))
+	units := []string{"kB", "MB", "GB", "TB", "PB"}
+	unit := 0
+	for unit < len(units)-1 && size.CmpAbs(limit) >= 0 {
+		size.Quo(size, big.NewInt(1<<10))
+		unit++
+	}
+	return TextValue(divRound(size, big.NewInt(2)).String() + " " + units[unit]), nil
+}
+
+// extractField is EXTRACT(field FROM x): a numeric, seconds with their microseconds.
+func extractField(e *env, args []Value) (Value, error) {
+	field := strings.ToLower(args[0].s)
+	us, whole, ok := int64(0), int64(0), true
+	if args[1].typ == Interval {
+		us, whole, ok = intervalField(field, args[1])
+	} else {
+		us, whole, ok = timeField(field, args[1].n, e.loc())
+	}
+	if !ok {
+		return Null, pgwire.Errorf(pgwire.CodeInvalidParameterValue, `unit "%s" not recognized for type %s`, args[0].s, args[1].typ)
+	}
+	if us != 0 || field == "epoch" || field == "second" || field == "seconds" {
+		return decimalValue(decimal{big.NewInt(us), 6}), nil
+	}
+	return decimalValue(decimalFromInt(whole)), nil
+}
+
+// timeField returns a field as microseconds, for epoch and second, or as a whole number.
+func timeField(field string, at int64, loc *time.Location) (us, whole int64, ok bool) {
+	t := timeOf(at).In(loc)
+	switch strings.TrimSuffix(field, "s") {
+	case "epoch":
+		return at + postgresEpoch, 0, true
+	case "second":
+		return int64(t.Second())*usPerSecond + int64(t.Nanosecond())/1000, 0, true
+	case "minute":
+		return 0, int64(t.Minute()), true
+	case "hour":
+		return 0, int64(t.Hour()), true
+	case "day":
+		return 0, int64(t.Day()), true
+	case "dow":
+		return 0, int64(t.Weekday()), true
+	case "month":
+		return 0, int64(t.Month()), true
+	case "year":
+		return 0, int64(t.Year()), true
+	}
+	return 0, 0, false
+}
+
+func intervalField(field string, v Value) (us, whole int64, ok bool) {
+	switch strings.TrimSuffix(field, "s") {
+	case "epoch":
+		days := float64(v.months/12)*daysPerYear + float64(v.months%12)*30 + float64(v.days)
+		return int64(days*float64(usPerDay)) + v.n, 0, true
+	case "second":
+		return v.n % usPerMinute, 0, true
+	case "minute":
+		return 0, v.n / usPerMinute % 60, true
+	case "hour":
+		return 0, v.n / usPerHour, true
+	case "day":
+		return 0, int64(v.days), true
+	case "month":
+		return 0, int64(v.months % 12), true
+	case "year":
+		return 0, int64(v.months / 12), true
+	}
+	return 0, 0, false
+}
+
+func datePart(e *env, args []Value) (Value, error) {
+	v, err := extractField(e, args)
+	if err != nil {
+		return Null, err
+	}
+	f, err := strconv.ParseFloat(v.s, 64)
+	return Float8Value(f), err
+}

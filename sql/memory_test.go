@@ -1,0 +1,201 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/wal"
+)
+
+// A memory is a table in memory: the smallest honest Backend. It validates what a transaction read
+// at commit, as the real one does.
+type memory struct {
+	catalog *Catalog
+
+	mu    sync.Mutex
+	rows  map[string]Row
+	lsn   wal.LSN
+	modes []TxnMode
+	// onCommit, if set, runs before a transaction is validated.
+	onCommit  func(m *memory)
+	seenWaits int
+}
+
+func newMemory() *memory {
+	return &memory{catalog: NewCatalog(NewSettings()), rows: map[string]Row{}, lsn: 0x1000000}
+}
+
+func (m *memory) Catalog() *Catalog { return m.catalog }
+
+func (m *memory) Begin(_ context.Context, mode TxnMode) (Txn, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.modes = append(m.modes, mode)
+	return &memoryTxn{m: m, mode: mode, snapshot: maps.Clone(m.rows), writes: map[string]*Row{}, reads: map[string]wal.LSN{}}, nil
+}
+
+func (m *memory) Checkpoint(context.Context) error { return nil }
+
+func (m *memory) WaitLSN(ctx context.Context, lsn wal.LSN) error {
+	m.mu.Lock()
+	reached := m.lsn >= lsn
+	m.mu.Unlock()
+	if reached {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// put changes a row outside of any session.
+func (m *memory) put(key, value string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lsn += 0x100
+	m.rows[key] = Row{key, []byte(value), m.lsn}
+}
+
+type memoryTxn struct {
+	m        *memory
+	mode     TxnMode
+	snapshot map[string]Row
+	writes   map[string]*Row // nil: deleted
+	reads    map[string]wal.LSN
+	ended    bool
+}
+
+func (t *memoryTxn) Get(_ context.Context, key string) (Row, bool, error) {
+	if key == "" || len(key) > MaxKeyLen {
+		return Row{}, false, errors.New("impossible key")
+	}
+	if row, ok := t.writes[key]; ok {
+		if row == nil {
+			return Row{}, false, nil
+		}
+		return *row, true, nil
+	}
+	row, ok := t.snapshot[key]
+	t.reads[key] = row.LSN
+	return row, ok, nil
+}
+
+func (t *memoryTxn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		all := maps.Clone(t.snapshot)
+		for key, row := range t.writes {
+			delete(all, key)
+			if row != nil {
+				all[key] = *row
+			}
+		}
+		buf := make([]byte, 0, 64) // reused: a Value is valid until the next step only
+		for _, key := range slices.Sorted(maps.Keys(all)) {
+			if key < r.Lo || !r.Unbounded && key >= r.Hi {
+				continue
+			}
+			row := all[key]
+			t.reads[key] = row.LSN
+			if row.Value != nil {
+				buf = append(buf[:0], row.Value...)
+				row.Value = buf
+			}
+			if !yield(row, ctx.Err()) {
+				return
+			}
+			clear(buf)
+		}
+	}
+}
+
+func (t *memoryTxn) Put(key string, value []byte) error {
+	if t.mode.ReadOnly {
+		return errors.New("put in a read-only transaction")
+	}
+	t.writes[strings.Clone(key)] = &Row{Key: key, Value: value}
+	return nil
+}
+
+func (t *memoryTxn) Delete(key string) error {
+	t.writes[key] = nil
+	return nil
+}
+
+func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (wal.LSN, error) {
+	if t.ended {
+		return 0, errors.New("transaction has ended")
+	}
+	t.ended = true
+	if hook := t.m.onCommit; hook != nil {
+		hook(t.m)
+	}
+	t.m.mu.Lock()
+	defer t.m.mu.Unlock()
+	if len(t.writes) == 0 {
+		return 0, nil
+	}
+	if !t.mode.Exclusive {
+		for key, lsn := range t.reads {
+			if t.m.rows[key].LSN != lsn {
+				return 0, ErrConflict
+			}
+		}
+	}
+	t.m.lsn += 0x100
+	for key, row := range t.writes {
+		if row == nil {
+			delete(t.m.rows, key)
+			continue
+		}
+		t.m.rows[key] = Row{key, row.Value, t.m.lsn}
+	}
+	return t.m.lsn, nil
+}
+
+func (t *memoryTxn) Rollback() { t.ended = true }
+
+func (t *memoryTxn) WaitSeen(context.Context) error { t.m.seenWaits++; return nil }
+
+// A client is a connection in a test: it records what the session tells it.
+type client struct {
+	notices  []*pgwire.Error
+	params   map[string]string
+	dropped  []string
+	prepared map[string]bool
+}
+
+func (c *client) SetParameter(name, value string) {
+	if c.params == nil {
+		c.params = map[string]string{}
+	}
+	c.params[name] = value
+}
+
+func (c *client) Notice(e *pgwire.Error) { c.notices = append(c.notices, e) }
+
+func (c *client) Deallocate(name string) bool {
+	c.dropped = append(c.dropped, name)
+	return c.prepared[name]
+}
+
+func (c *client) DeallocateAll() { c.dropped = append(c.dropped, "*") }
+
+// rowList is a sink that keeps the rows it is given as text.
+type rowList struct{ rows [][]string }
+
+func (l *rowList) Row(values [][]byte) error {
+	row := make([]string, len(values))
+	for i, v := range values {
+		row[i] = "NULL"
+		if v != nil {
+			row[i] = string(v)
+		}
+	}
+	l.rows = append(l.rows, row)
+	return nil
+}

@@ -1,0 +1,129 @@
+package sql
+
+// setStatement reads SET [SESSION | LOCAL] name {TO | =} {value, … | DEFAULT} and the SQL
+// standard's spellings of it.
+func (p *parser) setStatement() statementNode {
+	p.expect("set")
+	s := &setStmt{verb: "SET"}
+	if next := p.peek(); p.isKeyword("session", "local") && !(next.kind == tokOp || next.kind == tokIdent && next.text == "to") {
+		s.local = p.tok.text == "local"
+		p.advance()
+	}
+	switch {
+	case p.accept("transaction"):
+		t := &transactionStmt{verb: "SET"}
+		if p.tok.kind == tokEOF || p.isOp(";") {
+			p.unexpected()
+		}
+		p.transactionModes(t)
+		return t
+	case p.accept("characteristics"):
+		return p.setCharacteristics()
+	case p.acceptBoth("time", "zone"):
+		s.name = "TimeZone"
+		if p.accept("local") || p.accept("default") {
+			s.isReset = true
+			return s
+		}
+		s.values = []string{p.settingValue()}
+		return s
+	case p.isKeyword("names") && p.peek().kind == tokString:
+		p.advance()
+		s.name, s.values = "client_encoding", []string{p.stringLiteral()}
+		return s
+	case p.isKeyword("role", "authorization", "constraints"):
+		p.unsupported(p.tok.pos, "SET "+commandName(p.tok.text), "There is one role.")
+	}
+	s.name = p.settingName()
+	if !p.accept("to") {
+		p.expectOp("=")
+	}
+	if p.accept("default") {
+		s.isReset = true
+		return s
+	}
+	s.values = append(s.values, p.settingValue())
+	for p.acceptOp(",") {
+		s.values = append(s.values, p.settingValue())
+	}
+	return s
+}
+
+// setCharacteristics reads SET SESSION CHARACTERISTICS AS TRANSACTION modes, which comes down to
+// default_transaction_read_only.
+func (p *parser) setCharacteristics() statementNode {
+	p.expect("as")
+	p.expect("transaction")
+	var t transactionStmt
+	p.transactionModes(&t)
+	s := &setStmt{verb: "SET", name: "default_transaction_read_only"}
+	switch {
+	case t.readOnly == nil:
+		return &setStmt{verb: "SET", name: "default_transaction_isolation", values: []string{"serializable"}}
+	case *t.readOnly:
+		s.values = []string{"on"}
+	default:
+		s.values = []string{"off"}
+	}
+	return s
+}
+
+// settingName reads a parameter's name, which may be dotted.
+func (p *parser) settingName() string {
+	name := p.label()
+	for p.acceptOp(".") {
+		name += "." + p.label()
+	}
+	return name
+}
+
+// settingValue reads one value: a string, a number or a bare word.
+func (p *parser) settingValue() string {
+	sign := ""
+	if p.isOp("-") || p.isOp("+") {
+		if p.tok.text == "-" {
+			sign = "-"
+		}
+		p.advance()
+		if p.tok.kind != tokInt && p.tok.kind != tokNumber {
+			p.unexpected()
+		}
+	}
+	switch p.tok.kind {
+	case tokString, tokInt, tokNumber, tokIdent, tokQuoted:
+		value := sign + p.tok.text
+		p.advance()
+		return value
+	}
+	p.unexpected()
+	return ""
+}
+
+func (p *parser) resetStatement() statementNode {
+	p.expect("reset")
+	s := &setStmt{verb: "RESET", isReset: true}
+	switch {
+	case p.accept("all"):
+		s.name = "all"
+	case p.acceptBoth("time", "zone"):
+		s.name = "TimeZone"
+	default:
+		s.name = p.settingName()
+	}
+	return s
+}
+
+func (p *parser) showStatement() statementNode {
+	p.expect("show")
+	switch {
+	case p.accept("all"):
+		return &showStmt{name: "all"}
+	case p.acceptBoth("time", "zone"):
+		return &showStmt{name: "TimeZone"}
+	case p.acceptBoth("transaction", "isolation"):
+		p.expect("level")
+		return &showStmt{name: "transaction_isolation"}
+	default:
+		return &showStmt{name: p.settingName()}
+	}
+}

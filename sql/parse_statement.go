@@ -1,0 +1,184 @@
+package sql
+
+import "github.com/longship-db/longship/pgwire"
+
+// oneTable is the hint for statements about other tables than kv.
+const oneTable = "There is one table, kv(key text primary key, value text, lsn pg_lsn)."
+
+// refused lists the commands of PostgreSQL that Longship does not have, with a hint. Anything
+// that is neither here nor parsed is a syntax error.
+var refused = map[string]string{
+	"alter": "", "analyze": "", "call": "", "close": "", "cluster": "", "comment": oneTable,
+	"copy": "Use multi-row INSERT statements.", "create": oneTable, "declare": "Use LIMIT and a condition on key.",
+	"do": "", "drop": oneTable, "execute": "Use the protocol's prepared statements.", "explain": "",
+	"fetch": "", "grant": "", "import": "", "listen": "", "load": "",
+	"lock": "Transactions are serializable without locks.", "merge": "Use INSERT … ON CONFLICT (key) DO UPDATE.",
+	"move": "", "notify": "", "prepare": "Use the protocol's prepared statements.", "reassign": "",
+	"refresh": "", "reindex": "", "release": "Savepoints are not available.", "revoke": "",
+	"savepoint": "Savepoints are not available.", "security": "", "table": "Use SELECT * FROM.",
+	"truncate": "Use DELETE FROM kv.", "unlisten": "", "vacuum": "There is nothing to vacuum.",
+	"values": "Use SELECT.", "with": "",
+}
+
+// statement reads one statement, up to a semicolon or the end.
+func (p *parser) statement() statementNode {
+	if p.tok.kind != tokIdent {
+		p.unexpected()
+	}
+	word, at := p.tok.text, p.tok.pos
+	switch word {
+	case "select":
+		return p.selectStatement()
+	case "insert":
+		return p.insertStatement()
+	case "update":
+		return p.updateStatement()
+	case "delete":
+		return p.deleteStatement()
+	case "begin", "start", "commit", "end", "rollback", "abort":
+		return p.transactionStatement()
+	case "set":
+		return p.setStatement()
+	case "reset":
+		return p.resetStatement()
+	case "show":
+		return p.showStatement()
+	case "discard", "deallocate", "checkpoint", "wait":
+		return p.utilityStatement()
+	}
+	hint, known := refused[word]
+	if !known {
+		p.unexpected()
+	}
+	p.unsupported(at, commandName(word), hint)
+	return nil
+}
+
+func commandName(word string) string {
+	b := []byte(word)
+	for i := range b {
+		b[i] -= 'a' - 'A'
+	}
+	return string(b)
+}
+
+func (p *parser) utilityStatement() statementNode {
+	switch {
+	case p.accept("discard"):
+		return p.discardStatement()
+	case p.accept("deallocate"):
+		p.accept("prepare")
+		if p.accept("all") {
+			return &deallocateStmt{}
+		}
+		return &deallocateStmt{name: p.name()}
+	case p.accept("checkpoint"):
+		return &checkpointStmt{}
+	default:
+		return p.waitStatement()
+	}
+}
+
+func (p *parser) discardStatement() statementNode {
+	for _, what := range []string{"ALL", "PLANS", "SEQUENCES", "TEMP"} {
+		if p.accept(foldName(what)) {
+			return &discardStmt{what: what}
+		}
+	}
+	if p.accept("temporary") {
+		return &discardStmt{what: "TEMP"}
+	}
+	p.unexpected()
+	return nil
+}
+
+// waitStatement reads WAIT FOR LSN 'X/X' [TIMEOUT ms].
+func (p *parser) waitStatement() statementNode {
+	p.expect("wait")
+	p.expect("for")
+	p.expect("lsn")
+	s := &waitStmt{pos: pos(p.tok.pos), lsn: p.stringLiteral()}
+	if p.accept("timeout") {
+		at := p.tok.pos
+		if p.tok.kind != tokInt && p.tok.kind != tokString {
+			p.unexpected()
+		}
+		ms, err := parseInt(p.tok.text, Int4)
+		if err != nil || ms.n < 0 {
+			p.fail(at, pgwire.CodeInvalidParameterValue, `invalid value for timeout: "%s"`, p.tok.text)
+		}
+		s.timeout = ms.n
+		p.advance()
+	}
+	return s
+}
+
+func (p *parser) transactionStatement() statementNode {
+	word := p.tok.text
+	p.advance()
+	switch word {
+	case "start":
+		p.expect("transaction")
+		s := &transactionStmt{verb: "START TRANSACTION"}
+		p.transactionModes(s)
+		return s
+	case "begin":
+		p.transactionWord()
+		s := &transactionStmt{verb: "BEGIN"}
+		p.transactionModes(s)
+		return s
+	}
+	p.transactionWord()
+	if word == "commit" && p.isKeyword("prepared") || word == "rollback" && p.isKeyword("prepared", "to") {
+		what := "two-phase commit"
+		if p.isKeyword("to") {
+			what = "ROLLBACK TO SAVEPOINT"
+		}
+		p.unsupported(p.tok.pos, what, "")
+	}
+	s := &transactionStmt{verb: "COMMIT"}
+	if word == "rollback" || word == "abort" {
+		s.verb = "ROLLBACK"
+	}
+	if p.accept("and") {
+		s.chain = !p.accept("no")
+		p.expect("chain")
+	}
+	return s
+}
+
+func (p *parser) transactionWord() {
+	if !p.accept("work") {
+		p.accept("transaction")
+	}
+}
+
+// transactionModes reads the modes of BEGIN and SET TRANSACTION. Every isolation level is granted
+// as serializable, which is stronger than asked.
+func (p *parser) transactionModes(s *transactionStmt) {
+	for first := true; ; first = false {
+		comma := !first && p.acceptOp(",")
+		switch {
+		case p.acceptBoth("isolation", "level"):
+			p.isolationLevel()
+		case p.acceptBoth("read", "only"):
+			s.readOnly = new(true)
+		case p.acceptBoth("read", "write"):
+			s.readOnly = new(false)
+		case p.accept("deferrable"), p.acceptBoth("not", "deferrable"):
+		case comma:
+			p.unexpected()
+		default:
+			return
+		}
+	}
+}
+
+func (p *parser) isolationLevel() {
+	switch {
+	case p.accept("serializable"), p.acceptBoth("repeatable", "read"),
+		p.acceptBoth("read", "committed"), p.acceptBoth("read", "uncommitted"):
+	default:
+		p.unexpected()
+	}
+}

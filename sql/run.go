@@ -1,0 +1,294 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/wal"
+)
+
+// errStatementTimeout is the cause of a context that statement_timeout ended.
+var errStatementTimeout = pgwire.Errorf(pgwire.CodeQueryCanceled, "canceling statement due to statement timeout")
+
+// runPlan runs a SELECT, INSERT, UPDATE or DELETE. final: it is the last of its implicit
+// transaction and commits with it. Waiting for the commit is not subject to statement_timeout, as in
+// PostgreSQL.
+func (s *Session) runPlan(ctx context.Context, stmt *statement, final bool) (tag string, err error) {
+	s.settings.refresh()
+	runCtx := ctx
+	if d := s.settings.timeout; d > 0 {
+		var cancel context.CancelFunc
+		runCtx, cancel = context.WithTimeoutCause(ctx, d, errStatementTimeout)
+		defer cancel()
+		defer func() { err = timedOut(runCtx, err) }()
+	}
+	s.env = env{ctx: runCtx, session: s, params: s.params}
+	commits := final && s.block == noBlock
+	switch plan := stmt.plan.(type) {
+	case *selectPlan:
+		return s.runSelect(ctx, plan, commits)
+	case writePlan:
+		return s.runWrite(ctx, plan, stmt.node.tag(), commits)
+	}
+	return "", errForeignStatement
+}
+
+// timedOut replaces the echo of a statement timeout by the error it means.
+func timedOut(ctx context.Context, err error) error {
+	if _, told := errors.AsType[*pgwire.Error](err); err == nil || told {
+		return err
+	}
+	if context.Cause(ctx) == error(errStatementTimeout) {
+		return errStatementTimeout
+	}
+	return err
+}
+
+// runSelect sends rows as they are found. Alone in its transaction a SELECT reads at a snapshot of
+// its own.
+func (s *Session) runSelect(ctx context.Context, plan *selectPlan, commits bool) (string, error) {
+	if !plan.readsTable() {
+		n, err := plan.run(&s.env, nil, &s.encoder)
+		if err == nil && commits {
+			err = s.Finish(ctx)
+		}
+		return countTag("SELECT", n), err
+	}
+	if commits && s.txn == nil {
+		txn, err := s.backend.Begin(s.env.ctx, TxnMode{ReadOnly: true})
+		if err != nil {
+			return "", err
+		}
+		s.txn = txn
+	} else if err := s.begin(s.env.ctx); err != nil {
+		return "", err
+	}
+	n, err := plan.run(&s.env, s.txn, &s.encoder)
+	if err != nil {
+		return "", s.statementError(err)
+	}
+	if commits {
+		_, err = s.commit(ctx)
+	}
+	return countTag("SELECT", n), err
+}
+
+// statementError waits until what the open transaction has read is acknowledged: an error tells
+// the client about it as much as rows do.
+func (s *Session) statementError(err error) error {
+	w, ok := s.txn.(seenWaiter)
+	if !ok || s.env.ctx.Err() != nil {
+		return err
+	}
+	if waitErr := w.WaitSeen(s.env.ctx); waitErr != nil {
+		return waitErr
+	}
+	return err
+}
+
+// runWrite runs a statement that writes. Alone in its transaction it is run again when it meets a
+// conflict: nothing of it has reached the client yet.
+func (s *Session) runWrite(ctx context.Context, plan writePlan, command string, commits bool) (string, error) {
+	if err := s.checkWritable(command); err != nil {
+		return "", err
+	}
+	alone := commits && s.txn == nil
+	for attempt := 0; ; attempt++ {
+		lsn, err := s.tryWrite(ctx, plan, alone, attempt == maxRetries, commits)
+		if alone && attempt < maxRetries && errors.Is(err, ErrConflict) {
+			continue
+		}
+		if err != nil {
+			return "", serializationFailure(err)
+		}
+		w := &s.writing
+		tag := countTag(command, w.affected)
+		err = w.send(&s.encoder, lsn)
+		*w = writing{}
+		return tag, err
+	}
+}
+
+// tryWrite is one attempt: begin if needed, run, commit if asked to.
+func (s *Session) tryWrite(ctx context.Context, plan writePlan, alone, exclusive, commits bool) (wal.LSN, error) {
+	if alone {
+		txn, err := s.backend.Begin(s.env.ctx, TxnMode{Exclusive: exclusive})
+		if err != nil {
+			return 0, err
+		}
+		s.txn = txn
+	} else if err := s.begin(s.env.ctx); err != nil {
+		return 0, err
+	}
+	s.writing = writing{e: &s.env, txn: s.txn, outs: plan.outputs()}
+	if err := plan.run(&s.writing); err != nil {
+		err = s.statementError(err)
+		if alone {
+			s.txn.Rollback()
+			s.txn = nil
+		}
+		return 0, err
+	}
+	if !commits {
+		return 0, nil
+	}
+	txn := s.txn
+	s.txn = nil
+	lsn, err := txn.Commit(ctx, s.settings.syncLevel())
+	if err == nil || !alone {
+		s.endTransaction(err == nil)
+	}
+	return lsn, err
+}
+
+// countTag is the command tag with a row count; the common ones cost nothing.
+func countTag(command string, n int64) string {
+	if command == "INSERT" {
+		if n == 1 {
+			return "INSERT 0 1"
+		}
+		command = "INSERT 0"
+	}
+	if n == 1 && command == "SELECT" {
+		return "SELECT 1"
+	}
+	return command + " " + strconv.FormatInt(n, 10)
+}
+
+// runCommand runs everything that is not planned.
+func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, err error) {
+	switch n := stmt.node.(type) {
+	case *transactionStmt:
+		return s.transaction(ctx, n)
+	case *setStmt:
+		return n.verb, s.set(n)
+	case *showStmt:
+		return "SHOW", s.runShow(n)
+	case *discardStmt:
+		return n.tag(), s.discard(n)
+	case *deallocateStmt:
+		if n.name == "" {
+			return "DEALLOCATE ALL", s.deallocate(n)
+		}
+		return "DEALLOCATE", s.deallocate(n)
+	case *checkpointStmt:
+		c, ok := s.backend.(Checkpointer)
+		if !ok {
+			return "", pgwire.Errorf(pgwire.CodeFeatureNotSupported, "CHECKPOINT is not supported")
+		}
+		return "CHECKPOINT", c.Checkpoint(ctx)
+	case *waitStmt:
+		return "WAIT", s.waitForLSN(ctx, n)
+	}
+	return "", errForeignStatement
+}
+
+// set runs SET and RESET.
+func (s *Session) set(n *setStmt) error {
+	if n.name == "all" && n.isReset {
+		s.settings.resetAll()
+		return nil
+	}
+	if n.local && s.block == noBlock {
+		s.warn(pgwire.CodeNoActiveSQLTransaction, "SET LOCAL can only be used in transaction blocks")
+		return nil
+	}
+	def, err := s.settings.server.lookup(n.name)
+	if err != nil {
+		return err
+	}
+	if n.isReset {
+		return s.settings.reset(n.name, n.local)
+	}
+	value, err := setValues(def, n.values)
+	if err != nil {
+		return err
+	}
+	return s.setOne(def, value, n.local)
+}
+
+// setOne changes one setting. transaction_read_only is not one: it belongs to the transaction.
+func (s *Session) setOne(def *Setting, value string, local bool) error {
+	if def.Name != "transaction_read_only" {
+		return s.settings.set(def.Name, value, local)
+	}
+	text, err := def.canonical(value)
+	if err != nil || s.block == noBlock {
+		return err
+	}
+	return s.setAccess(&transactionStmt{readOnly: new(text == "on")})
+}
+
+func (s *Session) runShow(n *showStmt) error {
+	out := &s.encoder
+	if n.name == "all" {
+		_, err := s.showAll(out)
+		return err
+	}
+	value, err := s.show(n.name)
+	if err != nil {
+		return err
+	}
+	out.begin()
+	out.add(TextValue(value))
+	return out.send()
+}
+
+// discard runs DISCARD. There are no temporary tables, sequences or plans to speak of.
+func (s *Session) discard(n *discardStmt) error {
+	if n.what != "ALL" {
+		return nil
+	}
+	if s.block != noBlock {
+		return pgwire.Errorf(pgwire.CodeActiveSQLTransaction, "DISCARD ALL cannot run inside a transaction block")
+	}
+	s.settings.resetAll()
+	if d, ok := s.conn.(Deallocator); ok {
+		d.DeallocateAll()
+	}
+	return nil
+}
+
+func (s *Session) deallocate(n *deallocateStmt) error {
+	d, ok := s.conn.(Deallocator)
+	if !ok {
+		return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "DEALLOCATE is not supported").
+			WithHint("Close the statement with the protocol's Close message.")
+	}
+	if n.name == "" {
+		d.DeallocateAll()
+	} else if !d.Deallocate(n.name) {
+		return pgwire.Errorf(pgwire.CodeInvalidSQLStatementName, `prepared statement "%s" does not exist`, n.name)
+	}
+	return nil
+}
+
+// waitForLSN runs WAIT FOR LSN. Its result is one row that says success.
+func (s *Session) waitForLSN(ctx context.Context, n *waitStmt) error {
+	w, ok := s.backend.(LSNWaiter)
+	if !ok {
+		return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "WAIT FOR LSN is not supported")
+	}
+	lsn, err := wal.ParseLSN(n.lsn)
+	if err != nil {
+		return invalidInput(PgLSN, n.lsn)
+	}
+	timeout := pgwire.Errorf(pgwire.CodeQueryCanceled, "timed out while waiting for target LSN %s to be replayed", lsn)
+	if n.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, time.Duration(n.timeout)*time.Millisecond, timeout)
+		defer cancel()
+	}
+	if err := w.WaitLSN(ctx, lsn); err != nil {
+		if context.Cause(ctx) == error(timeout) {
+			return timeout
+		}
+		return err
+	}
+	s.encoder.begin()
+	s.encoder.add(TextValue("success"))
+	return s.encoder.send()
+}

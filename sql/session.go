@@ -1,0 +1,238 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// A Conn is what a Session needs of its connection; *pgwire.Conn has it.
+type Conn interface {
+	SetParameter(name, value string) // reports a changed setting
+	Notice(e *pgwire.Error)
+}
+
+// A Deallocator is a Conn that can drop prepared statements, for DEALLOCATE and DISCARD.
+type Deallocator interface {
+	Deallocate(name string) bool // false if there is none
+	DeallocateAll()
+}
+
+// An Identity is who a session belongs to, from the start-up packet.
+type Identity struct {
+	User, Database string
+	PID            int32
+	Params         map[string]string // settings, by name
+}
+
+// A Session runs the statements of one connection. It implements pgwire.Session and
+// pgwire.Reporter. One goroutine uses it.
+type Session struct {
+	conn     Conn
+	id       Identity
+	backend  Backend
+	catalog  *Catalog
+	settings *sessionSettings
+	cache    statementCache
+
+	// The transaction. Outside of a block txn is the implicit transaction of the statements since
+	// the last Finish, if one of them needed it.
+	txn    Txn
+	block  blockState
+	access accessMode // of the block
+	clock  time.Time  // now() of the transaction; zero until asked for
+
+	// Memory reused from one statement to the next.
+	env       env
+	params    []Value
+	encoder   encoder
+	selection selection
+	writing   writing
+	keys      []string
+}
+
+// A blockState says whether statements are inside BEGIN … COMMIT.
+type blockState byte
+
+const (
+	noBlock     blockState = 'I'
+	inBlock     blockState = 'T'
+	failedBlock blockState = 'E' // everything up to ROLLBACK or COMMIT is refused
+)
+
+// An accessMode is what BEGIN or SET TRANSACTION said of writing.
+type accessMode uint8
+
+const (
+	accessDefault accessMode = iota // default_transaction_read_only decides
+	accessReadOnly
+	accessReadWrite
+)
+
+var (
+	_ pgwire.Session  = (*Session)(nil)
+	_ pgwire.Reporter = (*Session)(nil)
+)
+
+// NewSession returns the session of a new connection. The error is a FATAL *pgwire.Error for a
+// start-up parameter that is unknown or has a bad value.
+func NewSession(conn Conn, backend Backend, id Identity) (*Session, error) {
+	s := &Session{
+		conn: conn, id: id, backend: backend, catalog: backend.Catalog(),
+		cache: statementCache{}, block: noBlock,
+	}
+	s.settings = newSessionSettings(s.catalog.Settings, conn.SetParameter)
+	s.encoder = encoder{session: s, buf: make([]byte, 0, 64)}
+	s.env.session = s
+	for name, value := range id.Params {
+		if err := s.settings.connect(name, value); err != nil {
+			if e, ok := errors.AsType[*pgwire.Error](err); ok {
+				return nil, e.Fatal()
+			}
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Parse implements pgwire.Session.
+func (s *Session) Parse(_ context.Context, text string, paramTypes []uint32) (pgwire.Statement, error) {
+	st := s.cache.get(text, paramTypes, false)
+	if st == nil {
+		nodes, err := parseAll(text)
+		if err != nil {
+			return nil, err
+		}
+		if len(nodes) > 1 {
+			return nil, pgwire.Errorf(pgwire.CodeSyntaxError, "cannot insert multiple commands into a prepared statement")
+		}
+		st = s.newStatement(text, nil, false)
+		st.declared = append(st.declared, paramTypes...)
+		if len(nodes) == 1 {
+			st.node = nodes[0]
+		}
+	}
+	if err := s.refuseInFailedBlock(st); err != nil {
+		return nil, err
+	}
+	if err := st.analyze(); err != nil {
+		return nil, err
+	}
+	s.cache.put(st)
+	return st, nil
+}
+
+func (s *Session) newStatement(text string, node statementNode, noParams bool) *statement {
+	return &statement{text: text, node: node, noParams: noParams, catalog: s.catalog, settings: s.settings}
+}
+
+// ParseAll implements pgwire.Session.
+func (s *Session) ParseAll(_ context.Context, text string) ([]pgwire.Statement, error) {
+	if st := s.cache.get(text, nil, true); st != nil {
+		return []pgwire.Statement{st}, nil
+	}
+	nodes, err := parseAll(text)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]pgwire.Statement, len(nodes))
+	for i, node := range nodes {
+		st := s.newStatement(text, node, true)
+		list[i] = st
+		if len(nodes) == 1 {
+			s.cache.put(st)
+		}
+	}
+	return list, nil
+}
+
+// Execute implements pgwire.Session.
+func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.Args, out pgwire.RowSink, final bool) (string, error) {
+	stmt, ok := st.(*statement)
+	if !ok {
+		return "", errForeignStatement
+	}
+	if stmt.Empty() {
+		return "", s.finishIf(ctx, final)
+	}
+	if err := s.refuseInFailedBlock(stmt); err != nil {
+		return "", err
+	}
+	if err := stmt.analyze(); err != nil {
+		return "", err
+	}
+	if err := s.bind(stmt, args); err != nil {
+		return "", err
+	}
+	s.encoder.sink, s.encoder.formats = out, args.ResultFormats
+	defer func() { s.encoder.sink = nil }()
+	if stmt.plan != nil {
+		return s.runPlan(ctx, stmt, final)
+	}
+	tag, err := s.runCommand(ctx, stmt)
+	if err != nil {
+		return "", err
+	}
+	return tag, s.finishIf(ctx, final)
+}
+
+// bind decodes the parameters.
+func (s *Session) bind(stmt *statement, args pgwire.Args) error {
+	if len(args.Values) != len(stmt.params) {
+		return pgwire.Errorf(pgwire.CodeProtocolViolation, "bind message supplies %d parameters, but prepared statement requires %d",
+			len(args.Values), len(stmt.params))
+	}
+	if n := len(args.Formats); n > 1 && n != len(args.Values) {
+		return pgwire.Errorf(pgwire.CodeProtocolViolation, "bind message has %d parameter formats but %d parameters", n, len(args.Values))
+	}
+	if n := len(args.ResultFormats); n > 1 && n != len(stmt.columns) {
+		return pgwire.Errorf(pgwire.CodeProtocolViolation, "bind message has %d result formats but query has %d columns", n, len(stmt.columns))
+	}
+	s.params = s.params[:0]
+	for i, b := range args.Values {
+		v := Null
+		if b != nil {
+			var err error
+			if v, err = s.decode(b, stmt.params[i], pgwire.Format(args.Formats, i)); err != nil {
+				return err
+			}
+		}
+		s.params = append(s.params, v)
+	}
+	return nil
+}
+
+func (s *Session) decode(b []byte, t Type, format int16) (Value, error) {
+	if format == binaryFormat {
+		return parseBinary(b, t)
+	}
+	return parseValue(string(b), t, s.settings.location())
+}
+
+// refuseInFailedBlock lets only the end of the block through once a statement in it has failed.
+func (s *Session) refuseInFailedBlock(stmt *statement) error {
+	if s.block != failedBlock || stmt.Empty() {
+		return nil
+	}
+	if t, ok := stmt.node.(*transactionStmt); ok && (t.verb == "COMMIT" || t.verb == "ROLLBACK") {
+		return nil
+	}
+	return pgwire.Errorf(pgwire.CodeInFailedSQLTransaction,
+		"current transaction is aborted, commands ignored until end of transaction block")
+}
+
+// TxStatus implements pgwire.Session.
+func (s *Session) TxStatus() byte { return byte(s.block) }
+
+// Close implements pgwire.Session: an open transaction is rolled back.
+func (s *Session) Close() { s.rollback() }
+
+// now is the time of the transaction: its first question for it, which is as good as its start.
+func (s *Session) now() time.Time {
+	if s.clock.IsZero() {
+		s.clock = time.Now()
+	}
+	return s.clock
+}

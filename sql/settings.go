@@ -1,0 +1,205 @@
+package sql
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// A Kind is the type of a setting, as in pg_settings.vartype.
+type Kind string
+
+const (
+	KindBool   Kind = "bool"
+	KindInt    Kind = "integer"
+	KindReal   Kind = "real"
+	KindString Kind = "string"
+	KindEnum   Kind = "enum"
+)
+
+// A Context says who may change a setting and when, as in pg_settings.context.
+type Context string
+
+const (
+	ContextInternal   Context = "internal"   // never
+	ContextPostmaster Context = "postmaster" // at start
+	ContextSighup     Context = "sighup"     // while running, for all sessions
+	ContextSuperuser  Context = "superuser"  // as user: there is one role
+	ContextUser       Context = "user"       // in a session
+)
+
+// A Setting is a configuration parameter. Values are kept in canonical text form: integers without
+// a unit, booleans as on and off.
+type Setting struct {
+	Name     string
+	Kind     Kind
+	Unit     string // base unit of an integer or real: "B", "kB", "8kB", "MB", "ms", "s", "min" or ""
+	Boot     string // value without any configuration
+	Min, Max float64
+	Enum     []string
+	Context  Context
+	Short    string
+	Category string
+	Report   bool // changes are reported to the client (ParameterStatus)
+
+	// Check, if set, refuses values that the kind alone does not; its error is the client's.
+	Check func(value string) error
+}
+
+// Settings is the registry of settings with their server-wide values. It is safe for concurrent
+// use. Sessions overlay it with values of their own.
+type Settings struct {
+	mu      sync.RWMutex
+	defs    map[string]*Setting // by folded name
+	values  map[string]setValue // by folded name; absent: Boot
+	version atomic.Uint64
+	changed chan struct{}
+}
+
+type setValue struct{ value, source string }
+
+// NewSettings returns a registry of the settings of PostgreSQL that Longship has, at their boot
+// values.
+func NewSettings() *Settings {
+	s := &Settings{defs: map[string]*Setting{}, values: map[string]setValue{}, changed: make(chan struct{})}
+	for _, def := range builtinSettings() {
+		s.Define(def)
+	}
+	return s
+}
+
+// Define adds a setting, or replaces its definition. It panics if its own boot value is invalid.
+func (s *Settings) Define(def Setting) {
+	if _, err := def.canonical(def.Boot); err != nil {
+		panic(fmt.Sprintf("sql: setting %s: %v", def.Name, err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.defs[foldName(def.Name)] = &def
+}
+
+// lookup finds a definition. A name with a point belongs to nobody and may hold any text
+// (PostgreSQL 15 manual, "Customized Options").
+func (s *Settings) lookup(name string) (*Setting, error) {
+	s.mu.RLock()
+	def := s.defs[foldName(name)]
+	s.mu.RUnlock()
+	if def != nil {
+		return def, nil
+	}
+	if strings.Contains(name, ".") {
+		return &Setting{Name: foldName(name), Kind: KindString, Context: ContextUser, Category: "Customized Options"}, nil
+	}
+	return nil, pgwire.Errorf(pgwire.CodeUndefinedObject, `unrecognized configuration parameter "%s"`, name)
+}
+
+// Set changes a server-wide value, whatever the setting's context. source is as in
+// pg_settings.source: "default", "command line", "configuration file", "override". The error is a
+// *pgwire.Error.
+func (s *Settings) Set(name, value, source string) error {
+	def, err := s.lookup(name)
+	if err != nil {
+		return err
+	}
+	text, err := def.canonical(value)
+	if err != nil {
+		return err
+	}
+	s.update(func() { s.values[foldName(name)] = setValue{text, source} })
+	return nil
+}
+
+// Reset gives a setting its boot value back.
+func (s *Settings) Reset(name string) {
+	s.update(func() { delete(s.values, foldName(name)) })
+}
+
+func (s *Settings) update(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+	s.version.Add(1)
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Changed returns a channel that is closed at the next change of any value: take it, read, wait.
+func (s *Settings) Changed() <-chan struct{} {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.changed
+}
+
+// String returns the server-wide value in canonical form, "" for an unknown name.
+func (s *Settings) String(name string) string {
+	value, _ := s.get(foldName(name))
+	return value
+}
+
+func (s *Settings) get(folded string) (value, source string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if v, ok := s.values[folded]; ok {
+		return v.value, v.source
+	}
+	if def := s.defs[folded]; def != nil {
+		return def.Boot, "default"
+	}
+	return "", "default"
+}
+
+// Show returns the server-wide value as SHOW prints it, and an error for an unknown name.
+func (s *Settings) Show(name string) (string, error) {
+	def, err := s.lookup(name)
+	if err != nil {
+		return "", err
+	}
+	return def.display(s.String(name)), nil
+}
+
+// Int returns the value of an integer setting in its base unit, 0 for an unknown name.
+func (s *Settings) Int(name string) int64 {
+	v, _ := parseInt(s.String(name), Int8)
+	return v.n
+}
+
+// Bool returns the value of a boolean setting.
+func (s *Settings) Bool(name string) bool { return s.String(name) == "on" }
+
+// Duration returns the value of a setting whose unit is a time; negative values stay negative.
+func (s *Settings) Duration(name string) time.Duration {
+	def, err := s.lookup(name)
+	if err != nil {
+		return 0
+	}
+	v, _ := parseFloat(s.String(name))
+	return time.Duration(v.float() * timeUnits[def.Unit] * float64(time.Microsecond))
+}
+
+// Bytes returns the value of a setting whose unit is an amount of memory; −1 stays −1.
+func (s *Settings) Bytes(name string) int64 {
+	def, err := s.lookup(name)
+	if err != nil {
+		return 0
+	}
+	n := s.Int(name)
+	if n < 0 {
+		return n
+	}
+	return n * int64(max(memoryUnits[def.Unit], 1))
+}
+
+// all lists the definitions by name, without regard to case.
+func (s *Settings) all() []*Setting {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(s.defs), func(a, b *Setting) int {
+		return strings.Compare(foldName(a.Name), foldName(b.Name))
+	})
+}

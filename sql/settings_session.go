@@ -1,0 +1,242 @@
+package sql
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/syncrep"
+)
+
+// A sessionSettings is the settings as one session sees them: server-wide values, under those it
+// connected with, under those it has set. What a transaction sets is undone if it fails.
+//
+// The first of these layers that has a value counts: local, tx, session, startup, server.
+type sessionSettings struct {
+	server  *Settings
+	startup map[string]string  // from the start-up packet: what RESET returns to
+	session map[string]string  // SET, committed
+	tx      map[string]*string // SET in this transaction; nil: RESET
+	local   map[string]string  // SET LOCAL: until the transaction ends
+
+	report func(name, value string)
+
+	// What statements look at all the time, worked out when version is no longer the server's.
+	version  uint64
+	fresh    bool
+	zone     *time.Location
+	level    SyncLevel
+	readOnly bool          // default_transaction_read_only
+	standby  bool          // in_hot_standby
+	timeout  time.Duration // statement_timeout
+}
+
+func newSessionSettings(server *Settings, report func(name, value string)) *sessionSettings {
+	return &sessionSettings{
+		server: server, report: report,
+		startup: map[string]string{}, session: map[string]string{},
+		tx: map[string]*string{}, local: map[string]string{},
+	}
+}
+
+// connect applies a parameter of the start-up packet.
+func (s *sessionSettings) connect(name, value string) error {
+	def, err := s.changeable(name)
+	if err != nil {
+		return err
+	}
+	text, err := s.check(def, value)
+	if err != nil {
+		return err
+	}
+	s.startup[foldName(name)] = text
+	s.fresh = false
+	return nil
+}
+
+// changeable finds a setting that a session may change.
+func (s *sessionSettings) changeable(name string) (*Setting, error) {
+	def, err := s.server.lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	switch def.Context {
+	case ContextInternal:
+		return nil, pgwire.Errorf(pgwire.CodeCantChangeRuntimeParam, `parameter "%s" cannot be changed`, def.Name)
+	case ContextPostmaster:
+		return nil, pgwire.Errorf(pgwire.CodeCantChangeRuntimeParam, `parameter "%s" cannot be changed without restarting the server`, def.Name)
+	case ContextSighup:
+		return nil, pgwire.Errorf(pgwire.CodeCantChangeRuntimeParam, `parameter "%s" cannot be changed now`, def.Name)
+	}
+	return def, nil
+}
+
+// check adds to the setting's own check what only makes sense in a session.
+func (s *sessionSettings) check(def *Setting, value string) (string, error) {
+	if foldName(def.Name) == "timezone" {
+		loc, err := loadZone(value)
+		if err != nil {
+			return "", def.invalid(value)
+		}
+		return loc.String(), nil
+	}
+	return def.canonical(value)
+}
+
+// loadZone finds a zone by its name, in any case for UTC and GMT.
+func loadZone(name string) (*time.Location, error) {
+	if strings.EqualFold(name, "utc") || strings.EqualFold(name, "gmt") {
+		return time.LoadLocation(strings.ToUpper(name))
+	}
+	if strings.EqualFold(name, "local") || name == "" {
+		return nil, errUnknownZone
+	}
+	return time.LoadLocation(name)
+}
+
+// set changes a value for the session, or for the transaction only. It takes effect at once and
+// lasts if the transaction commits.
+func (s *sessionSettings) set(name, value string, local bool) error {
+	def, err := s.changeable(name)
+	if err != nil {
+		return err
+	}
+	text, err := s.check(def, value)
+	if err != nil {
+		return err
+	}
+	folded := foldName(name)
+	if local {
+		s.local[folded] = text
+	} else {
+		s.tx[folded] = &text
+		delete(s.local, folded)
+	}
+	s.notify(folded)
+	return nil
+}
+
+// reset returns a value to what the connection began with.
+func (s *sessionSettings) reset(name string, local bool) error {
+	if _, err := s.changeable(name); err != nil {
+		return err
+	}
+	folded := foldName(name)
+	if local {
+		s.local[folded] = s.resetValue(folded)
+	} else {
+		s.tx[folded] = nil
+		delete(s.local, folded)
+	}
+	s.notify(folded)
+	return nil
+}
+
+func (s *sessionSettings) resetAll() {
+	for folded := range s.session {
+		s.tx[folded] = nil
+		delete(s.local, folded)
+		s.notify(folded)
+	}
+	for folded := range s.tx {
+		s.tx[folded] = nil
+		delete(s.local, folded)
+		s.notify(folded)
+	}
+}
+
+// commit and rollback end a transaction.
+func (s *sessionSettings) commit() {
+	if len(s.tx) == 0 && len(s.local) == 0 {
+		return
+	}
+	for folded, value := range s.tx {
+		if value == nil {
+			delete(s.session, folded)
+		} else {
+			s.session[folded] = *value
+		}
+	}
+	s.endTransaction()
+}
+
+func (s *sessionSettings) rollback() {
+	if len(s.tx) > 0 || len(s.local) > 0 {
+		s.endTransaction()
+	}
+}
+
+func (s *sessionSettings) endTransaction() {
+	touched := slices.AppendSeq(slices.Collect(maps.Keys(s.tx)), maps.Keys(s.local))
+	clear(s.tx)
+	clear(s.local)
+	for _, folded := range touched {
+		s.notify(folded)
+	}
+}
+
+// notify tells the client a value that it wants to know.
+func (s *sessionSettings) notify(folded string) {
+	s.fresh = false
+	if def, err := s.server.lookup(folded); err == nil && def.Report {
+		s.report(def.Name, def.display(s.get(folded)))
+	}
+}
+
+// get returns a value in canonical form.
+func (s *sessionSettings) get(folded string) string {
+	value, _ := s.getSource(folded)
+	return value
+}
+
+func (s *sessionSettings) getSource(folded string) (value, source string) {
+	if v, ok := s.local[folded]; ok {
+		return v, "session"
+	}
+	tx, changed := s.tx[folded]
+	if changed && tx != nil {
+		return *tx, "session"
+	}
+	if v, ok := s.session[folded]; ok && !changed {
+		return v, "session"
+	}
+	if v, ok := s.startup[folded]; ok {
+		return v, "client"
+	}
+	return s.server.get(folded)
+}
+
+func (s *sessionSettings) resetValue(folded string) string {
+	if v, ok := s.startup[folded]; ok {
+		return v
+	}
+	return s.server.String(folded)
+}
+
+// known reports whether a customized option has a value at all.
+func (s *sessionSettings) known(def *Setting) bool {
+	_, source := s.getSource(foldName(def.Name))
+	return def.Category != "Customized Options" || source != "default"
+}
+
+// refresh works out the values that statements look at all the time.
+func (s *sessionSettings) refresh() {
+	if version := s.server.version.Load(); !s.fresh || version != s.version {
+		s.fresh, s.version = true, version
+		zone, err := loadZone(s.get("timezone"))
+		if err != nil {
+			zone = time.UTC
+		}
+		s.zone = zone
+		s.level, _ = syncrep.ParseLevel(s.get("synchronous_commit"))
+		s.readOnly = s.get("default_transaction_read_only") == "on"
+		s.standby = s.get("in_hot_standby") == "on"
+		ms, _ := parseInt(s.get("statement_timeout"), Int8)
+		s.timeout = time.Duration(ms.n) * time.Millisecond
+	}
+}
+
+func (s *sessionSettings) location() *time.Location { s.refresh(); return s.zone }
+func (s *sessionSettings) syncLevel() SyncLevel     { s.refresh(); return s.level }

@@ -1,0 +1,157 @@
+package sql
+
+import (
+	"math"
+	"strings"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/syncrep"
+)
+
+// Categories of pg_settings.
+const (
+	catClient     = "Client Connection Defaults / Statement Behavior"
+	catLocale     = "Client Connection Defaults / Locale and Formatting"
+	catCompat     = "Version and Platform Compatibility / Previous PostgreSQL Versions"
+	catConnection = "Connections and Authentication / Connection Settings"
+	catFiles      = "File Locations"
+	catPreset     = "Preset Options"
+	catPrimary    = "Replication / Primary Server"
+	catSending    = "Replication / Sending Servers"
+	catStandby    = "Replication / Standby Servers"
+	catWAL        = "Write-Ahead Log / Settings"
+	catCheckpoint = "Write-Ahead Log / Checkpoints"
+	catArchive    = "Write-Ahead Log / Archiving"
+	catReporting  = "Reporting and Logging / What to Log"
+)
+
+const maxInt = math.MaxInt32
+
+// builtinSettings lists the settings of PostgreSQL 15 that mean something here, with its defaults
+// unless DESIGN says otherwise. Package node defines those that are Longship's own.
+func builtinSettings() []Setting {
+	var list []Setting
+	for _, group := range [][]Setting{clientSettings(), presetSettings(), replicationSettings(), walSettings()} {
+		list = append(list, group...)
+	}
+	return list
+}
+
+var isolationLevels = []string{"serializable", "repeatable read", "read committed", "read uncommitted"}
+
+func clientSettings() []Setting {
+	const user, s, e = ContextUser, KindString, KindEnum
+	messages := strings.Split("debug5,debug4,debug3,debug2,debug1,log,notice,warning,error", ",")
+	return []Setting{
+		{Name: "application_name", Kind: s, Context: user, Category: catReporting, Report: true, Short: "Name of the application, shown in statistics and matched by synchronous_standby_names."},
+		{Name: "client_encoding", Kind: s, Boot: "UTF8", Context: user, Category: catLocale, Report: true, Check: onlyUTF8, Short: "Character set of the client: UTF8."},
+		{Name: "client_min_messages", Kind: e, Boot: "notice", Enum: messages, Context: user, Category: catClient, Short: "Least severity of messages sent to the client."},
+		{Name: "DateStyle", Kind: s, Boot: "ISO, MDY", Context: user, Category: catLocale, Report: true, Check: onlyISO, Short: "Display format of dates: ISO."},
+		{Name: "IntervalStyle", Kind: e, Boot: "postgres", Enum: []string{"postgres"}, Context: user, Category: catLocale, Report: true, Short: "Display format of intervals."},
+		{Name: "TimeZone", Kind: s, Boot: "GMT", Context: user, Category: catLocale, Report: true, Short: "Time zone for displaying and reading time stamps."},
+		{Name: "bytea_output", Kind: e, Boot: "hex", Enum: []string{"escape", "hex"}, Context: user, Category: catClient, Short: "Accepted for clients that set it."},
+		{Name: "default_transaction_isolation", Kind: e, Boot: "serializable", Enum: isolationLevels, Context: user, Category: catClient, Short: "Isolation asked for; every transaction is serializable."},
+		{Name: "default_transaction_read_only", Kind: KindBool, Boot: "off", Context: user, Category: catClient, Report: true, Short: "Whether new transactions are read-only."},
+		{Name: "extra_float_digits", Kind: KindInt, Boot: "1", Min: -15, Max: 3, Context: user, Category: catLocale, Short: "Accepted for clients that set it; floats print exactly."},
+		{Name: "lock_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Accepted for clients that set it; there are no locks to wait for."},
+		{Name: "search_path", Kind: s, Boot: `"$user", public`, Context: user, Category: catClient, Short: "Accepted for clients that set it; there is one schema."},
+		{Name: "standard_conforming_strings", Kind: e, Boot: "on", Enum: []string{"on"}, Context: user, Category: catCompat, Report: true, Short: "Backslashes in '…' strings are ordinary characters."},
+		{Name: "statement_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Longest time a statement may run, waiting for its commit excepted; 0 for no limit."},
+		{Name: "synchronous_commit", Kind: e, Boot: "on", Enum: []string{"local", "remote_write", "remote_apply", "on", "off"}, Context: user, Category: catWAL, Short: "What a commit waits for before it is acknowledged."},
+		{Name: "transaction_isolation", Kind: e, Boot: "serializable", Enum: isolationLevels, Context: user, Category: catClient, Short: "The current transaction's isolation, serializable or as asked for."},
+		{Name: "transaction_read_only", Kind: KindBool, Boot: "off", Context: user, Category: catClient, Short: "Whether the current transaction is read-only."},
+	}
+}
+
+func onlyUTF8(value string) error {
+	switch strings.ToUpper(strings.NewReplacer("-", "", "_", "").Replace(value)) {
+	case "UTF8", "UNICODE", "SQLASCII":
+		return nil
+	}
+	return pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "client_encoding": "%s"`, value).
+		WithHint("The only encoding is UTF8.")
+}
+
+func onlyISO(value string) error {
+	if first, _, _ := strings.Cut(value, ","); strings.EqualFold(strings.TrimSpace(first), "iso") {
+		return nil
+	}
+	return pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "DateStyle": "%s"`, value).
+		WithHint("The only style is ISO.")
+}
+
+func presetSettings() []Setting {
+	const internal, s, b = ContextInternal, KindString, KindBool
+	return []Setting{
+		{Name: "block_size", Kind: KindInt, Boot: "8192", Min: 8192, Max: 8192, Context: internal, Category: catPreset, Short: "Size of a page."},
+		{Name: "data_checksums", Kind: b, Boot: "on", Context: internal, Category: catPreset, Short: "Stored data is checksummed."},
+		{Name: "data_directory", Kind: s, Context: ContextPostmaster, Category: catFiles, Short: "The node's data directory."},
+		{Name: "data_directory_mode", Kind: KindInt, Boot: "448", Max: 511, Context: internal, Category: catPreset, Short: "Mode of the data directory."},
+		{Name: "in_hot_standby", Kind: b, Boot: "off", Context: internal, Category: catPreset, Report: true, Short: "Whether the node is a standby."},
+		{Name: "integer_datetimes", Kind: b, Boot: "on", Context: internal, Category: catPreset, Report: true, Short: "Time stamps are integers."},
+		{Name: "is_superuser", Kind: b, Boot: "on", Context: internal, Category: catPreset, Report: true, Short: "There is one role."},
+		{Name: "server_encoding", Kind: s, Boot: "UTF8", Context: internal, Category: catPreset, Report: true, Short: "Encoding of the table."},
+		{Name: "server_version", Kind: s, Boot: "15.18", Context: internal, Category: catPreset, Report: true, Short: "The PostgreSQL version whose behaviour the node follows."},
+		{Name: "server_version_num", Kind: KindInt, Boot: "150018", Min: 150000, Max: 190000, Context: internal, Category: catPreset, Short: "The same as a number."},
+		{Name: "session_authorization", Kind: s, Context: internal, Category: catPreset, Report: true, Short: "The session's user."},
+		{Name: "wal_block_size", Kind: KindInt, Boot: "8192", Min: 8192, Max: 8192, Context: internal, Category: catPreset, Short: "Size of a WAL page."},
+		{Name: "wal_segment_size", Kind: KindInt, Unit: "B", Boot: "16777216", Min: 1 << 20, Max: 1 << 30, Context: internal, Category: catPreset, Short: "Size of a WAL segment."},
+
+		{Name: "authentication_timeout", Kind: KindInt, Unit: "s", Boot: "60", Min: 1, Max: 600, Context: ContextSighup, Category: catConnection, Short: "Longest time a client may take to log in."},
+		{Name: "cluster_name", Kind: s, Context: ContextPostmaster, Category: catReporting, Short: "Name of the cluster."},
+		{Name: "listen_addresses", Kind: s, Boot: "localhost", Context: ContextPostmaster, Category: catConnection, Short: "Addresses the node listens on."},
+		{Name: "max_connections", Kind: KindInt, Boot: "100", Min: 1, Max: 262143, Context: ContextPostmaster, Category: catConnection, Short: "Most concurrent connections."},
+		{Name: "port", Kind: KindInt, Boot: "5432", Min: 1, Max: 65535, Context: ContextPostmaster, Category: catConnection, Short: "TCP port for clients, receivers and members."},
+	}
+}
+
+func replicationSettings() []Setting {
+	const i, s, b, sighup, start = KindInt, KindString, KindBool, ContextSighup, ContextPostmaster
+	return []Setting{
+		{Name: "hot_standby", Kind: b, Boot: "on", Context: start, Category: catStandby, Short: "A standby answers queries."},
+		{Name: "hot_standby_feedback", Kind: b, Boot: "off", Context: sighup, Category: catStandby, Short: "Accepted; a query never conflicts with replay."},
+		{Name: "max_replication_slots", Kind: i, Boot: "10", Max: 262143, Context: start, Category: catSending, Short: "Most replication slots."},
+		{Name: "max_slot_wal_keep_size", Kind: i, Unit: "MB", Boot: "-1", Min: -1, Max: maxInt, Context: sighup, Category: catSending, Short: "Most WAL that slots may retain; -1 for no limit."},
+		{Name: "max_wal_senders", Kind: i, Boot: "10", Max: 262143, Context: start, Category: catSending, Short: "Most concurrent WAL senders."},
+		{Name: "primary_conninfo", Kind: s, Context: sighup, Category: catStandby, Short: "How a standby reaches what it streams from."},
+		{Name: "primary_slot_name", Kind: s, Context: sighup, Category: catStandby, Short: "Slot a standby uses upstream."},
+		{Name: "recovery_min_apply_delay", Kind: i, Unit: "ms", Boot: "0", Max: maxInt, Context: sighup, Category: catStandby, Short: "Least age of a commit that is replayed."},
+		{Name: "synchronous_standby_names", Kind: s, Boot: "ANY MAJORITY (*)", Context: sighup, Category: catPrimary, Check: checkRule, Short: "Who must have a commit before it is acknowledged."},
+		{Name: "wal_keep_size", Kind: i, Unit: "MB", Boot: "0", Max: maxInt, Context: sighup, Category: catSending, Short: "WAL kept for standbys without a slot."},
+		{Name: "wal_receiver_status_interval", Kind: i, Unit: "s", Boot: "10", Max: maxInt / 1000, Context: sighup, Category: catStandby, Short: "Longest time between a standby's reports."},
+		{Name: "wal_receiver_timeout", Kind: i, Unit: "ms", Boot: "60000", Max: maxInt, Context: sighup, Category: catStandby, Short: "Silence after which a standby gives its upstream up."},
+		{Name: "wal_retrieve_retry_interval", Kind: i, Unit: "ms", Boot: "5000", Min: 1, Max: maxInt, Context: sighup, Category: catStandby, Short: "Longest pause between a standby's attempts to connect."},
+		{Name: "wal_sender_timeout", Kind: i, Unit: "ms", Boot: "60000", Max: maxInt, Context: ContextUser, Category: catSending, Short: "Silence after which a receiver is given up."},
+	}
+}
+
+// checkRule refuses a rule that syncrep cannot read.
+func checkRule(value string) error {
+	_, err := syncrep.ParseRule(value)
+	if err == nil {
+		return nil
+	}
+	return pgwire.Errorf(pgwire.CodeSyntaxError, `invalid value for parameter "synchronous_standby_names": "%s"`, value).
+		WithDetail("%s", err)
+}
+
+func walSettings() []Setting {
+	const i, b, e, sighup, start = KindInt, KindBool, KindEnum, ContextSighup, ContextPostmaster
+	return []Setting{
+		{Name: "archive_mode", Kind: e, Boot: "off", Enum: []string{"always", "on", "off"}, Context: start, Category: catArchive, Short: "Whether completed segments are archived."},
+		{Name: "archive_timeout", Kind: i, Unit: "s", Boot: "0", Max: maxInt / 2, Context: sighup, Category: catArchive, Short: "Longest time before a segment is switched."},
+		{Name: "checkpoint_timeout", Kind: i, Unit: "s", Boot: "300", Min: 30, Max: 86400, Context: sighup, Category: catCheckpoint, Short: "Longest time between checkpoints."},
+		{Name: "commit_delay", Kind: i, Boot: "0", Max: 100000, Context: ContextSuperuser, Category: catWAL, Short: "Microseconds between a commit and its flush."},
+		{Name: "commit_siblings", Kind: i, Boot: "5", Max: 1000, Context: ContextUser, Category: catWAL, Short: "Least open transactions for commit_delay to apply."},
+		{Name: "fsync", Kind: b, Boot: "on", Context: sighup, Category: catWAL, Short: "WAL is forced to disk."},
+		{Name: "full_page_writes", Kind: b, Boot: "off", Context: sighup, Category: catWAL, Short: "Not needed: stored files are immutable."},
+		{Name: "max_wal_size", Kind: i, Unit: "MB", Boot: "1024", Min: 2, Max: maxInt, Context: sighup, Category: catCheckpoint, Short: "WAL after which a checkpoint begins."},
+		{Name: "min_wal_size", Kind: i, Unit: "MB", Boot: "80", Min: 2, Max: maxInt, Context: sighup, Category: catCheckpoint, Short: "WAL below which segments are recycled, not removed."},
+		{Name: "wal_buffers", Kind: i, Unit: "8kB", Boot: "2048", Min: 4, Max: 262143, Context: start, Category: catWAL, Short: "Size of the WAL buffer."},
+		{Name: "wal_init_zero", Kind: b, Boot: "on", Context: ContextSuperuser, Category: catWAL, Short: "New segments are filled with zeros."},
+		{Name: "wal_level", Kind: e, Boot: "replica", Enum: []string{"minimal", "replica", "logical"}, Context: start, Category: catWAL, Short: "What the WAL is good for."},
+		{Name: "wal_recycle", Kind: b, Boot: "on", Context: ContextSuperuser, Category: catWAL, Short: "Old segments are reused by renaming."},
+		{Name: "wal_sync_method", Kind: e, Boot: "fdatasync", Enum: []string{"fsync", "fdatasync", "open_sync", "open_datasync"}, Context: sighup, Category: catWAL, Short: "How WAL is forced to disk."},
+		{Name: "wal_writer_delay", Kind: i, Unit: "ms", Boot: "200", Min: 1, Max: 10000, Context: sighup, Category: catWAL, Short: "Longest time between flushes of asynchronous commits."},
+	}
+}

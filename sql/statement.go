@@ -1,0 +1,159 @@
+package sql
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// A statement is a parsed statement and, once analyzed, its plan. It implements pgwire.Statement
+// and is used only by the session that parsed it.
+type statement struct {
+	text     string
+	node     statementNode // nil for an empty query
+	declared []uint32      // parameter types the client chose
+	noParams bool          // from a simple query
+
+	analyzed bool
+	err      error // from analysis
+	plan     planNode
+	params   []Type
+	columns  []pgwire.Column
+	catalog  *Catalog
+	settings *sessionSettings
+}
+
+// A planNode is an analyzed SELECT, INSERT, UPDATE or DELETE.
+type planNode interface {
+	outputs() []output
+}
+
+// ParamTypes implements pgwire.Statement.
+func (s *statement) ParamTypes() []uint32 {
+	s.analyze()
+	oids := make([]uint32, len(s.params))
+	for i, t := range s.params {
+		oids[i] = uint32(t)
+	}
+	return oids
+}
+
+// Columns implements pgwire.Statement. After a simple query's failed analysis there are none: the
+// error comes from Execute.
+func (s *statement) Columns() []pgwire.Column {
+	s.analyze()
+	return s.columns
+}
+
+// Empty implements pgwire.Statement.
+func (s *statement) Empty() bool { return s.node == nil }
+
+// analyze resolves the statement once. In a simple query it runs when the statement's turn comes,
+// as in PostgreSQL: an unknown column does not keep earlier statements of the string from running.
+func (s *statement) analyze() (err error) {
+	if s.analyzed {
+		return s.err
+	}
+	s.analyzed = true
+	defer func() {
+		if r := recover(); r != nil {
+			failure, ok := r.(*pgwire.Error)
+			if !ok {
+				panic(r)
+			}
+			s.err, err = failure, failure
+		}
+	}()
+	a := &analyzer{src: s.text, catalog: s.catalog, noParams: s.noParams}
+	for _, oid := range s.declared {
+		a.params = append(a.params, paramType(oid))
+	}
+	s.resolve(a)
+	for i, t := range a.params {
+		if t == Unknown {
+			panic(pgwire.Errorf(pgwire.CodeIndeterminateDatatype, "could not determine data type of parameter $%d", i+1))
+		}
+	}
+	s.params = a.params
+	return nil
+}
+
+// paramType is the type a client declared for a parameter; other character types are text.
+func paramType(oid uint32) Type {
+	const bpchar = 1042
+	t := Type(oid)
+	switch {
+	case oid == 0:
+		return Unknown
+	case oid == bpchar || t == Varchar:
+		return Text
+	case typeInfos[t].name == "" || t == Record || t == Void || t == TextArray:
+		panic(pgwire.Errorf(pgwire.CodeUndefinedObject, "parameters of type %d are not supported", oid))
+	}
+	return t
+}
+
+func (s *statement) resolve(a *analyzer) {
+	switch n := s.node.(type) {
+	case *selectStmt:
+		s.plan = a.selectPlan(n)
+	case *insertStmt:
+		s.plan = a.insertPlan(n)
+	case *updateStmt:
+		s.plan = a.updatePlan(n)
+	case *deleteStmt:
+		s.plan = a.deletePlan(n)
+	case *showStmt:
+		s.columns = s.settings.showColumns(n.name)
+	case *waitStmt:
+		if _, err := parseValue(n.lsn, PgLSN, nil); err != nil {
+			panic(a.placed(err, n.at()))
+		}
+		s.columns = []pgwire.Column{wireColumn("status", Text)}
+	}
+	if s.plan == nil {
+		return
+	}
+	for _, out := range s.plan.outputs() {
+		s.columns = append(s.columns, wireColumn(out.name, out.x.typ()))
+	}
+	if _, ok := s.node.(*selectStmt); ok && s.columns == nil {
+		s.columns = []pgwire.Column{}
+	}
+}
+
+// maxCachedStatements and maxCachedText bound a session's cache of statements by text.
+const (
+	maxCachedStatements = 256
+	maxCachedText       = 4 << 10
+)
+
+// A statementCache remembers statements by text, so that clients which send the same text again and
+// again have it parsed once.
+type statementCache map[string]*statement
+
+func (c statementCache) get(text string, declared []uint32, noParams bool) *statement {
+	s := c[text]
+	if s == nil || s.noParams != noParams || !slices.Equal(s.declared, declared) {
+		return nil
+	}
+	return s
+}
+
+// put remembers s, at the cost of another if the cache is full.
+func (c statementCache) put(s *statement) {
+	if len(s.text) > maxCachedText {
+		return
+	}
+	if len(c) >= maxCachedStatements && c[s.text] == nil {
+		for text := range c {
+			delete(c, text)
+			break
+		}
+	}
+	c[s.text] = s
+}
+
+// errForeignStatement is for a statement that another session parsed: a bug of the caller.
+var errForeignStatement = errors.New("statement does not belong to this session")

@@ -1,0 +1,243 @@
+package sql
+
+import (
+	"math"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/wal"
+)
+
+// validText reports whether s may be a text value: UTF-8 without NUL.
+func validText(s string) bool {
+	return strings.IndexByte(s, 0) < 0 && utf8.ValidString(s)
+}
+
+// stringOf views b as a string and bytesOf views s as bytes, without a copy. Both are for values
+// on their way between rows and the client: neither side is ever modified.
+func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+func bytesOf(s string) []byte {
+	if s == "" {
+		return []byte{} // not nil: nil is NULL
+	}
+	return unsafe.Slice(unsafe.StringData(s), len(s))
+}
+
+// invalidInput is PostgreSQL's complaint about a text form that is not one of t.
+func invalidInput(t Type, s string) error {
+	code := pgwire.CodeInvalidTextRepresentation
+	if t == Timestamptz || t == Interval {
+		code = pgwire.CodeInvalidDatetimeFormat
+	}
+	return pgwire.Errorf(code, `invalid input syntax for type %s: "%s"`, t, s)
+}
+
+func outOfRange(t Type) error {
+	return pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, "%s out of range", t)
+}
+
+// parseValue reads the text form of a value of type t. loc is the session's time zone.
+func parseValue(s string, t Type, loc *time.Location) (Value, error) {
+	switch t {
+	case Text, Varchar, Unknown:
+		return Value{typ: Text, s: s}, checkText(s)
+	case Name:
+		return NameValue(truncateName(s)), checkText(s)
+	case Bool:
+		return parseBool(s)
+	case Int2, Int4, Int8:
+		return parseInt(s, t)
+	case OID, XID:
+		return parseID(s, t)
+	case Float8:
+		return parseFloat(s)
+	case Numeric:
+		d, ok := parseDecimal(strings.TrimSpace(s))
+		if !ok {
+			return Null, invalidInput(t, s)
+		}
+		return decimalValue(d), nil
+	case PgLSN:
+		lsn, err := wal.ParseLSN(strings.TrimSpace(s))
+		if err != nil {
+			return Null, invalidInput(t, s)
+		}
+		return LSNValue(lsn), nil
+	case Inet:
+		return parseInet(s)
+	case Timestamptz:
+		return parseTimestamp(s, loc)
+	case Interval:
+		return parseInterval(s)
+	}
+	return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot accept a value of type %s", t)
+}
+
+// parseBool accepts on and off, and every prefix of true, false, yes and no, as PostgreSQL does.
+func parseBool(s string) (Value, error) {
+	b, ok := boolWord(strings.TrimSpace(s))
+	if !ok {
+		return Null, invalidInput(Bool, s)
+	}
+	return BoolValue(b), nil
+}
+
+func boolWord(s string) (value, ok bool) {
+	if s == "" {
+		return false, false
+	}
+	s = strings.ToLower(s)
+	switch {
+	case s == "1", s == "on", strings.HasPrefix("true", s), strings.HasPrefix("yes", s):
+		return true, true
+	case s == "0", s == "of", s == "off", strings.HasPrefix("false", s), strings.HasPrefix("no", s):
+		return false, true
+	}
+	return false, false
+}
+
+func intBits(t Type) int {
+	switch t {
+	case Int2:
+		return 16
+	case Int4:
+		return 32
+	}
+	return 64
+}
+
+func parseInt(s string, t Type) (Value, error) {
+	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, intBits(t))
+	if err != nil {
+		if isNumError(err, strconv.ErrRange) {
+			return Null, pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, `value "%s" is out of range for type %s`, s, t)
+		}
+		return Null, invalidInput(t, s)
+	}
+	return Value{typ: t, n: n}, nil
+}
+
+func isNumError(err error, kind error) bool {
+	numErr, ok := err.(*strconv.NumError)
+	return ok && numErr.Err == kind
+}
+
+// parseID reads an oid or xid: 32 bits without sign, negative numbers wrapping as in PostgreSQL.
+func parseID(s string, t Type) (Value, error) {
+	n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+	switch {
+	case err != nil && !isNumError(err, strconv.ErrRange):
+		return Null, invalidInput(t, s)
+	case err != nil || n > math.MaxUint32 || n < math.MinInt32:
+		return Null, pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, `value "%s" is out of range for type %s`, s, t)
+	}
+	return Value{typ: t, n: int64(uint32(n))}, nil
+}
+
+func parseFloat(s string) (Value, error) {
+	trimmed := strings.TrimSpace(s)
+	f, err := strconv.ParseFloat(trimmed, 64)
+	switch {
+	case strings.ContainsAny(trimmed, "_xXpP"), err != nil && !isNumError(err, strconv.ErrRange):
+		return Null, invalidInput(Float8, s)
+	case err != nil:
+		return Null, pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, `"%s" is out of range for type double precision`, s)
+	}
+	return Float8Value(f), nil
+}
+
+func parseInet(s string) (Value, error) {
+	if prefix, err := netip.ParsePrefix(s); err == nil {
+		if prefix.IsSingleIP() {
+			return InetValue(prefix.Addr()), nil
+		}
+		return Value{typ: Inet, s: prefix.String()}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return Null, invalidInput(Inet, s)
+	}
+	return InetValue(a), nil
+}
+
+// appendText appends the text form of v, which is not NULL.
+func appendText(b []byte, v Value, loc *time.Location) []byte {
+	switch v.typ {
+	case Bool:
+		if v.n != 0 {
+			return append(b, 't')
+		}
+		return append(b, 'f')
+	case Int2, Int4, Int8, OID, XID:
+		return strconv.AppendInt(b, v.n, 10)
+	case Float8:
+		return appendFloat(b, v.float())
+	case PgLSN:
+		b, _ = v.LSN().AppendText(b)
+		return b
+	case Timestamptz:
+		return appendTimestamp(b, v.n, loc)
+	case Interval:
+		return appendInterval(b, v)
+	case TextArray:
+		return appendArray(b, v)
+	}
+	return append(b, v.s...)
+}
+
+// textOf is the text form of v as a string.
+func textOf(v Value, loc *time.Location) string {
+	switch v.typ {
+	case Text, Name, Varchar, Numeric, Inet, Record:
+		return v.s
+	}
+	return string(appendText(nil, v, loc))
+}
+
+// appendFloat prints the shortest text that reads back as f, as float8out does.
+func appendFloat(b []byte, f float64) []byte {
+	switch {
+	case math.IsNaN(f):
+		return append(b, "NaN"...)
+	case math.IsInf(f, 1):
+		return append(b, "Infinity"...)
+	case math.IsInf(f, -1):
+		return append(b, "-Infinity"...)
+	}
+	if a := math.Abs(f); a == 0 || a >= 1e-5 && a < 1e15 {
+		return strconv.AppendFloat(b, f, 'f', -1, 64)
+	}
+	return strconv.AppendFloat(b, f, 'e', -1, 64)
+}
+
+// appendArray prints {a,b}, quoting elements as array_out does.
+func appendArray(b []byte, v Value) []byte {
+	b = append(b, '{')
+	for i, e := range v.elements() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if e == "" || strings.ContainsAny(e, "{}\",\\ \t\n\r\v\f") || strings.EqualFold(e, "null") {
+			b = append(b, '"')
+			b = append(b, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(e)...)
+			b = append(b, '"')
+		} else {
+			b = append(b, e...)
+		}
+	}
+	return append(b, '}')
+}
+
+// elements are the elements of a text[].
+func (v Value) elements() []string {
+	if v.n == 0 {
+		return nil
+	}
+	return strings.Split(v.s, "\x00")
+}

@@ -1,0 +1,178 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/wal"
+)
+
+// maxRetries is how often a single statement is run again after a conflict; the last attempt is
+// exclusive.
+const maxRetries = 8
+
+// begin opens the transaction that the current statement and those after it share, unless it is
+// open. Rows may have gone to the client before its end, so it cannot be run again: it reads at a
+// snapshot, whether it began with BEGIN or not.
+func (s *Session) begin(ctx context.Context) error {
+	if s.txn != nil {
+		return nil
+	}
+	txn, err := s.backend.Begin(ctx, TxnMode{ReadOnly: s.readOnly(), Explicit: true})
+	s.txn = txn
+	return err
+}
+
+// readOnly reports whether the current transaction may not write.
+func (s *Session) readOnly() bool {
+	s.settings.refresh()
+	switch {
+	case s.settings.standby || s.access == accessReadOnly:
+		return true
+	case s.access == accessReadWrite:
+		return false
+	}
+	return s.settings.readOnly
+}
+
+// checkWritable refuses a write that the transaction, or the node, does not allow.
+func (s *Session) checkWritable(command string) error {
+	if !s.readOnly() {
+		return nil
+	}
+	err := pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "cannot execute %s in a read-only transaction", command)
+	if s.settings.standby && s.catalog.ReadOnlyHint != nil {
+		err.Hint = s.catalog.ReadOnlyHint()
+	}
+	return err
+}
+
+// commit ends the transaction, if there is one.
+func (s *Session) commit(ctx context.Context) (wal.LSN, error) {
+	txn, level := s.txn, s.settings.syncLevel()
+	s.txn = nil
+	if txn == nil {
+		s.endTransaction(true)
+		return 0, nil
+	}
+	lsn, err := txn.Commit(ctx, level)
+	s.endTransaction(err == nil)
+	return lsn, serializationFailure(err)
+}
+
+// serializationFailure is what the client is told of a conflict.
+func serializationFailure(err error) error {
+	if !errors.Is(err, ErrConflict) {
+		return err
+	}
+	return pgwire.Errorf(pgwire.CodeSerializationFailure, "could not serialize access due to concurrent update").
+		WithHint("The transaction might succeed if retried.")
+}
+
+func (s *Session) rollback() {
+	if s.txn != nil {
+		s.txn.Rollback()
+		s.txn = nil
+	}
+	s.endTransaction(false)
+}
+
+// endTransaction leaves the block and makes settings last, or not.
+func (s *Session) endTransaction(committed bool) {
+	if committed {
+		s.settings.commit()
+	} else {
+		s.settings.rollback()
+	}
+	s.block, s.access = noBlock, accessDefault
+	s.clock = time.Time{}
+}
+
+// Finish implements pgwire.Session.
+func (s *Session) Finish(ctx context.Context) error {
+	if s.block != noBlock {
+		return nil
+	}
+	_, err := s.commit(ctx)
+	return err
+}
+
+func (s *Session) finishIf(ctx context.Context, final bool) error {
+	if !final {
+		return nil
+	}
+	return s.Finish(ctx)
+}
+
+// Fail implements pgwire.Session.
+func (s *Session) Fail() {
+	failed := s.block != noBlock
+	s.rollback()
+	if failed {
+		s.block = failedBlock
+	}
+}
+
+// transaction runs BEGIN, COMMIT, ROLLBACK and SET TRANSACTION.
+func (s *Session) transaction(ctx context.Context, n *transactionStmt) (tag string, err error) {
+	switch n.verb {
+	case "COMMIT", "ROLLBACK":
+		return s.endBlock(ctx, n)
+	case "SET":
+		if s.block == noBlock {
+			s.warn(pgwire.CodeNoActiveSQLTransaction, "SET TRANSACTION can only be used in transaction blocks")
+			return n.verb, nil
+		}
+		return n.verb, s.setAccess(n)
+	}
+	if s.block != noBlock {
+		s.warn(pgwire.CodeActiveSQLTransaction, "there is already a transaction in progress")
+	}
+	s.block = inBlock
+	return n.verb, s.setAccess(n)
+}
+
+// setAccess applies READ ONLY and READ WRITE, which must precede the first read if they widen it.
+func (s *Session) setAccess(n *transactionStmt) error {
+	switch {
+	case n.readOnly == nil:
+	case *n.readOnly:
+		s.access = accessReadOnly
+	case s.txn != nil && s.readOnly():
+		return pgwire.Errorf(pgwire.CodeActiveSQLTransaction, "transaction read-write mode must be set before any query")
+	case s.settings.standby:
+		return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot set transaction read-write mode during recovery")
+	default:
+		s.access = accessReadWrite
+	}
+	return nil
+}
+
+// endBlock runs COMMIT and ROLLBACK. COMMIT of a failed block rolls back and says so in its tag.
+func (s *Session) endBlock(ctx context.Context, n *transactionStmt) (tag string, err error) {
+	if s.block == noBlock {
+		if n.chain {
+			return "", pgwire.Errorf(pgwire.CodeNoActiveSQLTransaction, "%s AND CHAIN can only be used in transaction blocks", n.verb)
+		}
+		s.warn(pgwire.CodeNoActiveSQLTransaction, "there is no transaction in progress")
+	}
+	tag, access := n.verb, s.access
+	if s.block == failedBlock {
+		tag = "ROLLBACK"
+	}
+	if tag == "ROLLBACK" {
+		s.rollback()
+	} else if _, err := s.commit(ctx); err != nil {
+		return "", err
+	}
+	if n.chain {
+		s.block, s.access = inBlock, access
+	}
+	return tag, nil
+}
+
+func (s *Session) warn(code, message string) {
+	s.conn.Notice(pgwire.Errorf(code, "%s", message).WithSeverity(pgwire.SeverityWarning))
+}

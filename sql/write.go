@@ -1,0 +1,216 @@
+package sql
+
+import (
+	"github.com/longship-db/longship/pgwire"
+)
+
+// codeGeneratedAlways is SQLSTATE generated_always: kv.lsn is written by the commit alone.
+const codeGeneratedAlways = "428C9"
+
+// An insertPlan is an analyzed INSERT.
+type insertPlan struct {
+	rows     []insertRow
+	conflict conflictAction
+	value    expr // DO UPDATE SET value = …; nil: keep the old value
+	where    expr // of DO UPDATE
+	// blind: DO UPDATE SET value = EXCLUDED.value has one outcome whether the key exists or not,
+	// so nothing is read and nothing can conflict.
+	blind bool
+	outs  []output
+}
+
+// An insertRow holds a row's key and value; nil stands for NULL.
+type insertRow struct{ key, value expr }
+
+// A conflictAction is what INSERT does about a key that exists.
+type conflictAction uint8
+
+const (
+	conflictError conflictAction = iota
+	conflictNothing
+	conflictUpdate
+)
+
+type updatePlan struct {
+	access access
+	value  expr // nil: nothing is assigned
+	outs   []output
+}
+
+type deletePlan struct {
+	access access
+	outs   []output
+}
+
+func (p *insertPlan) outputs() []output { return p.outs }
+func (p *updatePlan) outputs() []output { return p.outs }
+func (p *deletePlan) outputs() []output { return p.outs }
+
+// target makes kv the relation that names refer to, or refuses another.
+func (a *analyzer) target(ref *tableRef) {
+	if ref.name != "kv" {
+		if a.catalog.views[ref.name] != nil {
+			a.fail(ref.at(), pgwire.CodeWrongObjectType, `cannot change view "%s"`, ref.name)
+		}
+		a.fail(ref.at(), pgwire.CodeUndefinedTable, `relation "%s" does not exist`, ref.name)
+	}
+	a.scope = scope{table: "kv", columns: kvColumns, kv: true}
+	if ref.alias != "" {
+		a.scope.table = ref.alias
+	}
+}
+
+// tableColumn finds a column of kv by name for INSERT and SET.
+func (a *analyzer) tableColumn(name string, at int) int {
+	for i, c := range kvColumns {
+		if c.Name == name {
+			return i
+		}
+	}
+	a.fail(at, pgwire.CodeUndefinedColumn, `column "%s" of relation "kv" does not exist`, name)
+	return 0
+}
+
+func (a *analyzer) insertPlan(n *insertStmt) planNode {
+	a.target(&n.table)
+	table := a.scope
+	a.scope, a.noAggregate = scope{}, "VALUES"
+	columns := a.insertColumns(n)
+	p := &insertPlan{}
+	for _, row := range n.rows {
+		p.rows = append(p.rows, a.insertRow(columns, row))
+	}
+	a.scope = table
+	if n.conflict != nil {
+		a.conflict(n.conflict, p)
+	}
+	p.outs = a.returning(n.returning)
+	return p
+}
+
+// insertColumns are the columns that the values of a row go to, in order.
+func (a *analyzer) insertColumns(n *insertStmt) []int {
+	width := len(n.rows[0])
+	if n.columns == nil {
+		columns := []int{keyColumn, valueColumn, lsnColumn}
+		if width > len(columns) {
+			a.fail(n.rows[0][len(columns)].at(), pgwire.CodeSyntaxError, "INSERT has more expressions than target columns")
+		}
+		return columns[:width]
+	}
+	var columns []int
+	var seen [3]bool
+	for _, c := range n.columns {
+		i := a.tableColumn(c.name, c.at())
+		if seen[i] {
+			a.fail(c.at(), pgwire.CodeDuplicateColumn, `column "%s" specified more than once`, c.name)
+		}
+		seen[i] = true
+		columns = append(columns, i)
+	}
+	switch {
+	case width > len(columns):
+		a.fail(n.rows[0][len(columns)].at(), pgwire.CodeSyntaxError, "INSERT has more expressions than target columns")
+	case width < len(columns):
+		a.fail(n.columns[width].at(), pgwire.CodeSyntaxError, "INSERT has more target columns than expressions")
+	}
+	return columns
+}
+
+func (a *analyzer) insertRow(columns []int, row []node) insertRow {
+	var out insertRow
+	for i, n := range row {
+		if _, ok := n.(defaultNode); ok {
+			continue
+		}
+		switch columns[i] {
+		case keyColumn:
+			out.key = a.assign(n, "key")
+		case valueColumn:
+			out.value = a.assign(n, "value")
+		default:
+			panic(errorAt(a.src, n.at(), codeGeneratedAlways, `cannot insert a non-DEFAULT value into column "lsn"`).
+				WithDetail(`Column "lsn" is the commit that last wrote the row.`))
+		}
+	}
+	return out
+}
+
+// assign analyzes a value for a text column. Everything converts to text when it is assigned, as
+// in PostgreSQL.
+func (a *analyzer) assign(n node, column string) expr {
+	x := a.expr(n)
+	if !castable(x.typ(), Text) || x.typ() == Void {
+		a.fail(n.at(), pgwire.CodeDatatypeMismatch, `column "%s" is of type text but expression is of type %s`, column, x.typ())
+	}
+	return a.coerce(x, Text, n.at())
+}
+
+// conflict analyzes ON CONFLICT.
+func (a *analyzer) conflict(n *conflictClause, p *insertPlan) {
+	for _, c := range n.target {
+		a.tableColumn(c.name, c.at())
+	}
+	if len(n.target) > 1 || len(n.target) == 1 && n.target[0].name != "key" {
+		panic(pgwire.Errorf(pgwire.CodeInvalidColumnReference,
+			"there is no unique or exclusion constraint matching the ON CONFLICT specification"))
+	}
+	p.conflict = conflictNothing
+	if n.set == nil {
+		return
+	}
+	p.conflict = conflictUpdate
+	a.scope.excluded = true
+	a.noAggregate = "UPDATE"
+	p.value = a.assignments(n.set)
+	p.where = a.where(n.where)
+	a.scope.excluded = false
+	p.blind = p.where == nil && isExcludedValue(p.value)
+}
+
+func isExcludedValue(x expr) bool {
+	c, ok := x.(*kvColumn)
+	return ok && c.excluded && c.index == valueColumn
+}
+
+// assignments analyzes SET, which may assign to value alone.
+func (a *analyzer) assignments(set []assignment) (value expr) {
+	for _, s := range set {
+		switch a.tableColumn(s.column, s.at()) {
+		case keyColumn:
+			panic(errorAt(a.src, s.at(), pgwire.CodeFeatureNotSupported, `column "key" cannot be updated`).
+				WithHint("Delete the row and insert another, in one transaction."))
+		case lsnColumn:
+			panic(errorAt(a.src, s.at(), codeGeneratedAlways, `column "lsn" can only be updated to DEFAULT`).
+				WithDetail(`Column "lsn" is the commit that last wrote the row.`))
+		}
+		if value != nil {
+			a.fail(s.at(), pgwire.CodeSyntaxError, `multiple assignments to same column "value"`)
+		}
+		if _, ok := s.value.(defaultNode); ok {
+			value = &constExpr{t: Text}
+		} else {
+			value = a.assign(s.value, "value")
+		}
+	}
+	return value
+}
+
+func (a *analyzer) returning(list []target) []output {
+	a.noAggregate = "RETURNING"
+	return a.targets(list)
+}
+
+func (a *analyzer) updatePlan(n *updateStmt) planNode {
+	a.target(&n.table)
+	a.noAggregate = "UPDATE"
+	value := a.assignments(n.set)
+	access := planAccess(a.where(n.where))
+	return &updatePlan{access, value, a.returning(n.returning)}
+}
+
+func (a *analyzer) deletePlan(n *deleteStmt) planNode {
+	a.target(&n.table)
+	access := planAccess(a.where(n.where))
+	return &deletePlan{access, a.returning(n.returning)}
+}

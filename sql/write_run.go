@@ -1,0 +1,262 @@
+package sql
+
+import (
+	"strings"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/wal"
+)
+
+// A writing is one run of an INSERT, UPDATE or DELETE. Rows of RETURNING are kept until the whole
+// statement has run, and until its commit if it commits with it.
+type writing struct {
+	e        *env
+	txn      Txn
+	outs     []output
+	affected int64
+	returned [][]Value
+	keeps    bool // RETURNING shows rows that stay: a bare lsn is this commit's
+}
+
+// A writePlan is a planNode that writes.
+type writePlan interface {
+	planNode
+	run(w *writing) error
+}
+
+func (p *insertPlan) run(w *writing) error {
+	w.keeps = true
+	var seen map[string]bool // keys already written, for rows proposed twice
+	if len(p.rows) > 1 && p.conflict == conflictUpdate {
+		seen = make(map[string]bool, len(p.rows))
+	}
+	for i := range p.rows {
+		row, err := p.rows[i].eval(w.e)
+		if err != nil {
+			return err
+		}
+		if seen[row.Key] {
+			return pgwire.Errorf(pgwire.CodeCardinalityViolation, "ON CONFLICT DO UPDATE command cannot affect row a second time").
+				WithHint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
+		}
+		written, err := p.insert(w, row)
+		if err != nil {
+			return err
+		}
+		if seen != nil && written {
+			seen[row.Key] = true
+		}
+	}
+	return nil
+}
+
+// insert inserts one row, or does what ON CONFLICT says.
+func (p *insertPlan) insert(w *writing, row Row) (written bool, err error) {
+	w.e.excluded = row
+	if !p.blind {
+		old, found, err := w.txn.Get(w.e.ctx, row.Key)
+		switch {
+		case err != nil:
+			return false, err
+		case !found:
+			return true, w.put(row)
+		case p.conflict == conflictError:
+			return false, duplicateKey(row.Key)
+		case p.conflict == conflictNothing:
+			return false, nil
+		}
+		w.e.row = old
+		if wanted, err := passes(p.where, w.e); err != nil || !wanted {
+			return false, err
+		}
+	}
+	if row.Value, err = assigned(p.value, w.e); err != nil {
+		return false, err
+	}
+	return true, w.put(row)
+}
+
+// duplicateKey is PostgreSQL's error for a key that exists.
+func duplicateKey(key string) error {
+	return pgwire.Errorf(pgwire.CodeUniqueViolation, `duplicate key value violates unique constraint "kv_pkey"`).
+		WithDetail("Key (key)=(%s) already exists.", key)
+}
+
+func passes(cond expr, e *env) (bool, error) {
+	if cond == nil {
+		return true, nil
+	}
+	v, err := cond.eval(e)
+	return v.Bool(), err
+}
+
+// assigned evaluates SET value = x; without an assignment the row keeps its value. The result
+// shares nothing with the old row, which does not outlive the transaction.
+func assigned(x expr, e *env) ([]byte, error) {
+	if x == nil {
+		return cloneBytes(e.row.Value), nil
+	}
+	v, err := x.eval(e)
+	if err != nil || v.IsNull() {
+		return nil, err
+	}
+	if isExcludedValue(x) {
+		return bytesOf(v.s), nil
+	}
+	return bytesOf(strings.Clone(v.s)), nil
+}
+
+func cloneBytes(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	return append([]byte{}, b...)
+}
+
+// eval computes a proposed row and checks its key.
+func (r *insertRow) eval(e *env) (Row, error) {
+	key, value := Null, Null
+	var err error
+	if r.key != nil {
+		if key, err = r.key.eval(e); err != nil {
+			return Row{}, err
+		}
+	}
+	if r.value != nil {
+		if value, err = r.value.eval(e); err != nil {
+			return Row{}, err
+		}
+	}
+	if key.IsNull() {
+		return Row{}, pgwire.Errorf(pgwire.CodeNotNullViolation,
+			`null value in column "key" of relation "kv" violates not-null constraint`).
+			WithDetail("Failing row contains (null, %s, null).", shown(value))
+	}
+	row := Row{Key: key.s}
+	if !value.IsNull() {
+		row.Value = bytesOf(value.s)
+	}
+	return row, checkKey(row.Key)
+}
+
+// shown is a value as it appears in a detail, shortened.
+func shown(v Value) string {
+	const most = 64
+	switch {
+	case v.IsNull():
+		return "null"
+	case len(v.s) > most:
+		return strings.ToValidUTF8(v.s[:most], "") + "..."
+	}
+	return v.s
+}
+
+func checkKey(key string) error {
+	switch {
+	case key == "":
+		return pgwire.Errorf(pgwire.CodeCheckViolation, `new row for relation "kv" violates check constraint "kv_key_check"`).
+			WithDetail("A key must not be empty.")
+	case len(key) > MaxKeyLen:
+		return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "key of %d bytes exceeds the maximum of %d", len(key), MaxKeyLen)
+	}
+	return nil
+}
+
+// put writes a row and keeps what RETURNING says of it.
+func (w *writing) put(row Row) error {
+	if len(row.Value) > MaxValueLen {
+		return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "value of %d bytes exceeds the maximum of %d", len(row.Value), MaxValueLen)
+	}
+	if err := w.txn.Put(row.Key, row.Value); err != nil {
+		return err
+	}
+	row.LSN = wal.InvalidLSN
+	w.e.row = row
+	return w.done()
+}
+
+// done counts the row in e.row and evaluates RETURNING for it.
+func (w *writing) done() error {
+	w.affected++
+	if len(w.outs) == 0 {
+		return nil
+	}
+	row := make([]Value, len(w.outs))
+	for i, o := range w.outs {
+		v, err := o.x.eval(w.e)
+		if err != nil {
+			return err
+		}
+		row[i] = v.clone()
+	}
+	w.returned = append(w.returned, row)
+	return nil
+}
+
+// send hands the rows of RETURNING to the client. Where the list says lsn, rows show the LSN they
+// have been committed with, if that is known by now.
+func (w *writing) send(out *encoder, committed wal.LSN) error {
+	for _, row := range w.returned {
+		out.begin()
+		for i, v := range row {
+			if c, ok := w.outs[i].x.(*kvColumn); ok && c.index == lsnColumn && w.keeps {
+				v = LSNOrNull(committed)
+			}
+			out.add(v)
+		}
+		if err := out.send(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// targets collects the rows that a condition selects, before any of them is changed.
+func (w *writing) targets(a *access) ([]Row, error) {
+	var rows []Row
+	scans := a.points == nil
+	err := a.rows(w.e, w.txn, func() (bool, error) {
+		row := w.e.row
+		if scans {
+			row.Value = cloneBytes(row.Value)
+		}
+		rows = append(rows, row)
+		return true, nil
+	})
+	return rows, err
+}
+
+func (p *updatePlan) run(w *writing) error {
+	w.keeps = true
+	rows, err := w.targets(&p.access)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		w.e.row = row
+		if row.Value, err = assigned(p.value, w.e); err != nil {
+			return err
+		}
+		if err := w.put(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *deletePlan) run(w *writing) error {
+	rows, err := w.targets(&p.access)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := w.txn.Delete(row.Key); err != nil {
+			return err
+		}
+		w.e.row = row
+		if err := w.done(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
