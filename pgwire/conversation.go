@@ -93,18 +93,35 @@ func (v *conversation) message(typ byte, body []byte, tooLong *Error) error {
 // simpleQuery runs the statements of a query string, one implicit transaction, and ends in
 // ReadyForQuery.
 func (v *conversation) simpleQuery(body []byte, tooLong *Error) error {
-	ctx := v.beginWork()
-	defer v.endWork()
 	v.dropPortal("")
 	v.dropStatement("")
+	return v.lastWork(func(ctx context.Context) error { return v.runString(ctx, body, tooLong) })
+}
 
-	err := v.runString(ctx, body, tooLong)
-	if err != nil {
-		if err := v.fail(ctx, err); err != nil {
-			return err
+// sync ends a round of extended query.
+func (v *conversation) sync() error {
+	v.skipping = false
+	return v.lastWork(nil)
+}
+
+// lastWork does the last work of a round, if there is any, ends the implicit transaction and tells
+// the client that it is its turn.
+func (v *conversation) lastWork(work func(context.Context) error) error {
+	ctx := v.beginWork()
+	var err error
+	if work != nil {
+		if err = work(ctx); err != nil {
+			err = v.fail(ctx, err)
 		}
 	}
-	return v.finish(ctx)
+	if err == nil {
+		err = v.finish(ctx)
+	}
+	v.endWork() // before the client knows: a cancel request that comes after its ReadyForQuery is void
+	if err != nil {
+		return err
+	}
+	return v.ready(v.session.TxStatus())
 }
 
 func (v *conversation) runString(ctx context.Context, body []byte, tooLong *Error) error {
@@ -126,14 +143,12 @@ func (v *conversation) runString(ctx context.Context, body []byte, tooLong *Erro
 			v.Send(emptyQueryResponse)
 			continue
 		}
-		if columns := st.Columns(); columns != nil {
-			v.out.rowDescription(columns, nil)
-		}
-		v.sink = rowSink{conversation: v}
+		v.sink = rowSink{conversation: v, describe: st.Columns()}
 		tag, err := v.session.Execute(ctx, st, Args{}, &v.sink, i == len(statements)-1)
 		if err != nil {
 			return err
 		}
+		v.sink.describeOnce()
 		v.out.commandComplete(tag)
 	}
 	return nil
@@ -164,15 +179,7 @@ func (c *Conn) logInternal(e *Error) {
 	}
 }
 
-// sync ends a round of extended query.
-func (v *conversation) sync() error {
-	v.skipping = false
-	ctx := v.beginWork()
-	defer v.endWork()
-	return v.finish(ctx)
-}
-
-// finish ends the implicit transaction and tells the client that it is its turn.
+// finish ends the implicit transaction. Its error ends the connection.
 func (v *conversation) finish(ctx context.Context) error {
 	if err := v.session.Finish(ctx); err != nil {
 		e := clientError(ctx, err)
@@ -185,11 +192,10 @@ func (v *conversation) finish(ctx context.Context) error {
 		}
 	}
 	v.failed = false
-	status := v.session.TxStatus()
-	if status == 'I' {
+	if v.session.TxStatus() == 'I' {
 		v.dropPortals() // they live as long as their transaction
 	}
-	return v.ready(status)
+	return nil
 }
 
 // Messages without content.

@@ -88,11 +88,13 @@ func (v *conversation) fetch(p *portal, maxRows int) {
 type rowSink struct {
 	*conversation
 	execution
-	sent int
+	describe []Column // to be sent before the first row: a statement that fails has no description
+	sent     int
 }
 
 func (s *rowSink) Row(values [][]byte) error {
 	if s.maxRows == 0 || s.sent < s.maxRows {
+		s.describeOnce()
 		s.sent++
 		return s.out.row(values)
 	}
@@ -111,4 +113,11 @@ func (s *rowSink) Row(values [][]byte) error {
 	}
 	p.rows = rows
 	return nil
+}
+
+func (s *rowSink) describeOnce() {
+	if s.describe != nil {
+		s.out.rowDescription(s.describe, nil)
+		s.describe = nil
+	}
 }
