@@ -377,6 +377,50 @@ func TestLatestWaitsForWhatItRead(t *testing.T) {
 	}
 }
 
+// A commit that comes between the check without the lock and the lock conflicts too.
+func TestConflictAtTheLastMoment(t *testing.T) {
+	x := newTestTable(t, TableOptions{})
+	tx := x.Begin(TxnOptions{Latest: true})
+	defer tx.Rollback()
+	x.read(tx, "k")
+	tx.Put("k", nil)
+	checked, err := x.validate(tx, tx.at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.put("k", "1")
+	_, _, err = x.tryCommit(tx, newCommit(tx.writes.ops), x.encode(tx.writes.ops), checked)
+	if !errors.Is(err, ErrConflict) {
+		t.Errorf("tryCommit() = %v, want ErrConflict", err)
+	}
+}
+
+// The applier reads the log, so it may be done with a commit before that is pending.
+func TestApplierOvertakesCommit(t *testing.T) {
+	x := newTestTable(t, TableOptions{})
+	older := x.Begin(TxnOptions{Latest: true})
+	x.read(older, "k")
+	x.log.inserted = func(c logged) {
+		x.horizon.Advance(c.end)
+		if err := x.applyTo(c.end); err != nil {
+			t.Error(err)
+		}
+	}
+	end := x.put("k", "1")
+	if x.store.Applied() != end || x.PendingBytes() != 0 || x.pending.tree.Len() != 0 {
+		t.Errorf("applied %s, %d bytes and %d versions pending, want %s and none",
+			x.store.Applied(), x.PendingBytes(), x.pending.tree.Len(), end)
+	}
+	x.mustRead(TxnOptions{}, "k", "1")
+	if got := x.read(older, "k"); got != "-" {
+		t.Errorf("older transaction reads %q, want no row", got)
+	}
+	older.Put("k", nil)
+	if _, err := older.Commit(t.Context()); !errors.Is(err, ErrConflict) {
+		t.Errorf("older transaction's Commit() = %v, want ErrConflict", err)
+	}
+}
+
 // While an exclusive transaction runs, others wait to commit, and it cannot conflict.
 func TestExclusive(t *testing.T) {
 	x := newTestTable(t, TableOptions{})
@@ -484,6 +528,9 @@ func TestStandby(t *testing.T) {
 	}
 	if row, ok, err := tx.Get(t.Context(), "k"); !ok || err != nil || row.LSN != 0x100 {
 		t.Errorf("Get = %+v, %v, %v, want the row at 0/100", row, ok, err)
+	}
+	if tx.at != 0x100 {
+		t.Errorf("transaction reads at %s, want the applied LSN", tx.at)
 	}
 	if end, err := tx.Commit(t.Context()); end != 0 || err != nil {
 		t.Errorf("Commit() = %s, %v, want 0/0, nil", end, err)
