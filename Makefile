@@ -1,0 +1,48 @@
+# make demo   a cluster of three nodes under load, on this machine
+# make test   lint and all tests
+# make bench  benchmarks: packages, and side by side with PostgreSQL
+# make lint   gofmt, go vet, staticcheck
+
+GO       ?= go
+PGBIN    ?= /usr/lib/postgresql/15/bin
+BIN      := bin/longship
+DEMO     ?=
+
+export PGBIN
+
+.PHONY: all demo test bench lint tools clean FORCE
+
+all: $(BIN)
+
+$(BIN): FORCE
+	$(GO) build -o $@ ./cmd/longship
+
+demo: $(BIN)
+	$(BIN) demo $(DEMO)
+
+# The integration tests run the binary as users do, so without the race detector, which slows real
+# failovers and real clients too much; everything else runs with it.
+test: tools lint $(BIN)
+	$(GO) test -race -timeout 9m $$($(GO) list ./... | grep -v /integration)
+	LONGSHIP_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 9m ./integration/...
+
+bench: tools $(BIN)
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# The PostgreSQL tools that integration tests run Longship against. Without them, and without root to
+# install them, those tests skip themselves by name.
+tools:
+	@if [ ! -x $(PGBIN)/pg_waldump ] || ! command -v psql >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql-15 postgresql-client-15; \
+	  else echo 'PostgreSQL 15 tools not found in $(PGBIN): some integration tests will be skipped'; fi; fi
+
+clean:
+	rm -rf bin
+
+FORCE:
