@@ -1,0 +1,332 @@
+package walreceiver
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/wal"
+)
+
+// errEndOfTimeline says that the upstream has sent all there is on our timeline.
+var errEndOfTimeline = errors.New("the timeline has ended")
+
+// startCopy sends START_REPLICATION and waits for the stream to begin. It returns errEndOfTimeline if
+// there is nothing to stream.
+func (c *conn) startCopy(command string) error {
+	if err := c.send(&pgproto3.Query{String: command}); err != nil {
+		return err
+	}
+	msg, err := c.receive()
+	if err != nil {
+		return err
+	}
+	switch msg := msg.(type) {
+	case *pgproto3.CopyBothResponse:
+		return nil
+	case *pgproto3.RowDescription:
+		if _, err := c.result(); err != nil {
+			return err
+		}
+		return errEndOfTimeline
+	case *pgproto3.ErrorResponse:
+		return serverError(msg)
+	default:
+		return unexpected(msg)
+	}
+}
+
+// endCopy answers the upstream's CopyDone and reads what follows it: the next timeline, which we find
+// out from its history, and two command tags.
+func (c *conn) endCopy() error {
+	if err := c.send(&pgproto3.CopyDone{}); err != nil {
+		return err
+	}
+	_, err := c.result()
+	return err
+}
+
+// A session is a stream on one connection. Two goroutines share it.
+type session struct {
+	s     *Stream
+	c     *conn
+	limit wal.LSN // of our timeline in the upstream's history
+
+	// Owned by the receiving goroutine.
+	ver *verifier
+	msg pgwire.ServerMessage
+
+	begun     chan struct{}   // closed by the receiver when id is known
+	id        pgwire.StreamID // of the upstream's stream
+	wake      chan struct{}   // says "look again" to the replier
+	requested atomic.Bool     // a reply has been asked for
+	heard     atomic.Int64    // when the last message came, Unix nanoseconds
+
+	// Owned by the replying goroutine.
+	sent    pgwire.StatusUpdate // the last report
+	sentAt  time.Time
+	pinged  int64 // the value of heard for which a sign of life has been asked
+	replies []byte
+}
+
+// stream receives until the connection or the timeline ends.
+func (s *Stream) stream(ctx context.Context, c *conn, limit wal.LSN) error {
+	r := &session{
+		s:     s,
+		c:     c,
+		limit: limit,
+		ver:   newVerifier(s.dir.Format, s.at.Timeline, s.at),
+		begun: make(chan struct{}),
+		wake:  make(chan struct{}, 1),
+	}
+	r.heard.Store(time.Now().UnixNano())
+	s.startedAt(s.at.LSN, s.at.Timeline)
+	err := r.run(ctx)
+	if flushErr := s.flush(); flushErr != nil {
+		return flushErr
+	}
+	if errors.Is(err, errEndOfTimeline) {
+		if err := c.endCopy(); err != nil {
+			return err
+		}
+	}
+	return s.removed(err)
+}
+
+// run returns when both goroutines have ended, with what ended the first.
+func (r *session) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	end := func(err error) {
+		if !errors.Is(err, errEndOfTimeline) {
+			r.c.net.Close() // unblocks the other goroutine
+		}
+		cancel(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { end(r.receive(ctx)) })
+	wg.Go(func() {
+		if err := r.reply(ctx); err != nil {
+			end(err)
+		}
+	})
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// receive is the first stage: it reads, verifies and writes.
+func (r *session) receive(ctx context.Context) error {
+	for {
+		msg, err := r.c.receive()
+		if err != nil {
+			return err
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.CopyData:
+			if err := r.message(ctx, msg.Data); err != nil {
+				return err
+			}
+		case *pgproto3.CopyDone:
+			return errEndOfTimeline
+		case *pgproto3.CommandComplete:
+			return fmt.Errorf("the upstream has ended the stream: it is shutting down")
+		case *pgproto3.ErrorResponse:
+			return serverError(msg)
+		case *pgproto3.ParameterStatus:
+		default:
+			return unexpected(msg)
+		}
+	}
+}
+
+// message acts on one message of the stream.
+func (r *session) message(ctx context.Context, b []byte) error {
+	m := &r.msg
+	if err := m.Decode(b); err != nil {
+		return err
+	}
+	now := time.Now()
+	r.heard.Store(now.UnixNano())
+	if m.Kind == pgwire.StreamKeepalive {
+		k := &m.Keepalive
+		if err := r.belongs(ctx, k.Native, k.Stream); err != nil {
+			return err
+		}
+		r.s.horizon.Advance(k.Horizon)
+		r.s.noted(k.End, k.Time, now)
+		if k.ReplyRequested {
+			r.requested.Store(true)
+			r.wakeReplier()
+		}
+		return nil
+	}
+	x := &m.XLogData
+	if err := r.belongs(ctx, x.Native, x.Stream); err != nil {
+		return err
+	}
+	err := r.data(x.Start, x.Data)
+	if err == nil {
+		// Only now: replay has nothing to do before the bytes are there.
+		r.s.horizon.Advance(x.Horizon)
+		r.s.noted(x.End, x.Time, now)
+	}
+	return err
+}
+
+// belongs checks that a message is of this stream. The first one says which stream that is; nothing
+// of it counts before its epoch has been promised.
+func (r *session) belongs(ctx context.Context, native bool, id pgwire.StreamID) error {
+	switch {
+	case !native:
+		return ErrNotNative
+	case r.begins():
+		if promise := r.s.cfg.Promise; promise != nil {
+			if err := promise(ctx, id.Epoch); err != nil {
+				return fmt.Errorf("follow epoch %d: %w", id.Epoch, err)
+			}
+		}
+		r.id = id
+		close(r.begun)
+		r.s.begun(id.Epoch)
+		return nil
+	case id != r.id:
+		return fmt.Errorf("protocol violation: a message of epoch %d, session %016x on a stream of epoch %d, session %016x", id.Epoch, id.Session, r.id.Epoch, r.id.Session)
+	}
+	return nil
+}
+
+func (r *session) begins() bool {
+	select {
+	case <-r.begun:
+		return false
+	default:
+		return true
+	}
+}
+
+// data takes in WAL that starts at start.
+func (r *session) data(start wal.LSN, p []byte) error {
+	if start != r.ver.next {
+		return fmt.Errorf("protocol violation: WAL at %s where %s comes next", start, r.ver.next)
+	}
+	if end := start + wal.LSN(len(p)); end > r.limit {
+		p = p[:r.limit-start] // the upstream's history says that this was never part of the log
+	}
+	ready, invalid := r.ver.add(p)
+	if len(ready) > 0 {
+		if err := r.s.write(ready, r.ver.end); err != nil {
+			return err
+		}
+		r.wakeReplier()
+	}
+	if invalid != nil {
+		return fmt.Errorf("invalid WAL received: %w", invalid)
+	}
+	return nil
+}
+
+func (r *session) wakeReplier() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reply is the second and third stage: it syncs whatever is written, for as long as there is
+// something, and reports each time. When there is nothing to sync it reports what else has changed.
+func (r *session) reply(ctx context.Context) error {
+	select {
+	case <-r.begun:
+	case <-ctx.Done():
+		return nil
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	r.sentAt = time.Now()
+	r.requested.Store(true) // the upstream wants to know where we begin
+	for ctx.Err() == nil {
+		if err := r.s.flush(); err != nil {
+			return err
+		}
+		due, ping := r.due(time.Now())
+		if due || ping {
+			if err := r.send(ping); err != nil {
+				return err
+			}
+			continue
+		}
+		r.wait(ctx, timer)
+	}
+	return nil
+}
+
+// due says whether a report is to be sent now, and whether it asks for an answer.
+func (r *session) due(now time.Time) (due, ping bool) {
+	cfg := &r.s.cfg
+	since := now.Sub(r.sentAt)
+	switch {
+	case r.requested.Swap(false), r.s.Flushed().Load() != r.sent.Flush:
+		due = true
+	case r.s.applied.Load() != r.sent.Apply && since >= cfg.ApplyInterval:
+		due = true
+	case cfg.StatusInterval > 0 && since >= cfg.StatusInterval:
+		due = true
+	}
+	heard := r.heard.Load()
+	if half := cfg.Timeout / 2; half > 0 && heard != r.pinged && now.UnixNano()-heard >= int64(half) {
+		r.pinged, ping = heard, true
+	}
+	return due, ping
+}
+
+// wait returns when something may be due.
+func (r *session) wait(ctx context.Context, timer *time.Timer) {
+	cfg := &r.s.cfg
+	pause := time.Hour
+	if cfg.StatusInterval > 0 {
+		pause = time.Until(r.sentAt.Add(cfg.StatusInterval))
+	}
+	if heard := r.heard.Load(); cfg.Timeout > 0 && heard != r.pinged {
+		pause = min(pause, time.Until(time.Unix(0, heard).Add(cfg.Timeout/2)))
+	}
+	var applied <-chan struct{}
+	if quiet := time.Until(r.sentAt.Add(cfg.ApplyInterval)); quiet > 0 {
+		pause = min(pause, quiet)
+	} else {
+		applied = r.s.applied.Changed(r.sent.Apply)
+	}
+	timer.Reset(max(pause, 0))
+	select {
+	case <-r.wake:
+	case <-applied:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// send reports where we are.
+func (r *session) send(ping bool) error {
+	now := time.Now()
+	r.sent = pgwire.StatusUpdate{
+		Write:          r.s.Written().Load(),
+		Flush:          r.s.Flushed().Load(),
+		Apply:          r.s.applied.Load(),
+		Time:           wal.TimestampOf(now),
+		ReplyRequested: ping,
+		Native:         true,
+		Stream:         r.id,
+	}
+	r.sentAt = now
+	b := append(r.replies[:0], 'd', 0, 0, 0, 0)
+	b = r.sent.Append(b)
+	binary.BigEndian.PutUint32(b[1:], uint32(len(b)-1))
+	r.replies = b
+	return r.c.sendEncoded(b)
+}
