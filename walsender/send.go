@@ -85,15 +85,20 @@ func (st *stream) sendChunk(limit wal.LSN) error {
 func (st *stream) read(p []byte, at wal.LSN) error {
 	for len(p) > 0 {
 		n, err := st.raw.ReadAt(p, at)
-		if removed, ok := errors.AsType[*wal.RemovedError](err); ok {
-			return pgwire.Errorf(pgwire.CodeUndefinedFile, "%w", removed)
-		}
 		if err != nil {
-			return pgwire.Errorf(pgwire.CodeIOError, "%w", err)
+			return walError(err)
 		}
 		p, at = p[n:], at+wal.LSN(n)
 	}
 	return nil
+}
+
+// walError gives an error of reading the log its SQLSTATE.
+func walError(err error) error {
+	if removed, ok := errors.AsType[*wal.RemovedError](err); ok {
+		return pgwire.Errorf(pgwire.CodeUndefinedFile, "%w", removed)
+	}
+	return pgwire.Errorf(pgwire.CodeIOError, "%w", err)
 }
 
 func (st *stream) keepalive(ask bool) error {
@@ -112,6 +117,9 @@ func (st *stream) keepalive(ask bool) error {
 func (st *stream) caughtUp(limit wal.LSN) error {
 	if st.session.progress.state() == syncrep.Catchup && st.end == noEnd {
 		st.setState(syncrep.Streaming)
+		if caughtUp := st.session.server.cfg.CaughtUp; st.native && caughtUp != nil {
+			caughtUp(st.session.name)
+		}
 	}
 	if st.drained {
 		return st.finish(limit)

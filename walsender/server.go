@@ -59,6 +59,10 @@ type Config struct {
 	// is welcome.
 	Member func(ctx context.Context, name string, nodeID, incarnation uint64) error
 
+	// CaughtUp is told when a member has been sent everything there was, for the first time on its
+	// stream. May be nil.
+	CaughtUp func(name string)
+
 	// Fatal ends the process: after a failed sync of a slot's file nobody knows what is on disk.
 	Fatal func(error)
 
@@ -162,6 +166,18 @@ func (s *Server) began(session *Session, st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session.streaming = st
+}
+
+// Connected reports whether a member of that name has a connection.
+func (s *Server) Connected(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for session := range s.sessions {
+		if session.member != nil && session.name == name {
+			return true
+		}
+	}
+	return false
 }
 
 // RuleChanged says that synchronous_standby_names means something else now. Receivers that it names,
