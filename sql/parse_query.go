@@ -18,11 +18,7 @@ func (p *parser) selectStatement() statementNode {
 		p.refuseJoin()
 	}
 	s.where = p.whereClause()
-	for _, word := range []string{"group", "having", "window", "union", "intersect", "except"} {
-		if p.isKeyword(word) {
-			p.unsupported(p.tok.pos, commandName(word), "")
-		}
-	}
+	p.refuseClause()
 	if p.accept("order") {
 		p.expect("by")
 		s.orderBy = p.orderItems()
@@ -32,6 +28,15 @@ func (p *parser) selectStatement() statementNode {
 		p.unsupported(p.tok.pos, "FOR UPDATE", "Transactions are serializable without locks.")
 	}
 	return s
+}
+
+func (p *parser) refuseClause() {
+	if p.isKeyword("group") {
+		p.unsupported(p.tok.pos, "GROUP BY", "Aggregates are over all rows.")
+	}
+	if p.isKeyword("having", "window", "union", "intersect", "except") {
+		p.unsupported(p.tok.pos, commandName(p.tok.text), "")
+	}
 }
 
 func (p *parser) refuseJoin() {

@@ -163,8 +163,6 @@ func columnLabel(n node) string {
 			}
 		}
 		return "case"
-	case boolNode:
-		return "bool"
 	}
 	return "?column?"
 }
@@ -183,7 +181,7 @@ func internalName(t Type) string {
 
 // orderBy resolves sort keys: a number or a bare name may mean a column of the result.
 func (a *analyzer) orderBy(items []orderItem, targets []target, outs []output) []sortKey {
-	keys := make([]sortKey, 0, len(items))
+	var keys []sortKey
 	for _, item := range items {
 		key := sortKey{desc: item.desc, nullsFirst: item.nullsFirst}
 		if i := a.outputPosition(item.expr, outs); i >= 0 {

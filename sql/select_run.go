@@ -55,7 +55,7 @@ func (s *selection) scan(txn Txn) error {
 	p, e := s.plan, s.e
 	switch {
 	case p.kv != nil:
-		return p.kv.rows(e, txn, s.take)
+		return p.kv.rows(e, txn, s)
 	case p.view != nil:
 		return s.scanView()
 	case p.call != nil:
@@ -108,11 +108,8 @@ func (s *selection) scanCall() error {
 
 // takeIf takes the row if it passes the filter. more is false when no further row is wanted.
 func (s *selection) takeIf(filter expr) (more bool, err error) {
-	if filter != nil {
-		v, err := filter.eval(s.e)
-		if err != nil || !v.Bool() {
-			return true, err
-		}
+	if wanted, err := passes(filter, s.e); err != nil || !wanted {
+		return true, err
 	}
 	return s.take()
 }
@@ -239,11 +236,20 @@ func (s *selection) finish() error {
 	return nil
 }
 
-// rows feeds the rows of kv to take, one by one in e.row, until it wants no more.
-func (a *access) rows(e *env, txn Txn, take func() (bool, error)) error {
+// A rowTaker is given the rows of a scan, one by one in env.row, until it wants no more.
+type rowTaker interface {
+	take() (more bool, err error)
+}
+
+// rows feeds the rows of kv that the condition selects to t.
+func (a *access) rows(e *env, txn Txn, t rowTaker) error {
 	if a.points != nil {
-		return a.pointRows(e, txn, take)
+		return a.pointRows(e, txn, t)
 	}
+	return a.scanRows(e, txn, t)
+}
+
+func (a *access) scanRows(e *env, txn Txn, t rowTaker) error {
 	r, ok, err := a.keyRange(e)
 	if err != nil || !ok {
 		return err
@@ -253,14 +259,14 @@ func (a *access) rows(e *env, txn Txn, take func() (bool, error)) error {
 			return err
 		}
 		e.row = row
-		if more, err := a.takeIf(e, take); err != nil || !more {
+		if more, err := a.takeIf(e, t); err != nil || !more {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *access) pointRows(e *env, txn Txn, take func() (bool, error)) error {
+func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
 	keys, err := a.keys(e, e.session.keys[:0])
 	if err != nil {
 		return err
@@ -278,21 +284,18 @@ func (a *access) pointRows(e *env, txn Txn, take func() (bool, error)) error {
 			continue
 		}
 		e.row = row
-		if more, err := a.takeIf(e, take); err != nil || !more {
+		if more, err := a.takeIf(e, t); err != nil || !more {
 			return err
 		}
 	}
 	return nil
 }
 
-func (a *access) takeIf(e *env, take func() (bool, error)) (bool, error) {
-	if a.filter != nil {
-		v, err := a.filter.eval(e)
-		if err != nil || !v.Bool() {
-			return true, err
-		}
+func (a *access) takeIf(e *env, t rowTaker) (bool, error) {
+	if wanted, err := passes(a.filter, e); err != nil || !wanted {
+		return true, err
 	}
-	return take()
+	return t.take()
 }
 
 // An encoder turns values into the bytes of one row after the other, reusing its memory.
@@ -300,7 +303,6 @@ type encoder struct {
 	sink    pgwire.RowSink
 	session *Session
 	formats []int16
-	columns []pgwire.Column
 	values  [][]byte
 	buf     []byte
 	spans   []span

@@ -169,6 +169,12 @@ func (s *Settings) Int(name string) int64 {
 	return v.n
 }
 
+// Real returns the value of a real setting in its base unit, 0 for an unknown name.
+func (s *Settings) Real(name string) float64 {
+	v, _ := parseFloat(s.String(name))
+	return v.float()
+}
+
 // Bool returns the value of a boolean setting.
 func (s *Settings) Bool(name string) bool { return s.String(name) == "on" }
 

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"errors"
 	"math"
 	"strings"
 
@@ -128,11 +129,14 @@ func replicationSettings() []Setting {
 // checkRule refuses a rule that syncrep cannot read.
 func checkRule(value string) error {
 	_, err := syncrep.ParseRule(value)
-	if err == nil {
-		return nil
+	if syntax, ok := errors.AsType[*syncrep.SyntaxError](err); ok {
+		return pgwire.Errorf(pgwire.CodeSyntaxError, `invalid value for parameter "synchronous_standby_names": "%s"`, value).
+			WithDetail("%s", syntax.Detail)
 	}
-	return pgwire.Errorf(pgwire.CodeSyntaxError, `invalid value for parameter "synchronous_standby_names": "%s"`, value).
-		WithDetail("%s", err)
+	if err != nil {
+		return pgwire.Errorf(pgwire.CodeInvalidParameterValue, "%w", err)
+	}
+	return nil
 }
 
 func walSettings() []Setting {

@@ -130,8 +130,11 @@ func (s *Session) transaction(ctx context.Context, n *transactionStmt) (tag stri
 	if s.block != noBlock {
 		s.warn(pgwire.CodeActiveSQLTransaction, "there is already a transaction in progress")
 	}
+	if err := s.setAccess(n); err != nil {
+		return "", err
+	}
 	s.block = inBlock
-	return n.verb, s.setAccess(n)
+	return n.verb, nil
 }
 
 // setAccess applies READ ONLY and READ WRITE, which must precede the first read if they widen it.

@@ -211,19 +211,28 @@ func (w *writing) send(out *encoder, committed wal.LSN) error {
 	return nil
 }
 
-// targets collects the rows that a condition selects, before any of them is changed.
+// A rowCollector keeps rows, so that none is changed before all are found. Those of a scan are
+// cloned: their values do not outlive their turn.
+type rowCollector struct {
+	e     *env
+	clone bool
+	rows  []Row
+}
+
+func (c *rowCollector) take() (bool, error) {
+	row := c.e.row
+	if c.clone {
+		row.Value = cloneBytes(row.Value)
+	}
+	c.rows = append(c.rows, row)
+	return true, nil
+}
+
+// targets collects the rows that a condition selects.
 func (w *writing) targets(a *access) ([]Row, error) {
-	var rows []Row
-	scans := a.points == nil
-	err := a.rows(w.e, w.txn, func() (bool, error) {
-		row := w.e.row
-		if scans {
-			row.Value = cloneBytes(row.Value)
-		}
-		rows = append(rows, row)
-		return true, nil
-	})
-	return rows, err
+	c := rowCollector{e: w.e, clone: a.points == nil}
+	err := a.rows(w.e, w.txn, &c)
+	return c.rows, err
 }
 
 func (p *updatePlan) run(w *writing) error {

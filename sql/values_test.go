@@ -1,0 +1,150 @@
+package sql
+
+import (
+	"errors"
+	"math"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// sampleValues are values of every type that can be sent both ways.
+func sampleValues() []Value {
+	return []Value{
+		BoolValue(true), BoolValue(false), TextValue("naïve"), TextValue(""), NameValue("n"),
+		{typ: Int2, n: -2}, Int4Value(math.MinInt32), Int8Value(math.MaxInt64), OIDValue(math.MaxUint32), XIDValue(7),
+		Float8Value(-1.5), Float8Value(1e300), Float8Value(math.Inf(1)), LSNValue(math.MaxUint64), LSNValue(0x1_0000_0000),
+		NumericValue(0), NumericValue(math.MaxUint64), {typ: Numeric, s: "-12345.6780"}, {typ: Numeric, s: "0.00001"}, {typ: Numeric, s: "100000000.5"},
+		TimeValue(time.Date(2026, 11, 21, 4, 3, 3, 123456000, time.UTC)), TimeValue(time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)),
+		IntervalValue(90 * time.Minute), IntervalValue(-time.Second), {typ: Interval, months: 14, days: 3, n: 5},
+		{typ: Interval, months: -1, days: 2, n: -5}, InetValue(netip.MustParseAddr("127.0.0.1")), InetValue(netip.MustParseAddr("::1")),
+		{typ: Inet, s: "10.0.0.0/8"},
+	}
+}
+
+// What is printed, in text or binary, reads back as the same value.
+func TestValuesRoundTrip(t *testing.T) {
+	helsinki, err := time.LoadLocation("Europe/Helsinki")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range sampleValues() {
+		for _, loc := range []*time.Location{time.UTC, helsinki} {
+			text := textOf(v, loc)
+			if got, err := parseValue(text, v.typ, loc); err != nil || got != v {
+				t.Errorf("%s %q reads back as %+v, %v; want %+v", v.typ, text, got, err, v)
+			}
+		}
+		if got, err := parseBinary(appendBinary(nil, v), v.typ); err != nil || got != v {
+			t.Errorf("binary %s %q reads back as %+v, %v; want %+v", v.typ, textOf(v, time.UTC), got, err, v)
+		}
+	}
+}
+
+func TestIntervalText(t *testing.T) {
+	// Each as PostgreSQL 15 prints it.
+	for input, want := range map[string]string{
+		"1 mon": "1 mon", "61 days": "61 days", "-3 hours": "-03:00:00", "-1 day 2 hours": "-1 days +02:00:00",
+		"1.5 months": "1 mon 15 days", "14 months 1 day": "1 year 2 mons 1 day", "0": "00:00:00", "1:02:03.5": "01:02:03.5",
+		"90": "00:01:30", "2 weeks": "14 days", "1 day ago": "-1 days", "10ms": "00:00:00.01",
+	} {
+		v, err := parseInterval(input)
+		if err != nil {
+			t.Errorf("%q: %v", input, err)
+		} else if got := textOf(v, time.UTC); got != want {
+			t.Errorf("%q prints as %q, want %q", input, got, want)
+		}
+	}
+}
+
+func TestArraysAndRecords(t *testing.T) {
+	array := TextArrayValue([]string{"a", "", "b c", `q"\`, "null"})
+	if got, want := textOf(array, time.UTC), `{a,"","b c","q\"\\","null"}`; got != want {
+		t.Errorf("array prints as %s, want %s", got, want)
+	}
+	if got := textOf(TextArrayValue(nil), time.UTC); got != "{}" {
+		t.Errorf("empty array prints as %s", got)
+	}
+	record := recordValue([]Value{TextValue("a b"), Null, TextValue(""), TextValue(`q"`), Int4Value(3)}, time.UTC)
+	if got, want := record.s, `("a b",,"","q""",3)`; got != want {
+		t.Errorf("record prints as %s, want %s", got, want)
+	}
+}
+
+// FuzzParse: the parser and the analyzer never panic, and an error's position lies in the text.
+func FuzzParse(f *testing.F) {
+	for _, text := range []string{
+		"select 1", "insert into kv values ('a', $1) on conflict (key) do update set value = excluded.value where kv.lsn < '0/1' returning *",
+		"update kv set value = value || 'x' where key between 'a' and $1 and not lsn is null", "delete from kv where key like 'a%' or key in ('b', $2)",
+		"select count(*), max(key) from kv where case when true then key = 'x' else null end limit 1 offset 2",
+		"begin read only; set local x.y = 1, 'b'; show all; rollback and chain", "select E'\\u00e9\\x41' || $$a$$ -- c\n/* /* */ */",
+		"select -1::int2, +2.5e-3, interval '1 day' + now(), extract(epoch from now())", "select \"q\"\"q\", a.b, a.* from a", "wait for lsn '0/1' timeout 5",
+		strings.Repeat("(", 600), "select " + strings.Repeat("not ", 600) + "true", "select " + strings.Repeat("1+", 11000) + "1",
+	} {
+		f.Add(text)
+	}
+	s := stillSession(f)
+	f.Fuzz(func(t *testing.T, text string) {
+		list, err := s.ParseAll(t.Context(), text)
+		checkClientError(t, text, err)
+		for _, st := range list {
+			st.Columns()
+			checkClientError(t, text, st.(*statement).err)
+		}
+		_, err = s.Parse(t.Context(), text, nil)
+		checkClientError(t, text, err)
+	})
+}
+
+func checkClientError(t *testing.T, text string, err error) {
+	if err == nil {
+		return
+	}
+	e, ok := errors.AsType[*pgwire.Error](err)
+	if !ok || len(e.Code) != 5 || e.Message == "" || e.Code == pgwire.CodeInternalError {
+		t.Errorf("%q: not a client error: %#v", text, err)
+	} else if e.Position > len([]rune(text))+1 {
+		t.Errorf("%q: position %d is outside", text, e.Position)
+	}
+}
+
+// FuzzValues: decoding never panics, and what it accepts round-trips.
+func FuzzValues(f *testing.F) {
+	for _, v := range sampleValues() {
+		f.Add(uint32(v.typ), false, []byte(textOf(v, time.UTC)))
+		f.Add(uint32(v.typ), true, appendBinary(nil, v))
+	}
+	f.Fuzz(func(t *testing.T, oid uint32, binary bool, b []byte) {
+		typ := Type(oid)
+		var v Value
+		var err error
+		if binary {
+			v, err = parseBinary(b, typ)
+		} else {
+			v, err = parseValue(string(b), typ, time.UTC)
+		}
+		if err != nil || typ == Timestamptz && (v.n > 1<<57 || v.n < -1<<55) {
+			return // years of more or fewer than four digits do not print as they read
+		}
+		again, err := parseBinary(appendBinary(nil, v), v.typ)
+		if err != nil || again != v {
+			t.Errorf("%s %q: binary reads back as %+v, %v; want %+v", typ, b, again, err, v)
+		}
+		textOf(v, time.UTC)
+	})
+}
+
+func FuzzLike(f *testing.F) {
+	f.Add("abc", "a%c")
+	f.Add("é", "_")
+	f.Add("a%", `a\%`)
+	f.Fuzz(func(t *testing.T, s, pattern string) {
+		ok, err := matchLike(s, pattern)
+		if err == nil && ok && !strings.HasPrefix(s, likePrefix(pattern)) {
+			t.Errorf("%q matches %q but does not begin with %q", s, pattern, likePrefix(pattern))
+		}
+	})
+}
