@@ -4,13 +4,18 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 func connString(addr net.Addr) string {
@@ -42,6 +47,51 @@ func TestPsql(t *testing.T) {
 		if got := run(tt.args...); got != tt.want {
 			t.Errorf("psql %q:\n%s\nwant:\n%s", tt.args, got, tt.want)
 		}
+	}
+}
+
+// The real pgbench, in its three modes, with more than one client.
+func TestPgbench(t *testing.T) {
+	pgbench, err := exec.LookPath("pgbench")
+	if err != nil {
+		t.Skip("pgbench is not installed")
+	}
+	tcp := serve(t, newTestServer(Config{})).(*net.TCPAddr)
+	script := filepath.Join(t.TempDir(), "script.sql")
+	if err := os.WriteFile(script, []byte("begin;\nrows 3;\nwrite;\ncommit;\nrows 100;\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{"simple", "extended", "prepared"} {
+		out, err := exec.CommandContext(t.Context(), pgbench, "-n", "-M", mode, "-c", "4", "-t", "200", "-f", script,
+			"-h", tcp.IP.String(), "-p", strconv.Itoa(tcp.Port), "-U", "u", "d").CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "transactions actually processed: 800/800") {
+			t.Errorf("pgbench -M %s: %v\n%s", mode, err, out)
+		}
+	}
+}
+
+// Rows kept behind a row limit arrive whole, however many.
+func TestFetchManyRows(t *testing.T) {
+	c := newClient(t, newTestServer(Config{}))
+	c.connect()
+	c.send(&pgproto3.Parse{Query: "rows 50000"}, &pgproto3.Bind{}, &pgproto3.Execute{MaxRows: 10},
+		&pgproto3.Execute{MaxRows: 40000}, &pgproto3.Execute{}, &pgproto3.Sync{})
+	next := 0
+	var rest []string
+	for {
+		line := c.receive()
+		if line == fmt.Sprintf("D %q", strconv.Itoa(next)) {
+			next++
+		} else {
+			rest = append(rest, fmt.Sprintf("%d: %s", next, line))
+		}
+		if line == "Z I" || line == "EOF" {
+			break
+		}
+	}
+	want := []string{"0: ParseComplete", "0: BindComplete", "10: PortalSuspended", "40010: PortalSuspended", "50000: C SELECT 9990", "50000: Z I"}
+	if !slices.Equal(rest, want) {
+		t.Errorf("beside rows in order: %q, want %q", rest, want)
 	}
 }
 

@@ -53,8 +53,9 @@ type Conn struct {
 	cancel context.CancelCauseFunc // ends ctx
 	done   chan struct{}           // closed when nothing of the connection is left
 
-	in  reader // of the receiving goroutine
-	out output // of the sending goroutine
+	in       reader            // of the receiving goroutine
+	copyData pgproto3.CopyData // likewise: what Receive returned last
+	out      output            // of the sending goroutine
 
 	mu        sync.Mutex
 	working   bool                    // the session is acting on a message
@@ -96,6 +97,10 @@ func (c *Conn) Receive() (pgproto3.FrontendMessage, error) {
 	if err != nil {
 		return nil, err
 	}
+	if typ == 'd' { // what a replication connection receives all day
+		c.copyData.Data = body
+		return &c.copyData, nil
+	}
 	msg := newFrontendMessage(typ)
 	if err := msg.Decode(body); err != nil {
 		return nil, malformed(err)
@@ -103,7 +108,7 @@ func (c *Conn) Receive() (pgproto3.FrontendMessage, error) {
 	return msg, nil
 }
 
-// newFrontendMessage maps the message types that reader.next lets through.
+// newFrontendMessage maps the message types that reader.next lets through, CopyData apart.
 func newFrontendMessage(typ byte) pgproto3.FrontendMessage {
 	switch typ {
 	case 'B':
@@ -126,8 +131,6 @@ func newFrontendMessage(typ byte) pgproto3.FrontendMessage {
 		return new(pgproto3.Sync)
 	case 'c':
 		return new(pgproto3.CopyDone)
-	case 'd':
-		return new(pgproto3.CopyData)
 	case 'f':
 		return new(pgproto3.CopyFail)
 	}

@@ -143,7 +143,7 @@ func (v *conversation) runString(ctx context.Context, body []byte, tooLong *Erro
 			v.Send(emptyQueryResponse)
 			continue
 		}
-		v.sink = rowSink{conversation: v, describe: st.Columns()}
+		v.sink = rowSink{v: v, describe: st.Columns()}
 		tag, err := v.session.Execute(ctx, st, Args{}, &v.sink, i == len(statements)-1)
 		if err != nil {
 			return err

@@ -49,7 +49,7 @@ func (v *conversation) run(ctx context.Context, e execution, final bool) error {
 		return nil
 	}
 	p.ran = true
-	v.sink = rowSink{conversation: v, execution: e}
+	v.sink = rowSink{v: v, portal: p, limit: e.maxRows}
 	tag, err := v.session.Execute(ctx, p.ps.st, p.args, &v.sink, final)
 	if err != nil {
 		return err
@@ -86,38 +86,39 @@ func (v *conversation) fetch(p *portal, maxRows int) {
 // A rowSink takes the rows of the running Execute: up to the limit they go to the client, those
 // beyond stay in the portal.
 type rowSink struct {
-	*conversation
-	execution
+	v        *conversation
+	portal   *portal  // nil in a simple query, which has no limit
+	limit    int      // rows to send; 0 means all
 	describe []Column // to be sent before the first row: a statement that fails has no description
 	sent     int
 }
 
+// Row sends or keeps one row. Its error is the socket's, or 53200.
 func (s *rowSink) Row(values [][]byte) error {
-	if s.maxRows == 0 || s.sent < s.maxRows {
+	if s.limit == 0 || s.sent < s.limit {
 		s.describeOnce()
 		s.sent++
-		return s.out.row(values)
+		return s.v.out.row(values)
 	}
-	p := s.execution.portal
 	size := 1 + 4 + 2
 	for _, value := range values {
 		size += 4 + len(value)
 	}
-	if err := s.hold(size); err != nil {
+	if err := s.v.hold(size); err != nil {
 		return err
 	}
-	p.cost += size
-	rows, err := appendDataRow(p.rows, values)
+	s.portal.cost += size
+	rows, err := appendDataRow(s.portal.rows, values)
 	if err != nil {
 		return err
 	}
-	p.rows = rows
+	s.portal.rows = rows
 	return nil
 }
 
 func (s *rowSink) describeOnce() {
 	if s.describe != nil {
-		s.out.rowDescription(s.describe, nil)
+		s.v.out.rowDescription(s.describe, nil)
 		s.describe = nil
 	}
 }

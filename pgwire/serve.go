@@ -19,9 +19,10 @@ import (
 // said goodbye.
 var errDone = errors.New("connection done")
 
-// serve is a connection's life. It ends with c closed but for the socket, and nothing left behind.
+// serve is a connection's life. It ends with the socket closed and nothing left behind.
 func (c *Conn) serve() {
 	defer close(c.done)
+	defer c.nc.Close()
 	defer c.cancel(nil)
 
 	// The socket's deadlines: start-up has one of its own, the end of ctx overrules all.

@@ -114,8 +114,8 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, wg *sync.WaitGroup
 // ServeConn serves one connection that was accepted elsewhere, and returns when it has ended. It
 // owns nc.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
-	defer nc.Close()
 	if !s.addSocket() {
+		nc.Close()
 		s.cfg.Logger.Warn("too many open connections", "remote", nc.RemoteAddr())
 		return
 	}
