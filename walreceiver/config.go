@@ -17,6 +17,7 @@ type Config struct {
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
 
 	Name        string // of this node: its application_name
+	Address     string // under which clients reach this node
 	NodeID      uint64
 	Incarnation uint64
 	SystemID    uint64 // of the cluster; 0 if not known yet
@@ -71,8 +72,12 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// parameters is the start-up packet: a native replication connection of this node.
+// parameters is the start-up packet: a native replication connection of this node, or a plain one if
+// this node is nobody yet.
 func (c *Config) parameters() map[string]string {
+	if c.NodeID == 0 {
+		return map[string]string{"user": "longship", "database": "replication", "replication": "true", "application_name": c.Name}
+	}
 	return map[string]string{
 		"user":                 "longship",
 		"database":             "replication",
@@ -81,5 +86,6 @@ func (c *Config) parameters() map[string]string {
 		"_pq_.longship":        "1",
 		"longship.node_id":     strconv.FormatUint(c.NodeID, 16),
 		"longship.incarnation": strconv.FormatUint(c.Incarnation, 16),
+		"longship.address":     c.Address,
 	}
 }

@@ -1,0 +1,70 @@
+package node
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"regexp"
+	"strconv"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// A Config is what a node is started with: where it lives, who it is, and the server settings that
+// differ from their defaults.
+type Config struct {
+	DataDir string
+	Name    string // of the node, unique in the cluster
+
+	Listen        string   // host:port for clients, receivers and members
+	AdvertiseHost string   // host under which others reach this node; default: the one in Listen
+	Join          []string // client addresses of members of the cluster to join; none: found one
+
+	SegmentSize wal.SegmentSize   // of a new cluster (initdb --wal-segsize); 0: 16 MiB, or what is there
+	Settings    map[string]string // PostgreSQL settings by name
+
+	Logger *slog.Logger
+	Out    io.Writer // for people: progress of a base copy, and the line that says the node is ready
+}
+
+// namePattern is what a node may be called: the name becomes an application_name, a slot name and
+// part of log lines.
+var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+
+func (c *Config) check() error {
+	if !namePattern.MatchString(c.Name) {
+		return fmt.Errorf("node name %q: want 1 to 63 lower-case letters, digits and underscores, a letter first", c.Name)
+	}
+	if c.DataDir == "" {
+		return fmt.Errorf("no data directory given: use --data-dir")
+	}
+	if c.SegmentSize != 0 && !c.SegmentSize.Valid() {
+		return fmt.Errorf("WAL segment size %d: want a power of two between 1 MB and 1 GB", c.SegmentSize)
+	}
+	if err := checkLoopback(c.Listen); err != nil {
+		return err
+	}
+	for _, addr := range c.Join {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("join address %q: want host:port", addr)
+		}
+	}
+	return nil
+}
+
+// checkLoopback refuses addresses that other machines can reach: there is no authentication yet, so
+// whoever can connect can do everything.
+func checkLoopback(listen string) error {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return fmt.Errorf("listen address %q: want host:port", listen)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("listen address %q: port must be a number from 0 to 65535", listen)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("listen address %q is not on the loopback interface: there is no authentication yet, so other machines must not reach it; use 127.0.0.1", listen)
+	}
+	return nil
+}

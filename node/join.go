@@ -1,0 +1,175 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/wal"
+	"github.com/longship-db/longship/walreceiver"
+)
+
+// joinRetry is the pause between attempts to find a primary that is not up yet.
+const joinRetry = 500 * time.Millisecond
+
+// openDataDir finds out who this node is, and makes it somebody if the directory is empty: the
+// founder of a cluster, or a standby with a base copy of the primary's data.
+func (n *Node) openDataDir(ctx context.Context) error {
+	state, id, err := n.dir.Open()
+	if err != nil {
+		return err
+	}
+	if err := removeBackups(n.dir); err != nil {
+		return err
+	}
+	switch {
+	case state == startup.Ready:
+		err = n.checkIdentity(id)
+	case len(n.cfg.Join) > 0:
+		id, err = n.joinCluster(ctx)
+	default:
+		id, err = n.foundCluster()
+	}
+	if err != nil {
+		return err
+	}
+	n.id = id
+	return n.settings.Set("wal_segment_size", fmt.Sprint(uint32(id.SegmentSize)), "override")
+}
+
+// checkIdentity refuses to start a directory as something that it is not.
+func (n *Node) checkIdentity(id startup.Identity) error {
+	if id.Name != n.cfg.Name {
+		return fmt.Errorf("data directory %s belongs to node %q, not %q: start it with --name %s, or use another directory", n.dir.Path, id.Name, n.cfg.Name, id.Name)
+	}
+	if n.cfg.SegmentSize != 0 && n.cfg.SegmentSize != id.SegmentSize {
+		return fmt.Errorf("data directory %s has WAL segments of %d MB, but %d MB were asked for: the size is fixed when a cluster is made; leave --wal-segsize out", n.dir.Path, id.SegmentSize>>20, n.cfg.SegmentSize>>20)
+	}
+	if !id.Founder && len(n.cfg.Join) == 0 {
+		return fmt.Errorf("data directory %s is a standby's: say with --join host:port where its primary is", n.dir.Path)
+	}
+	if id.Founder && len(n.cfg.Join) > 0 {
+		return fmt.Errorf("data directory %s is its cluster's primary: it does not join another node; leave --join out, or use an empty directory", n.dir.Path)
+	}
+	return nil
+}
+
+func (n *Node) foundCluster() (startup.Identity, error) {
+	size := n.cfg.SegmentSize
+	if size == 0 {
+		size = wal.DefaultSegmentSize
+	}
+	id := startup.Identity{
+		Name:        n.cfg.Name,
+		NodeID:      startup.RandomID(),
+		Incarnation: startup.RandomID(),
+		SystemID:    startup.NewSystemID(time.Now(), os.Getpid()),
+		SegmentSize: size,
+		PGVersion:   wal.PG15.Major,
+		Founder:     true,
+	}
+	if err := n.dir.NewCluster(id); err != nil {
+		return id, fmt.Errorf("make a new cluster in %s: %w", n.dir.Path, err)
+	}
+	n.log.Info("new cluster", "system_identifier", id.SystemID, "segment_size", id.SegmentSize)
+	return id, nil
+}
+
+// joinCluster makes the directory a standby's: it takes a base copy of the primary. An interrupted
+// copy leaves a directory that counts as empty.
+func (n *Node) joinCluster(ctx context.Context) (startup.Identity, error) {
+	upstream, err := n.findPrimary(ctx)
+	if err != nil {
+		return startup.Identity{}, err
+	}
+	id := startup.Identity{Name: n.cfg.Name, NodeID: startup.RandomID(), Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major}
+	cfg := n.receiverConfig(id, upstream)
+	sys, err := walreceiver.Identify(ctx, cfg)
+	if err != nil {
+		return id, err
+	}
+	id.SystemID, id.SegmentSize = sys.SystemID, sys.SegmentSize
+	if n.cfg.SegmentSize != 0 && n.cfg.SegmentSize != id.SegmentSize {
+		return id, fmt.Errorf("the cluster at %s has WAL segments of %d MB, but %d MB were asked for: leave --wal-segsize out", upstream, id.SegmentSize>>20, n.cfg.SegmentSize>>20)
+	}
+	err = n.dir.Build(id, func() (startup.Control, error) { return n.baseCopy(ctx, cfg, sys) })
+	if err != nil {
+		return id, fmt.Errorf("base copy from %s: %w", upstream, err)
+	}
+	return id, nil
+}
+
+// copyFolder is where a base copy arrives, inside the directory that is being built.
+const copyFolder = "basecopy"
+
+// baseCopy fills a directory that is being built from the primary's data.
+func (n *Node) baseCopy(ctx context.Context, cfg walreceiver.Config, sys walreceiver.System) (startup.Control, error) {
+	fs := n.dir.FS
+	arrived := fs.PathJoin(n.dir.Path, copyFolder)
+	p := &progress{out: n.cfg.Out}
+	if _, _, err := walreceiver.BaseCopy(ctx, cfg, fs, arrived, p.report); err != nil {
+		return startup.Control{}, err
+	}
+	p.done()
+	control, err := startup.ReadControl(fs, fs.PathJoin(arrived, "global"))
+	if err != nil {
+		return startup.Control{}, err
+	}
+	if err := fs.Rename(fs.PathJoin(arrived, "store"), n.dir.Store()); err != nil {
+		return startup.Control{}, err
+	}
+	if err := fs.RemoveAll(arrived); err != nil {
+		return startup.Control{}, err
+	}
+	if len(sys.History.Switches) > 0 {
+		if err := wal.NewDir(fs, n.dir.WAL(), wal.Format{SegmentSize: sys.SegmentSize}).WriteHistory(sys.History); err != nil {
+			return startup.Control{}, err
+		}
+	}
+	return control, nil
+}
+
+// findPrimary asks the addresses given with --join who the primary is, until one knows.
+func (n *Node) findPrimary(ctx context.Context) (string, error) {
+	var last error
+	for attempt := 0; ; attempt++ {
+		for _, addr := range n.cfg.Join {
+			primary, err := walreceiver.FindPrimary(ctx, n.receiverConfig(n.id, addr))
+			if err == nil {
+				return primary, nil
+			}
+			last = err
+		}
+		if attempt == 0 {
+			n.log.Info("waiting for a primary", "join", n.cfg.Join, "err", last)
+		}
+		select {
+		case <-time.After(joinRetry):
+		case <-ctx.Done():
+			return "", errors.Join(context.Cause(ctx), last)
+		}
+	}
+}
+
+// A progress prints how far a base copy is, at most once a second.
+type progress struct {
+	out   interface{ Write([]byte) (int, error) }
+	last  time.Time
+	total int64
+}
+
+func (p *progress) report(done, total int64) {
+	p.total = total
+	if time.Since(p.last) < time.Second || total == 0 {
+		return
+	}
+	p.last = time.Now()
+	fmt.Fprintf(p.out, "base copy: %d%% (%.1f of %.1f MB)\n", 100*done/total, float64(done)/1e6, float64(total)/1e6)
+}
+
+func (p *progress) done() {
+	fmt.Fprintf(p.out, "base copy: complete (%.1f MB)\n", float64(p.total)/1e6)
+}

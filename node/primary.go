@@ -1,0 +1,166 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
+)
+
+// redoLinger is how long a primary collects commits before it applies them to the store. Nobody
+// waits for that: its readers see pending commits.
+const redoLinger = 10 * time.Millisecond
+
+// drainTimeout bounds how long a shutdown waits: for sessions to end, for commits to be applied, for
+// receivers to confirm the end of the log.
+const drainTimeout = 60 * time.Second
+
+// A primary is what a reign has only while this node is the primary.
+type primary struct {
+	writer  *wal.Writer
+	group   *syncrep.Group
+	members *members
+	rule    syncrep.Rule
+	active  atomic.Int64 // commits under way, for commit_siblings
+}
+
+// runPrimary is the node's time as primary: from taking office to a clean shutdown when ctx ends, or
+// a failure.
+func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered) error {
+	if role.NewEpoch {
+		if err := startup.BeginTimeline(n.dir, log, "no recovery target specified"); err != nil {
+			return fmt.Errorf("open a new timeline: %w", err)
+		}
+	}
+	r, err := n.newPrimaryReign(log)
+	if err != nil {
+		return err
+	}
+	defer r.table.Close()
+	if err := r.loadTable(log.End.LSN); err != nil {
+		return err
+	}
+	writer := n.start(r.primary.writer.Run)
+	redo := n.start(r.redo.Run)
+	r.checkpoints = n.start(r.checkpointer.Run)
+	opening := n.start(func(ctx context.Context) error { return r.open(ctx, role.NewEpoch) })
+	n.reign.Store(r)
+
+	select {
+	case <-ctx.Done():
+	case err := <-n.fatal:
+		return err
+	}
+	// Stop in the order in which each still needs what comes after it.
+	n.reign.Store(nil)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	errs := []error{
+		opening.stop(),
+		n.server.TerminateSessions(drain, errShuttingDown()),
+		redo.stop(),
+		r.redo.CatchUp(),
+		r.checkpoints.stop(),
+		r.checkpointer.Shutdown(drain),
+	}
+	return errors.Join(append(errs,
+		r.sender.Drain(drain),
+		n.server.TerminateReplication(drain, errShuttingDown()),
+		writer.stop(),
+	)...)
+}
+
+func errShuttingDown() *pgwire.Error {
+	return pgwire.Errorf(pgwire.CodeAdminShutdown, "terminating connection due to administrator command").Fatal()
+}
+
+// newPrimaryReign puts together what a primary needs to continue the log. Nothing runs yet.
+func (n *Node) newPrimaryReign(log *startup.Recovered) (*reign, error) {
+	rule, err := syncrep.ParseRule(n.settings.String("synchronous_standby_names"))
+	if err != nil {
+		return nil, fmt.Errorf("synchronous_standby_names: %w", err)
+	}
+	members, err := openMembers(n.dir.FS, n.dir.Global(), n.self())
+	if err != nil {
+		return nil, err
+	}
+	p := &primary{group: syncrep.NewGroup(), members: members, rule: rule}
+	p.group.Horizon().Advance(log.Horizon)
+	r := n.newReign(log, p.group.Horizon())
+	p.writer = wal.NewWriter(log.Dir, log.End, n.writerConfig(p, r))
+	r.primary = p
+	return r, r.assemble()
+}
+
+// writerConfig connects the flusher to those who wait for it.
+func (n *Node) writerConfig(p *primary, r *reign) wal.WriterConfig {
+	return wal.WriterConfig{
+		Buffers:        int(n.settings.Bytes("wal_buffers")),
+		SyncMethod:     wal.SyncMethod(n.settings.String("wal_sync_method")),
+		WriterDelay:    n.settings.Duration("wal_writer_delay"),
+		CommitDelay:    time.Duration(n.settings.Int("commit_delay")) * time.Microsecond,
+		CommitSiblings: int(n.settings.Int("commit_siblings")),
+		Active:         func() int { return int(p.active.Load()) },
+		OnFlush:        p.group.LocalFlush,
+		OnSegment:      func(uint64) { r.checkpointer.Kick() },
+	}
+}
+
+// loadTable brings the table up to the end of the log: what is within the horizon is applied, the
+// rest is pending.
+func (r *reign) loadTable(end wal.LSN) error {
+	if applied := r.node.store.Applied(); applied > end {
+		return fmt.Errorf("the store has applied the log up to %s, but the log ends at %s: WAL has been removed by hand; put it back, or start again with an empty directory", applied, end)
+	}
+	if err := r.redo.CatchUp(); err != nil {
+		return err
+	}
+	return startup.LoadPending(r.log.Dir, r.log.History, r.redoStart(), end, r.table.Recover)
+}
+
+// open begins the epoch. The first record of a new one must be acknowledged under the rule before
+// anything else is, and before anybody reads (I1): only then does this primary know that all that
+// was ever acknowledged or shown is in its log, and on the standbys.
+func (r *reign) open(ctx context.Context, newEpoch bool) error {
+	p := r.primary
+	first := r.log.End.LSN
+	if newEpoch {
+		var err error
+		if first, err = r.insertFirst(); err != nil {
+			return fmt.Errorf("write the first record of epoch %d: %w", r.epoch, err)
+		}
+		p.group.Hold(first)
+	}
+	p.group.SetRule(p.rule, p.members.counted())
+	p.group.LocalFlush(p.writer.Flushed().Load())
+	if newEpoch {
+		p.writer.RequestFlush(first)
+		if p.group.Horizon().Load() < first {
+			r.node.log.Info("waiting for the rule to be met before the epoch opens", "epoch", r.epoch, "rule", p.rule.String())
+		}
+		if err := p.group.Horizon().Wait(ctx, first); err != nil {
+			return err
+		}
+	}
+	close(r.opened)
+	r.node.log.Info("epoch is open", "epoch", r.epoch, "timeline", r.log.End.Timeline, "start", r.log.End.LSN)
+	return r.node.announceReady("primary %s %s epoch %d", r.node.cfg.Name, r.node.address, r.epoch)
+}
+
+// insertFirst writes the record that opens a new timeline.
+func (r *reign) insertFirst() (end wal.LSN, err error) {
+	switches := r.log.History.Switches
+	first := wal.EndOfRecovery{
+		Time:         time.Now(),
+		Timeline:     r.log.End.Timeline,
+		PrevTimeline: switches[len(switches)-1].Parent,
+	}
+	_, end, err = r.primary.writer.InsertSystem(first.Prepare())
+	return end, err
+}

@@ -1,0 +1,33 @@
+package node
+
+import (
+	"fmt"
+	"net"
+	"os"
+)
+
+// announceReady tells people and systemd that the node does its work.
+func (n *Node) announceReady(format string, args ...any) error {
+	if _, err := fmt.Fprintf(n.cfg.Out, "ready: "+format+"\n", args...); err != nil {
+		n.log.Warn("cannot write to standard output", "err", err)
+	}
+	return notifySystemd()
+}
+
+// notifySystemd sends READY=1 to the service manager, if there is one (sd_notify(3)).
+func notifySystemd() error {
+	name := os.Getenv("NOTIFY_SOCKET")
+	if name == "" {
+		return nil
+	}
+	if name[0] == '@' {
+		name = "\x00" + name[1:] // the abstract namespace
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	defer c.Close()
+	_, err = c.Write([]byte("READY=1"))
+	return err
+}

@@ -1,0 +1,144 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/longship-db/longship/kv"
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/sql"
+	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
+)
+
+// A session is one client's view of the node during one reign: a sql.Backend.
+type session struct {
+	reign *reign
+	own   wal.LSN // end of the last commit acknowledged to this client
+}
+
+// Catalog implements sql.Backend.
+func (s *session) Catalog() *sql.Catalog { return s.reign.catalog }
+
+// Begin implements sql.Backend. On a new primary it waits until the first record of its epoch is
+// acknowledged: before that nobody knows all that has been shown to somebody.
+func (s *session) Begin(ctx context.Context, m sql.TxnMode) (sql.Txn, error) {
+	select {
+	case <-s.reign.opened:
+	default:
+		if err := s.awaitOpen(ctx); err != nil {
+			return nil, err
+		}
+	}
+	tx := s.reign.table.Begin(kv.TxnOptions{
+		Own:       s.own,
+		Latest:    !m.ReadOnly && !m.Explicit,
+		Exclusive: m.Exclusive,
+	})
+	return &txn{Txn: tx, session: s}, nil
+}
+
+func (s *session) awaitOpen(ctx context.Context) error {
+	select {
+	case <-s.reign.opened:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Checkpoint implements sql.Checkpointer.
+func (s *session) Checkpoint(ctx context.Context) error {
+	return clientError(s.reign.checkpointer.Request(ctx))
+}
+
+// WaitLSN implements sql.LSNWaiter: everything up to lsn can be seen by every session of this node.
+func (s *session) WaitLSN(ctx context.Context, lsn wal.LSN) error {
+	if s.reign.primary != nil {
+		return s.reign.horizon.Wait(ctx, lsn)
+	}
+	return s.reign.applied.Wait(ctx, lsn)
+}
+
+// A txn is a kv transaction in the shape that package sql asks for.
+type txn struct {
+	*kv.Txn
+	session *session
+}
+
+// Get implements sql.Txn.
+func (t *txn) Get(ctx context.Context, key string) (sql.Row, bool, error) {
+	row, ok, err := t.Txn.Get(ctx, key)
+	return sql.Row(row), ok, clientError(err)
+}
+
+// Scan implements sql.Txn.
+func (t *txn) Scan(ctx context.Context, r sql.Range) iter.Seq2[sql.Row, error] {
+	return func(yield func(sql.Row, error) bool) {
+		for row, err := range t.Txn.Scan(ctx, kv.Range(r)) {
+			if !yield(sql.Row(row), clientError(err)) {
+				return
+			}
+		}
+	}
+}
+
+// Put implements sql.Txn.
+func (t *txn) Put(key string, value []byte) error { return clientError(t.Txn.Put(key, value)) }
+
+// Delete implements sql.Txn.
+func (t *txn) Delete(key string) error { return clientError(t.Txn.Delete(key)) }
+
+// Commit implements sql.Txn: the record goes into the log, and the client hears of it when it is as
+// safe as the level asks. A wait that ends early is an unknown outcome, never a success: the record
+// is in the log, and whether it stays there is decided without us.
+func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (wal.LSN, error) {
+	p := t.session.reign.primary
+	if p == nil { // a standby has nothing to commit
+		lsn, err := t.Txn.Commit(ctx)
+		return lsn, clientError(err)
+	}
+	p.active.Add(1)
+	defer p.active.Add(-1)
+	lsn, err := t.Txn.Commit(ctx)
+	if err != nil || lsn == wal.InvalidLSN {
+		return 0, clientError(err)
+	}
+	if level > syncrep.Off {
+		p.writer.RequestFlush(lsn)
+	}
+	if err := p.group.Wait(ctx, lsn, level); err != nil {
+		return 0, clientError(err)
+	}
+	t.session.own = lsn
+	return lsn, nil
+}
+
+// clientError gives an error of the table, the log or the rule the SQLSTATE that clients know.
+func clientError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*pgwire.Error](err); ok {
+		return err
+	}
+	if e, ok := errors.AsType[*syncrep.UnknownError](err); ok {
+		return pgwire.Errorf(pgwire.CodeTransactionResolutionUnknown, "the commit at %s was not confirmed: %w", e.LSN, e.Cause).
+			WithDetail("The transaction is in the log of this node, but the wait for its replication ended early: it may or may not survive a failover.").
+			WithHint("Read the data back, or wait for LSN %s, to find out.", e.LSN)
+	}
+	if e, ok := errors.AsType[*kv.LimitError](err); ok {
+		return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "%s", e.Error())
+	}
+	switch {
+	case errors.Is(err, kv.ErrConflict):
+		return sql.ErrConflict
+	case errors.Is(err, wal.ErrDiskFull):
+		return pgwire.Errorf(pgwire.CodeDiskFull, "could not write to the log: %w", err).
+			WithHint("Reads go on. Free space in the data directory, or drop replication slots that pin WAL; writes resume by themselves.")
+	case errors.Is(err, kv.ErrReadOnly):
+		return pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "cannot write on a standby")
+	}
+	return err
+}

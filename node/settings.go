@@ -1,0 +1,73 @@
+package node
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/longship-db/longship/slots"
+	"github.com/longship-db/longship/sql"
+	"github.com/longship-db/longship/wal"
+)
+
+// Version is Longship's own.
+const Version = "0.1"
+
+// serverVersion is what clients see: PostgreSQL's number first, which decides the dialect they
+// speak.
+var serverVersion = fmt.Sprintf("%s (Longship %s)", wal.PG15.Server, Version)
+
+// newSettings returns the server's settings with the values the node was started with.
+func newSettings(cfg Config) (*sql.Settings, error) {
+	s := sql.NewSettings()
+	s.Define(sql.Setting{
+		Name: "checkpoint_completion_target", Kind: sql.KindReal, Boot: "0.9", Min: 0, Max: 1,
+		Context: sql.ContextSighup, Category: "Write-Ahead Log / Checkpoints",
+		Short: "Share of the checkpoint distance that a checkpoint may take; used to size WAL.",
+	})
+	for name, value := range cfg.Settings {
+		if err := s.Set(name, value, "command line"); err != nil {
+			return nil, fmt.Errorf("--%s: %w", name, err)
+		}
+	}
+	_, port, err := net.SplitHostPort(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range map[string]string{
+		"data_directory": cfg.DataDir,
+		"cluster_name":   cfg.Name,
+		"port":           port,
+		"server_version": serverVersion,
+	} {
+		if err := s.Set(name, value, "override"); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// retention is how much WAL is kept, as the settings are now.
+func (n *Node) retention() wal.Retention {
+	return wal.Retention{
+		SegmentSize:          n.id.SegmentSize,
+		MinWALSize:           n.settings.Bytes("min_wal_size"),
+		MaxWALSize:           n.settings.Bytes("max_wal_size"),
+		KeepSize:             n.settings.Bytes("wal_keep_size"),
+		MaxSlotKeepSize:      n.settings.Bytes("max_slot_wal_keep_size"),
+		CheckpointCompletion: n.settings.Real("checkpoint_completion_target"),
+	}
+}
+
+// slotLimits are the settings that decide on a slot's wal_status.
+func (n *Node) slotLimits() slots.Limits {
+	r := n.retention()
+	return slots.Limits{
+		SegmentSize:        r.SegmentSize,
+		MaxWALSize:         r.MaxWALSize,
+		MaxSlotWALKeepSize: r.MaxSlotKeepSize,
+		WALKeepSize:        r.KeepSize,
+	}
+}
+
+func (n *Node) checkpointTimeout() time.Duration { return n.settings.Duration("checkpoint_timeout") }

@@ -1,0 +1,203 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/slots"
+	"github.com/longship-db/longship/sql"
+	"github.com/longship-db/longship/wal"
+	"github.com/longship-db/longship/walsender"
+)
+
+// superuserOID is the only role's.
+const superuserOID = 10
+
+func (r *reign) viewStatReplication(context.Context) ([][]sql.Value, error) {
+	var rows [][]sql.Value
+	for _, s := range r.sender.Stats() {
+		addr, port := peer(s.Conn)
+		rows = append(rows, []sql.Value{
+			sql.Int4Value(s.Conn.PID), sql.OIDValue(superuserOID), sql.NameValue(s.Conn.User), sql.TextValue(s.Name),
+			addr, sql.Null, port,
+			sql.TimeValue(s.Conn.BackendStart), sql.Null, sql.TextValue(s.State.String()),
+			sql.LSNOrNull(s.Sent), sql.LSNOrNull(s.Write), sql.LSNOrNull(s.Flush), sql.LSNOrNull(s.Replay),
+			lagValue(s.WriteLag), lagValue(s.FlushLag), lagValue(s.ReplayLag),
+			sql.Int4Value(int32(s.Sync.Priority)), sql.TextValue(s.Sync.State.String()), timeOrNull(s.ReplyTime),
+		})
+	}
+	return rows, nil
+}
+
+// peer is a connection's client_addr and client_port.
+func peer(c *pgwire.Conn) (addr, port sql.Value) {
+	ap, err := netip.ParseAddrPort(c.RemoteAddr.String())
+	if err != nil {
+		return sql.Null, sql.Int4Value(-1)
+	}
+	return sql.InetValue(ap.Addr()), sql.Int4Value(int32(ap.Port()))
+}
+
+func lagValue(d time.Duration) sql.Value {
+	if d < 0 {
+		return sql.Null
+	}
+	return sql.IntervalValue(d)
+}
+
+func timeOrNull(t time.Time) sql.Value {
+	if t.IsZero() {
+		return sql.Null
+	}
+	return sql.TimeValue(t)
+}
+
+func (r *reign) viewStatWalReceiver(context.Context) ([][]sql.Value, error) {
+	if r.stream == nil {
+		return nil, nil
+	}
+	s := r.stream.Status()
+	conninfo := fmt.Sprintf("host=%s port=%d application_name=%s", s.SenderHost, s.SenderPort, r.node.cfg.Name)
+	return [][]sql.Value{{
+		sql.Int4Value(int32(os.Getpid())), sql.TextValue(string(s.State)),
+		sql.LSNOrNull(s.ReceiveStartLSN), sql.Int4Value(int32(s.ReceiveStartTLI)),
+		sql.LSNOrNull(s.WrittenLSN), sql.LSNOrNull(s.FlushedLSN), sql.Int4Value(int32(s.ReceivedTLI)),
+		timeOrNull(s.LastMsgSend), timeOrNull(s.LastMsgReceipt),
+		sql.LSNOrNull(s.LatestEndLSN), timeOrNull(s.LatestEndTime), sql.TextValue(s.Slot),
+		sql.TextValue(s.SenderHost), sql.Int4Value(int32(s.SenderPort)), sql.TextValue(conninfo),
+	}}, nil
+}
+
+func (r *reign) viewStatWal(context.Context) ([][]sql.Value, error) {
+	if r.primary == nil {
+		zero, none := sql.Int8Value(0), sql.Float8Value(0)
+		return [][]sql.Value{{zero, zero, sql.NumericValue(0), zero, zero, zero, none, none, sql.TimeValue(r.node.started)}}, nil
+	}
+	s := r.primary.writer.Stats()
+	ms := func(ns int64) sql.Value { return sql.Float8Value(float64(ns) / 1e6) }
+	return [][]sql.Value{{
+		sql.Int8Value(s.Records.Load()), sql.Int8Value(0), sql.NumericValue(uint64(s.Bytes.Load())), sql.Int8Value(s.BuffersFull.Load()),
+		sql.Int8Value(s.Writes.Load()), sql.Int8Value(s.Syncs.Load()), ms(s.WriteTime.Load()), ms(s.SyncTime.Load()),
+		sql.TimeValue(r.node.started),
+	}}, nil
+}
+
+func (r *reign) viewReplicationSlots(context.Context) ([][]sql.Value, error) {
+	log := slots.Log{Current: r.inserted().Load(), LastRemoved: r.log.Dir.RemovedBelow() - min(1, r.log.Dir.RemovedBelow())}
+	limits := r.node.slotLimits()
+	var rows [][]sql.Value
+	for _, s := range r.slots.List() {
+		status, safe, hasSafe := slots.WALStatus(s, log, limits)
+		rows = append(rows, []sql.Value{
+			sql.NameValue(s.Name), sql.Null, sql.TextValue("physical"), sql.Null, sql.Null,
+			sql.BoolValue(s.Temporary), sql.BoolValue(s.PID != 0), orNull(s.PID != 0, sql.Int4Value(s.PID)), sql.Null, sql.Null,
+			sql.LSNOrNull(s.Restart), sql.Null, orNull(status != slots.None, sql.TextValue(string(status))),
+			orNull(hasSafe, sql.Int8Value(safe)), sql.BoolValue(false),
+		})
+	}
+	return rows, nil
+}
+
+func orNull(ok bool, v sql.Value) sql.Value {
+	if !ok {
+		return sql.Null
+	}
+	return v
+}
+
+// progressBasebackupColumns are those of pg_stat_progress_basebackup.
+var progressBasebackupColumns = []sql.Column{
+	{Name: "pid", Type: sql.Int4}, {Name: "phase", Type: sql.Text},
+	{Name: "backup_total", Type: sql.Int8}, {Name: "backup_streamed", Type: sql.Int8},
+	{Name: "tablespaces_total", Type: sql.Int8}, {Name: "tablespaces_streamed", Type: sql.Int8},
+}
+
+func (r *reign) viewProgressBasebackup(context.Context) ([][]sql.Value, error) {
+	var rows [][]sql.Value
+	for _, s := range r.sender.Stats() {
+		if b := s.Backup; b != nil {
+			rows = append(rows, []sql.Value{
+				sql.Int4Value(s.Conn.PID), sql.TextValue(string(b.Phase)),
+				orNull(b.Total >= 0, sql.Int8Value(b.Total)), sql.Int8Value(b.Streamed),
+				sql.Int8Value(b.TablespacesTotal), sql.Int8Value(b.TablespacesStreamed),
+			})
+		}
+	}
+	return rows, nil
+}
+
+// clusterColumns are those of longship_cluster: one row, the cluster as this node knows it.
+var clusterColumns = []sql.Column{
+	{Name: "node", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "system_identifier", Type: sql.Text},
+	{Name: "epoch", Type: sql.Int8}, {Name: "timeline", Type: sql.Int4}, {Name: "phase", Type: sql.Text},
+	{Name: "primary", Type: sql.Text}, {Name: "primary_address", Type: sql.Text}, {Name: "rule", Type: sql.Text},
+	{Name: "horizon", Type: sql.PgLSN}, {Name: "version", Type: sql.Text}, {Name: "started", Type: sql.Timestamptz},
+}
+
+func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
+	n := r.node
+	role, phase, name, addr, rule := "standby", "following", sql.Null, sql.TextValue(r.upstream), sql.Null
+	if p := r.primary; p != nil {
+		role, phase = "primary", "opening"
+		name, addr, rule = sql.TextValue(n.cfg.Name), sql.TextValue(n.address), sql.TextValue(p.rule.String())
+		select {
+		case <-r.opened:
+			phase = "steady"
+		default:
+		}
+	}
+	return [][]sql.Value{{
+		sql.TextValue(n.cfg.Name), sql.TextValue(role), sql.TextValue(strconv.FormatUint(n.id.SystemID, 10)),
+		sql.Int8Value(int64(r.epoch)), sql.Int4Value(int32(r.log.End.Timeline)), sql.TextValue(phase),
+		name, addr, rule, sql.LSNOrNull(r.horizon.Load()), sql.TextValue(Version), sql.TimeValue(n.started),
+	}}, nil
+}
+
+// memberColumns are those of longship_members.
+var memberColumns = []sql.Column{
+	{Name: "name", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "state", Type: sql.Text},
+	{Name: "address", Type: sql.Text}, {Name: "zone", Type: sql.Text}, {Name: "node_id", Type: sql.Text},
+	{Name: "incarnation", Type: sql.Text}, {Name: "write_lsn", Type: sql.PgLSN}, {Name: "flush_lsn", Type: sql.PgLSN},
+	{Name: "replay_lsn", Type: sql.PgLSN},
+}
+
+func (r *reign) viewMembers(context.Context) ([][]sql.Value, error) {
+	if r.primary == nil {
+		self := r.node.self()
+		return [][]sql.Value{memberRow(self, "standby", "running", r.stream.Written().Load(), r.stream.Flushed().Load(), r.applied.Load())}, nil
+	}
+	stats := map[string]walsender.Stat{}
+	for _, s := range r.sender.Stats() {
+		if s.Member && (s.State > stats[s.Name].State || stats[s.Name].Conn == nil) {
+			stats[s.Name] = s
+		}
+	}
+	w := r.primary.writer
+	var rows [][]sql.Value
+	for _, m := range r.primary.members.all() {
+		if m.Name == r.node.cfg.Name {
+			rows = append(rows, memberRow(m, "primary", "running", w.Written().Load(), w.Flushed().Load(), r.applied.Load()))
+			continue
+		}
+		state := "down"
+		s := stats[m.Name]
+		if s.Conn != nil {
+			state = s.State.String()
+		}
+		rows = append(rows, memberRow(m, "standby", state, s.Write, s.Flush, s.Replay))
+	}
+	return rows, nil
+}
+
+func memberRow(m Member, role, state string, write, flush, replay wal.LSN) []sql.Value {
+	return []sql.Value{
+		sql.TextValue(m.Name), sql.TextValue(role), sql.TextValue(state), sql.TextValue(m.Address), sql.TextValue(""),
+		sql.TextValue(m.NodeID.String()), sql.TextValue(m.Incarnation.String()),
+		sql.LSNOrNull(write), sql.LSNOrNull(flush), sql.LSNOrNull(replay),
+	}
+}
