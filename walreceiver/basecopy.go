@@ -21,17 +21,18 @@ const copyTimeout = 5 * time.Minute
 // consistent, and a manifest to check them against.
 const baseBackup = "BASE_BACKUP ( LABEL 'longship base copy', PROGRESS, CHECKPOINT 'fast', WAIT 0, WAL, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C' )"
 
-// BaseCopy copies the upstream's data directory into dest, which does not exist yet or is empty, and
-// makes it durable, dest's own entries included. It returns where the log of the copy must be replayed
-// from, and the timeline there. progress, if not nil, is called now and then with the bytes received
-// and the upstream's estimate of how many there are.
+// BaseCopy copies the upstream's data directory into the directory dest and makes it durable, dest's
+// own entries included. What dest holds already stays: a copy that has a file of the same name fails.
+// It returns where the log of the copy must be replayed from, and the timeline there. progress, if not
+// nil, is called now and then with the bytes received and the upstream's estimate of how many there
+// are, 0 if it gives none.
 //
 // The copy is complete only when BaseCopy has returned nil: what it leaves in dest otherwise, the
 // caller removes. Nothing outside dest is ever touched, whatever the upstream sends.
 func BaseCopy(ctx context.Context, cfg Config, fs vfs.FS, dest string, progress func(done, total int64)) (wal.LSN, wal.TimelineID, error) {
 	cfg = cfg.withDefaults()
-	if err := prepareEmpty(fs, dest); err != nil {
-		return 0, 0, err
+	if err := fs.MkdirAll(dest, 0o700); err != nil {
+		return 0, 0, fmt.Errorf("base copy: %w", err)
 	}
 	c, err := connect(ctx, &cfg)
 	if err != nil {
@@ -43,20 +44,6 @@ func BaseCopy(ctx context.Context, cfg Config, fs vfs.FS, dest string, progress 
 		return 0, 0, fmt.Errorf("base copy from %s: %w", cfg.Primary, causeOf(ctx, err))
 	}
 	return b.start, b.timeline, nil
-}
-
-func prepareEmpty(fs vfs.FS, dest string) error {
-	if err := fs.MkdirAll(dest, 0o700); err != nil {
-		return fmt.Errorf("base copy: %w", err)
-	}
-	names, err := fs.List(dest)
-	if err != nil {
-		return fmt.Errorf("base copy: %w", err)
-	}
-	if len(names) > 0 {
-		return fmt.Errorf("base copy: directory %s is not empty", dest)
-	}
-	return nil
 }
 
 // A baseCopy is one run of BASE_BACKUP (PostgreSQL 15 manual, "Streaming Replication Protocol").

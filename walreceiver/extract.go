@@ -26,8 +26,8 @@ const (
 // copyCategory labels our writes for Pebble's file system statistics.
 const copyCategory vfs.DiskWriteCategory = "base-copy"
 
-// An extractor unpacks an archive below a directory that was empty. It makes directories and plain
-// files, so no name that is local to the directory can lead out of it.
+// An extractor unpacks an archive below a directory. It makes directories and plain files and replaces
+// nothing, so no name that is local to the directory can lead out of it.
 type extractor struct {
 	fs      vfs.FS
 	dest    string
@@ -136,6 +136,11 @@ func (x *extractor) file(name string, size int64, r io.Reader) error {
 	}
 	if err := x.folder(path.Dir(name)); err != nil {
 		return err
+	}
+	if exists, err := wal.Exists(x.fs, x.path(name)); err != nil {
+		return err
+	} else if exists {
+		return errors.New("exists already")
 	}
 	f, err := x.fs.Create(x.path(name), copyCategory)
 	if err != nil {

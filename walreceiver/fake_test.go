@@ -160,6 +160,7 @@ func testConfig(t testing.TB) Config {
 	return Config{
 		Primary:        "10.0.0.1:5433",
 		Name:           "n2",
+		Address:        "10.0.0.2:5433",
 		NodeID:         0x22,
 		Incarnation:    0xabc,
 		SystemID:       testSystemID,

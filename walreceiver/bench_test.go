@@ -1,0 +1,163 @@
+package walreceiver
+
+import (
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/wal"
+)
+
+// benchLog is a log of a few segments with records of 150 bytes.
+func benchLog(b *testing.B) *testLog {
+	sizes := make([]int, 20000)
+	for i := range sizes {
+		sizes[i] = 110
+	}
+	return makeLog(b, sizes...)
+}
+
+// Verification alone, in messages of one record and of 16 pages.
+func BenchmarkVerify(b *testing.B) {
+	log := benchLog(b)
+	b.Run("records", func(b *testing.B) { benchVerify(b, log, log.ends) })
+	b.Run("chunks", func(b *testing.B) {
+		var ends []wal.LSN
+		for at := logStart + 16*wal.PageSize; at < log.end(); at += 16 * wal.PageSize {
+			ends = append(ends, at)
+		}
+		benchVerify(b, log, ends)
+	})
+}
+
+func benchVerify(b *testing.B, log *testLog, ends []wal.LSN) {
+	b.ReportAllocs()
+	v, at := newVerifier(testFormat, 1, mark{End: emptyEnd}), logStart
+	n := 0
+	for i := 0; b.Loop(); i++ {
+		if i%len(ends) == 0 {
+			v, at = newVerifier(testFormat, 1, mark{End: emptyEnd}), logStart
+		}
+		end := ends[i%len(ends)]
+		if _, err := v.add(log.bytes[at-logStart : end-logStart]); err != nil {
+			b.Fatal(err)
+		}
+		n += int(end - at)
+		at = end
+	}
+	b.SetBytes(int64(n / b.N))
+}
+
+// The receiving stage over loopback, one record a message: from the socket to the file.
+func BenchmarkReceive(b *testing.B) {
+	log := benchLog(b)
+	b.ReportAllocs()
+	ours, theirs := loopback(b)
+	dir := newDir(b, vfs.NewMem())
+	s := New(testConfig(b), Log{Dir: dir, End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position)})
+	c := &conn{net: ours, fe: pgproto3.NewFrontend(ours, ours), timeout: time.Minute}
+	messages := encodeMessages(log)
+	go func() {
+		for {
+			if _, err := theirs.Write(messages); err != nil {
+				return
+			}
+		}
+	}()
+	var r *session
+	restart := func() {
+		s.at = mark{End: emptyEnd}
+		s.raw = wal.NewRawWriter(dir, 1, logStart, wal.SyncFdatasync)
+		r = &session{s: s, c: c, limit: ^wal.LSN(0), ver: newVerifier(testFormat, 1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
+	}
+	for i := 0; b.Loop(); i++ {
+		if i%len(log.ends) == 0 {
+			restart()
+		}
+		msg, err := c.receive()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := r.message(b.Context(), msg.(*pgproto3.CopyData).Data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// encodeMessages is the whole log as CopyData messages of one record each.
+func encodeMessages(log *testLog) []byte {
+	var out []byte
+	at := logStart
+	for _, end := range log.ends {
+		m := pgwire.XLogData{Start: at, End: end, Native: true, Stream: pgwire.StreamID{Epoch: 1, Session: 42}, Data: log.slice(at, end)}
+		out, _ = (&pgproto3.CopyData{Data: m.Append(nil)}).Encode(out)
+		at = end
+	}
+	return out
+}
+
+// loopback is a pair of connected sockets.
+func loopback(t testing.TB) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []io.Closer{a, b} {
+		t.Cleanup(func() { c.Close() })
+	}
+	return a, b
+}
+
+// Nothing is allocated for a message, beyond what the decoder of the log does for a record.
+func TestReceiveAllocations(t *testing.T) {
+	log := makeLog(t, make([]int, 3000)...)
+	s := New(testConfig(t), Log{Dir: newDir(t, vfs.NewMem()), End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position)})
+	r := &session{s: s, limit: ^wal.LSN(0), ver: newVerifier(testFormat, 1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
+	m := pgwire.Keepalive{Native: true, Stream: pgwire.StreamID{Epoch: 1, Session: 42}}
+	keepalive := m.Append(nil)
+	if allocs := testing.AllocsPerRun(500, func() {
+		if err := r.message(t.Context(), keepalive); err != nil {
+			t.Fatal(err)
+		}
+	}); allocs != 0 {
+		t.Errorf("%v allocations for a keepalive", allocs)
+	}
+	buf := make([]byte, 0, 1<<16)
+	i, at := 0, logStart
+	receive := testing.AllocsPerRun(1000, func() {
+		x := pgwire.XLogData{Start: at, End: log.ends[i], Native: true, Stream: r.id, Data: log.bytes[at-logStart : log.ends[i]-logStart]}
+		if err := r.message(t.Context(), x.Append(buf)); err != nil {
+			t.Fatal(err)
+		}
+		at = log.ends[i]
+		i++
+	})
+	if decode := decodeAllocations(log); receive > decode {
+		t.Errorf("%v allocations for a record received, %v for a record decoded", receive, decode)
+	}
+}
+
+func decodeAllocations(log *testLog) float64 {
+	d := wal.NewDecoder(testFormat, logStart, 0)
+	i, at := 0, logStart
+	return testing.AllocsPerRun(1000, func() {
+		d.Feed(log.bytes[at-logStart : log.ends[i]-logStart])
+		d.Next()
+		d.Next()
+		at = log.ends[i]
+		i++
+	})
+}
