@@ -264,13 +264,13 @@ func (a *analyzer) in(n inNode) expr {
 	return x
 }
 
-// between makes x BETWEEN lo AND hi the pair of comparisons it stands for.
 func (a *analyzer) between(n betweenNode) expr {
-	pair := logicNode{pos: n.pos, and: true, args: []node{
-		binaryNode{pos: n.pos, op: ">=", l: n.x, r: n.lo},
-		binaryNode{pos: n.pos, op: "<=", l: n.x, r: n.hi},
-	}}
-	return negate(a.logic(pair), n.not)
+	x := &betweenExpr{x: a.expr(n.x)}
+	x.lo, x.loRow = a.counted(n.lo)
+	x.hi, x.hiRow = a.counted(n.hi)
+	x.x, x.lo = a.unify(x.x, x.lo, n.x, n.lo, ">=", n.at())
+	x.x, x.hi = a.unify(x.x, x.hi, n.x, n.hi, "<=", n.at())
+	return negate(x, n.not)
 }
 
 func (a *analyzer) like(n likeNode) expr {
@@ -357,16 +357,13 @@ func (a *analyzer) common(what string, args []expr, nodes []node) Type {
 
 func (a *analyzer) caseOf(n caseNode) expr {
 	x := &caseExpr{}
+	if n.operand != nil {
+		x.operand = a.expr(n.operand)
+	}
 	nodes := make([]node, 0, len(n.whens)+1)
 	results := make([]expr, 0, len(n.whens)+1)
 	for _, w := range n.whens {
-		var cond expr
-		if n.operand == nil {
-			cond = a.boolean(w.cond, "CASE/WHEN")
-		} else {
-			cond = a.expr(binaryNode{pos: pos(w.cond.at()), op: "=", l: n.operand, r: w.cond})
-		}
-		x.whens = append(x.whens, whenExpr{cond: cond})
+		x.whens = append(x.whens, whenExpr{cond: a.whenCond(x, n, w)})
 		results = append(results, a.expr(w.result))
 		nodes = append(nodes, w.result)
 	}
@@ -381,4 +378,13 @@ func (a *analyzer) caseOf(n caseNode) expr {
 	}
 	x.orElse = results[len(results)-1]
 	return x
+}
+
+// whenCond analyzes what follows WHEN: a condition, or a value to compare the operand with.
+func (a *analyzer) whenCond(x *caseExpr, n caseNode, w whenClause) (cond expr) {
+	if x.operand == nil {
+		return a.boolean(w.cond, "CASE/WHEN")
+	}
+	x.operand, cond = a.unify(x.operand, a.expr(w.cond), n.operand, w.cond, "=", w.cond.at())
+	return cond
 }

@@ -176,6 +176,5 @@ func (a *analyzer) nullIf(n callNode) expr {
 		a.fail(n.at(), pgwire.CodeSyntaxError, "NULLIF needs two arguments")
 	}
 	l, _, r, _ := a.comparable(n.args[0], n.args[1], "=", n.at())
-	equal := &compareExpr{op: "=", l: l, r: r, lRow: true, rRow: true}
-	return &caseExpr{whens: []whenExpr{{equal, &constExpr{t: l.typ()}}}, orElse: l, t: l.typ()}
+	return &nullIfExpr{l, r}
 }

@@ -117,6 +117,36 @@ func holds(op string, c int) bool {
 	}
 }
 
+// A betweenExpr is x BETWEEN lo AND hi; loRow and hiRow tell whether the bounds depend on the row.
+type betweenExpr struct {
+	x, lo, hi    expr
+	loRow, hiRow bool
+}
+
+func (x *betweenExpr) typ() Type { return Bool }
+
+func (x *betweenExpr) eval(e *env) (Value, error) {
+	v, err := x.x.eval(e)
+	if err != nil || v.IsNull() {
+		return Null, err
+	}
+	lo, err := x.lo.eval(e)
+	if err != nil {
+		return Null, err
+	}
+	hi, err := x.hi.eval(e)
+	if err != nil {
+		return Null, err
+	}
+	switch {
+	case !lo.IsNull() && compareValues(v, lo) < 0, !hi.IsNull() && compareValues(v, hi) > 0:
+		return BoolValue(false), nil
+	case lo.IsNull() || hi.IsNull():
+		return Null, nil
+	}
+	return BoolValue(true), nil
+}
+
 // A logicExpr is a chain of AND or OR in three-valued logic.
 type logicExpr struct {
 	and  bool
@@ -328,25 +358,52 @@ func textTooLong() error {
 
 type whenExpr struct{ cond, result expr }
 
+// A caseExpr is CASE; with an operand, conds are values it is compared with. Here as in every expr
+// each operand is evaluated once: twice would take exponential time when nested.
 type caseExpr struct {
-	whens  []whenExpr
-	orElse expr
-	t      Type
+	operand expr // nil if absent
+	whens   []whenExpr
+	orElse  expr
+	t       Type
 }
 
 func (x *caseExpr) typ() Type { return x.t }
 
 func (x *caseExpr) eval(e *env) (Value, error) {
+	operand := Null
+	var err error
+	if x.operand != nil {
+		if operand, err = x.operand.eval(e); err != nil {
+			return Null, err
+		}
+	}
 	for _, w := range x.whens {
 		v, err := w.cond.eval(e)
 		if err != nil {
 			return Null, err
 		}
-		if v.Bool() {
+		if x.operand == nil && v.Bool() ||
+			x.operand != nil && !operand.IsNull() && !v.IsNull() && compareValues(operand, v) == 0 {
 			return w.result.eval(e)
 		}
 	}
 	return x.orElse.eval(e)
+}
+
+type nullIfExpr struct{ l, r expr }
+
+func (x *nullIfExpr) typ() Type { return x.l.typ() }
+
+func (x *nullIfExpr) eval(e *env) (Value, error) {
+	l, err := x.l.eval(e)
+	if err != nil || l.IsNull() {
+		return Null, err
+	}
+	r, err := x.r.eval(e)
+	if err != nil || !r.IsNull() && compareValues(l, r) == 0 {
+		return Null, err
+	}
+	return l, nil
 }
 
 // A choiceExpr is COALESCE, GREATEST or LEAST.

@@ -100,7 +100,9 @@ func (t *memoryTxn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
 				continue
 			}
 			row := all[key]
-			t.reads[key] = row.LSN
+			if _, own := t.writes[key]; !own {
+				t.reads[key] = row.LSN
+			}
 			if row.Value != nil {
 				buf = append(buf[:0], row.Value...)
 				row.Value = buf

@@ -51,18 +51,26 @@ func planAccess(where expr) access {
 
 // conjuncts lists the conditions that must all hold.
 func conjuncts(x expr) []expr {
-	and, ok := x.(*logicExpr)
-	if !ok || !and.and {
-		if x == nil {
-			return nil
+	switch x := x.(type) {
+	case nil:
+		return nil
+	case *betweenExpr:
+		if isKey(x.x) {
+			return []expr{
+				&compareExpr{op: ">=", l: x.x, r: x.lo, lRow: true, rRow: x.loRow},
+				&compareExpr{op: "<=", l: x.x, r: x.hi, lRow: true, rRow: x.hiRow},
+			}
 		}
-		return []expr{x}
+	case *logicExpr:
+		if x.and {
+			var list []expr
+			for _, arg := range x.args {
+				list = append(list, conjuncts(arg)...)
+			}
+			return list
+		}
 	}
-	var list []expr
-	for _, arg := range and.args {
-		list = append(list, conjuncts(arg)...)
-	}
-	return list
+	return []expr{x}
 }
 
 // use takes a condition into the access and reports whether the keys found will satisfy it.

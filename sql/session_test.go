@@ -305,4 +305,14 @@ func TestComplexityIsBounded(t *testing.T) {
 	if _, err := run(t, s, "select "+strings.Repeat("1+", 9000)+"1"); err != nil {
 		t.Errorf("a sum of 9001 numbers: %v", err)
 	}
+	// Operands that a careless evaluator looks at twice, at each of many levels.
+	for _, level := range []string{"(%s between '' and 'z')::text", "case %s when 'a' then 'b' when 'c' then 'd' end", "nullif(%s, 'x')", "greatest(%s, 'x')"} {
+		text := "'a'"
+		for range 100 {
+			text = fmt.Sprintf(level, text)
+		}
+		if _, err := run(t, s, "select "+text); err != nil {
+			t.Errorf("%s: %v", level, err)
+		}
+	}
 }
