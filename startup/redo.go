@@ -36,21 +36,68 @@ const batchSize = 512 << 10
 func (r *Redo) Run(ctx context.Context) error {
 	defer r.Reader.Close()
 	for {
-		if err := r.fill(); err != nil {
+		limit := r.limit()
+		if err := r.fill(limit); err != nil {
 			return err
 		}
 		if r.Batch.End() == 0 {
-			if err := r.wait(ctx); err != nil {
+			if err := r.wait(ctx, limit); err != nil {
 				return err
 			}
 			continue
 		}
-		end := r.Batch.End()
-		if err := r.Apply(r.Batch); err != nil {
+		if err := r.apply(); err != nil {
 			return err
 		}
-		r.Applied.Advance(end)
 		if err := r.linger(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Redo) apply() error {
+	end := r.Batch.End()
+	if err := r.Apply(r.Batch); err != nil {
+		return err
+	}
+	r.Applied.Advance(end)
+	return nil
+}
+
+// CatchUp applies what there is up to the limits as they are now, without waiting for more. It is
+// called before Run.
+func (r *Redo) CatchUp() error {
+	for limit := r.limit(); ; {
+		if err := r.fill(limit); err != nil {
+			return err
+		}
+		if r.Batch.End() == 0 {
+			return nil
+		}
+		if err := r.apply(); err != nil {
+			return err
+		}
+	}
+}
+
+// LoadPending hands the commits of a log between the applied LSN and its end to a new primary's
+// table: they may neither be applied, being past the horizon, nor overlooked by what comes after.
+func LoadPending(dir *wal.Dir, h wal.History, from, end wal.LSN, add func(end wal.LSN, ops []kv.Op) error) error {
+	r := wal.NewReader(wal.NewRawReader(dir, h, nil), from, 0)
+	defer r.Close()
+	var c kv.Commit
+	for {
+		rec, ok, err := r.Next(end)
+		if err != nil || !ok {
+			return err
+		}
+		if rec.Rmgr != wal.RmgrLongship {
+			continue
+		}
+		if err := c.Decode(rec.Data); err != nil {
+			return fmt.Errorf("record at %s: %w", rec.LSN, err)
+		}
+		if err := add(rec.End, c.Ops); err != nil {
 			return err
 		}
 	}
@@ -71,9 +118,9 @@ func (r *Redo) limit() wal.LSN {
 }
 
 // fill reads records into the batch until it is large enough or the limit is reached.
-func (r *Redo) fill() error {
+func (r *Redo) fill(limit wal.LSN) error {
 	for r.Batch.Size() < batchSize {
-		rec, ok, err := r.Reader.Next(r.limit())
+		rec, ok, err := r.Reader.Next(limit)
 		if err != nil {
 			return fmt.Errorf("redo: %w", err)
 		}
@@ -103,22 +150,16 @@ func (r *Redo) add(rec wal.Record) error {
 	return r.Batch.Add(rec.End, r.commit.Ops)
 }
 
-// wait blocks until one of the limits moves.
-func (r *Redo) wait(ctx context.Context) error {
-	at := r.Reader.Decoder().Pos()
+// wait blocks until the lowest of the limits is past the given one.
+func (r *Redo) wait(ctx context.Context, past wal.LSN) error {
 	for _, p := range r.Limits {
-		if l := p.Load(); l <= at {
-			select {
-			case <-p.Changed(l):
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+		select {
+		case <-p.Changed(past):
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
-	if r.limit() > at {
-		return nil
-	}
-	return ctx.Err()
+	return nil
 }
 
 func (r *Redo) linger(ctx context.Context) error {

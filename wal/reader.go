@@ -5,9 +5,10 @@ import "context"
 // A Reader decodes the log from some position on and follows its live end: what lies beyond a limit
 // does not exist for it until the limit moves. It is used by one goroutine.
 type Reader struct {
-	raw *RawReader
-	dec *Decoder
-	buf []byte
+	raw  *RawReader
+	dec  *Decoder
+	buf  []byte
+	held Record // decoded, but its end lies beyond the limit; its LSN is 0 if there is none
 }
 
 // readChunk is how much a Reader reads at once.
@@ -23,10 +24,24 @@ func NewReader(raw *RawReader, start, prev LSN) *Reader {
 	}
 }
 
-// Next returns the next record that lies below limit as a whole. ok is false if there is none yet.
-// The error is an *InvalidError or comes from the RawReader. The record's Data is valid until the
-// next call.
+// Next returns the next record that lies below limit as a whole, which for a SWITCH includes the rest
+// of its segment. ok is false if there is none yet. The error is an *InvalidError or comes from the
+// RawReader. The record's Data is valid until the next call that returns another.
 func (r *Reader) Next(limit LSN) (rec Record, ok bool, err error) {
+	if r.held.LSN == 0 {
+		if r.held, ok, err = r.decode(limit); !ok || err != nil {
+			return Record{}, false, err
+		}
+	}
+	if r.held.End > limit {
+		return Record{}, false, nil
+	}
+	rec, r.held = r.held, Record{}
+	return rec, true, nil
+}
+
+// decode reads on until a record is complete.
+func (r *Reader) decode(limit LSN) (rec Record, ok bool, err error) {
 	for {
 		rec, ok, err = r.dec.Next()
 		if ok || err != nil {
