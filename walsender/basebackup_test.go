@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,7 +26,7 @@ type testBackuper struct {
 	p       *testPrimary
 	files   []BackupFile
 	options BackupOptions
-	closed  bool
+	closed  atomic.Bool
 }
 
 func memoryFile(path, content string) BackupFile {
@@ -51,7 +52,7 @@ func (b *testBackuper) BeginBackup(_ context.Context, opt BackupOptions) (Backup
 	b.options = opt
 	start, _, err := b.p.writer.Insert(wal.Prepare(wal.RmgrLongship, 0, []byte("checkpoint")), 0)
 	b.p.flush()
-	b.p.redo = start
+	b.p.redo.Advance(start)
 	return &testBackup{testBackuper: b, start: start}, err
 }
 
@@ -74,7 +75,7 @@ func (b *testBackup) End(context.Context) (wal.LSN, wal.TimelineID, error) {
 }
 
 func (b *testBackup) Close() error {
-	b.closed = true
+	b.closed.Store(true)
 	return nil
 }
 
@@ -99,7 +100,7 @@ func TestPgBasebackup(t *testing.T) {
 			p, b := newBackupPrimary(t, vfs.Default, t.TempDir())
 			into := filepath.Join(t.TempDir(), "copy")
 			run(t, basebackup, append(strings.Fields(args), "-h", "127.0.0.1", "-p", p.listen(), "-U", "u", "-D", into)...)
-			if !b.closed {
+			if !b.closed.Load() {
 				t.Error("the backup was not closed")
 			}
 			if strings.Contains(args, "-Fp") {

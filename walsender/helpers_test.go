@@ -30,7 +30,7 @@ type testPrimary struct {
 	slots  *slots.Slots
 	sender *Server
 	wire   *pgwire.Server
-	redo   wal.LSN
+	redo   wal.Position
 }
 
 // Connect and ConnectReplication make a testPrimary a pgwire.Handler.
@@ -58,7 +58,8 @@ func newPrimaryAt(t *testing.T, fs vfs.FS, path string, end wal.End, history wal
 	if err := fs.MkdirAll(walPath, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	p := &testPrimary{t: t, group: syncrep.NewGroup(), redo: end.LSN}
+	p := &testPrimary{t: t, group: syncrep.NewGroup()}
+	p.redo.Advance(end.LSN)
 	dir := wal.NewDir(fs, walPath, format)
 	p.writer = wal.NewWriter(dir, end, wal.WriterConfig{WriterDelay: time.Millisecond, OnFlush: p.group.LocalFlush})
 	p.group.SetRule(syncrep.Rule{}, 1)
@@ -76,7 +77,7 @@ func newPrimaryAt(t *testing.T, fs vfs.FS, path string, end wal.End, history wal
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	cfg := Config{
 		Log: p.log, Primary: true, Slots: p.slots, Sync: p.group, Timeout: time.Minute,
-		Redo: func() wal.LSN { return p.redo }, Show: p.show, Logger: logger,
+		Redo: p.redo.Load, Show: p.show, Logger: logger,
 	}
 	if change != nil {
 		change(&cfg)
@@ -129,6 +130,15 @@ func (p *testPrimary) insert(n int) wal.LSN {
 	return end
 }
 
+func (p *testPrimary) setRule(text string) {
+	p.t.Helper()
+	rule, err := syncrep.ParseRule(text)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.group.SetRule(rule, 3)
+}
+
 // flush makes everything inserted durable.
 func (p *testPrimary) flush() wal.LSN {
 	p.t.Helper()
@@ -160,6 +170,8 @@ type client struct {
 	t    *testing.T
 	conn net.Conn
 	fe   *pgproto3.Frontend
+	// close hangs up and waits until the server has noticed.
+	close func()
 }
 
 // connect opens a replication connection. params come in addition to what every client says.
@@ -169,8 +181,9 @@ func (p *testPrimary) connect(params map[string]string) *client {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { p.wire.ServeConn(ctx, theirs) })
-	p.t.Cleanup(func() { ours.Close(); cancel(); wg.Wait() })
 	c := &client{t: p.t, conn: ours, fe: pgproto3.NewFrontend(ours, ours)}
+	c.close = func() { ours.Close(); cancel(); wg.Wait() }
+	p.t.Cleanup(c.close)
 	startup := pgproto3.StartupMessage{
 		ProtocolVersion: pgproto3.ProtocolVersionNumber,
 		Parameters:      map[string]string{"user": "u", "database": "replication", "replication": "true"},

@@ -43,6 +43,18 @@ func run(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
+// fails is run for a program that has to fail.
+func fails(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err == nil {
+		t.Fatalf("%s %q did not fail\n%s", filepath.Base(name), args, out)
+	}
+	return string(out)
+}
+
 // fill writes WAL into three segments and flushes it.
 func (p *testPrimary) fill() wal.LSN {
 	p.t.Helper()
