@@ -172,9 +172,13 @@ func testConfig(t testing.TB) Config {
 
 var errRefused = errors.New("connection refused")
 
-// newStandby makes a standby with an empty log on timeline 1, or one that ends at end.
+// newStandby makes a standby whose log ends at end on the timeline of h.
 func newStandby(t testing.TB, fs vfs.FS, end wal.End, h wal.History, change func(*Config)) *standby {
-	s := &standby{t: t, dir: newDir(t, fs), dials: make(chan net.Conn, 100), done: make(chan error, 1)}
+	return newStandbyIn(t, newDir(t, fs), end, h, change)
+}
+
+func newStandbyIn(t testing.TB, dir *wal.Dir, end wal.End, h wal.History, change func(*Config)) *standby {
+	s := &standby{t: t, dir: dir, dials: make(chan net.Conn, 100), done: make(chan error, 1)}
 	cfg := testConfig(t)
 	cfg.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		select {
