@@ -118,8 +118,8 @@ func (d *Decoder) consume(n int) []byte {
 	return b
 }
 
-func (d *Decoder) invalid(at LSN, format string, args ...any) error {
-	return &InvalidError{At: at, To: max(d.pos, at+8), Reason: fmt.Sprintf(format, args...)}
+func invalidRecord(at, to LSN, format string, args ...any) error {
+	return &InvalidError{At: at, To: to, Reason: fmt.Sprintf(format, args...)}
 }
 
 // step does one thing: skip, read a page header, go on with a record, or begin one.
@@ -200,7 +200,7 @@ func (d *Decoder) beginRecord() (progress bool, rec *Record, err error) {
 	}
 	at, n := d.pos, binary.LittleEndian.Uint32(d.in)
 	if n < recordHeaderSize || n > MaxRecordSize {
-		return false, nil, d.invalid(at, "invalid record length at %s: wanted %d, got %d", at, recordHeaderSize, n)
+		return false, nil, invalidRecord(at, at+8, "invalid record length at %s: wanted %d, got %d", at, recordHeaderSize, n)
 	}
 	if int(align8(n)) <= d.pageRest() {
 		if len(d.in) < int(align8(n)) {
@@ -247,12 +247,16 @@ func (d *Decoder) continueRecord() (progress bool, rec *Record, err error) {
 }
 
 func (d *Decoder) checkHeader(h []byte, at LSN) error {
+	to := at + recordHeaderSize
+	if rest := PageSize - at%PageSize; rest < recordHeaderSize {
+		to += LSN(pageHeaderSize(at+rest, d.format.SegmentSize))
+	}
 	if err := checkRecordHeader(h, at); err != nil {
-		return d.invalid(at, "%v", err)
+		return invalidRecord(at, to, "%v", err)
 	}
 	prev := LSN(binary.LittleEndian.Uint64(h[8:]))
 	if d.started && prev != d.prev || !d.started && prev >= at {
-		return d.invalid(at, "record with incorrect prev-link %s at %s", prev, at)
+		return invalidRecord(at, to, "record with incorrect prev-link %s at %s", prev, at)
 	}
 	return nil
 }
@@ -260,7 +264,7 @@ func (d *Decoder) checkHeader(h []byte, at LSN) error {
 func (d *Decoder) complete(b []byte, at LSN) (*Record, error) {
 	rec, err := parseRecord(b, at)
 	if err != nil {
-		return nil, d.invalid(at, "%v", err)
+		return nil, invalidRecord(at, align8(d.pos), "%v", err)
 	}
 	rec.End = align8(d.pos)
 	if rec.IsXLOG(XLOGSwitch) {

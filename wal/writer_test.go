@@ -1,0 +1,379 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// slowFS delays each sync of a file by d and counts them.
+func slowFS(d time.Duration, syncs *atomic.Int64) vfs.FS {
+	return errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileSyncData {
+			syncs.Add(1)
+			time.Sleep(d)
+		}
+		return nil
+	}))
+}
+
+// Everybody who waits while a flush is under way is served by the next one.
+func TestGroupCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var syncs atomic.Int64
+		d := newDir(t, slowFS(time.Millisecond, &syncs))
+		w := start(t, d, emptyLog, WriterConfig{Buffers: 1})
+		begin := time.Now()
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				for range 3 {
+					w.insert(t, []byte("x"), true)
+				}
+			})
+		}
+		wg.Wait()
+		if n := syncs.Load(); n > 6 {
+			t.Errorf("%d syncs for 3 rounds of 100 commits", n)
+		}
+		if d := time.Since(begin); d > 6*time.Millisecond {
+			t.Errorf("3 rounds of commits took %v", d)
+		}
+		must(t, w.stop())
+		if got := w.Stats().Records.Load(); got != 300 {
+			t.Errorf("Stats.Records = %d, want 300", got)
+		}
+	})
+}
+
+// An asynchronous commit is flushed after wal_writer_delay, one somebody waits for at once.
+func TestAsynchronousCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{Buffers: 1, WriterDelay: 200 * time.Millisecond})
+		for range 3 {
+			synctest.Wait()
+			begin := time.Now()
+			e := w.insert(t, []byte("async"), false)
+			must(t, w.Flushed().Wait(t.Context(), e.End))
+			if d := time.Since(begin); d != 200*time.Millisecond {
+				t.Errorf("asynchronous commit flushed after %v, want wal_writer_delay", d)
+			}
+		}
+		w.insert(t, []byte("async"), false)
+		begin := time.Now()
+		w.insert(t, []byte("sync"), true)
+		if d := time.Since(begin); d != 0 {
+			t.Errorf("synchronous commit flushed after %v", d)
+		}
+		must(t, w.stop())
+	})
+}
+
+// An idle writer wakes for nothing: a day of bubble time would take for ever otherwise.
+func TestIdleWriterSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{Buffers: 1})
+		w.insert(t, []byte("x"), true)
+		time.Sleep(24 * time.Hour)
+		if n := w.Stats().Syncs.Load(); n != 1 {
+			t.Errorf("%d syncs for one commit and a day of rest", n)
+		}
+		must(t, w.stop())
+	})
+}
+
+// commit_delay: with commit_siblings others at work the flusher waits for company, alone it does not.
+func TestCommitDelay(t *testing.T) {
+	for _, c := range []struct {
+		active int
+		want   time.Duration
+	}{{1, 0}, {5, 0}, {6, time.Millisecond}, {100, time.Millisecond}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{
+				Buffers: 1, CommitDelay: time.Millisecond, CommitSiblings: 5, Active: func() int { return c.active },
+			})
+			begin := time.Now()
+			w.insert(t, []byte("x"), true)
+			if d := time.Since(begin); d != c.want {
+				t.Errorf("%d active: flushed after %v, want %v", c.active, d, c.want)
+			}
+			must(t, w.stop())
+		})
+	}
+}
+
+// Each wal_sync_method writes a log that reads back, on the real disk and in memory.
+func TestSyncMethods(t *testing.T) {
+	for _, name := range []string{"fdatasync", "fsync", "open_datasync", "open_sync"} {
+		method, err := ParseSyncMethod(name)
+		must(t, err)
+		for _, fsys := range []vfs.FS{vfs.Default, vfs.NewMem()} {
+			d := newDir(t, fsys)
+			w := start(t, d, emptyLog, WriterConfig{SyncMethod: method})
+			var want []entry
+			for i := range 30 {
+				want = append(want, w.insert(t, pattern(100_000*(i%3)), i%4 == 0))
+			}
+			must(t, w.stop())
+			wantLog(t, d, want)
+		}
+	}
+	if _, err := ParseSyncMethod("fsync_writethrough"); err == nil {
+		t.Error("fsync_writethrough accepted")
+	}
+}
+
+// A stopped writer flushes what it holds, refuses more, and another goes on at its end.
+func TestStopAndContinue(t *testing.T) {
+	d := newDir(t, vfs.NewMem())
+	at := emptyLog
+	var want []entry
+	for i := range 20 {
+		w := start(t, d, at, WriterConfig{WriterDelay: time.Hour})
+		for j := range i {
+			want = append(want, w.insert(t, pattern(j*1000), false))
+		}
+		must(t, w.stop())
+		if _, _, err := w.Insert(Prepare(RmgrLongship, 0), 0); err != ErrWriterStopped {
+			t.Fatalf("Insert into a stopped writer = %v", err)
+		}
+		if err := w.Flush(t.Context(), at.LSN+1<<30); err != ErrWriterStopped {
+			t.Fatalf("Flush of a stopped writer = %v", err)
+		}
+		at = wantLog(t, d, want).End
+	}
+}
+
+// Segments are reported once each, complete and durable, and the next is there before it is needed.
+func TestSegmentsCompletedAndPreallocated(t *testing.T) {
+	d := newDir(t, vfs.NewMem())
+	done := make(chan uint64, 100)
+	var w *running
+	w = start(t, d, emptyLog, WriterConfig{OnSegment: func(segno uint64) {
+		if w.Flushed().Load() < MinSegmentSize.Start(segno+1)-LSN(2*PageSize) {
+			t.Errorf("segment %d reported with the log flushed to %s", segno, w.Flushed().Load())
+		}
+		must(t, w.Preallocate())
+		done <- segno
+	}})
+	for range 100 {
+		w.insert(t, pattern(50_000), true)
+	}
+	must(t, w.stop())
+	close(done)
+	want := uint64(1)
+	for segno := range done {
+		if segno != want {
+			t.Errorf("segment %d reported, want %d", segno, want)
+		}
+		want++
+	}
+	if want != MinSegmentSize.Segno(w.Inserted().Load()) {
+		t.Errorf("segments up to %d reported, log at %s", want-1, w.Inserted().Load())
+	}
+	files, err := d.Segments()
+	must(t, err)
+	if last := files[len(files)-1].Segno; last != want+1 {
+		t.Errorf("the last segment is %d, want %d: the one being filled and one more", last, want+1)
+	}
+}
+
+// diskFS is a file system without room for new files while full.
+func diskFS(full *atomic.Bool) vfs.FS {
+	return errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if full.Load() && op.Kind == errorfs.OpFileWrite {
+			return &fs.PathError{Op: "write", Path: op.Path, Err: syscall.ENOSPC}
+		}
+		return nil
+	}))
+}
+
+// A full disk refuses records with ErrDiskFull and breaks nothing: what is there is read and
+// flushed, system records still fit, and a second after room is made inserts go on.
+func TestDiskFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		d := newDir(t, diskFS(&full))
+		w := start(t, d, emptyLog, WriterConfig{Buffers: 1})
+		full.Store(true)
+		var want []entry
+		for {
+			s, e, err := w.Insert(Prepare(RmgrLongship, 0, pattern(30_000)), 0)
+			if errors.Is(err, ErrDiskFull) {
+				break
+			}
+			must(t, err)
+			want = append(want, entry{s, e, string(pattern(30_000))})
+		}
+		if room := 0x200000 - w.Inserted().Load(); room < systemReserve || room > 30_000+systemReserve+PageSize {
+			t.Errorf("refused with %d bytes left", room)
+		}
+		must(t, w.Preallocate())
+		s, e, err := w.InsertSystem(Prepare(RmgrLongship, 0, []byte("system")))
+		must(t, err)
+		want = append(want, entry{s, e, "system"})
+		must(t, w.Flush(t.Context(), e))
+		if names, _ := d.FS.List(d.Path); len(names) != 1 {
+			t.Errorf("left behind: %v", names)
+		}
+
+		full.Store(false)
+		if _, _, err := w.Insert(Prepare(RmgrLongship, 0, pattern(30_000)), 0); !errors.Is(err, ErrDiskFull) {
+			t.Errorf("tried again at once: %v", err)
+		}
+		time.Sleep(time.Second)
+		want = append(want, w.insert(t, pattern(1<<20), true), w.insert(t, nil, true))
+		must(t, w.stop())
+		wantLog(t, d, want)
+	})
+}
+
+// A failed write or sync ends Run with an error that IsFatal, and is never retried: nothing is
+// written or synced afterwards, nothing more is reported, whoever waits is told.
+func TestIOFailureIsFinal(t *testing.T) {
+	for _, kind := range []errorfs.OpKind{errorfs.OpFileWriteAt, errorfs.OpFileSyncData} {
+		var armed, failed atomic.Bool
+		var after atomic.Int64
+		fsys := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if strings.HasSuffix(op.Path, "pg_wal") || op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+				return nil
+			}
+			if failed.Load() && op.Kind != errorfs.OpFileClose {
+				after.Add(1)
+			}
+			if op.Kind == kind && armed.Load() && failed.CompareAndSwap(false, true) {
+				return syscall.EIO
+			}
+			return nil
+		}))
+		w := start(t, newDir(t, fsys), emptyLog, WriterConfig{})
+		good := w.insert(t, []byte("good"), true)
+		armed.Store(true)
+		_, end, err := w.Insert(Prepare(RmgrLongship, 0, []byte("lost")), 0)
+		must(t, err)
+		if err := w.Flush(context.Background(), end); err != ErrWriterStopped {
+			t.Errorf("%v: Flush = %v, want %v", kind, err, ErrWriterStopped)
+		}
+		if err := <-w.done; !IsFatal(err) || !errors.Is(err, syscall.EIO) {
+			t.Errorf("%v: Run = %v, want a fatal EIO", kind, err)
+		}
+		if got := w.Flushed().Load(); got != good.End {
+			t.Errorf("%v: flushed %s, want %s", kind, got, good.End)
+		}
+		if _, _, err := w.Insert(Prepare(RmgrLongship, 0), 0); err != ErrWriterStopped {
+			t.Errorf("%v: Insert = %v, want %v", kind, err, ErrWriterStopped)
+		}
+		if n := after.Load(); n != 0 {
+			t.Errorf("%v: %d writes or syncs after the failure", kind, n)
+		}
+	}
+}
+
+// A standby's writer is as strict: after a failed flush neither Write nor Flush succeeds again.
+func TestRawWriterFailureIsFinal(t *testing.T) {
+	var fail atomic.Bool
+	fsys := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileSyncData && fail.CompareAndSwap(true, false) {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	w := NewRawWriter(newDir(t, fsys), 1, emptyLog.LSN, SyncFdatasync)
+	_, err := w.Write(pattern(1000))
+	must(t, err)
+	fail.Store(true)
+	for range 2 {
+		if at, err := w.Flush(); !IsFatal(err) || at != emptyLog.LSN {
+			t.Errorf("Flush = %s, %v, want a fatal error", at, err)
+		}
+		if _, err := w.Write(pattern(10)); !IsFatal(err) {
+			t.Errorf("Write = %v, want a fatal error", err)
+		}
+	}
+	must(t, w.Close())
+}
+
+// On a standby a full disk is no failure: nothing counts as written, and the same bytes can be
+// written again when there is room.
+func TestRawWriterDiskFull(t *testing.T) {
+	var full atomic.Bool
+	d := newDir(t, diskFS(&full))
+	w := NewRawWriter(d, 1, emptyLog.LSN, SyncFdatasync)
+	full.Store(true)
+	b := pattern(1<<20 + 5000)
+	_, err := w.Write(b)
+	if !errors.Is(err, syscall.ENOSPC) || IsFatal(err) || w.Written().Load() != emptyLog.LSN {
+		t.Fatalf("Write = %v, written %s", err, w.Written().Load())
+	}
+	full.Store(false)
+	_, err = w.Write(b)
+	must(t, err)
+	at, err := w.Flush()
+	must(t, err)
+	if want := emptyLog.LSN + LSN(len(b)); at != want || w.Flushed().Load() != want {
+		t.Errorf("flushed %s, want %s", at, want)
+	}
+	must(t, w.Close())
+}
+
+// The writer does not make up a segment that is missing or short.
+func TestWriterWantsItsSegment(t *testing.T) {
+	for _, spoil := range []string{"missing", "short"} {
+		fsys := vfs.NewMem()
+		d := newDir(t, fsys)
+		name := d.file(MinSegmentSize.FileName(1, 1))
+		must(t, fsys.Remove(name))
+		if spoil == "short" {
+			f, err := fsys.Create(name, diskCategory)
+			must(t, err)
+			must(t, f.Close())
+		}
+		w := start(t, d, End{LSN: emptyLog.LSN + 64, Prev: emptyLog.LSN + 40, Timeline: 1}, WriterConfig{})
+		_, end, err := w.Insert(Prepare(RmgrLongship, 0), 0)
+		must(t, err)
+		wantErr(t, w.Flush(t.Context(), end), ErrWriterStopped)
+		if err := <-w.done; !IsFatal(err) {
+			t.Errorf("%s segment: Run = %v", spoil, err)
+		}
+	}
+}
+
+func wantErr(t *testing.T, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Errorf("got error %v, want %v", got, want)
+	}
+}
+
+// Insert allocates nothing: encoding and CRC are Prepare's.
+func TestInsertDoesNotAllocate(t *testing.T) {
+	w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{Buffers: 2 * blockSize})
+	for range 1000 {
+		w.insert(t, pattern(500), false) // fill the ring once
+	}
+	records := make([]*Prepared, 300)
+	for i := range records {
+		records[i] = Prepare(RmgrLongship, 0, pattern(200))
+	}
+	i := 0
+	if n := testing.AllocsPerRun(200, func() {
+		if _, _, err := w.Insert(records[i], 1); err != nil {
+			panic(fmt.Sprint(err))
+		}
+		i++
+	}); n > 0 {
+		t.Errorf("%v allocations per insert", n)
+	}
+	must(t, w.stop())
+}
