@@ -31,6 +31,7 @@ type analyzer struct {
 // A scope is what column names are looked up in: at most one relation, and EXCLUDED.
 type scope struct {
 	table    string // name columns may be qualified with; "" without FROM
+	relation string // the relation's own name, hidden by an alias
 	columns  []Column
 	kv       bool // columns are those of kv
 	excluded bool // EXCLUDED may be referred to
@@ -140,9 +141,7 @@ func (a *analyzer) column(n columnNode) expr {
 	if n.table == "excluded" && a.scope.excluded {
 		return &kvColumn{index: a.columnIndex(n), excluded: true}
 	}
-	if n.table != "" && n.table != a.scope.table {
-		a.fail(n.at(), pgwire.CodeUndefinedTable, `missing FROM-clause entry for table "%s"`, n.table)
-	}
+	a.checkTable(n.table, n.at())
 	i := a.columnIndex(n)
 	if !a.inAggregate && a.bare == nil {
 		a.bare = &n
@@ -151,6 +150,18 @@ func (a *analyzer) column(n columnNode) expr {
 		return &kvColumn{index: i}
 	}
 	return &viewColumn{i, a.scope.columns[i].Type}
+}
+
+// checkTable refuses a qualification that is not the name of the relation in scope.
+func (a *analyzer) checkTable(table string, at int) {
+	switch table {
+	case "", a.scope.table:
+		return
+	case a.scope.relation:
+		panic(errorAt(a.src, at, pgwire.CodeUndefinedTable, `invalid reference to FROM-clause entry for table "%s"`, table).
+			WithHint("Perhaps you meant to reference the table alias \"%s\".", a.scope.table))
+	}
+	a.fail(at, pgwire.CodeUndefinedTable, `missing FROM-clause entry for table "%s"`, table)
 }
 
 func (a *analyzer) columnIndex(n columnNode) int {
@@ -241,11 +252,11 @@ func (a *analyzer) unify(l, r expr, ln, rn node, op string, at int) (expr, expr)
 }
 
 func (a *analyzer) noOperator(at int, l Type, op string, r Type) {
-	left := ""
-	if l != 0 {
-		left = l.String() + " "
+	if l == 0 {
+		panic(errorAt(a.src, at, pgwire.CodeUndefinedFunction, "operator does not exist: %s %s", op, r).
+			WithHint("No operator matches the given name and argument type. You might need to add an explicit type cast."))
 	}
-	panic(errorAt(a.src, at, pgwire.CodeUndefinedFunction, "operator does not exist: %s%s %s", left, op, r).
+	panic(errorAt(a.src, at, pgwire.CodeUndefinedFunction, "operator does not exist: %s %s %s", l, op, r).
 		WithHint("No operator matches the given name and argument types. You might need to add explicit type casts."))
 }
 
@@ -321,13 +332,13 @@ func (a *analyzer) coerce(x expr, t Type, at int) expr {
 		if x.v.IsNull() {
 			return &constExpr{t: t}
 		}
-		if t == Timestamptz {
-			// Its meaning depends on the clock and the time zone when it runs.
-			return &castExpr{&constExpr{Text, x.v}, t}
-		}
 		v, err := parseValue(x.v.s, t, time.UTC)
 		if err != nil {
 			panic(a.placed(err, at))
+		}
+		if t == Timestamptz {
+			// What it means depends on the clock and the time zone when it runs.
+			return &castExpr{&constExpr{Text, x.v}, t}
 		}
 		return &constExpr{t, v}
 	}

@@ -49,7 +49,7 @@ func (a *analyzer) concat(n binaryNode) expr {
 	if l.typ().family() != familyText && r.typ().family() != familyText {
 		a.noOperator(n.at(), l.typ(), "||", r.typ())
 	}
-	return &concatExpr{a.text(l, n.l.at()), a.text(r, n.r.at())}
+	return &concatExpr{a.coerce(l, Text, n.l.at()), a.coerce(r, Text, n.r.at())}
 }
 
 // arithmetic resolves + - * / %. An undecided side takes the type the other side suggests.

@@ -80,7 +80,7 @@ type (
 		fold, not  bool // fold: ILIKE
 	}
 	castNode struct {
-		pos // of the type's name
+		pos // of the operator, or of CAST
 		x   node
 		typ Type
 	}

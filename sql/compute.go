@@ -118,7 +118,7 @@ func moveLSN(op byte, l, by Value) (Value, error) {
 	}
 	n := d.rescale(0).unscaled
 	if !n.IsUint64() {
-		return Null, pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, "pg_lsn out of range")
+		return Null, pgwire.Errorf(pgwire.CodeInvalidParameterValue, "pg_lsn out of range")
 	}
 	return LSNValue(wal.LSN(n.Uint64())), nil
 }
@@ -200,6 +200,8 @@ func castValue(v Value, t Type, loc *time.Location) (Value, error) {
 		return NameValue(truncateName(textOf(v, loc))), nil
 	case from.family() == familyText:
 		return parseValue(v.s, t, loc)
+	case t == Float8 && from == Numeric:
+		return parseFloat(v.s)
 	case t == Float8:
 		return Float8Value(toFloat(v)), nil
 	case t == Numeric:

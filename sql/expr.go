@@ -328,6 +328,7 @@ func (x *arithExpr) eval(e *env) (Value, error) {
 	return arith(x.op, l, r, x.t, e.loc())
 }
 
+// A concatExpr joins two texts.
 type concatExpr struct{ l, r expr }
 
 func (x *concatExpr) typ() Type { return Text }
@@ -341,11 +342,10 @@ func (x *concatExpr) eval(e *env) (Value, error) {
 	if err != nil || r.IsNull() {
 		return Null, err
 	}
-	s := textOf(l, e.loc()) + textOf(r, e.loc())
-	if len(s) > maxTextLen {
+	if len(l.s)+len(r.s) > maxTextLen {
 		return Null, textTooLong()
 	}
-	return TextValue(s), nil
+	return TextValue(l.s + r.s), nil
 }
 
 // maxTextLen bounds texts that expressions build, so that nesting cannot multiply memory.

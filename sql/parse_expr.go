@@ -212,9 +212,10 @@ func negated(number string) string {
 
 func (p *parser) cast() node {
 	x := p.primary()
-	for p.acceptOp("::") {
+	for p.isOp("::") {
 		p.countOperator()
 		at := pos(p.tok.pos)
+		p.advance()
 		x = castNode{pos: at, x: x, typ: p.typeName()}
 	}
 	if p.isOp("[") {
@@ -265,7 +266,7 @@ func (p *parser) keywordExpr(at pos) (node, bool) {
 	case "case":
 		return p.caseExpr(at), true
 	case "cast":
-		return p.castCall(), true
+		return p.castCall(at), true
 	case "current_user", "session_user", "user", "current_role", "current_catalog", "current_timestamp", "current_schema":
 		if word == "current_schema" && p.peek().kind == tokOp && p.peek().text == "(" {
 			return nil, false
@@ -301,12 +302,11 @@ func (p *parser) extract(at pos) node {
 	return callNode{pos: at, name: "extract", args: []node{field, x}}
 }
 
-func (p *parser) castCall() node {
+func (p *parser) castCall(at pos) node {
 	p.advance()
 	p.expectOp("(")
 	x := p.expr()
 	p.expect("as")
-	at := pos(p.tok.pos)
 	typ := p.typeName()
 	p.expectOp(")")
 	return castNode{pos: at, x: x, typ: typ}

@@ -169,9 +169,9 @@ func (p *parser) insertStatement() statementNode {
 	default:
 		p.unexpected()
 	}
-	if p.accept("on") {
+	if at := p.tok.pos; p.accept("on") {
 		p.expect("conflict")
-		s.conflict = p.conflictClause()
+		s.conflict = p.conflictClause(at)
 	}
 	s.returning = p.returning()
 	return s
@@ -179,7 +179,8 @@ func (p *parser) insertStatement() statementNode {
 
 // insertTable reads the target of INSERT, whose alias needs AS.
 func (p *parser) insertTable() tableRef {
-	ref := tableRef{pos: pos(p.tok.pos), name: p.name()}
+	ref := tableRef{pos: pos(p.tok.pos)}
+	ref.name = p.name()
 	if p.acceptOp(".") {
 		ref.name = qualified(ref.name, p.label())
 	}
@@ -231,9 +232,9 @@ func (p *parser) exprOrDefault() node {
 	return p.topExpr()
 }
 
-// conflictClause reads what follows ON CONFLICT.
-func (p *parser) conflictClause() *conflictClause {
-	c := &conflictClause{pos: pos(p.tok.pos)}
+// conflictClause reads what follows ON CONFLICT, which began at at.
+func (p *parser) conflictClause(at int) *conflictClause {
+	c := &conflictClause{pos: pos(at)}
 	if p.acceptOp("(") {
 		c.target = p.columnNames()
 	} else if p.acceptBoth("on", "constraint") {
@@ -251,8 +252,9 @@ func (p *parser) conflictClause() *conflictClause {
 		p.unexpected()
 	}
 	if len(c.target) == 0 {
-		p.fail(int(c.pos), pgwire.CodeSyntaxError,
-			"ON CONFLICT DO UPDATE requires inference specification or constraint name")
+		panic(errorAt(p.lexer.src, at, pgwire.CodeSyntaxError,
+			"ON CONFLICT DO UPDATE requires inference specification or constraint name").
+			WithHint("For example, ON CONFLICT (column_name)."))
 	}
 	p.advance()
 	c.set = p.setClause()

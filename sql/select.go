@@ -73,7 +73,7 @@ func inKeyOrder(order []sortKey) bool {
 
 // from resolves a relation and makes its columns visible.
 func (a *analyzer) from(ref *tableRef, p *selectPlan) {
-	a.scope = scope{table: ref.name}
+	a.scope = scope{table: ref.name, relation: ref.name}
 	if ref.alias != "" {
 		a.scope.table = ref.alias
 	}
@@ -131,9 +131,7 @@ func (a *analyzer) targets(list []target) []output {
 }
 
 func (a *analyzer) star(t target) []output {
-	if t.table != "" && t.table != a.scope.table {
-		a.fail(t.at(), pgwire.CodeUndefinedTable, `missing FROM-clause entry for table "%s"`, t.table)
-	}
+	a.checkTable(t.table, t.at())
 	if a.scope.table == "" {
 		a.fail(t.at(), pgwire.CodeSyntaxError, "SELECT * with no tables specified is not valid")
 	}
@@ -152,8 +150,10 @@ func columnLabel(n node) string {
 	case callNode:
 		return n.name
 	case castNode:
-		if label := columnLabel(n.x); label != "?column?" {
-			return label
+		if _, nested := n.x.(castNode); !nested {
+			if label := columnLabel(n.x); label != "?column?" {
+				return label
+			}
 		}
 		return internalName(n.typ)
 	case caseNode:

@@ -201,6 +201,24 @@ func TestReportedSettings(t *testing.T) {
 	}
 }
 
+// A promotion reaches clients with the next statement.
+func TestPromotionIsReported(t *testing.T) {
+	m := newMemory()
+	if err := m.catalog.Settings.Set("in_hot_standby", "on", "override"); err != nil {
+		t.Fatal(err)
+	}
+	s, c := newTestSession(t, m, nil)
+	if _, err := run(t, s, "delete from kv"); code(err) != pgwire.CodeReadOnlySQLTransaction {
+		t.Errorf("got %v, want 25006", err)
+	}
+	if err := m.catalog.Settings.Set("in_hot_standby", "off", "override"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(t, s, "delete from kv"); err != nil || c.params["in_hot_standby"] != "off" {
+		t.Errorf("got %v, client knows in_hot_standby = %q", err, c.params["in_hot_standby"])
+	}
+}
+
 func TestServerSettings(t *testing.T) {
 	s := NewSettings()
 	changed := s.Changed()

@@ -35,7 +35,7 @@ type sessionSettings struct {
 
 func newSessionSettings(server *Settings, report func(name, value string)) *sessionSettings {
 	return &sessionSettings{
-		server: server, report: report,
+		server: server, report: report, version: server.version.Load(),
 		startup: map[string]string{}, session: map[string]string{},
 		tx: map[string]*string{}, local: map[string]string{},
 	}
@@ -224,6 +224,11 @@ func (s *sessionSettings) known(def *Setting) bool {
 // refresh works out the values that statements look at all the time.
 func (s *sessionSettings) refresh() {
 	if version := s.server.version.Load(); !s.fresh || version != s.version {
+		if version != s.version {
+			// A promotion changes the first; libpq's target_session_attrs asks for both.
+			s.notify("in_hot_standby")
+			s.notify("default_transaction_read_only")
+		}
 		s.fresh, s.version = true, version
 		zone, err := loadZone(s.get("timezone"))
 		if err != nil {

@@ -54,7 +54,7 @@ func (a *analyzer) target(ref *tableRef) {
 		}
 		a.fail(ref.at(), pgwire.CodeUndefinedTable, `relation "%s" does not exist`, ref.name)
 	}
-	a.scope = scope{table: "kv", columns: kvColumns, kv: true}
+	a.scope = scope{table: "kv", relation: "kv", columns: kvColumns, kv: true}
 	if ref.alias != "" {
 		a.scope.table = ref.alias
 	}
