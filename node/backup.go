@@ -26,6 +26,7 @@ type backups struct {
 // that makes recovery start there.
 type backup struct {
 	reign  *reign
+	opt    walsender.BackupOptions
 	point  walsender.BackupPoint
 	folder string
 	files  []walsender.BackupFile
@@ -36,7 +37,7 @@ const backupFolder = "backups.tmp"
 
 // BeginBackup implements walsender.Backuper.
 func (r *reign) BeginBackup(ctx context.Context, opt walsender.BackupOptions) (walsender.Backup, error) {
-	b := &backup{reign: r}
+	b := &backup{reign: r, opt: opt}
 	r.backups.mu.Lock()
 	r.backups.next++
 	b.folder = r.node.dir.FS.PathJoin(r.node.dir.Path, backupFolder, fmt.Sprint(r.backups.next))
@@ -139,8 +140,8 @@ func (b *backup) Files() []walsender.BackupFile { return b.files }
 // within the horizon, so that receivers get it.
 func (b *backup) End(ctx context.Context) (wal.LSN, wal.TimelineID, error) {
 	r := b.reign
-	if r.primary == nil {
-		return r.table.AppliedPosition().Load(), r.log.End.Timeline, nil
+	if r.primary == nil || b.opt.Member {
+		return r.applied.Load(), r.log.End.Timeline, nil
 	}
 	end, err := r.primary.writer.Switch()
 	if err != nil {

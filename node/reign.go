@@ -172,6 +172,7 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 		Timeout: n.settings.Duration("wal_sender_timeout"),
 		Show:    r.show,
 		Backup:  r,
+		Fatal:   func(err error) { n.fail(&FatalError{Err: err}) },
 		Logger:  n.log,
 	}
 	if r.primary != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
+	"github.com/longship-db/longship/walsender"
 )
 
 // A session is one client's view of the node during one reign: a sql.Backend.
@@ -140,5 +141,5 @@ func clientError(err error) error {
 	case errors.Is(err, kv.ErrReadOnly):
 		return pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "cannot write on a standby")
 	}
-	return err
+	return walsender.SlotError(err)
 }

@@ -17,9 +17,9 @@ import (
 // with which it begins.
 const copyTimeout = 5 * time.Minute
 
-// baseBackup asks for everything a standby starts from: the files, the WAL that makes them
-// consistent, and a manifest to check them against.
-const baseBackup = "BASE_BACKUP ( LABEL 'longship base copy', PROGRESS, CHECKPOINT 'fast', WAIT 0, WAL, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C' )"
+// baseBackup asks for everything a standby starts from but the log, which it streams: the files, and a
+// manifest to check them against.
+const baseBackup = "BASE_BACKUP ( LABEL 'longship base copy', PROGRESS, CHECKPOINT 'fast', WAIT 0, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C' )"
 
 // BaseCopy copies the upstream's data directory into the directory dest and makes it durable, dest's
 // own entries included. What dest holds already stays: a copy that has a file of the same name fails.

@@ -27,6 +27,10 @@ type Backuper interface {
 type BackupOptions struct {
 	Label string
 	Fast  bool // make the checkpoint at once
+
+	// Member says that the copy is for a member of the cluster, which streams the log it needs: no
+	// segment has to be finished for it.
+	Member bool
 }
 
 // A Backup is a copy being sent.
@@ -92,6 +96,7 @@ func (s *Session) baseBackup(ctx context.Context, cmd baseBackup) error {
 	defer s.unblockWrites(ctx)()
 	s.progress.setState(syncrep.Backup)
 	s.phase(PhaseCheckpoint)
+	opt.Member = s.member != nil
 	backup, err := s.server.cfg.Backup.BeginBackup(ctx, opt.BackupOptions)
 	if err != nil {
 		return err

@@ -10,13 +10,18 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
-// slotError gives an error of package slots its SQLSTATE.
+// slotError is SlotError, and ends the process if nobody can know any more what is on disk.
 func (s *Session) slotError(err error) error {
+	if errors.Is(err, slots.ErrUnsynced) && s.server.cfg.Fatal != nil {
+		s.server.cfg.Fatal(err)
+	}
+	return SlotError(err)
+}
+
+// SlotError gives an error of package slots its SQLSTATE. Others it returns as they are.
+func SlotError(err error) error {
 	e, ok := errors.AsType[*slots.Error](err)
 	if !ok {
-		if errors.Is(err, slots.ErrUnsynced) && s.server.cfg.Fatal != nil {
-			s.server.cfg.Fatal(err)
-		}
 		return err
 	}
 	code := map[error]string{
