@@ -278,7 +278,8 @@ func TestBaseCopyHostile(t *testing.T) {
 
 // No archive or manifest makes the reader panic, or leaves anything outside its directory.
 func FuzzExtract(f *testing.F) {
-	f.Add(archiveOf(goodMembers...), manifestOf(goodMembers...))
+	small := append(slices.Clone(goodMembers[:4]), member{name: "global/control", data: "{}"})
+	f.Add(archiveOf(small...), manifestOf(small...))
 	f.Add(archiveOf(member{name: "../evil"}), "{}")
 	f.Add(archiveOf(member{name: "link", typ: tar.TypeSymlink, link: "/etc"}), seal("{"))
 	f.Fuzz(func(t *testing.T, archive []byte, text string) {
@@ -300,8 +301,8 @@ func FuzzExtract(f *testing.F) {
 
 // No bytes of a stream make the verifier panic, hold back what is whole, or hand out what is not.
 func FuzzVerifier(f *testing.F) {
-	log := makeLog(f, 10, 9000, 40)
-	f.Add(log.bytes, uint16(100), uint32(5), byte(0))
+	log := makeLog(f, 10, 200, 9000, 40)
+	f.Add(log.bytes[:400], uint16(100), uint32(5), byte(0))
 	f.Add(log.bytes, uint16(8192), uint32(8200), byte(3))
 	f.Fuzz(func(t *testing.T, b []byte, portion uint16, at uint32, flip byte) {
 		if len(b) == 0 || portion == 0 {
@@ -309,7 +310,7 @@ func FuzzVerifier(f *testing.F) {
 		}
 		b = bytes.Clone(b)
 		b[int(at)%len(b)] ^= flip
-		v := newVerifier(testFormat, 1, mark{End: emptyEnd})
+		v := newVerifier(testFormat, timeline1, mark{End: emptyEnd})
 		var out []byte
 		for part := range slices.Chunk(b, int(portion)) {
 			ready, err := v.add(part)

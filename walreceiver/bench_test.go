@@ -37,11 +37,11 @@ func BenchmarkVerify(b *testing.B) {
 
 func benchVerify(b *testing.B, log *testLog, ends []wal.LSN) {
 	b.ReportAllocs()
-	v, at := newVerifier(testFormat, 1, mark{End: emptyEnd}), logStart
+	v, at := newVerifier(testFormat, timeline1, mark{End: emptyEnd}), logStart
 	n := 0
 	for i := 0; b.Loop(); i++ {
 		if i%len(ends) == 0 {
-			v, at = newVerifier(testFormat, 1, mark{End: emptyEnd}), logStart
+			v, at = newVerifier(testFormat, timeline1, mark{End: emptyEnd}), logStart
 		}
 		end := ends[i%len(ends)]
 		if _, err := v.add(log.bytes[at-logStart : end-logStart]); err != nil {
@@ -73,7 +73,7 @@ func BenchmarkReceive(b *testing.B) {
 	restart := func() {
 		s.at = mark{End: emptyEnd}
 		s.raw = wal.NewRawWriter(dir, 1, logStart, wal.SyncFdatasync)
-		r = &session{s: s, c: c, limit: ^wal.LSN(0), ver: newVerifier(testFormat, 1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
+		r = &session{s: s, c: c, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
 	}
 	for i := 0; b.Loop(); i++ {
 		if i%len(log.ends) == 0 {
@@ -125,7 +125,7 @@ func loopback(t testing.TB) (a, b net.Conn) {
 func TestReceiveAllocations(t *testing.T) {
 	log := makeLog(t, make([]int, 3000)...)
 	s := New(testConfig(t), Log{Dir: newDir(t, vfs.NewMem()), End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position)})
-	r := &session{s: s, limit: ^wal.LSN(0), ver: newVerifier(testFormat, 1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
+	r := &session{s: s, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
 	m := pgwire.Keepalive{Native: true, Stream: pgwire.StreamID{Epoch: 1, Session: 42}}
 	keepalive := m.Append(nil)
 	if allocs := testing.AllocsPerRun(500, func() {

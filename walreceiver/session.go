@@ -82,7 +82,7 @@ func (s *Stream) stream(ctx context.Context, c *conn, limit wal.LSN) error {
 		s:     s,
 		c:     c,
 		limit: limit,
-		ver:   newVerifier(s.dir.Format, s.at.Timeline, s.at),
+		ver:   newVerifier(s.dir.Format, s.history, s.at),
 		begun: make(chan struct{}),
 		wake:  make(chan struct{}, 1),
 	}

@@ -81,7 +81,7 @@ func TestStreamAnyPortions(t *testing.T) {
 		for _, e := range log.ends {
 			ends[e] = true
 		}
-		v := newVerifier(testFormat, 1, mark{End: emptyEnd})
+		v := newVerifier(testFormat, timeline1, mark{End: emptyEnd})
 		var got []byte
 		for at := 0; at < len(log.bytes); {
 			n := min(1+rng.IntN(1<<rng.IntN(17)), len(log.bytes)-at)
@@ -95,7 +95,7 @@ func TestStreamAnyPortions(t *testing.T) {
 				t.Fatalf("seed %d: handed out up to %s, end %+v", seed, end, v.end)
 			}
 			if rng.IntN(10) == 0 { // the connection breaks: what was held is fetched again
-				v = newVerifier(testFormat, 1, v.end)
+				v = newVerifier(testFormat, timeline1, v.end)
 				at = len(got)
 			}
 		}
@@ -118,7 +118,7 @@ func TestStreamCorruptByte(t *testing.T) {
 		}
 		part := log.bytes[:min(i+3*wal.PageSize, len(log.bytes))]
 		part[i] ^= 0x10
-		ready, err := newVerifier(testFormat, 1, mark{End: emptyEnd}).add(part)
+		ready, err := newVerifier(testFormat, timeline1, mark{End: emptyEnd}).add(part)
 		part[i] ^= 0x10
 		if err == nil || len(ready) > i {
 			t.Fatalf("byte %d changed: handed out %d bytes, error %v", i, len(ready), err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -222,4 +223,43 @@ func TestStreamNothingLeftOnTimeline(t *testing.T) {
 		c.startCopy(logStart, 1)
 		s.stop()
 	})
+}
+
+// A stream of a timeline may begin before the timeline does, with the pages of its ancestors.
+func TestVerifierAcrossTimelines(t *testing.T) {
+	log := makeLog(t, 100, 9000, 100)
+	fork := log.endOf(2)
+	fork.Timeline = 2
+	onward := extendLog(t, log, fork, 300, 9000, 20000)
+	for _, portion := range []int{1, 13, 8192, 1 << 20} {
+		v := newVerifier(testFormat, history(2, 1, fork.LSN), mark{End: wal.End{LSN: logStart, Timeline: 2}})
+		for part := range slices.Chunk(onward.bytes, portion) {
+			if _, err := v.add(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if v.end.LSN != onward.end() || v.end.Timeline != 2 {
+			t.Errorf("ended at %+v, want %s", v.end, onward.end())
+		}
+	}
+	// The log of the timeline left behind is not ours beyond the fork.
+	stray := extendLog(t, log, log.endOf(2), 300, 9000, 20000)
+	v := newVerifier(testFormat, history(2, 1, fork.LSN), mark{End: wal.End{LSN: logStart, Timeline: 2}})
+	for part := range slices.Chunk(stray.bytes, wal.PageSize) {
+		if _, err := v.add(part); err != nil {
+			return
+		}
+	}
+	t.Error("took pages of the old timeline for the new one's")
+}
+
+// A copy that begins at a segment's start begins inside a record.
+func TestVerifierBeginsInsideRecord(t *testing.T) {
+	log := makeLog(t, int(testSegSize)-10000, 30000, 100)
+	begin := wal.LSN(2 * testSegSize)
+	v := newVerifier(testFormat, timeline1, mark{End: wal.End{LSN: begin, Timeline: 1}})
+	ready, err := v.add(log.slice(begin, log.end()))
+	if err != nil || len(ready) != int(log.end()-begin) {
+		t.Errorf("got %d bytes, %v; want %d", len(ready), err, log.end()-begin)
+	}
 }

@@ -20,8 +20,8 @@ type mark struct {
 // records with all that belongs to them. What is left over of a record stays in memory until the
 // record is complete, so at most one record is held.
 type verifier struct {
-	format wal.Format
-	tli    wal.TimelineID
+	format  wal.Format
+	history wal.History // of the timeline that is streamed
 
 	end  mark         // of what has been handed out or is about to be
 	last mark         // of the last whole record; past end while its padding has not come
@@ -36,15 +36,16 @@ type verifier struct {
 	all  []byte // the bytes from from on
 }
 
-// newVerifier continues a log of timeline tli at from.
-func newVerifier(f wal.Format, tli wal.TimelineID, from mark) *verifier {
+// newVerifier continues at from a log of the timeline that h describes. If the record before from is
+// not known, what continues there from an earlier page cannot be checked and is taken as it is.
+func newVerifier(f wal.Format, h wal.History, from mark) *verifier {
 	return &verifier{
-		format: f,
-		tli:    tli,
-		end:    from,
-		last:   from,
-		next:   from.LSN,
-		dec:    wal.NewDecoder(f, max(from.LSN, from.Pad), from.Prev),
+		format:  f,
+		history: h,
+		end:     from,
+		last:    from,
+		next:    from.LSN,
+		dec:     wal.NewDecoder(f, max(from.LSN, from.Pad), from.Prev),
 	}
 }
 
@@ -74,8 +75,10 @@ func (v *verifier) add(p []byte) (ready []byte, err error) {
 
 // dropReady forgets what the last add handed out.
 func (v *verifier) dropReady() {
-	v.held = v.held[:copy(v.held, v.held[v.out:])]
-	v.out = 0
+	if v.out > 0 {
+		v.held = v.held[:copy(v.held, v.held[v.out:])]
+		v.out = 0
+	}
 	if len(v.held) == 0 && cap(v.held) > maxIdleHeld {
 		v.held = nil
 	}
@@ -120,8 +123,8 @@ func (v *verifier) records(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if tli := v.dec.Timeline(); tli != 0 && tli != v.tli {
-			return 0, v.invalid(v.next, fmt.Sprintf("unexpected timeline ID %d in a stream of timeline %d", tli, v.tli))
+		if err := v.timeline(v.dec.Timeline()); err != nil {
+			return 0, err
 		}
 		if !ok {
 			return len(p), nil
@@ -132,11 +135,24 @@ func (v *verifier) records(p []byte) (int, error) {
 		if err := v.padding(rec); err != nil {
 			return 0, err
 		}
-		v.last = mark{End: wal.End{LSN: rec.End, Prev: rec.LSN, Timeline: v.tli}}
+		v.last = mark{End: wal.End{LSN: rec.End, Prev: rec.LSN, Timeline: v.history.Timeline}}
 		if rec.End <= v.from+wal.LSN(len(v.all)) {
 			v.end = v.last
 		}
 	}
+}
+
+// timeline checks the timeline of the last page header, 0 if there was none yet. A stream may begin
+// before its timeline does: up to there the pages are an ancestor's, and so is the page in which the
+// timeline begins.
+func (v *verifier) timeline(tli wal.TimelineID) error {
+	_, related := v.history.End(tli)
+	firstPage := (v.history.Begin(v.history.Timeline) + wal.PageSize - 1) &^ (wal.PageSize - 1)
+	passed := v.next >= firstPage+longPageHeader // the header of a page of our own timeline
+	if tli == 0 || tli == v.history.Timeline || related && !passed {
+		return nil
+	}
+	return v.invalid(v.next, fmt.Sprintf("unexpected timeline ID %d in a stream of timeline %d", tli, v.history.Timeline))
 }
 
 // padding checks what has come of the up to seven bytes between a record and the next: no checksum
@@ -155,7 +171,7 @@ func (v *verifier) switchRecord(rec wal.Record) (int, error) {
 		return 0, v.invalid(rec.LSN, fmt.Sprintf("SWITCH record of %d bytes", rec.TotLen))
 	}
 	after := switchEnd(rec.LSN, v.format.SegmentSize)
-	v.last = mark{End: wal.End{LSN: after, Prev: rec.LSN, Timeline: v.tli}, Pad: rec.End}
+	v.last = mark{End: wal.End{LSN: after, Prev: rec.LSN, Timeline: v.history.Timeline}, Pad: rec.End}
 	v.dec = wal.NewDecoder(v.format, rec.End, rec.LSN)
 	return int(after - v.next), nil
 }
