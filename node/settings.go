@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/longship-db/longship/slots"
@@ -17,14 +18,23 @@ const Version = "0.1"
 // speak.
 var serverVersion = fmt.Sprintf("%s (Longship %s)", wal.PG15.Server, Version)
 
+// Settings lists the server settings that can be given at start: those a node obeys, and for which
+// there is no flag of another name.
+func Settings() []sql.Setting {
+	return slices.DeleteFunc(sql.NewSettings().All(), func(s sql.Setting) bool {
+		switch s.Name {
+		case "port", "listen_addresses", "cluster_name", "data_directory", "application_name":
+			return true
+		case "synchronous_commit", "wal_sender_timeout", "commit_siblings", "statement_timeout":
+			return false
+		}
+		return s.Context == sql.ContextInternal || s.Context == sql.ContextUser
+	})
+}
+
 // newSettings returns the server's settings with the values the node was started with.
 func newSettings(cfg Config) (*sql.Settings, error) {
 	s := sql.NewSettings()
-	s.Define(sql.Setting{
-		Name: "checkpoint_completion_target", Kind: sql.KindReal, Boot: "0.9", Min: 0, Max: 1,
-		Context: sql.ContextSighup, Category: "Write-Ahead Log / Checkpoints",
-		Short: "Share of the checkpoint distance that a checkpoint may take; used to size WAL.",
-	})
 	for name, value := range cfg.Settings {
 		if err := s.Set(name, value, "command line"); err != nil {
 			return nil, fmt.Errorf("--%s: %w", name, err)

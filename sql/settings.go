@@ -201,6 +201,15 @@ func (s *Settings) Bytes(name string) int64 {
 	return n * int64(max(memoryUnits[def.Unit], 1))
 }
 
+// All lists the definitions by name.
+func (s *Settings) All() []Setting {
+	var list []Setting
+	for _, def := range s.all() {
+		list = append(list, *def)
+	}
+	return list
+}
+
 // all lists the definitions by name, without regard to case.
 func (s *Settings) all() []*Setting {
 	s.mu.RLock()

@@ -107,16 +107,12 @@ func presetSettings() []Setting {
 }
 
 func replicationSettings() []Setting {
-	const i, s, b, sighup, start = KindInt, KindString, KindBool, ContextSighup, ContextPostmaster
+	const i, s, b, sighup, start, internal = KindInt, KindString, KindBool, ContextSighup, ContextPostmaster, ContextInternal
 	return []Setting{
-		{Name: "hot_standby", Kind: b, Boot: "on", Context: start, Category: catStandby, Short: "A standby answers queries."},
-		{Name: "hot_standby_feedback", Kind: b, Boot: "off", Context: sighup, Category: catStandby, Short: "Accepted; a query never conflicts with replay."},
+		{Name: "hot_standby", Kind: b, Boot: "on", Context: internal, Category: catStandby, Short: "A standby answers queries, always."},
 		{Name: "max_replication_slots", Kind: i, Boot: "10", Max: 262143, Context: start, Category: catSending, Short: "Most replication slots."},
 		{Name: "max_slot_wal_keep_size", Kind: i, Unit: "MB", Boot: "-1", Min: -1, Max: maxInt, Context: sighup, Category: catSending, Short: "Most WAL that slots may retain; -1 for no limit."},
 		{Name: "max_wal_senders", Kind: i, Boot: "10", Max: 262143, Context: start, Category: catSending, Short: "Most concurrent WAL senders."},
-		{Name: "primary_conninfo", Kind: s, Context: sighup, Category: catStandby, Short: "How a standby reaches what it streams from."},
-		{Name: "primary_slot_name", Kind: s, Context: sighup, Category: catStandby, Short: "Slot a standby uses upstream."},
-		{Name: "recovery_min_apply_delay", Kind: i, Unit: "ms", Boot: "0", Max: maxInt, Context: sighup, Category: catStandby, Short: "Least age of a commit that is replayed."},
 		{Name: "synchronous_standby_names", Kind: s, Boot: "ANY MAJORITY (*)", Context: sighup, Category: catPrimary, Check: checkRule, Short: "Who must have a commit before it is acknowledged."},
 		{Name: "wal_keep_size", Kind: i, Unit: "MB", Boot: "0", Max: maxInt, Context: sighup, Category: catSending, Short: "WAL kept for standbys without a slot."},
 		{Name: "wal_receiver_status_interval", Kind: i, Unit: "s", Boot: "10", Max: maxInt / 1000, Context: sighup, Category: catStandby, Short: "Longest time between a standby's reports."},
@@ -140,22 +136,22 @@ func checkRule(value string) error {
 }
 
 func walSettings() []Setting {
-	const i, b, e, sighup, start = KindInt, KindBool, KindEnum, ContextSighup, ContextPostmaster
+	const i, b, e, sighup, start, internal = KindInt, KindBool, KindEnum, ContextSighup, ContextPostmaster, ContextInternal
 	return []Setting{
-		{Name: "archive_mode", Kind: e, Boot: "off", Enum: []string{"always", "on", "off"}, Context: start, Category: catArchive, Short: "Whether completed segments are archived."},
-		{Name: "archive_timeout", Kind: i, Unit: "s", Boot: "0", Max: maxInt / 2, Context: sighup, Category: catArchive, Short: "Longest time before a segment is switched."},
+		{Name: "archive_mode", Kind: e, Boot: "off", Enum: []string{"off"}, Context: internal, Category: catArchive, Short: "Completed segments are not archived by the node: use pg_receivewal."},
 		{Name: "checkpoint_timeout", Kind: i, Unit: "s", Boot: "300", Min: 30, Max: 86400, Context: sighup, Category: catCheckpoint, Short: "Longest time between checkpoints."},
 		{Name: "commit_delay", Kind: i, Boot: "0", Max: 100000, Context: ContextSuperuser, Category: catWAL, Short: "Microseconds between a commit and its flush."},
 		{Name: "commit_siblings", Kind: i, Boot: "5", Max: 1000, Context: ContextUser, Category: catWAL, Short: "Least open transactions for commit_delay to apply."},
-		{Name: "fsync", Kind: b, Boot: "on", Context: sighup, Category: catWAL, Short: "WAL is forced to disk."},
-		{Name: "full_page_writes", Kind: b, Boot: "off", Context: sighup, Category: catWAL, Short: "Not needed: stored files are immutable."},
+		{Name: "fsync", Kind: b, Boot: "on", Context: internal, Category: catWAL, Short: "WAL is forced to disk, always."},
+		{Name: "full_page_writes", Kind: b, Boot: "off", Context: internal, Category: catWAL, Short: "Not needed: stored files are immutable."},
 		{Name: "max_wal_size", Kind: i, Unit: "MB", Boot: "1024", Min: 2, Max: maxInt, Context: sighup, Category: catCheckpoint, Short: "WAL after which a checkpoint begins."},
 		{Name: "min_wal_size", Kind: i, Unit: "MB", Boot: "80", Min: 2, Max: maxInt, Context: sighup, Category: catCheckpoint, Short: "WAL below which segments are recycled, not removed."},
 		{Name: "wal_buffers", Kind: i, Unit: "8kB", Boot: "2048", Min: 4, Max: 262143, Context: start, Category: catWAL, Short: "Size of the WAL buffer."},
-		{Name: "wal_init_zero", Kind: b, Boot: "on", Context: ContextSuperuser, Category: catWAL, Short: "New segments are filled with zeros."},
-		{Name: "wal_level", Kind: e, Boot: "replica", Enum: []string{"minimal", "replica", "logical"}, Context: start, Category: catWAL, Short: "What the WAL is good for."},
-		{Name: "wal_recycle", Kind: b, Boot: "on", Context: ContextSuperuser, Category: catWAL, Short: "Old segments are reused by renaming."},
+		{Name: "wal_init_zero", Kind: b, Boot: "on", Context: internal, Category: catWAL, Short: "New segments are filled with zeros, always."},
+		{Name: "wal_level", Kind: e, Boot: "replica", Enum: []string{"minimal", "replica", "logical"}, Context: internal, Category: catWAL, Short: "The WAL is good for physical replication."},
+		{Name: "wal_recycle", Kind: b, Boot: "on", Context: internal, Category: catWAL, Short: "Old segments are reused by renaming, up to min_wal_size and what is expected."},
 		{Name: "wal_sync_method", Kind: e, Boot: "fdatasync", Enum: []string{"fsync", "fdatasync", "open_sync", "open_datasync"}, Context: sighup, Category: catWAL, Short: "How WAL is forced to disk."},
+		{Name: "checkpoint_completion_target", Kind: KindReal, Boot: "0.9", Min: 0, Max: 1, Context: sighup, Category: catCheckpoint, Short: "Share of the distance between checkpoints that one may take: how many segments are kept for reuse."},
 		{Name: "wal_writer_delay", Kind: i, Unit: "ms", Boot: "200", Min: 1, Max: 10000, Context: sighup, Category: catWAL, Short: "Longest time between flushes of asynchronous commits."},
 	}
 }
