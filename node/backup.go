@@ -116,7 +116,7 @@ func (b *backup) storeFiles() ([]walsender.BackupFile, error) {
 // nothing of it is on disk yet.
 func (b *backup) controlFile(c startup.Control) (walsender.BackupFile, error) {
 	c.ReignStart = 0
-	c.Durable = c.Redo
+	c.Durable = b.reign.node.id.SegmentSize.SegmentStart(c.Redo) // where the copy begins to stream
 	c.Clean = false
 	text, err := c.Encode()
 	if err != nil {

@@ -89,13 +89,15 @@ func (r *Recovered) findEnd(log *slog.Logger) error {
 
 // scanStart is where to begin reading so that the record before redo is seen: the next record
 // written must point back to its predecessor. It is the start of the segment in which the byte
-// before redo lies, or redo itself if that segment is gone, as after a base copy.
+// before redo lies. If that segment is not there, as after a base copy, it is the start of the
+// segment of redo: like PostgreSQL's walreceiver, a standby fetches its first segment from its start,
+// because a segment with a hole at its start could neither be read nor handed on.
 func (r *Recovered) scanStart() (wal.LSN, error) {
 	size := r.Dir.Format.SegmentSize
 	segno := size.PrevSegno(r.Control.Redo)
 	f, err := r.Dir.OpenSegment(r.History.FileTimeline(segno, size), segno)
 	if err != nil {
-		return r.Control.Redo, nil
+		return size.SegmentStart(r.Control.Redo), nil
 	}
 	return size.Start(segno), f.Close()
 }
