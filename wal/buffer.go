@@ -66,6 +66,15 @@ func (b *buffer) pin(at LSN) *block {
 	return bl
 }
 
+// onDisk says up to where the log is in the files, given a position that is not in the buffer: a block
+// is used again only when all of it has been written.
+func (b *buffer) onDisk(at LSN) LSN {
+	if at < b.start {
+		return b.start
+	}
+	return at&^(blockSize-1) + blockSize
+}
+
 func (bl *block) unpin() { bl.pins.Add(-1) }
 
 // copyTo copies bytes from position at on into p, as far as they lie in the block. The caller knows

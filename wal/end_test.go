@@ -59,10 +59,11 @@ func TestTornAtEveryByte(t *testing.T) {
 		whole := log
 		for len(whole) > 0 {
 			last := whole[len(whole)-1]
-			size := LSN(len(content)) + emptyLog.LSN // the last byte of the record that is not zero
-			for size = last.End; content[size-1-emptyLog.LSN] == 0; size-- {
+			stop := last.End // behind the last byte that is not zero
+			for content[stop-1-emptyLog.LSN] == 0 {
+				stop--
 			}
-			if size <= cut {
+			if stop <= cut {
 				break
 			}
 			whole = whole[:len(whole)-1]

@@ -10,6 +10,9 @@ import (
 
 // A Buffered holds the newest part of the log in memory; a Writer does.
 type Buffered interface {
+	// ReadBuffered copies bytes from at on into p. ok is false if the byte at at is not in memory.
+	// Then the files have it, and n-1 bytes after it: what follows may be in memory only. If n is 0
+	// they have all of p.
 	ReadBuffered(p []byte, at LSN) (n int, ok bool)
 }
 
@@ -35,8 +38,12 @@ func NewRawReader(dir *Dir, h History, buf Buffered) *RawReader {
 // knows that the log reaches at+len(p). A segment that is gone gives a *RemovedError.
 func (r *RawReader) ReadAt(p []byte, at LSN) (int, error) {
 	if r.buf != nil {
-		if n, ok := r.buf.ReadBuffered(p, at); ok {
+		n, ok := r.buf.ReadBuffered(p, at)
+		if ok {
 			return n, nil
+		}
+		if n > 0 {
+			p = p[:n]
 		}
 	}
 	size := r.dir.Format.SegmentSize
