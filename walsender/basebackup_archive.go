@@ -46,6 +46,7 @@ func (b *baseCopy) sendArchive(ctx context.Context, out *copyStream) (end wal.LS
 	if err := a.files(b.backup.Files()); err != nil {
 		return 0, 0, err
 	}
+	b.session.phase(PhaseWaitingArchive)
 	end, timeline, err = b.backup.End(ctx)
 	if err != nil {
 		return 0, 0, err

@@ -100,6 +100,10 @@ func TestDrainEndsBackup(t *testing.T) {
 		c := p.connect(nil)
 		c.query("BASE_BACKUP (MAX_RATE 32)")
 		c.until("H")
+		synctest.Wait()
+		if got := p.sender.Stats()[0]; got.State != syncrep.Backup || got.Backup.Phase != PhaseStreaming || got.Backup.Total != -1 {
+			t.Errorf("shown as %v, %+v", got.State, got.Backup)
+		}
 		drained := make(chan error, 1)
 		go func() { drained <- p.sender.Drain(t.Context()) }()
 		lines := c.until("E")

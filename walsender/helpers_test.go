@@ -23,7 +23,7 @@ const testSystemID = 7_000_000_000_000_000_001
 
 // A testPrimary is a log with a writer, and a walsender in front of it.
 type testPrimary struct {
-	t      *testing.T
+	t      testing.TB
 	log    *Log
 	writer *wal.Writer
 	group  *syncrep.Group
@@ -44,7 +44,7 @@ func (p *testPrimary) ConnectReplication(ctx context.Context, c *pgwire.Conn) (p
 
 // newPrimary starts a primary of an empty log, with segments of 1 MiB, on fs. It ends with the test.
 // What it does not care about is up to change.
-func newPrimary(t *testing.T, fs vfs.FS, path string, change func(*Config)) *testPrimary {
+func newPrimary(t testing.TB, fs vfs.FS, path string, change func(*Config)) *testPrimary {
 	t.Helper()
 	format := wal.Format{Version: wal.PG15, SystemID: testSystemID, SegmentSize: wal.MinSegmentSize}
 	start := format.SegmentSize.Start(1)
@@ -52,7 +52,7 @@ func newPrimary(t *testing.T, fs vfs.FS, path string, change func(*Config)) *tes
 }
 
 // newPrimaryAt is newPrimary for a log that exists up to end.
-func newPrimaryAt(t *testing.T, fs vfs.FS, path string, end wal.End, history wal.History, format wal.Format, change func(*Config)) *testPrimary {
+func newPrimaryAt(t testing.TB, fs vfs.FS, path string, end wal.End, history wal.History, format wal.Format, change func(*Config)) *testPrimary {
 	t.Helper()
 	walPath := fs.PathJoin(path, "pg_wal")
 	if err := fs.MkdirAll(walPath, 0o700); err != nil {
@@ -167,7 +167,7 @@ func (p *testPrimary) bytes(from, to wal.LSN) []byte {
 
 // A client speaks the protocol from the other end of a pipe.
 type client struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	fe   *pgproto3.Frontend
 	// close hangs up and waits until the server has noticed.
@@ -184,6 +184,12 @@ func (p *testPrimary) connect(params map[string]string) *client {
 	c := &client{t: p.t, conn: ours, fe: pgproto3.NewFrontend(ours, ours)}
 	c.close = func() { ours.Close(); cancel(); wg.Wait() }
 	p.t.Cleanup(c.close)
+	c.startUp(params)
+	return c
+}
+
+func (c *client) startUp(params map[string]string) {
+	c.t.Helper()
 	startup := pgproto3.StartupMessage{
 		ProtocolVersion: pgproto3.ProtocolVersionNumber,
 		Parameters:      map[string]string{"user": "u", "database": "replication", "replication": "true"},
@@ -191,10 +197,8 @@ func (p *testPrimary) connect(params map[string]string) *client {
 	for k, v := range params {
 		startup.Parameters[k] = v
 	}
-	c.fe.Send(&startup)
-	c.flush()
+	c.tell(&startup)
 	c.until("Z")
-	return c
 }
 
 // memberParams make a client a member of the cluster.

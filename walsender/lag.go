@@ -21,7 +21,7 @@ const lagSamples = 8192
 // A sample says when a position of the log came to be.
 type sample struct {
 	lsn  wal.LSN
-	time time.Time
+	time int64 // Unix nanoseconds; 0: no sample
 }
 
 // A lagTracker measures how long a client takes to write, flush and apply the log. The sender notes
@@ -33,7 +33,7 @@ type lagTracker struct {
 	samples [lagSamples]sample // a ring
 	write   int                // where the next sample goes
 	read    [numLags]int       // first sample not yet reached by each position; == write: none left
-	last    [numLags]sample    // the sample reached last; the zero time: none that still matters
+	last    [numLags]sample    // the sample reached last; none if it does not matter any more
 	newest  wal.LSN            // of the sample written last
 }
 
@@ -52,43 +52,41 @@ func (t *lagTracker) note(lsn wal.LSN, now time.Time) {
 			break
 		}
 	}
-	t.samples[t.write] = sample{lsn, now}
+	t.samples[t.write] = sample{lsn, now.UnixNano()}
 	t.write = next
 }
 
-// reached takes a report of one kind and returns the lag it shows. ok is false if it shows none.
+// reached takes a report of one kind and returns the lag it shows; only if ok does it show any.
 func (t *lagTracker) reached(kind int, lsn wal.LSN, now time.Time) (lag time.Duration, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var at time.Time
+	var at int64
 	for t.read[kind] != t.write && t.samples[t.read[kind]].lsn <= lsn {
 		t.last[kind] = t.samples[t.read[kind]]
 		at = t.last[kind].time
 		t.read[kind] = (t.read[kind] + 1) % lagSamples
 	}
 	caughtUp := t.read[kind] == t.write
-	if at.IsZero() && !caughtUp {
+	if at == 0 && !caughtUp {
 		at = between(t.last[kind], t.samples[t.read[kind]], lsn)
 	}
 	if caughtUp {
 		t.last[kind] = sample{} // too old to measure the next burst by
 	}
-	if at.IsZero() || at.After(now) {
-		return 0, false
-	}
-	return now.Sub(at), true
+	lag = time.Duration(now.UnixNano() - at)
+	return lag, at != 0 && lag >= 0 // negative if the clock was set back
 }
 
 // between estimates when the log reached lsn, which lies between two samples. So a client that is
 // stuck shows a lag that grows. Without an earlier sample, the lag is what it would be if the next
 // one were reached now.
-func between(last, next sample, lsn wal.LSN) time.Time {
+func between(last, next sample, lsn wal.LSN) int64 {
 	switch {
-	case last.time.IsZero():
+	case last.time == 0:
 		return next.time
-	case lsn < last.lsn, last.time.After(next.time):
-		return time.Time{}
+	case lsn < last.lsn, last.time > next.time:
+		return 0
 	}
 	fraction := float64(lsn-last.lsn) / float64(next.lsn-last.lsn)
-	return last.time.Add(time.Duration(fraction * float64(next.time.Sub(last.time))))
+	return last.time + int64(fraction*float64(next.time-last.time))
 }

@@ -78,7 +78,7 @@ func (p *testPrimary) checkSegments(dir string, end wal.LSN) {
 }
 
 // readSegment reads what pg_receivewal made of a segment: complete, partial or compressed.
-func readSegment(t *testing.T, path string) []byte {
+func readSegment(t testing.TB, path string) []byte {
 	t.Helper()
 	for _, suffix := range []string{"", ".partial", ".gz", ".gz.partial"} {
 		f, err := os.Open(path + suffix)

@@ -17,8 +17,8 @@ import (
 // lastWords is how long a client that reads slowly may hold up the end of its stream.
 const lastWords = 5 * time.Second
 
-// stream runs the copy-both phase. It returns nil when both sides have ended it.
-func (st *stream) stream(ctx context.Context) error {
+// run is the copy-both phase. It returns nil when both sides have ended it.
+func (st *stream) run(ctx context.Context) error {
 	if err := st.open(); err != nil {
 		return err
 	}

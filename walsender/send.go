@@ -24,13 +24,17 @@ func (st *stream) send(ctx context.Context) error {
 			if err := st.sendChunk(limit); err != nil {
 				return err
 			}
+			if st.sent.Load() == limit {
+				st.caughtUp()
+			}
 			continue
 		}
 		if st.sent.Load() == st.end {
 			st.session.conn.Send(&pgproto3.CopyDone{})
 			return st.session.conn.Flush()
 		}
-		if err := st.caughtUp(limit); err != nil {
+		st.caughtUp()
+		if err := st.idle(limit); err != nil {
 			return err
 		}
 		if err := st.wait(ctx); err != nil {
@@ -45,11 +49,9 @@ func (st *stream) heed() error {
 	if st.ruleChanged.Swap(false) {
 		st.limit = st.session.visible()
 	}
-	switch {
-	case st.ask.Swap(false):
-		return st.keepalive(true)
-	case st.answer.Swap(false):
-		return st.keepalive(false)
+	ask, answer := st.ask.Swap(false), st.answer.Swap(false)
+	if ask || answer {
+		return st.keepalive(ask)
 	}
 	return nil
 }
@@ -113,14 +115,21 @@ func (st *stream) keepalive(ask bool) error {
 	return st.session.conn.Flush()
 }
 
-// caughtUp is called when everything below limit has been sent.
-func (st *stream) caughtUp(limit wal.LSN) error {
-	if st.session.progress.state() == syncrep.Catchup && st.end == noEnd {
-		st.setState(syncrep.Streaming)
-		if caughtUp := st.session.server.cfg.CaughtUp; st.native && caughtUp != nil {
-			caughtUp(st.session.name)
-		}
+// caughtUp is called when the client has been sent all there was when send looked. From then on it
+// counts under the rule, unless it follows a timeline of the past.
+func (st *stream) caughtUp() {
+	if st.streaming || st.end != noEnd {
+		return
 	}
+	st.streaming = true
+	st.setState(syncrep.Streaming)
+	if caughtUp := st.session.server.cfg.CaughtUp; st.native && caughtUp != nil {
+		caughtUp(st.session.name)
+	}
+}
+
+// idle does what is left to do when there is no WAL to send below limit.
+func (st *stream) idle(limit wal.LSN) error {
 	if st.drained {
 		return st.finish(limit)
 	}

@@ -50,7 +50,8 @@ type Config struct {
 	// 0: never.
 	Timeout time.Duration
 
-	// Show answers SHOW: the value of a setting, if there is such a setting.
+	// Show answers SHOW: the value of a setting, if there is such a setting. Clients ask for
+	// wal_segment_size and data_directory_mode.
 	Show func(name string) (string, bool)
 
 	Backup Backuper // makes base backups; nil: BASE_BACKUP is refused

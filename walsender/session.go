@@ -118,12 +118,16 @@ func (s *Session) sendRow(tag string, columns []pgwire.Column, values ...[]byte)
 
 func (s *Session) identifySystem() error {
 	log := s.server.cfg.Log
+	var database []byte
+	if s.conn.Kind == pgwire.KindDatabase {
+		database = []byte(s.conn.Database)
+	}
 	return s.sendRow("IDENTIFY_SYSTEM",
 		[]pgwire.Column{text("systemid"), int4("timeline"), text("xlogpos"), text("dbname")},
 		strconv.AppendUint(nil, log.SystemID, 10),
 		strconv.AppendUint(nil, uint64(log.Timeline), 10),
 		lsnText(min(s.visible().load(), log.Flushed.Load())),
-		nil)
+		database)
 }
 
 func lsnText(l wal.LSN) []byte { return []byte(l.String()) }

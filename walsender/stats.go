@@ -42,7 +42,6 @@ type BackupPhase string
 
 // The phases, by PostgreSQL's names.
 const (
-	PhaseInitializing   BackupPhase = "initializing"
 	PhaseCheckpoint     BackupPhase = "waiting for checkpoint to finish"
 	PhaseEstimating     BackupPhase = "estimating backup size"
 	PhaseStreaming      BackupPhase = "streaming database files"
@@ -100,12 +99,6 @@ func (p *progress) setState(state syncrep.State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.current = state
-}
-
-func (p *progress) state() syncrep.State {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.current
 }
 
 // confirmed is how far the client has the log for good: what it has written, if it reports no flush.

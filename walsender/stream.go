@@ -50,13 +50,15 @@ type stream struct {
 	wake        chan struct{}
 
 	// Of send alone.
-	limit   limit
-	raw     *wal.RawReader
-	buf     []byte  // one message: header and maxChunk bytes of WAL
-	greeted bool    // a native client has had a message, and so can answer
-	told    wal.LSN // the horizon that a native client knows
-	asked   bool    // while draining: for a report
-	drained bool    // the server drains, and send has noticed
+	limit limit
+	raw   *wal.RawReader
+	buf   []byte // one message: header and maxChunk bytes of WAL
+
+	streaming bool    // has caught up once
+	greeted   bool    // a native client has had a message, and so can answer
+	told      wal.LSN // the horizon that a native client knows
+	drained   bool    // the server drains, and send has noticed
+	asked     bool    // while draining: for a report
 }
 
 // startReplication answers START_REPLICATION.
@@ -79,7 +81,7 @@ func (s *Session) startReplication(ctx context.Context, cmd startReplication) er
 		return err
 	}
 	if st.start < st.end {
-		if err := st.stream(ctx); err != nil {
+		if err := st.run(ctx); err != nil {
 			return err
 		}
 	}
