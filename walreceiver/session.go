@@ -187,12 +187,15 @@ func (r *session) belongs(ctx context.Context, native bool, id pgwire.StreamID) 
 	case !native:
 		return ErrNotNative
 	case r.begins():
+		if id.Epoch < r.s.epoch {
+			return fmt.Errorf("the upstream is of epoch %d: this node has followed epoch %d", id.Epoch, r.s.epoch)
+		}
 		if promise := r.s.cfg.Promise; promise != nil {
 			if err := promise(ctx, id.Epoch); err != nil {
 				return fmt.Errorf("follow epoch %d: %w", id.Epoch, err)
 			}
 		}
-		r.id = id
+		r.id, r.s.epoch = id, id.Epoch
 		close(r.begun)
 		r.s.begun(id.Epoch)
 		return nil

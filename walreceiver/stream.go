@@ -42,8 +42,9 @@ type Stream struct {
 	log     *slog.Logger
 	raw     *wal.RawWriter
 
-	at     mark // end of what is written; owned by Run, and by the receiving goroutine while it lives
-	failed int  // attempts in a row that brought nothing; owned by Run
+	at     mark   // end of what is written; owned by Run, and by the receiving goroutine while it lives
+	epoch  uint64 // the latest followed: nothing older is; as at
+	failed int    // attempts in a row that brought nothing; owned by Run
 
 	broken atomic.Pointer[fatalError] // the first failure of our own disk: nothing is written or flushed after it
 

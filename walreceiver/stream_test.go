@@ -303,6 +303,20 @@ func TestStreamPromisesFirst(t *testing.T) {
 		c.id.Epoch = 6
 		c.stream(logStart)
 		lastReport(t, c, logStart, logStart, 0)
+		c.nc.Close()
+		promised = 5 // even if the promise were forgotten: a stream never goes back
+		c = s.accept()
+		c.id.Epoch = 5
+		c.stream(logStart)
+		<-c.read
+		if n := len(c.take()); n > 0 {
+			t.Errorf("%d reports to an older epoch than was followed", n)
+		}
+		promised = 6
+		c = s.accept()
+		c.id.Epoch = 6
+		c.stream(logStart)
+		lastReport(t, c, logStart, logStart, 0)
 		if st := s.Status(); promised != 6 || st.Epoch != 6 || st.State != StateStreaming {
 			t.Errorf("promised %d, status %+v", promised, st)
 		}
