@@ -14,7 +14,7 @@ type endError struct {
 	last   wal.LSN // start of the last record; 0: there was none
 	at     wal.LSN // where reading began, if there was none
 	reason string
-	mild   bool    // all that was given has been read
+	mild   bool // all that was given has been read
 }
 
 func (e *endError) Error() string {

@@ -1,0 +1,157 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// Where clients look for a node, unless told otherwise.
+const (
+	DefaultHost = "127.0.0.1"
+	DefaultPort = 5433
+)
+
+// A Client asks a node over a connection that it opens when it is needed, and again when it broke.
+// It is used by one goroutine.
+type Client struct {
+	config *pgconn.Config
+	conn   *pgconn.PgConn
+}
+
+// connectTimeout bounds each attempt, unless PGCONNECT_TIMEOUT says otherwise.
+const connectTimeout = 5 * time.Second
+
+// Conninfo is how to reach the node at host and port. If host is empty or port is 0, PGHOST and
+// PGPORT are taken, or else the defaults.
+func Conninfo(host string, port int) string {
+	var settings []string
+	if host == "" && os.Getenv("PGHOST") == "" {
+		host = DefaultHost
+	}
+	if port == 0 && os.Getenv("PGPORT") == "" {
+		port = DefaultPort
+	}
+	if host != "" {
+		settings = append(settings, "host="+quote(host))
+	}
+	if port != 0 {
+		settings = append(settings, "port="+strconv.Itoa(port))
+	}
+	return strings.Join(settings, " ")
+}
+
+// NewClient returns a client of the node that the connection string names. What it does not say, the
+// PG* variables do, as for libpq.
+func NewClient(conninfo string) (*Client, error) {
+	config, err := pgconn.ParseConfig(conninfo)
+	if err != nil {
+		return nil, err
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "longship status"
+	}
+	return &Client{config: config}, nil
+}
+
+// quote makes s a value in a connection string.
+func quote(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// Address is where the node is.
+func (c *Client) Address() string {
+	return net.JoinHostPort(c.config.Host, strconv.Itoa(int(c.config.Port)))
+}
+
+// Query implements Source: all statements travel as one query string.
+func (c *Client) Query(ctx context.Context, statements ...string) ([][]Row, error) {
+	if c.conn == nil || c.conn.IsClosed() {
+		conn, err := pgconn.ConnectConfig(ctx, c.config)
+		if err != nil {
+			return nil, c.explain(err)
+		}
+		c.conn = conn
+	}
+	results, err := c.conn.Exec(ctx, strings.Join(statements, "; ")).ReadAll()
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if len(results) != len(statements) {
+		return nil, fmt.Errorf("%s answered %d of %d statements", c.Address(), len(results), len(statements))
+	}
+	rows := make([][]Row, len(results))
+	for i, r := range results {
+		rows[i] = readRows(r)
+	}
+	return rows, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close(ctx context.Context) error {
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.Close(ctx)
+}
+
+// explain makes one line of an error, with what to do.
+func (c *Client) explain(err error) error {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if pgErr.Code == "42P01" {
+			return fmt.Errorf("the server at %s is not a Longship node (%s): choose one with --host and --port", c.Address(), pgErr.Message)
+		}
+		return fmt.Errorf("%s: %s (SQLSTATE %s)", c.Address(), pgErr.Message, pgErr.Code)
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return fmt.Errorf("cannot reach a node at %s: %w: is it running? choose one with --host and --port", c.Address(), op.Err)
+	}
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	return fmt.Errorf("%s: %s", c.Address(), text)
+}
+
+// readRows gives each value a Go type by its PostgreSQL type; all are in text format.
+func readRows(r *pgconn.Result) []Row {
+	var rows []Row
+	for _, values := range r.Rows {
+		row := make(Row, len(values))
+		for i, v := range values {
+			f := r.FieldDescriptions[i]
+			row[i] = Field{f.Name, goValue(f.DataTypeOID, v)}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func goValue(oid uint32, v []byte) any {
+	if v == nil {
+		return nil
+	}
+	s := string(v)
+	switch oid {
+	case pgtype.BoolOID:
+		return s == "t"
+	case pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.OIDOID, pgtype.XIDOID:
+		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+			return n
+		}
+	case pgtype.Float8OID, pgtype.NumericOID:
+		if n := json.Number(s); json.Valid(v) {
+			return n
+		}
+	}
+	return s
+}

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// onSignals calls first at the first SIGINT or SIGTERM and second at the next one, until stop is
+// called. Signals that are not listed keep what the system does with them.
+func onSignals(first, second func(), more ...os.Signal) (stop func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, append(more, syscall.SIGINT, syscall.SIGTERM)...)
+	done := make(chan struct{})
+	go func() {
+		for _, do := range []func(){first, second} {
+			select {
+			case <-signals:
+				do()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}
