@@ -53,6 +53,8 @@ type Conn struct {
 	cancel context.CancelCauseFunc // ends ctx
 	done   chan struct{}           // closed when nothing of the connection is left
 
+	sql *conversation // of the connection's goroutine; nil on replication connections
+
 	in       reader            // of the receiving goroutine
 	copyData pgproto3.CopyData // likewise: what Receive returned last
 	out      output            // of the sending goroutine

@@ -37,6 +37,7 @@ func (c *Conn) serveSQL(session Session) error {
 		statements: make(map[string]*prepared),
 		portals:    make(map[string]*portal),
 	}
+	c.sql = v
 	if err := c.welcome(session, session.TxStatus()); err != nil {
 		return err
 	}

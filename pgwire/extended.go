@@ -252,6 +252,26 @@ func (v *conversation) dropStatement(name string) {
 	}
 }
 
+// Deallocate drops a prepared statement for a session that runs DEALLOCATE. It reports false if there
+// is none of that name. Only the session's own Execute may call it.
+func (c *Conn) Deallocate(name string) bool {
+	if c.sql == nil || c.sql.statements[name] == nil {
+		return false
+	}
+	c.sql.dropStatement(name)
+	return true
+}
+
+// DeallocateAll drops all prepared statements, see Deallocate.
+func (c *Conn) DeallocateAll() {
+	if c.sql == nil {
+		return
+	}
+	for name := range c.sql.statements {
+		c.sql.dropStatement(name)
+	}
+}
+
 func (v *conversation) dropPortal(name string) {
 	if p := v.portals[name]; p != nil {
 		v.held -= p.cost
