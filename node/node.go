@@ -107,10 +107,12 @@ func (n *Node) listen() error {
 	}
 	n.address = net.JoinHostPort(host, port)
 	n.server = pgwire.NewServer(pgwire.Config{
-		ServerVersion:  serverVersion,
-		MaxConnections: int(n.settings.Int("max_connections")),
-		Logger:         n.log.With("component", "pgwire"),
-		Handler:        n,
+		Handler:               n,
+		ServerVersion:         serverVersion,
+		MaxConnections:        int(n.settings.Int("max_connections")),
+		MaxWALSenders:         int(n.settings.Int("max_wal_senders")),
+		AuthenticationTimeout: n.settings.Duration("authentication_timeout"),
+		Logger:                n.log.With("component", "pgwire"),
 	})
 	return nil
 }

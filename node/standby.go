@@ -93,13 +93,19 @@ func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
 	return startup.Cut(r.node.dir, r.log, fork, r.node.store.Applied())
 }
 
+// promise is given to the primary of an epoch before any of its log is taken: this node follows
+// nothing older any more, whatever happens to it (I3).
+func (r *reign) promise(_ context.Context, epoch uint64) error { return r.checkpointer.Promise(epoch) }
+
 // newStandbyReign puts together what a standby needs to follow its upstream. Nothing runs yet.
 func (n *Node) newStandbyReign(role Role, log *startup.Recovered) (*reign, error) {
 	r := n.newReign(log, new(wal.Position))
 	// What the store holds was within the horizon when it was applied (I7).
 	r.horizon.Advance(max(log.Horizon, n.store.Applied()))
 	r.upstream = role.Upstream
-	r.stream = walreceiver.New(n.receiverConfig(n.id, role.Upstream), walreceiver.Log{
+	cfg := n.receiverConfig(n.id, role.Upstream)
+	cfg.Promise = r.promise
+	r.stream = walreceiver.New(cfg, walreceiver.Log{
 		Dir:     log.Dir,
 		End:     log.End,
 		History: log.History,

@@ -30,10 +30,11 @@ type Checkpointer struct {
 	Retention func() wal.Retention
 	Timeout   func() time.Duration // checkpoint_timeout
 
-	// Slots returns the lowest position a slot needs, 0 if none does, after those that would need a
-	// segment below limit have been invalidated. Save makes the slots' positions durable.
-	Slots func(limit uint64) (wal.LSN, error)
-	Save  func() error
+	// Needed returns the lowest position that a slot or a base copy needs, 0 if none does, after
+	// slots that need a segment below limit have been invalidated. Save makes the slots' positions
+	// durable.
+	Needed func(limit uint64) (wal.LSN, error)
+	Save   func() error
 
 	Log *slog.Logger
 
@@ -57,6 +58,27 @@ func (c *Checkpointer) Control() Control {
 // NewCheckpointer returns a checkpointer with its channels; the caller fills in the exported fields.
 func NewCheckpointer(control Control) *Checkpointer {
 	return &Checkpointer{requests: make(chan chan error), kick: make(chan struct{}, 1), control: control}
+}
+
+// Promise records, durably, that this node follows and acknowledges no epoch before the given one. It
+// refuses an epoch older than one promised before.
+func (c *Checkpointer) Promise(epoch uint64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch promised := c.control.PromisedEpoch; {
+	case epoch < promised:
+		return fmt.Errorf("epoch %d is over: this node has promised to follow nothing before epoch %d", epoch, promised)
+	case epoch == promised:
+		return nil
+	}
+	control := c.control
+	control.PromisedEpoch = epoch
+	control.Time = time.Now().UTC()
+	if err := control.Write(c.DataDir.FS, c.DataDir.Global()); err != nil {
+		return err
+	}
+	c.control = control
+	return nil
 }
 
 // Kick makes Run look whether a checkpoint is due: a segment has been completed.
@@ -233,11 +255,11 @@ func (c *Checkpointer) update(redo, record wal.LSN) (Control, error) {
 func (c *Checkpointer) removeOld(control Control) (removed, recycled int, err error) {
 	now := c.Flushed.Load()
 	r := c.Retention()
-	slots, err := c.Slots(r.SlotLimit(now))
+	needed, err := c.Needed(r.SlotLimit(now))
 	if err != nil {
 		return 0, 0, err
 	}
-	keep := r.KeepFrom(control.Redo, now, slots)
+	keep := r.KeepFrom(control.Redo, now, needed)
 	if limit := r.SegmentSize.Segno(control.Redo); keep > limit {
 		panic(fmt.Sprintf("about to remove WAL segment %d, which redo from %s needs", limit, control.Redo))
 	}

@@ -43,14 +43,22 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // ErrNoControl says that there is no control file.
 var ErrNoControl = errors.New("no control file")
 
+// Encode returns the content of the control file.
+func (c *Control) Encode() ([]byte, error) {
+	b, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, '\n')
+	return fmt.Appendf(b, "crc32c %08x\n", crc32.Checksum(b, castagnoli)), nil
+}
+
 // Write replaces the control file in the folder dir, durably.
 func (c *Control) Write(fsys vfs.FS, dir string) error {
-	b, err := json.MarshalIndent(c, "", "  ")
+	b, err := c.Encode()
 	if err != nil {
 		return err
 	}
-	b = append(b, '\n')
-	b = fmt.Appendf(b, "crc32c %08x\n", crc32.Checksum(b, castagnoli))
 	return wal.WriteFileDurably(fsys, dir, controlFile, b)
 }
 

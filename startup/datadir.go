@@ -168,11 +168,16 @@ func (d DataDir) clear() error {
 	return wal.SyncDir(d.FS, d.Path)
 }
 
+// Discard marks everything in the directory as worth nothing: the next Open clears it.
+func (d DataDir) Discard() error {
+	return wal.WriteFileDurably(d.FS, d.Path, buildingFile, nil)
+}
+
 // Build makes an empty folder a data directory. fill puts the content in place: it finds the folders
 // made. Until the identity has been written and the mark removed, the directory counts as empty,
 // and the next Open clears it.
 func (d DataDir) Build(id Identity, fill func() (Control, error)) error {
-	if err := wal.WriteFileDurably(d.FS, d.Path, buildingFile, nil); err != nil {
+	if err := d.Discard(); err != nil {
 		return err
 	}
 	for _, path := range []string{d.WAL(), d.Global(), d.Slots()} {

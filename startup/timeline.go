@@ -135,3 +135,20 @@ func saveOrphan(d DataDir, r *Recovered, at wal.LSN) error {
 
 // lsnFileName prints an LSN without the slash.
 func lsnFileName(l wal.LSN) string { return fmt.Sprintf("%X-%X", uint64(l)>>32, uint32(l)) }
+
+// SwitchTimeline records that the log goes on at end, on the timeline of h, whose history and first
+// segment are in place. It is the commit point of following another node to a new timeline.
+func SwitchTimeline(d DataDir, r *Recovered, h wal.History, end wal.End) error {
+	control := r.Control
+	control.Timeline, control.Epoch = h.Timeline, uint64(h.Timeline)
+	control.PromisedEpoch = max(control.PromisedEpoch, control.Epoch)
+	control.Durable = end.LSN
+	control.ReignStart = 0 // another node writes the log from here on
+	control.Clean = false
+	control.Time = time.Now().UTC()
+	if err := control.Write(d.FS, d.Global()); err != nil {
+		return err
+	}
+	r.History, r.Control, r.End = h, control, end
+	return nil
+}
