@@ -44,3 +44,33 @@ func TestCommands(t *testing.T) {
 		})
 	})
 }
+
+// A member says who it is.
+func TestMemberParameters(t *testing.T) {
+	p := newPrimary(t, vfs.NewMem(), "data", nil)
+	if got := p.connect(memberParams("n2")).do("SHOW longship.epoch"); got[1] != `D "3"` {
+		t.Errorf("a member's question is answered by %q", got)
+	}
+	if !p.sender.Connected("n2") || p.sender.Connected("n3") {
+		t.Error("the member is not known as connected, or another one is")
+	}
+	for _, params := range []map[string]string{{"_pq_.longship": "1"}, {"_pq_.longship": "1", "longship.node_id": "1", "longship.incarnation": "x"}} {
+		c := p.dial()
+		c.tell(startupMessage(params))
+		if got := c.receive(); !strings.HasPrefix(got, "E FATAL 22023") {
+			t.Errorf("%v is answered by %q", params, got)
+		}
+	}
+}
+
+// A connection to a database is told so, and may run no SQL either.
+func TestDatabaseConnection(t *testing.T) {
+	p := newPrimary(t, vfs.NewMem(), "data", nil)
+	c := p.connect(map[string]string{"replication": "database", "database": "db"})
+	if got := c.do("IDENTIFY_SYSTEM")[1]; !strings.HasSuffix(got, ` "db"`) {
+		t.Errorf("got %q", got)
+	}
+	if got := c.do("SELECT 1")[0]; !strings.HasPrefix(got, "E ERROR 0A000") {
+		t.Errorf("got %q", got)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"sync"
 	"testing"
@@ -174,8 +175,8 @@ type client struct {
 	close func()
 }
 
-// connect opens a replication connection. params come in addition to what every client says.
-func (p *testPrimary) connect(params map[string]string) *client {
+// dial opens a connection on which nothing has been said.
+func (p *testPrimary) dial() *client {
 	p.t.Helper()
 	ours, theirs := net.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -184,21 +185,30 @@ func (p *testPrimary) connect(params map[string]string) *client {
 	c := &client{t: p.t, conn: ours, fe: pgproto3.NewFrontend(ours, ours)}
 	c.close = func() { ours.Close(); cancel(); wg.Wait() }
 	p.t.Cleanup(c.close)
+	return c
+}
+
+// connect opens a replication connection. params come in addition to what every client says.
+func (p *testPrimary) connect(params map[string]string) *client {
+	p.t.Helper()
+	c := p.dial()
 	c.startUp(params)
 	return c
 }
 
 func (c *client) startUp(params map[string]string) {
 	c.t.Helper()
-	startup := pgproto3.StartupMessage{
+	c.tell(startupMessage(params))
+	c.until("Z")
+}
+
+func startupMessage(params map[string]string) *pgproto3.StartupMessage {
+	m := &pgproto3.StartupMessage{
 		ProtocolVersion: pgproto3.ProtocolVersionNumber,
 		Parameters:      map[string]string{"user": "u", "database": "replication", "replication": "true"},
 	}
-	for k, v := range params {
-		startup.Parameters[k] = v
-	}
-	c.tell(&startup)
-	c.until("Z")
+	maps.Copy(m.Parameters, params)
+	return m
 }
 
 // memberParams make a client a member of the cluster.

@@ -1,6 +1,7 @@
 package walsender
 
 import (
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -12,7 +13,7 @@ import (
 func (st *stream) receive() error {
 	for {
 		msg, err := st.session.conn.Receive()
-		if e, ok := err.(*pgwire.Error); ok {
+		if e, ok := errors.AsType[*pgwire.Error](err); ok {
 			return e.Fatal()
 		}
 		if err != nil {
