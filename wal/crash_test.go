@@ -41,7 +41,7 @@ func (c *cutter) MaybeError(op errorfs.Op) error {
 	if c.wait--; c.wait > 0 || c.flushed == nil {
 		return nil
 	}
-	c.wait = 1 + c.rng.IntN(12)
+	c.wait = 1 + c.rng.IntN(20)
 	percent := []int{0, 10, 50, 90, 100}[c.rng.IntN(5)]
 	flushed := c.flushed() // before the copy: what is promised now must be in it
 	disk := c.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.rng})
@@ -85,7 +85,7 @@ func (p powerCut) recoverFrom(t *testing.T, log []entry, s Scan) (*Dir, []entry,
 // never called corruption, and the log goes on from there. Records are small, large, and larger than
 // segments; some are flushed, some not; segments are allocated and recycled meanwhile.
 func TestWriterPowerCuts(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(3) {
 		c := newCutter(seed)
 		d := newDir(t, errorfs.Wrap(c.disk, c))
 		w := start(t, d, emptyLog, WriterConfig{Buffers: 16 * blockSize})

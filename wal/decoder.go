@@ -276,6 +276,6 @@ func (d *Decoder) complete(b []byte, at LSN) (*Record, error) {
 		d.skipTo = rec.End
 	}
 	d.prev, d.started = at, true
-	d.last = Record{LSN: rec.LSN, End: rec.End}
-	return &rec, nil
+	d.last = rec
+	return &d.last, nil
 }

@@ -86,7 +86,7 @@ func TestTornAtEveryByte(t *testing.T) {
 // Without such knowledge the log ends there.
 func TestEveryBitFlipped(t *testing.T) {
 	d := newDir(t, vfs.NewMem())
-	log := buildLog(t, d, emptyLog, true, pattern(30), pattern(20), pattern(40), nil, pattern(3))
+	log := buildLog(t, d, emptyLog, true, pattern(9), pattern(2), nil, pattern(3))
 	write := poke(t, d)
 	end := log[len(log)-1].End
 	content := peek(t, d, emptyLog.LSN, end)

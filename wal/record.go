@@ -2,6 +2,7 @@ package wal
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 )
@@ -138,6 +139,8 @@ func parseRecord(b []byte, at LSN) (Record, error) {
 	}, nil
 }
 
+var errRecordLength = errors.New("record with invalid length")
+
 // mainData walks the fragment headers of a record body and returns its main data. Announced lengths
 // must add up to the body exactly.
 func mainData(b []byte) ([]byte, error) {
@@ -155,23 +158,22 @@ func mainData(b []byte) ([]byte, error) {
 		}
 	}
 	if len(rest) != announced {
-		return nil, fmt.Errorf("record with invalid length")
+		return nil, errRecordLength
 	}
 	return rest[len(rest)-main:], nil
 }
 
 // fragment reads one fragment header: its size and the length of the data it announces.
 func fragment(b []byte) (size, data int, isMain bool, err error) {
-	short := fmt.Errorf("record with invalid length")
 	switch id := b[0]; {
 	case id == fragDataShort:
 		if len(b) < 2 {
-			return 0, 0, false, short
+			return 0, 0, false, errRecordLength
 		}
 		return 2, int(b[1]), true, nil
 	case id == fragDataLong:
 		if len(b) < 5 {
-			return 0, 0, false, short
+			return 0, 0, false, errRecordLength
 		}
 		return 5, int(binary.LittleEndian.Uint32(b[1:])), true, nil
 	case id == fragOrigin:
@@ -184,16 +186,15 @@ func fragment(b []byte) (size, data int, isMain bool, err error) {
 		err = fmt.Errorf("invalid block_id %d", id)
 	}
 	if err == nil && len(b) < size {
-		err = short
+		err = errRecordLength
 	}
 	return size, data, false, err
 }
 
 // blockReference measures a block reference. Ours have none; a followed PostgreSQL's do.
 func blockReference(b []byte) (size, data int, err error) {
-	short := fmt.Errorf("record with invalid length")
 	if len(b) < 4 {
-		return 0, 0, short
+		return 0, 0, errRecordLength
 	}
 	flags := b[1]
 	data = int(binary.LittleEndian.Uint16(b[2:]))
@@ -203,7 +204,7 @@ func blockReference(b []byte) (size, data int, err error) {
 	}
 	if flags&blockHasImage != 0 {
 		if len(b) < size+5 {
-			return 0, 0, short
+			return 0, 0, errRecordLength
 		}
 		data += int(binary.LittleEndian.Uint16(b[size:]))
 		info := b[size+4]
