@@ -1,0 +1,416 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// patience bounds every wait. Nothing that is waited for should take nearly as long.
+const patience = 45 * time.Second
+
+func testContext(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(t.Context(), patience)
+}
+
+// segmentSize is that of the clusters here: small, so that there are many segments.
+const segmentSize = wal.MinSegmentSize
+
+// A cluster is a primary, n1, and standbys, n2 and so on, that follow it.
+type cluster struct {
+	t     *testing.T
+	dir   string
+	flags []string // of every node
+	nodes []*node
+}
+
+// newCluster starts a cluster of n nodes with flags, such as --checkpoint-timeout=30s. It returns when
+// all of them stream and count for the rule.
+func newCluster(t *testing.T, n int, flags ...string) *cluster {
+	t.Helper()
+	c := &cluster{t: t, dir: t.ArtifactDir()}
+	c.flags = append([]string{"--wal-retrieve-retry-interval=500ms"}, flags...)
+	t.Cleanup(c.tidy)
+	c.primary().start()
+	for range n - 1 {
+		c.node(len(c.nodes) + 1).launch()
+	}
+	for _, s := range c.standbys() {
+		s.awaitReady()
+	}
+	c.awaitStreaming()
+	return c
+}
+
+// tidy leaves the files of a failed test, for -artifacts, and the ends of the logs in its output.
+func (c *cluster) tidy() {
+	if !c.t.Failed() {
+		for _, n := range c.nodes {
+			os.RemoveAll(n.dir)
+		}
+		return
+	}
+	for _, n := range c.nodes {
+		text, _ := os.ReadFile(n.dir + ".log")
+		c.t.Logf("%s, in %s, ended its log with\n%s", n.name, n.dir, tail(string(text), 25))
+	}
+}
+
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// node is the i-th node, from 1, which need not run yet.
+func (c *cluster) node(i int) *node {
+	for len(c.nodes) < i {
+		name := fmt.Sprintf("n%d", len(c.nodes)+1)
+		n := &node{t: c.t, name: name, dir: filepath.Join(c.dir, name), port: freePort(c.t), up: make(chan struct{})}
+		n.flags = []string{"--data-dir=" + n.dir, "--name=" + name, "--listen=" + n.address()}
+		if len(c.nodes) == 0 {
+			n.flags = append(n.flags, fmt.Sprintf("--wal-segsize=%d", segmentSize>>20))
+		} else {
+			n.flags = append(n.flags, "--join="+c.nodes[0].address())
+		}
+		n.flags = append(n.flags, c.flags...)
+		c.nodes = append(c.nodes, n)
+	}
+	return c.nodes[i-1]
+}
+
+func (c *cluster) primary() *node    { return c.node(1) }
+func (c *cluster) standbys() []*node { return c.nodes[1:] }
+
+// awaitStreaming waits until every standby streams.
+func (c *cluster) awaitStreaming() {
+	c.t.Helper()
+	for _, s := range c.standbys() {
+		c.primary().await("SELECT state FROM longship_members WHERE name = '"+s.name+"'", "streaming")
+	}
+}
+
+// awaitCaughtUp waits until every standby has flushed and applied all that the primary has.
+func (c *cluster) awaitCaughtUp() wal.LSN {
+	c.t.Helper()
+	end := c.primary().flushed()
+	for _, s := range c.standbys() {
+		s.awaitLSN(end)
+	}
+	return end
+}
+
+// ports are handed out from below the range in which the kernel chooses ports of clients.
+var ports struct {
+	mu   sync.Mutex
+	next int
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	ports.mu.Lock()
+	defer ports.mu.Unlock()
+	if ports.next == 0 {
+		ports.next = 15000 + os.Getpid()%600*25
+	}
+	for range 1000 {
+		ports.next++
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.next))
+		if err == nil {
+			l.Close()
+			return ports.next
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+// A node is a longship process, its data directory and its address.
+type node struct {
+	t     *testing.T
+	name  string
+	dir   string
+	port  int
+	flags []string
+
+	mu   sync.Mutex
+	proc *process
+	up   chan struct{} // closed once the process, or if it was ended the next, is ready
+}
+
+func (n *node) address() string { return fmt.Sprintf("127.0.0.1:%d", n.port) }
+
+// launch starts the process.
+func (n *node) launch() {
+	n.t.Helper()
+	log, err := os.OpenFile(n.dir+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	p := startProcess(n.t, log, longship, append([]string{"start"}, n.flags...)...)
+	n.mu.Lock()
+	n.proc = p
+	up := n.up
+	n.mu.Unlock()
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if _, err := p.await(ctx, p.stdout, `(?m)^ready: .*\n`); err == nil {
+			close(up)
+		}
+	}()
+	go func() {
+		<-p.done
+		log.Close()
+	}()
+}
+
+// awaitReady waits until the node says that it does its work.
+func (n *node) awaitReady() {
+	n.t.Helper()
+	ctx, cancel := testContext(n.t)
+	defer cancel()
+	select {
+	case <-n.up:
+	case <-n.proc.done:
+		n.t.Fatalf("%s ended before it was ready: %v\n%s", n.name, n.proc.err, n.proc.stderr)
+	case <-ctx.Done():
+		n.t.Fatalf("%s is not ready\n%s", n.name, n.proc.stderr)
+	}
+}
+
+// awaitUp waits until the node is ready, even if it first has to be launched again. Any goroutine
+// may call it.
+func (n *node) awaitUp(ctx context.Context) error {
+	n.mu.Lock()
+	up := n.up
+	n.mu.Unlock()
+	select {
+	case <-up:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// down says that the node is not up until it is launched again. It comes before what ends it.
+func (n *node) down() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	select {
+	case <-n.up:
+		n.up = make(chan struct{})
+	default:
+	}
+}
+
+func (n *node) start() {
+	n.t.Helper()
+	n.launch()
+	n.awaitReady()
+}
+
+// stop shuts the node down cleanly.
+func (n *node) stop() {
+	n.t.Helper()
+	n.down()
+	n.proc.signal(syscall.SIGTERM)
+	n.awaitExit(0)
+}
+
+// awaitExit waits until the process has ended, with the exit code given.
+func (n *node) awaitExit(code int) {
+	n.t.Helper()
+	ctx, cancel := testContext(n.t)
+	defer cancel()
+	n.proc.wait(ctx)
+	if ctx.Err() != nil {
+		n.proc.signal(syscall.SIGQUIT) // for its goroutines
+		<-n.proc.done
+		n.t.Fatalf("%s did not end\n%s", n.name, n.proc.stderr)
+	}
+	if got := n.proc.cmd.ProcessState.ExitCode(); got != code {
+		n.t.Fatalf("%s: exit code %d, want %d\n%s", n.name, got, code, tail(n.proc.stderr.String(), 20))
+	}
+}
+
+// kill9 ends the process as a crash does.
+func (n *node) kill9() {
+	n.down()
+	n.proc.signal(syscall.SIGKILL)
+	<-n.proc.done
+}
+
+func (n *node) restart() {
+	n.t.Helper()
+	n.stop()
+	n.start()
+}
+
+// freeze stops the process from running, but not from being there; thaw lets it run on.
+func (n *node) freeze() { n.proc.signal(syscall.SIGSTOP) }
+func (n *node) thaw()   { n.proc.signal(syscall.SIGCONT) }
+
+// dsn is how libpq and pgx reach the node.
+func (n *node) dsn(more ...string) string {
+	return fmt.Sprintf("host=127.0.0.1 port=%d user=test dbname=test sslmode=disable %s", n.port, strings.Join(more, " "))
+}
+
+// dial opens a session. A node that says it cannot take clients now, as a standby does while it
+// follows its primary to another timeline, is asked again.
+func (n *node) dial(ctx context.Context) (*pgx.Conn, error) {
+	for {
+		c, err := pgx.Connect(ctx, n.dsn())
+		if ctx.Err() != nil || sqlState(err) != "57P03" {
+			return c, err
+		}
+	}
+}
+
+// sqlState is the SQLSTATE of an error, "" if the server did not send one.
+func sqlState(err error) string {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return e.Code
+	}
+	return ""
+}
+
+// connect opens a session for the test.
+func (n *node) connect() *pgx.Conn {
+	n.t.Helper()
+	ctx, cancel := testContext(n.t)
+	defer cancel()
+	c, err := n.dial(ctx)
+	if err != nil {
+		n.t.Fatalf("%s: %v", n.name, err)
+	}
+	n.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		c.Close(ctx)
+	})
+	return c
+}
+
+// exec runs statements in a session of their own.
+func (n *node) exec(sql string, args ...any) {
+	n.t.Helper()
+	if err := n.tryExec(sql, args...); err != nil {
+		n.t.Fatalf("%s: %s: %v", n.name, sql, err)
+	}
+}
+
+func (n *node) tryExec(sql string, args ...any) error {
+	ctx, cancel := testContext(n.t)
+	defer cancel()
+	c, err := n.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
+	_, err = c.Exec(ctx, sql, args...)
+	return err
+}
+
+// value is the one value of a query's one row, as text; "" if there is no row.
+func (n *node) value(sql string, args ...any) string {
+	n.t.Helper()
+	v, err := n.tryValue(sql, args...)
+	if err != nil {
+		n.t.Fatalf("%s: %s: %v", n.name, sql, err)
+	}
+	return v
+}
+
+func (n *node) tryValue(sql string, args ...any) (string, error) {
+	ctx, cancel := testContext(n.t)
+	defer cancel()
+	c, err := n.dial(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close(ctx)
+	return queryValue(ctx, c, sql, args...)
+}
+
+func queryValue(ctx context.Context, c *pgx.Conn, sql string, args ...any) (string, error) {
+	rows, err := c.Query(ctx, sql, append([]any{pgx.QueryExecModeSimpleProtocol}, args...)...)
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	var v string
+	if rows.Next() {
+		v = string(rows.RawValues()[0])
+	}
+	rows.Close()
+	return v, rows.Err()
+}
+
+// await waits until a query's one value is want. It is for states that no line of output and no
+// position tells of.
+func (n *node) await(sql, want string) {
+	n.t.Helper()
+	n.awaitThat(sql, func(v string) bool { return v == want }, want)
+}
+
+func (n *node) awaitThat(sql string, ok func(string) bool, want string) {
+	n.t.Helper()
+	ctx, cancel := testContext(n.t)
+	defer cancel()
+	c := n.connect()
+	defer c.Close(ctx)
+	for tick := time.NewTicker(5 * time.Millisecond); ; {
+		got, err := queryValue(ctx, c, sql)
+		if err == nil && ok(got) {
+			tick.Stop()
+			return
+		}
+		if ctx.Err() != nil || err != nil {
+			n.t.Fatalf("%s: %s = %q (%v), want %q", n.name, sql, got, errors.Join(err, ctx.Err()), want)
+		}
+		<-tick.C
+	}
+}
+
+// flushed is how far a primary's log is durable.
+func (n *node) flushed() wal.LSN {
+	n.t.Helper()
+	return parseLSN(n.t, n.value("SELECT pg_current_wal_flush_lsn()"))
+}
+
+// awaitLSN waits until the node has applied everything up to lsn. A standby that follows its primary
+// to another timeline meanwhile ends the session that waits: then another one waits on.
+func (n *node) awaitLSN(lsn wal.LSN) {
+	n.t.Helper()
+	for {
+		err := n.tryExec(fmt.Sprintf("WAIT FOR LSN '%s' TIMEOUT %d", lsn, patience.Milliseconds()))
+		if err == nil {
+			return
+		}
+		if sqlState(err) != "57P01" {
+			n.t.Fatalf("%s: wait for %s: %v", n.name, lsn, err)
+		}
+	}
+}
+
+func parseLSN(t *testing.T, s string) wal.LSN {
+	t.Helper()
+	lsn, err := wal.ParseLSN(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lsn
+}

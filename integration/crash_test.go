@@ -1,0 +1,65 @@
+package integration
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+// kill -9 of any node under load, again and again: every acknowledged commit is there, on the primary
+// and, once they have caught up, on the standbys, whose logs are the primary's byte for byte.
+func TestKillUnderLoad(t *testing.T) {
+	t.Parallel()
+	rounds := 12
+	if long {
+		rounds = 100
+	}
+	c := newCluster(t, 3)
+	random := rand.New(rand.NewPCG(1, 2))
+	for round := range rounds {
+		victims := pickVictims(random, c)
+		l := startLoad(c.primary(), fmt.Sprintf("round%03d", round), 8)
+		l.await(20 + random.IntN(300))
+		names := ""
+		for _, n := range victims {
+			n.kill9()
+			names += " " + n.name
+		}
+		for _, n := range victims {
+			n.launch()
+		}
+		for _, n := range victims {
+			n.awaitReady()
+		}
+		l.await(50)
+		l.stop()
+		t.Logf("round %d: killed%s: %d commits acknowledged, %d unknown", round, names, len(l.acked), len(l.unknown))
+		end := c.awaitCaughtUp()
+		for _, n := range c.nodes {
+			l.check(n)
+		}
+		for _, s := range c.standbys() {
+			checkSameTable(t, c.primary(), s)
+			checkSameWAL(t, c.primary(), s, end)
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+}
+
+// pickVictims draws the nodes to kill: one, two or all of them.
+func pickVictims(random *rand.Rand, c *cluster) []*node {
+	k := 1
+	switch random.IntN(6) {
+	case 0:
+		k = 2
+	case 1:
+		k = len(c.nodes)
+	}
+	var victims []*node
+	for _, i := range random.Perm(len(c.nodes))[:k] {
+		victims = append(victims, c.nodes[i])
+	}
+	return victims
+}
