@@ -41,7 +41,7 @@ func (c *cutter) MaybeError(op errorfs.Op) error {
 	if c.wait--; c.wait > 0 || c.flushed == nil {
 		return nil
 	}
-	c.wait = 1 + c.rng.IntN(20)
+	c.wait = 1 + c.rng.IntN(12)
 	percent := []int{0, 10, 50, 90, 100}[c.rng.IntN(5)]
 	flushed := c.flushed() // before the copy: what is promised now must be in it
 	disk := c.disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: c.rng})
