@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,8 +44,6 @@ type Stream struct {
 	at     mark   // end of what is written; owned by Run, and by the receiving goroutine while it lives
 	epoch  uint64 // the latest followed: nothing older is; as at
 	failed int    // attempts in a row that brought nothing; owned by Run
-
-	broken atomic.Pointer[fatalError] // the first failure of our own disk: nothing is written or flushed after it
 
 	mu     sync.Mutex
 	status Status
@@ -221,9 +218,6 @@ func (s *Stream) removed(err error) error {
 
 // write appends verified bytes to the log and notes where it ends now.
 func (s *Stream) write(p []byte, end mark) error {
-	if broken := s.broken.Load(); broken != nil {
-		return *broken
-	}
 	if _, err := s.raw.Write(p); err != nil {
 		return s.localFailure(err)
 	}
@@ -231,12 +225,8 @@ func (s *Stream) write(p []byte, end mark) error {
 	return nil
 }
 
-// flush makes everything written durable. It is never tried again after a failure: a later sync that
-// succeeds proves nothing of the bytes that failed.
+// flush makes everything written durable. After a failure every later call fails too.
 func (s *Stream) flush() error {
-	if broken := s.broken.Load(); broken != nil {
-		return *broken
-	}
 	if _, err := s.raw.Flush(); err != nil {
 		return s.localFailure(err)
 	}
@@ -246,9 +236,9 @@ func (s *Stream) flush() error {
 // localFailure sorts the failures of our own disk: a full one is waited for, any other ends the
 // process.
 func (s *Stream) localFailure(err error) error {
-	if errors.Is(err, syscall.ENOSPC) && !wal.IsFatal(err) {
+	noRoom := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	if noRoom && !wal.IsFatal(err) {
 		return fmt.Errorf("%w: %w", errDiskFull, err)
 	}
-	s.broken.CompareAndSwap(nil, &fatalError{err})
-	return *s.broken.Load()
+	return fatalError{err}
 }

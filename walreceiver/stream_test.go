@@ -328,6 +328,7 @@ func TestStreamPromisesFirst(t *testing.T) {
 func TestStreamProtocolViolations(t *testing.T) {
 	tests := map[string]func(c *fakeConn, log *testLog){
 		"gap":            func(c *fakeConn, log *testLog) { c.sendLog(log, log.ends[0], log.ends[1]) },
+		"overlap":        func(c *fakeConn, log *testLog) { c.xlog(logStart-8, log.slice(logStart, log.ends[0])) },
 		"other session":  func(c *fakeConn, log *testLog) { c.id.Session++; c.keepalive(0, false) },
 		"other epoch":    func(c *fakeConn, log *testLog) { c.id.Epoch++; c.sendLog(log, logStart, log.ends[0]) },
 		"not native":     func(c *fakeConn, log *testLog) { c.data((&pgwire.Keepalive{}).Append(nil)) },
