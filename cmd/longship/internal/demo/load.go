@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -139,23 +140,34 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // commit writes the next value to the next key and notes what became of it.
 func (w *writer) commit(conn *pgx.Conn) {
+	key, value := w.next()
+	begin := time.Now()
+	_, err := conn.Exec(w.abandoned, upsert, key, strconv.FormatInt(value, 10))
+	switch {
+	case err == nil:
+		w.ledger.Acknowledged(key, value, time.Since(begin))
+	case certainlyNot(err):
+		w.ledger.Refused()
+	default:
+		w.ledger.Unknown(key, value)
+		w.retire(key)
+	}
+}
+
+// next goes around the keys.
+func (w *writer) next() (key string, value int64) {
 	w.value++
 	i := int(w.value) % len(w.keys)
 	if w.keys[i] == "" {
 		w.keys[i] = fmt.Sprintf("%s%02d/%d", keyLow, w.id, i+w.retired*len(w.keys))
 	}
-	begin := time.Now()
-	_, err := conn.Exec(w.abandoned, upsert, w.keys[i], strconv.FormatInt(w.value, 10))
-	switch {
-	case err == nil:
-		w.ledger.Acknowledged(w.keys[i], w.value, time.Since(begin))
-	case certainlyNot(err):
-		w.ledger.Refused()
-	default:
-		w.ledger.Unknown(w.keys[i], w.value)
-		w.keys[i] = ""
-		w.retired++
-	}
+	return w.keys[i], w.value
+}
+
+// retire puts a key that was never used in the place of key.
+func (w *writer) retire(key string) {
+	w.keys[slices.Index(w.keys, key)] = ""
+	w.retired++
 }
 
 // certainlyNot reports whether err proves that nothing was committed. Whatever it does not know

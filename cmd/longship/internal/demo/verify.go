@@ -13,7 +13,10 @@ import (
 // verifyTimeout is how long a node may take to come up and catch up before it counts as not checked.
 const verifyTimeout = 30 * time.Second
 
-var errNotChecked = errors.New("not every node could be checked")
+var (
+	errNotChecked  = errors.New("not every node could be checked")
+	errInterrupted = errors.New("interrupted before every node was checked")
+)
 
 // finish looks for every acknowledged commit on every node, the primary first, and says what it
 // found.
@@ -21,11 +24,15 @@ func (d *demo) finish(hurry context.Context, ran time.Duration) error {
 	d.show.endBlock()
 	say := func(format string, args ...any) { d.show.event(fmt.Sprintf(format, args...)) }
 	totals := d.ledger.Totals()
+	say("")
 	say("ran %s, %.0f commits/s; looking for what was acknowledged", ran.Round(100*time.Millisecond), float64(totals.Acknowledged)/ran.Seconds())
 	lost := map[string]bool{}
 	unchecked := false
 	check := func(p *process, until wal.LSN) (end wal.LSN) {
 		rows, end, err := d.readNode(hurry, p, until)
+		if hurry.Err() != nil {
+			return 0
+		}
 		if err != nil {
 			say("%s: not checked: %v", p.name, err)
 			unchecked = true
@@ -42,6 +49,9 @@ func (d *demo) finish(hurry context.Context, ran time.Duration) error {
 		return end
 	}
 	primary, err := d.waitPrimary(hurry)
+	if hurry.Err() != nil {
+		return errInterrupted
+	}
 	if err != nil {
 		return fmt.Errorf("nothing could be checked: no primary: %w", err)
 	}
@@ -53,6 +63,8 @@ func (d *demo) finish(hurry context.Context, ran time.Duration) error {
 	}
 	say("acknowledged %d, unknown %d, refused %d, lost %d", totals.Acknowledged, totals.Unknown, totals.Refused, len(lost))
 	switch {
+	case hurry.Err() != nil:
+		return errInterrupted
 	case len(lost) > 0:
 		return ErrLost
 	case unchecked:

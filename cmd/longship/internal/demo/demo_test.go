@@ -1,0 +1,285 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/longship-db/longship/cmd/longship/internal/status"
+	"github.com/longship-db/longship/wal"
+)
+
+// TestMain lets the test binary play a node: "start" is how a cluster runs its program.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "start" {
+		os.Exit(playNode())
+	}
+	os.Exit(m.Run())
+}
+
+// playNode is ready at once and ends at SIGTERM, unless FAKE_NODE says otherwise.
+func playNode() int {
+	args := map[string]string{}
+	for i := 2; i+1 < len(os.Args); i += 2 {
+		args[os.Args[i]] = os.Args[i+1]
+	}
+	name, dir := args["--name"], args["--data-dir"]
+	if os.Getenv("FAKE_NODE") == "broken" && name == "n2" {
+		fmt.Fprintln(os.Stderr, "longship: no luck today")
+		return 1
+	}
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM)
+	os.MkdirAll(dir, 0o700)
+	os.WriteFile(filepath.Join(dir, "longship.pid"), fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600)
+	if _, standby := args["--join"]; standby {
+		fmt.Printf("base copy: 50%% (1 of 2 MB)\nready: standby %s %s follows %s\n", name, args["--listen"], args["--join"])
+	} else {
+		fmt.Printf("ready: primary %s %s epoch 1\n", name, args["--listen"])
+	}
+	if os.Getenv("FAKE_NODE") == "deaf" {
+		select {}
+	}
+	<-terminated
+	return 0
+}
+
+func startFakes(t *testing.T, behaviour string) (*cluster, chan string) {
+	t.Helper()
+	t.Setenv("FAKE_NODE", behaviour)
+	events := make(chan string, 100)
+	cfg := Config{Nodes: 2, Dir: t.TempDir(), Port: 1, RestartDelay: time.Millisecond, Program: os.Args[0]}
+	c := newCluster(cfg, func(line string) { events <- line })
+	c.start()
+	return c, events
+}
+
+func alive(pid string) bool {
+	n, err := strconv.Atoi(pid)
+	return err == nil && syscall.Kill(n, 0) == nil
+}
+
+// A node that is killed is started again, and when the cluster has been stopped nobody is left.
+func TestClusterRestartsTheDead(t *testing.T) {
+	c, events := startFakes(t, "")
+	primary, err := c.waitReady(t.Context())
+	if err != nil || primary.name != "n1" {
+		t.Fatalf("waitReady() = %v, %v, want n1", primary, err)
+	}
+	n2 := c.processes[1]
+	first := n2.condition().pid
+	pid, _ := strconv.Atoi(first)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := <-events, "n2 has ended (signal: killed); it starts again in 1ms"; got != want {
+		t.Errorf("event %q, want %q", got, want)
+	}
+	for n2.condition().text != "running" {
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second := n2.condition().pid
+	if second == first || !alive(second) {
+		t.Errorf("n2 is process %s, was %s", second, first)
+	}
+	pids := []string{primary.condition().pid, second}
+	c.stop(t.Context())
+	for _, pid := range pids {
+		if alive(pid) {
+			t.Errorf("process %s is still there", pid)
+		}
+	}
+}
+
+// A node that does not listen to SIGTERM is killed when there is no more time.
+func TestClusterStopsTheDeaf(t *testing.T) {
+	c, _ := startFakes(t, "deaf")
+	if _, err := c.waitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pid := c.processes[0].condition().pid
+	hurry, now := context.WithCancel(t.Context())
+	now()
+	c.stop(hurry)
+	if alive(pid) {
+		t.Errorf("process %s is still there", pid)
+	}
+}
+
+// A node that cannot be started ends the demonstration, with its own words.
+func TestClusterReportsTheBroken(t *testing.T) {
+	c, _ := startFakes(t, "broken")
+	defer c.stop(t.Context())
+	_, err := c.waitReady(t.Context())
+	if err == nil || err.Error() != "n2 ended before it was ready: exit status 1: no luck today" {
+		t.Errorf("waitReady() = %v", err)
+	}
+}
+
+// A port that is taken is noticed before anything is started or made.
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dir := filepath.Join(t.TempDir(), "demo")
+	err = Run(t.Context(), t.Context(), Config{Nodes: 1, Port: l.Addr().(*net.TCPAddr).Port, Dir: dir, Program: "/nonexistent"})
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "--port") {
+		t.Errorf("Run() = %v, want address in use and what to do", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder was made: %v", err)
+	}
+}
+
+func TestLedger(t *testing.T) {
+	tests := []struct {
+		name string
+		note func(l *Ledger)
+		rows map[string]string
+		keys int
+		lost string
+	}{
+		{"nothing happened", func(*Ledger) {}, nil, 0, ""},
+		{"acknowledged and there", func(l *Ledger) { l.Acknowledged("k", 1, 0) }, map[string]string{"k": "1"}, 1, ""},
+		{"acknowledged and gone", func(l *Ledger) { l.Acknowledged("k", 1, 0) }, nil, 1, "k: 1 was acknowledged, found no row"},
+		{"rolled back", func(l *Ledger) { l.Acknowledged("k", 1, 0); l.Acknowledged("k", 2, 0) }, map[string]string{"k": "1"}, 1, "k: 2 was acknowledged, found 1"},
+		{"unknown did not happen", func(l *Ledger) { l.Acknowledged("k", 1, 0); l.Unknown("k", 2) }, map[string]string{"k": "1"}, 1, ""},
+		{"unknown happened", func(l *Ledger) { l.Acknowledged("k", 1, 0); l.Unknown("k", 2) }, map[string]string{"k": "2"}, 1, ""},
+		{"unknown excuses nothing else", func(l *Ledger) { l.Acknowledged("k", 1, 0); l.Unknown("k", 2) }, map[string]string{"k": "3"}, 1, "k: 1 was acknowledged, found 3"},
+		{"only unknown", func(l *Ledger) { l.Unknown("k", 2) }, nil, 0, ""},
+		{"refused", func(l *Ledger) { l.Refused() }, nil, 0, ""},
+		{"left by an earlier run", func(l *Ledger) { l.Acknowledged("k", 1, 0) }, map[string]string{"k": "1", "old": "9"}, 1, ""},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			l := NewLedger()
+			test.note(l)
+			keys, lost := l.Check(test.rows)
+			var text []string
+			for _, l := range lost {
+				text = append(text, l.String())
+			}
+			if got := strings.Join(text, "; "); keys != test.keys || got != test.lost {
+				t.Errorf("Check() = %d, %q, want %d, %q", keys, got, test.keys, test.lost)
+			}
+		})
+	}
+}
+
+func TestLedgerCounts(t *testing.T) {
+	l := NewLedger()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := l.waitFirst(canceled); !errors.Is(err, context.Canceled) {
+		t.Errorf("waitFirst() before the first acknowledgement = %v", err)
+	}
+	l.Acknowledged("a", 1, 3*time.Millisecond)
+	l.Acknowledged("b", 2, time.Millisecond)
+	l.Unknown("a", 3)
+	l.Refused()
+	if err := l.waitFirst(t.Context()); err != nil {
+		t.Errorf("waitFirst() = %v", err)
+	}
+	if got, want := l.Totals(), (Totals{2, 1, 1}); got != want {
+		t.Errorf("Totals() = %v, want %v", got, want)
+	}
+	recent := l.Recent()
+	if got := percentile(recent, 50) + ", " + percentile(recent, 100); got != "1 ms, 3 ms" {
+		t.Errorf("percentiles %s", got)
+	}
+	if got := percentile(l.Recent(), 50); got != "-" {
+		t.Errorf("percentile of nothing: %s", got)
+	}
+}
+
+// Only what proves that nothing was committed may count as refused.
+func TestCertainlyNot(t *testing.T) {
+	server := func(code string) error { return fmt.Errorf("exec: %w", &pgconn.PgError{Code: code}) }
+	tests := []struct {
+		err  error
+		want bool
+	}{
+		{server("25006"), true},  // a standby
+		{server("40001"), true},  // serialization failure
+		{server("53100"), true},  // disk full
+		{server("57P03"), true},  // starting up
+		{server("40003"), false}, // statement completion unknown
+		{server("08007"), false}, // transaction resolution unknown
+		{server("57P01"), false}, // terminated, perhaps while waiting for a standby
+		{server("XX000"), false},
+		{server(""), false},
+		{errors.New("unexpected EOF"), false},
+		{context.Canceled, false},
+	}
+	for _, test := range tests {
+		if got := certainlyNot(test.err); got != test.want {
+			t.Errorf("certainlyNot(%v) = %v, want %v", test.err, got, test.want)
+		}
+	}
+}
+
+// After an unknown outcome a writer leaves the key alone.
+func TestUnknownRetiresTheKey(t *testing.T) {
+	w := &writer{id: 3, keys: make([]string, 2)}
+	var names []string
+	for range 2 {
+		for range 2 {
+			key, _ := w.next()
+			names = append(names, key)
+		}
+	}
+	w.retire(names[3])
+	for range 2 {
+		key, _ := w.next()
+		names = append(names, key)
+	}
+	if got, want := strings.Join(names, " "), "demo/03/1 demo/03/0 demo/03/1 demo/03/0 demo/03/1 demo/03/2"; got != want {
+		t.Errorf("keys %s, want %s", got, want)
+	}
+}
+
+func TestLineWriter(t *testing.T) {
+	var lines []string
+	w := &lineWriter{line: func(s string) { lines = append(lines, s) }}
+	for _, s := range []string{"one\ntw", "o\rthree", "\r\n", strings.Repeat("x", 2*maxLine), "\nfour\n"} {
+		w.Write([]byte(s))
+	}
+	if got := strings.Join(lines, "|"); got != "one|two|three|four" {
+		t.Errorf("lines %s", got)
+	}
+}
+
+// A standbyAt has replayed up to a position and holds one key.
+type standbyAt wal.LSN
+
+func (s standbyAt) Query(_ context.Context, statements ...string) ([][]status.Row, error) {
+	if strings.Contains(statements[0], "replay_lsn") {
+		return [][]status.Row{{{{Name: "replay_lsn", Value: wal.LSN(s).String()}}}}, nil
+	}
+	return [][]status.Row{{{{Name: "key", Value: "demo/k"}, {Name: "value", Value: "7"}, {Name: "lsn", Value: "0/50"}}}}, nil
+}
+
+func TestReadKeysWaitsForReplay(t *testing.T) {
+	if _, _, err := readKeys(t.Context(), standbyAt(0x4F), 0x50); err == nil {
+		t.Error("a standby that is behind was read")
+	}
+	rows, end, err := readKeys(t.Context(), standbyAt(0x50), 0x50)
+	if err != nil || rows["demo/k"] != "7" || end != 0x50 {
+		t.Errorf("readKeys() = %v, %s, %v", rows, end, err)
+	}
+}
