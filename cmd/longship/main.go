@@ -33,16 +33,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
-		Name:                   "longship",
-		Usage:                  "a replicated write-ahead log and table that speaks PostgreSQL",
-		Version:                node.Version,
-		Writer:                 stdout,
-		ErrWriter:              stderr,
-		UseShortOptionHandling: true,
-		Commands:               []*cli.Command{startCommand(), demoCommand(), statusCommand(), waldumpCommand()},
-		Action:                 unknownCommand,
-		OnUsageError:           asUsageError,
-		ExitErrHandler:         func(*cli.Context, error) {}, // run decides
+		Name:           "longship",
+		Usage:          "a replicated write-ahead log and table that speaks PostgreSQL",
+		Version:        node.Version,
+		Writer:         stdout,
+		ErrWriter:      stderr,
+		Commands:       []*cli.Command{startCommand(), demoCommand(), statusCommand(), waldumpCommand()},
+		Action:         unknownCommand,
+		OnUsageError:   asUsageError,
+		ExitErrHandler: func(*cli.Context, error) {}, // run decides
 	}
 	for _, c := range app.Commands {
 		c.OnUsageError = asUsageError

@@ -82,10 +82,12 @@ func printLines(w io.Writer, lines []string) error {
 func watchStatus(c *cli.Context, client *status.Client) error {
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
-	defer onSignals(cancel, func() { os.Exit(exitFailure) })()
-
 	show, done := presenter(c)
 	defer done()
+	defer onSignals(cancel, func() {
+		done() // the terminal as it was
+		os.Exit(exitFailure)
+	})()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {

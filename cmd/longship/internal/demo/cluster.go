@@ -97,11 +97,11 @@ func (c *cluster) stop(hurry context.Context) {
 	first := c.primary()
 	c.hasten() // nobody waits to start one again
 	if first != nil {
-		first.signal(syscall.SIGTERM)
+		first.stop(syscall.SIGTERM)
 		c.waitDown(first, hurry)
 	}
 	for _, p := range c.processes {
-		p.signal(syscall.SIGTERM)
+		p.stop(syscall.SIGTERM)
 	}
 	select {
 	case <-done:
@@ -109,7 +109,7 @@ func (c *cluster) stop(hurry context.Context) {
 	case <-time.After(stopTimeout):
 	}
 	for _, p := range c.processes {
-		p.signal(syscall.SIGKILL)
+		p.stop(syscall.SIGKILL)
 	}
 	<-done
 	c.endLauncher()

@@ -100,6 +100,7 @@ type demo struct {
 }
 
 func (d *demo) run(ctx, hurry context.Context) error {
+	d.show.event(fmt.Sprintf("starting %d nodes in %s", d.cfg.Nodes, d.cfg.Dir))
 	d.cluster.start()
 	primary, err := d.cluster.waitReady(ctx)
 	if err != nil {

@@ -42,11 +42,13 @@ func startLoad(cfg Config, ledger *Ledger) *load {
 	ctx, enough := context.WithCancel(abandoned)
 	l := &load{enough: enough, abandon: abandon}
 	count := min(max(cfg.Load/25, 4), 64, max(cfg.Load, 1))
+	interval := time.Second * time.Duration(count) / time.Duration(cfg.Load)
 	for i := range count {
 		w := &writer{
 			id:        i,
 			conninfo:  cfg.conninfo(),
-			interval:  time.Second * time.Duration(count) / time.Duration(cfg.Load),
+			interval:  interval,
+			offset:    interval * time.Duration(i) / time.Duration(count), // or all would commit at once
 			ledger:    ledger,
 			abandoned: abandoned,
 			keys:      make([]string, keysPerWriter),
@@ -91,6 +93,7 @@ type writer struct {
 	id        int
 	conninfo  string
 	interval  time.Duration
+	offset    time.Duration // of the first commit
 	ledger    *Ledger
 	abandoned context.Context
 
@@ -102,14 +105,18 @@ type writer struct {
 func (w *writer) run(ctx context.Context) {
 	var conn *pgx.Conn
 	defer func() { w.close(conn) }()
-	next := time.Now()
+	next := time.Now().Add(w.offset - w.interval)
 	for {
 		// After a pause nothing is made up for: a load that comes in bursts would not be steady.
 		next = later(next.Add(w.interval), time.Now())
 		if !sleep(ctx, time.Until(next)) {
 			return
 		}
-		if conn == nil || conn.IsClosed() {
+		if conn != nil && !usable(conn) {
+			w.close(conn)
+			conn = nil
+		}
+		if conn == nil {
 			c, err := pgx.Connect(ctx, w.conninfo)
 			if err != nil {
 				sleep(ctx, retryPause)
@@ -119,6 +126,18 @@ func (w *writer) run(ctx context.Context) {
 		}
 		w.commit(conn)
 	}
+}
+
+// usable reports whether the server is still there, as far as that can be known without asking. What
+// is sent to one that is not would count as unknown.
+func usable(conn *pgx.Conn) bool {
+	if conn.IsClosed() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	_, err := conn.PgConn().ReceiveMessage(ctx)
+	return err == nil || pgconn.Timeout(err)
 }
 
 func later(a, b time.Time) time.Time {

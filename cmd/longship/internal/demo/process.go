@@ -65,11 +65,12 @@ func (p *process) supervise(l *launcher, delay time.Duration, hasten <-chan stru
 		stopping, everReady := p.stopping, isClosed(p.readiness)
 		p.restart = time.Now().Add(delay)
 		p.mu.Unlock()
+		if err != nil {
+			end = "cannot be started: " + err.Error()
+		}
 		switch {
 		case stopping:
 			return nil
-		case err != nil:
-			return fmt.Errorf("start %s: %w", p.name, err)
 		case !everReady:
 			return fmt.Errorf("%s ended before it was ready: %s", p.name, end)
 		}
@@ -176,8 +177,8 @@ func (p *process) hear(line string) {
 	}
 }
 
-// signal sends s, if the node runs.
-func (p *process) signal(s syscall.Signal) {
+// stop sends the signal, if the node runs, and keeps it from being started again.
+func (p *process) stop(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopping = true

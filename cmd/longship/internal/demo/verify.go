@@ -108,7 +108,7 @@ func (d *demo) readNode(ctx context.Context, p *process, until wal.LSN) (rows ma
 }
 
 func nodeConninfo(p *process) string {
-	return fmt.Sprintf("host=%s port=%s %s", host, port(p.address), credentials)
+	return fmt.Sprintf("host=%s port=%s %s target_session_attrs=any", host, port(p.address), credentials)
 }
 
 // readKeys fails while the node has not come far enough.

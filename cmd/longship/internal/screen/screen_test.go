@@ -1,55 +1,40 @@
 package screen
 
 import (
-	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 )
 
-// terminal shows what a terminal of so many rows would show of s, without its cursor movements
-// beyond those that a Screen uses.
+// terminal returns the lines that a terminal shows after s. It knows what a Screen uses, and that a
+// Screen that moves up writes every line below again.
 func terminal(t *testing.T, s string) []string {
+	t.Helper()
 	lines, row := []string{""}, 0
-	put := func(c rune) {
+	for s != "" {
+		rest, isSequence := strings.CutPrefix(s, "\x1b[")
+		if !isSequence {
+			if c := s[0]; c == '\n' {
+				row++
+			} else if c != '\r' {
+				lines[row] += string(c)
+			}
+			s = s[1:]
+		} else {
+			i := strings.IndexAny(rest, "AJKlh")
+			if rest[i] == 'A' {
+				up, err := strconv.Atoi(rest[:i])
+				if err != nil || up > row {
+					t.Fatalf("the cursor leaves the screen: %q", rest[:i+1])
+				}
+				row -= up
+				lines = lines[:row]
+			}
+			s = rest[i+1:]
+		}
 		for len(lines) <= row {
 			lines = append(lines, "")
-		}
-		lines[row] += string(c)
-	}
-	for s != "" {
-		rest, found := strings.CutPrefix(s, "\x1b[")
-		if !found {
-			c := rune(s[0])
-			s = s[1:]
-			switch c {
-			case '\n':
-				row++
-			case '\r':
-			default:
-				if row < len(lines) && strings.HasPrefix(lines[row], "\x00") {
-					lines[row] = lines[row][1:]
-				}
-				put(c)
-			}
-			continue
-		}
-		i := strings.IndexAny(rest, "AJKlh")
-		arg, cmd := rest[:i], rest[i]
-		s = rest[i+1:]
-		switch cmd {
-		case 'A':
-			var n int
-			fmt.Sscan(arg, &n)
-			row -= n
-			for i := row; i < len(lines); i++ {
-				lines[i] = "" // a Screen rewrites every line below
-			}
-		case 'J':
-			lines = lines[:min(row, len(lines))]
-		}
-		if row < 0 {
-			t.Fatalf("the cursor left the block at %q", s)
 		}
 	}
 	return lines
@@ -68,7 +53,7 @@ func TestDraw(t *testing.T) {
 	s.Draw([]string{"end"})
 	s.Close()
 	got := strings.Join(terminal(t, out.String()), "|")
-	if want := "news|end"; got != want {
+	if want := "news|end|"; got != want {
 		t.Errorf("the screen shows %q, want %q", got, want)
 	}
 	if strings.Contains(out.String(), "too long") || strings.Contains(out.String(), "vier") {
