@@ -2,6 +2,7 @@ package waldump
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -33,11 +34,11 @@ type Entry struct {
 
 // A Commit is the payload of a transaction's record.
 type Commit struct {
-	Time    time.Time `json:"time"`
-	Horizon wal.LSN   `json:"horizon"`
-	Flushed wal.LSN   `json:"flushed"`
-	Ops     []Op      `json:"ops"`
-	Others  int       `json:"other_ops,omitempty"` // operations that a filter left out
+	Time    Time    `json:"time"`
+	Horizon wal.LSN `json:"horizon"`
+	Flushed wal.LSN `json:"flushed"`
+	Ops     []Op    `json:"ops"`
+	Others  int     `json:"other_ops,omitempty"` // operations that a filter left out
 }
 
 // An Op is one operation of a Commit.
@@ -56,15 +57,22 @@ type Checkpoint struct {
 	Timeline     wal.TimelineID `json:"timeline"`
 	PrevTimeline wal.TimelineID `json:"prev_timeline"`
 	NextXID      uint64         `json:"next_xid"`
-	Time         time.Time      `json:"time"`
+	Time         Time           `json:"time"`
 }
 
 // An EndOfRecovery is the payload of the first record of a timeline.
 type EndOfRecovery struct {
 	Timeline     wal.TimelineID `json:"timeline"`
 	PrevTimeline wal.TimelineID `json:"prev_timeline"`
-	Time         time.Time      `json:"time"`
+	Time         Time           `json:"time"`
 }
+
+// A Time is printed in RFC 3339's form even if its year has more than four digits: there is no telling
+// what a damaged record holds.
+type Time struct{ time.Time }
+
+// MarshalJSON does not fail, as that of time.Time would.
+func (t Time) MarshalJSON() ([]byte, error) { return json.Marshal(t.Format(time.RFC3339Nano)) }
 
 // builtinRmgrs are PostgreSQL 15's resource managers, by id, as pg_waldump calls them.
 var builtinRmgrs = [...]string{
@@ -159,13 +167,13 @@ func (e *Entry) decodeXLOG(rec *wal.Record) error {
 		if err != nil {
 			return err
 		}
-		e.Checkpoint = &Checkpoint{c.Redo, c.Timeline, c.PrevTimeline, c.NextXID, c.Time}
+		e.Checkpoint = &Checkpoint{c.Redo, c.Timeline, c.PrevTimeline, c.NextXID, Time{c.Time}}
 	case wal.XLOGEndOfRecovery:
 		r, err := wal.ParseEndOfRecovery(rec.Data)
 		if err != nil {
 			return err
 		}
-		e.EndOfRecovery = &EndOfRecovery{r.Timeline, r.PrevTimeline, r.Time}
+		e.EndOfRecovery = &EndOfRecovery{r.Timeline, r.PrevTimeline, Time{r.Time}}
 	case xlogRestorePoint: // TimestampTz, char[64]
 		if len(rec.Data) < 9 {
 			return fmt.Errorf("restore point record: %d bytes, want 72", len(rec.Data))
@@ -195,7 +203,7 @@ func (e *Entry) decodeLongship(rec *wal.Record) error {
 	if err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	e.Commit = &Commit{Time: c.Time.Time(), Horizon: c.Horizon, Flushed: c.Flushed, Ops: make([]Op, 0, len(c.Ops))}
+	e.Commit = &Commit{Time: Time{c.Time.Time()}, Horizon: c.Horizon, Flushed: c.Flushed, Ops: make([]Op, 0, len(c.Ops))}
 	for _, o := range c.Ops {
 		e.Commit.Ops = append(e.Commit.Ops, decodeOp(o))
 	}

@@ -49,7 +49,7 @@ func (e *Entry) describe() string {
 			c.Redo, c.Timeline, c.PrevTimeline, c.NextXID>>32, uint32(c.NextXID), c.Time.Format("2006-01-02 15:04:05 MST"), kind)
 	case e.EndOfRecovery != nil:
 		r := e.EndOfRecovery
-		fmt.Fprintf(&b, " tli %d; prev tli %d; time %s", r.Timeline, r.PrevTimeline, timestamp(r.Time))
+		fmt.Fprintf(&b, " tli %d; prev tli %d; time %s", r.Timeline, r.PrevTimeline, timestamp(r.Time.Time))
 	case e.Detail != "":
 		b.WriteString(" " + e.Detail)
 	}
@@ -57,7 +57,7 @@ func (e *Entry) describe() string {
 }
 
 func (c *Commit) describe(b *strings.Builder) {
-	fmt.Fprintf(b, " %s; horizon %s; flushed %s", timestamp(c.Time), c.Horizon, c.Flushed)
+	fmt.Fprintf(b, " %s; horizon %s; flushed %s", timestamp(c.Time.Time), c.Horizon, c.Flushed)
 	for i := range c.Ops {
 		b.WriteString("; ")
 		c.Ops[i].describe(b)

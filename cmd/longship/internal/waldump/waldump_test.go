@@ -140,11 +140,9 @@ func dump(cfg Config) string {
 // to the crafted data directory.
 func TestDump(t *testing.T) {
 	c := craft(t)
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			cfg := configOf(t, d, c.path)
-			return strings.ReplaceAll(dump(cfg), c.path, "DIR")
-		})
+	datadriven.RunTest(t, "testdata/dump", func(t *testing.T, d *datadriven.TestData) string {
+		cfg := configOf(t, d, c.path)
+		return strings.ReplaceAll(dump(cfg), c.path, "DIR")
 	})
 }
 
