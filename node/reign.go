@@ -188,9 +188,10 @@ func (r *reign) connect(c *pgwire.Conn) (pgwire.Session, error) {
 }
 
 // connectReplication serves a receiver or a member. A member is known, and has its slot, before it
-// asks for anything: what it needs from then on is kept for it.
+// asks for anything: what it needs from then on is kept for it. A node of another cluster does not
+// become one: it will find out from IDENTIFY_SYSTEM that it is in the wrong place.
 func (r *reign) connectReplication(ctx context.Context, c *pgwire.Conn) (pgwire.Replication, error) {
-	if c.Native > 0 && r.primary != nil {
+	if c.Native > 0 && r.primary != nil && r.ours(c.Params[paramSystemID]) {
 		m, err := memberOf(c)
 		if err != nil {
 			return nil, err
@@ -202,11 +203,17 @@ func (r *reign) connectReplication(ctx context.Context, c *pgwire.Conn) (pgwire.
 	return r.sender.Connect(ctx, c)
 }
 
+// ours reports whether a system identifier, as a member sends it, is this cluster's or none yet.
+func (r *reign) ours(id string) bool {
+	return id == "" || id == "0" || id == strconv.FormatUint(r.node.id.SystemID, 10)
+}
+
 // Start-up parameters by which a member says who it is.
 const (
 	paramNodeID      = "longship.node_id"
 	paramIncarnation = "longship.incarnation"
 	paramAddress     = "longship.address"
+	paramSystemID    = "longship.system_id" // 0: it has no data yet
 )
 
 func memberOf(c *pgwire.Conn) (Member, error) {

@@ -87,5 +87,6 @@ func (c *Config) parameters() map[string]string {
 		"longship.node_id":     strconv.FormatUint(c.NodeID, 16),
 		"longship.incarnation": strconv.FormatUint(c.Incarnation, 16),
 		"longship.address":     c.Address,
+		"longship.system_id":   strconv.FormatUint(c.SystemID, 10),
 	}
 }

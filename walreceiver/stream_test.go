@@ -53,7 +53,7 @@ func TestStreamWaitsForPrimary(t *testing.T) {
 		want := map[string]string{
 			"user": "longship", "database": "replication", "replication": "true", "application_name": "n2",
 			"_pq_.longship": "1", "longship.node_id": "22", "longship.incarnation": "abc",
-			"longship.address": "10.0.0.2:5433",
+			"longship.address": "10.0.0.2:5433", "longship.system_id": "7000000000000000001",
 		}
 		if !maps.Equal(c.startup, want) {
 			t.Errorf("start-up packet %v, want %v", c.startup, want)
