@@ -41,7 +41,7 @@ type cluster struct {
 // all of them stream and count for the rule.
 func newCluster(t *testing.T, n int, flags ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.ArtifactDir()}
+	c := unstarted(t)
 	c.flags = append([]string{"--wal-retrieve-retry-interval=500ms"}, flags...)
 	t.Cleanup(c.tidy)
 	c.primary().start()
@@ -53,6 +53,16 @@ func newCluster(t *testing.T, n int, flags ...string) *cluster {
 	}
 	c.awaitStreaming()
 	return c
+}
+
+// unstarted is a cluster of which no node runs yet.
+func unstarted(t *testing.T) *cluster {
+	t.Helper()
+	dir, err := os.MkdirTemp(t.ArtifactDir(), "cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &cluster{t: t, dir: dir}
 }
 
 // tidy leaves the files of a failed test, for -artifacts, and the ends of the logs in its output.
@@ -160,6 +170,7 @@ func (n *node) launch() {
 		n.t.Fatal(err)
 	}
 	p := startProcess(n.t, log, longship, append([]string{"start"}, n.flags...)...)
+	n.down()
 	n.mu.Lock()
 	n.proc = p
 	up := n.up

@@ -1,0 +1,168 @@
+package integration
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// refuses starts a node that must end by itself with exit code 1 and an error that says all of want on
+// its last line.
+func (n *node) refuses(want ...string) {
+	n.t.Helper()
+	n.launch()
+	n.awaitExit(1)
+	last := tail(n.proc.stderr.String(), 1)
+	for _, w := range want {
+		if !strings.Contains(last, w) {
+			n.t.Errorf("%s ends with %q, want %q in it", n.name, last, w)
+		}
+	}
+	if strings.Contains(n.proc.stdout.String(), "ready:") {
+		n.t.Errorf("%s says that it is ready\n%s", n.name, n.proc.stdout)
+	}
+}
+
+// variant is another process for a node's place: with a flag added, or another data directory.
+func (c *cluster) variant(of *node, dir string, flags ...string) *node {
+	v := &node{t: c.t, name: of.name + "-variant", dir: dir, port: freePort(c.t), up: make(chan struct{})}
+	for _, f := range of.flags {
+		switch {
+		case strings.HasPrefix(f, "--data-dir="):
+			f = "--data-dir=" + dir
+		case strings.HasPrefix(f, "--listen="):
+			f = "--listen=" + v.address()
+		}
+		v.flags = append(v.flags, f)
+	}
+	v.flags = append(v.flags, flags...)
+	return v
+}
+
+// replaceFlag changes the value of a flag.
+func (n *node) replaceFlag(name, value string) {
+	for i, f := range n.flags {
+		if strings.HasPrefix(f, name+"=") {
+			n.flags[i] = name + "=" + value
+		}
+	}
+}
+
+func TestDataDirLocked(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	c.variant(c.primary(), c.primary().dir).refuses("is in use by process", "stop it first")
+	c.primary().exec("INSERT INTO kv VALUES ('a', '1')")
+
+	// The lock of a process that is gone holds nobody up.
+	c.primary().kill9()
+	c.primary().start()
+	if got := c.primary().value("SELECT value FROM kv WHERE key = 'a'"); got != "1" {
+		t.Errorf("a = %q, want 1", got)
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	v := c.variant(c.primary(), filepath.Join(c.dir, "elsewhere"))
+	v.replaceFlag("--listen", c.primary().address())
+	v.refuses("listen on "+c.primary().address(), "address already in use", "--listen")
+	if _, err := os.Stat(filepath.Join(v.dir, "node.json")); err == nil {
+		t.Error("a node that could not listen has made a cluster")
+	}
+}
+
+func TestListenOnlyOnLoopback(t *testing.T) {
+	t.Parallel()
+	c := unstarted(t)
+	n := c.node(1)
+	n.replaceFlag("--listen", "0.0.0.0:5433")
+	n.launch()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if err := n.proc.wait(ctx); err == nil || !strings.Contains(n.proc.stderr.String(), "loopback") {
+		t.Errorf("listening on all interfaces: %v\n%s", err, n.proc.stderr)
+	}
+}
+
+// A standby whose data is of another cluster must not follow, nor change anything.
+func TestDataDirOfOtherCluster(t *testing.T) {
+	t.Parallel()
+	ours, theirs := newCluster(t, 2), newCluster(t, 1)
+	ours.primary().exec("INSERT INTO kv VALUES ('a', 'ours')")
+	ours.awaitCaughtUp()
+	stray := ours.node(2)
+	stray.stop()
+	stray.replaceFlag("--join", theirs.primary().address())
+	stray.launch()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if err := stray.proc.wait(ctx); err == nil || stray.proc.cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("a standby of another cluster ended with %v, want exit code 1", err)
+	}
+	if last := tail(stray.proc.stderr.String(), 1); !strings.Contains(last, "system identifier") {
+		t.Errorf("it ends with %q, want it to name the system identifiers", last)
+	}
+	if got := theirs.primary().value("SELECT count(*) FROM longship_members"); got != "1" {
+		t.Errorf("the other cluster has %s members, want 1", got)
+	}
+	stray.replaceFlag("--join", ours.primary().address())
+	stray.start()
+	ours.awaitCaughtUp()
+	checkSameTable(t, ours.primary(), stray)
+}
+
+func TestDataDirOfOtherNode(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	for _, n := range c.nodes {
+		n.stop()
+	}
+	c.variant(c.primary(), c.primary().dir, "--wal-segsize=2").refuses("WAL segments of 1 MB", "2 MB were asked for")
+	c.variant(c.primary(), c.primary().dir, "--name=other").refuses(`belongs to node "n1"`, `not "other"`)
+	c.variant(c.primary(), c.primary().dir, "--join="+c.node(2).address()).refuses("does not join")
+	alone := c.variant(c.node(2), c.node(2).dir)
+	alone.flags = slices.DeleteFunc(alone.flags, func(f string) bool { return strings.HasPrefix(f, "--join=") })
+	alone.refuses("is a standby's", "--join")
+	c.primary().start()
+	joiner := c.variant(c.node(2), filepath.Join(c.dir, "n9"), "--name=n9", "--wal-segsize=16")
+	joiner.refuses("WAL segments of 1 MB", "16 MB were asked for")
+	c.variant(c.node(2), filepath.Join(c.dir, "n8"), "--name=n1").refuses(`the name "n1"`)
+}
+
+// A directory that a crash left half-initialised is begun again; one with somebody else's files is
+// left alone.
+func TestDataDirHalfInitialised(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	half := c.node(2)
+	write := func(path string) {
+		t.Helper()
+		path = filepath.Join(half.dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"longship.building", "node.json", "global/control", "pg_wal/000000010000000000000001", "store/CURRENT", "basecopy/store/x"} {
+		write(path)
+	}
+	half.start()
+	c.awaitStreaming()
+	c.primary().exec("INSERT INTO kv VALUES ('a', '1')")
+	c.awaitCaughtUp()
+	checkSameTable(t, c.primary(), half)
+
+	foreign := c.node(3)
+	half = foreign
+	write("holiday.jpg")
+	foreign.refuses("holiday.jpg", "not a Longship data directory")
+	if _, err := os.Stat(filepath.Join(foreign.dir, "holiday.jpg")); err != nil {
+		t.Error(err)
+	}
+}
