@@ -80,7 +80,7 @@ func expand(path string) (files []string, from wal.LSN, err error) {
 		return nil, 0, err
 	}
 	for _, e := range entries {
-		if wal.IsSegmentName(e.Name()) {
+		if wal.IsSegmentName(plainName(e.Name())) {
 			files = append(files, filepath.Join(path, e.Name()))
 		}
 	}
@@ -143,10 +143,9 @@ func identify(path string) (segment, wal.Format, error) {
 	if headerErr != nil {
 		format.SegmentSize, format.SystemID = wal.SegmentSize(size), 0
 	}
-	plain := strings.TrimSuffix(name, ".partial") // pg_receivewal's name for the segment being filled
 	var named bool
 	if size <= int64(wal.MaxSegmentSize) && format.SegmentSize.Valid() {
-		s.timeline, s.segno, named = format.SegmentSize.ParseFileName(plain)
+		s.timeline, s.segno, named = format.SegmentSize.ParseFileName(plainName(name))
 	}
 	switch {
 	case named:
@@ -157,6 +156,9 @@ func identify(path string) (segment, wal.Format, error) {
 	s.timeline, s.segno = h.Timeline, format.SegmentSize.Segno(h.Addr)
 	return s, format, nil
 }
+
+// plainName undoes what pg_receivewal does to the name of the segment it is filling.
+func plainName(name string) string { return strings.TrimSuffix(name, ".partial") }
 
 // readHeader reads the first bytes of a file, fewer if it is short, and its size.
 func readHeader(path string) ([]byte, int64, error) {

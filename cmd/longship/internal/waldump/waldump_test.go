@@ -198,6 +198,18 @@ func TestRenamedFile(t *testing.T) {
 	}
 }
 
+// A folder that pg_receivewal fills is read to the end of the segment it is filling.
+func TestPartialSegment(t *testing.T) {
+	c := craft(t)
+	folder := t.TempDir()
+	c.must(vfs.Copy(vfs.Default, filepath.Join(c.dir.Path, "000000010000000000000001"), filepath.Join(folder, "000000010000000000000001")))
+	c.must(vfs.Copy(vfs.Default, filepath.Join(c.dir.Path, "000000010000000000000002"), filepath.Join(folder, "000000010000000000000002.partial")))
+	want := dump(Config{DataDir: c.path, Timeline: 1})
+	if got := dump(Config{Paths: []string{folder}}); got != want {
+		t.Errorf("dump of the folder:\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestDamagedFiles(t *testing.T) {
 	tests := []struct {
 		name   string
