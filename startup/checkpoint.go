@@ -41,11 +41,12 @@ type Checkpointer struct {
 	requests chan chan error
 	kick     chan struct{}
 
-	lastEnd wal.LSN // end of the last checkpoint record; owned by Run, and then by Shutdown
+	// Owned by Run, and then by Shutdown.
+	lastEnd  wal.LSN // end of the last checkpoint record
+	estimate float64 // bytes between two checkpoints
 
-	mu       sync.Mutex
-	control  Control
-	estimate float64 // bytes between two checkpoints, as PostgreSQL estimates it
+	mu      sync.Mutex // held while the control file is written
+	control Control    // as it is on disk
 }
 
 // Control is the content of the control file.
@@ -173,12 +174,27 @@ func (c *Checkpointer) Shutdown(ctx context.Context) error {
 	if err := c.checkpoint(ctx, true, wal.XLOGCheckpointShutdown); err != nil {
 		return err
 	}
+	// Should something have been inserted all the same, the next start looks for the end of it.
+	whole := c.Writer == nil || c.Writer.Inserted().Load() == c.Flushed.Load()
+	return c.write(func(control *Control) { control.Clean = whole })
+}
+
+// write replaces the control file after change. If it fails, what is in memory is what was there
+// before; the file is that or the new one.
+func (c *Checkpointer) write(change func(*Control)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.control.Clean = true
-	c.control.Durable = c.Flushed.Load()
-	c.control.Horizon = c.Horizon.Load()
-	return c.control.Write(c.DataDir.FS, c.DataDir.Global())
+	control := c.control
+	control.Horizon = c.Horizon.Load() // first: on a primary it is not past what is flushed
+	control.Durable = c.Flushed.Load()
+	control.NextXID = c.NextXID()
+	control.Time = time.Now().UTC()
+	change(&control)
+	if err := control.Write(c.DataDir.FS, c.DataDir.Global()); err != nil {
+		return err
+	}
+	c.control = control
+	return nil
 }
 
 // checkpoint flushes the store, records where redo would start from now on, and lets go of WAL
@@ -188,13 +204,11 @@ func (c *Checkpointer) checkpoint(ctx context.Context, forced bool, opcode uint8
 	if err := c.Store.Flush(ctx); err != nil {
 		return err
 	}
-	redo, err := c.Store.DurableApplied()
+	redo, err := c.redo()
 	if err != nil {
 		return err
 	}
-	control := c.Control()
-	redo = max(redo, control.Redo)
-	if !forced && (redo == control.Redo || redo == c.lastEnd) {
+	if !forced && (redo == c.Control().Redo || redo == c.lastEnd) {
 		return nil
 	}
 	// A crash from here on starts redo at the old position, which is still there.
@@ -205,18 +219,30 @@ func (c *Checkpointer) checkpoint(ctx context.Context, forced bool, opcode uint8
 	if err := c.Save(); err != nil {
 		return err
 	}
-	control, err = c.update(redo, record)
-	if err != nil {
+	before := c.Control().Redo
+	if err := c.write(func(control *Control) { control.Redo, control.Checkpoint = redo, record }); err != nil {
 		return err
 	}
 	// The commit point: redo starts at the new position, and what lies before may go. A crash leaves
 	// segments that the next checkpoint removes.
-	removed, recycled, err := c.removeOld(control)
+	c.estimateVolume(float64(redo - before))
+	removed, recycled, err := c.removeOld(redo)
 	if err != nil {
 		return err
 	}
 	c.Log.Info("checkpoint complete", "redo", redo, "end", c.Flushed.Load(), "removed", removed, "recycled", recycled, "took", time.Since(begin))
 	return c.preallocate()
+}
+
+// redo is where redo may start from now on: what the store holds for certain. A copied store is ahead
+// of the log at first, and there redo waits for the log: it starts nowhere that the log has not been.
+func (c *Checkpointer) redo() (wal.LSN, error) {
+	redo, err := c.Store.DurableApplied()
+	before := c.Control().Redo
+	if redo > c.Flushed.Load() {
+		return before, err
+	}
+	return max(redo, before), err
 }
 
 // record writes the checkpoint record and makes it durable. It returns where it starts.
@@ -234,37 +260,35 @@ func (c *Checkpointer) record(ctx context.Context, redo wal.LSN, opcode uint8) (
 	return start, c.Writer.Flush(ctx, end)
 }
 
-func (c *Checkpointer) update(redo, record wal.LSN) (Control, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	size := float64(redo - min(redo, c.control.Redo))
+// estimateVolume learns from the number of bytes between two checkpoints, as PostgreSQL does: at once
+// if there were more than expected, slowly if less.
+func (c *Checkpointer) estimateVolume(size float64) {
 	if c.estimate < size {
 		c.estimate = size
 	} else {
 		c.estimate = 0.90*c.estimate + 0.10*size
 	}
-	c.control.Redo, c.control.Checkpoint = redo, record
-	c.control.Durable = c.Flushed.Load()
-	c.control.Horizon = c.Horizon.Load()
-	c.control.NextXID = c.NextXID()
-	c.control.Time = time.Now().UTC()
-	return c.control, c.control.Write(c.DataDir.FS, c.DataDir.Global())
 }
 
 // removeOld removes or recycles the segments that neither redo, nor a slot, nor wal_keep_size needs.
-func (c *Checkpointer) removeOld(control Control) (removed, recycled int, err error) {
-	now := c.Flushed.Load()
+func (c *Checkpointer) removeOld(redo wal.LSN) (removed, recycled int, err error) {
+	now, tli := c.Flushed.Load(), c.Control().Timeline
 	r := c.Retention()
 	needed, err := c.Needed(r.SlotLimit(now))
 	if err != nil {
 		return 0, 0, err
 	}
-	keep := r.KeepFrom(control.Redo, now, needed)
-	if limit := r.SegmentSize.Segno(control.Redo); keep > limit {
-		panic(fmt.Sprintf("about to remove WAL segment %d, which redo from %s needs", limit, control.Redo))
+	history, err := c.WAL.ReadHistory(tli)
+	if err != nil {
+		return 0, 0, err
 	}
-	c.mu.Lock()
-	spare := r.RecycleTo(control.Redo, c.estimate)
-	c.mu.Unlock()
-	return c.WAL.RemoveBefore(keep, control.Timeline, r.SegmentSize.Segno(now), spare)
+	first, err := segmentBefore(c.WAL, history, redo)
+	if err != nil {
+		return 0, 0, err
+	}
+	keep := min(r.KeepFrom(redo, now, needed), first)
+	if limit := r.SegmentSize.Segno(redo); keep > limit {
+		panic(fmt.Sprintf("about to remove WAL segment %d, which redo from %s needs", limit, redo))
+	}
+	return c.WAL.RemoveBefore(keep, tli, r.SegmentSize.Segno(now), r.RecycleTo(redo, c.estimate))
 }

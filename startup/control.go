@@ -16,13 +16,13 @@ import (
 
 // A Control is what must survive a restart whatever the role: the file global/control. It is text, so
 // that it can be read without a tool: one JSON object, and a line with the CRC-32C of all before it.
-// It is replaced atomically.
+// It is replaced atomically. Fields that this version does not know are an error: it would drop them.
 type Control struct {
 	PromisedEpoch uint64         `json:"promised_epoch"` // nothing older is followed or acknowledged
 	Epoch         uint64         `json:"epoch"`          // of the log's end
 	Timeline      wal.TimelineID `json:"timeline"`       // of the log's end
 
-	Checkpoint wal.LSN `json:"checkpoint"`  // start of the last checkpoint record; 0 before the first
+	Checkpoint wal.LSN `json:"checkpoint"`  // start of the last checkpoint record; 0 if there is none
 	Redo       wal.LSN `json:"redo"`        // where redo starts: the store holds everything before
 	Durable    wal.LSN `json:"durable"`     // the log was flushed at least to here
 	ReignStart wal.LSN `json:"reign_start"` // this node wrote the log itself from here on; 0: another did
@@ -83,8 +83,25 @@ func parseControl(b []byte) (Control, error) {
 		return Control{}, fmt.Errorf("control file: checksum does not match: the file is damaged")
 	}
 	var c Control
-	if err := json.Unmarshal(b[:i], &c); err != nil {
-		return Control{}, fmt.Errorf("control file: %w", err)
+	dec := json.NewDecoder(bytes.NewReader(b[:i]))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return Control{}, fmt.Errorf("control file: %w: written by another version?", err)
+	}
+	if c.Redo == 0 || c.Timeline == 0 || c.PromisedEpoch < c.Epoch {
+		return Control{}, fmt.Errorf("control file: redo %s, timeline %d, epoch %d, promised epoch %d: written by another version?", c.Redo, c.Timeline, c.Epoch, c.PromisedEpoch)
 	}
 	return c, nil
+}
+
+// endAt changes what the control file says of a log that ends at end from now on, and which another
+// node continues. What was known of positions behind end was true of another log. Nor do records
+// prove any more that this node had flushed the log behind them: it takes some away itself.
+func (c *Control) endAt(end wal.LSN) {
+	c.Durable = min(c.Durable, end)
+	c.Horizon = min(c.Horizon, end)
+	c.ReignStart = 0
+	if c.Checkpoint >= end {
+		c.Checkpoint = 0
+	}
 }

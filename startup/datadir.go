@@ -6,7 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
+	"strconv"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -36,8 +37,12 @@ func (h Hex64) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
 // UnmarshalText reads what MarshalText prints.
 func (h *Hex64) UnmarshalText(b []byte) error {
-	_, err := fmt.Sscanf(string(b), "%016x", (*uint64)(h))
-	return err
+	n, err := strconv.ParseUint(string(b), 16, 64)
+	if err != nil || len(b) != 16 {
+		return fmt.Errorf("invalid identifier %q: want 16 hexadecimal digits", b)
+	}
+	*h = Hex64(n)
+	return nil
 }
 
 // RandomID draws a node id or an incarnation; never 0.
@@ -96,7 +101,7 @@ var ErrNotOurs = errors.New("folder is not empty and is not a Longship data dire
 // Open looks at the folder, creating it if it does not exist. What an interrupted build left is
 // removed.
 func (d DataDir) Open() (State, Identity, error) {
-	if err := d.FS.MkdirAll(d.Path, 0o700); err != nil {
+	if err := makeDir(d.FS, d.Path); err != nil {
 		return 0, Identity{}, fmt.Errorf("create data directory: %w", err)
 	}
 	building, err := wal.Exists(d.FS, d.join(buildingFile))
@@ -107,20 +112,46 @@ func (d DataDir) Open() (State, Identity, error) {
 		return Empty, Identity{}, d.clear()
 	}
 	b, err := wal.ReadFile(d.FS, d.join(identityFile), 64<<10)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) {
 		return Empty, Identity{}, d.mustBeEmpty()
 	}
 	if err != nil {
 		return 0, Identity{}, err
 	}
-	var id Identity
-	if err := json.Unmarshal(b, &id); err != nil {
-		return 0, Identity{}, fmt.Errorf("%s: %w", identityFile, err)
-	}
-	if !id.SegmentSize.Valid() || id.PGVersion != wal.PG15.Major || id.SystemID == 0 {
-		return 0, Identity{}, fmt.Errorf("%s: segment size %d, version %d, system identifier %d: made by another version, or damaged", identityFile, id.SegmentSize, id.PGVersion, id.SystemID)
+	id, err := parseIdentity(b)
+	if err != nil {
+		return 0, Identity{}, err
 	}
 	return Ready, id, nil
+}
+
+func parseIdentity(b []byte) (id Identity, err error) {
+	if err := json.Unmarshal(b, &id); err != nil {
+		return Identity{}, fmt.Errorf("%s: %w", identityFile, err)
+	}
+	if !id.SegmentSize.Valid() || id.PGVersion != wal.PG15.Major || id.SystemID == 0 {
+		return Identity{}, fmt.Errorf("%s: segment size %d, version %d, system identifier %d: made by another version, or damaged", identityFile, id.SegmentSize, id.PGVersion, id.SystemID)
+	}
+	if id.Name == "" || id.NodeID == 0 || id.Incarnation == 0 {
+		return Identity{}, fmt.Errorf("%s: name %q, node id %s, incarnation %s: made by another version, or damaged", identityFile, id.Name, id.NodeID, id.Incarnation)
+	}
+	return id, nil
+}
+
+// makeDir makes a folder and those above it, each durably: what is lost with a folder's name is
+// everything in it.
+func makeDir(fsys vfs.FS, path string) error {
+	if ok, err := wal.Exists(fsys, path); ok || err != nil {
+		return err
+	}
+	parent := fsys.PathDir(path)
+	if err := makeDir(fsys, parent); err != nil {
+		return err
+	}
+	if err := fsys.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	return wal.SyncDir(fsys, parent)
 }
 
 func (d DataDir) names() ([]string, error) {
@@ -168,9 +199,17 @@ func (d DataDir) clear() error {
 	return wal.SyncDir(d.FS, d.Path)
 }
 
-// Discard marks everything in the directory as worth nothing: the next Open clears it.
+// Discard marks everything in the directory as worth nothing: the next Open clears it. The mark has
+// no content, so there is no temporary file that a crash could leave in an empty folder.
 func (d DataDir) Discard() error {
-	return wal.WriteFileDurably(d.FS, d.Path, buildingFile, nil)
+	f, err := d.FS.Create(d.join(buildingFile), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("mark the data directory as unfinished: %w", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("mark the data directory as unfinished: %w", err)
+	}
+	return wal.SyncDir(d.FS, d.Path)
 }
 
 // Build makes an empty folder a data directory. fill puts the content in place: it finds the folders
@@ -178,6 +217,11 @@ func (d DataDir) Discard() error {
 // and the next Open clears it.
 func (d DataDir) Build(id Identity, fill func() (Control, error)) error {
 	if err := d.Discard(); err != nil {
+		return err
+	}
+	// Whoever made the folder may have died before its name was durable. One that we may not open,
+	// the folder above, is somebody else's, who made this one long ago.
+	if err := wal.SyncDir(d.FS, d.FS.PathDir(d.Path)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	for _, path := range []string{d.WAL(), d.Global(), d.Slots()} {

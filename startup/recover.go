@@ -1,6 +1,7 @@
 package startup
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -19,8 +20,12 @@ type Recovered struct {
 	Clean   bool    // the last stop was a clean one
 
 	// Horizon is the highest position known to be durable under the rule: from the control file,
-	// or what a record said of it. Everything up to it may be applied and shown (I7).
+	// or what a record said of it. Everything up to it may be applied and shown (I7). On a standby it
+	// may lie past End: the log is known to be longer elsewhere.
 	Horizon wal.LSN
+
+	lastSwitch wal.LSN // end of the last record without its padding, if that is a SWITCH
+	cut        wal.LSN // where Cut has cut the log
 }
 
 // Recover finds the end of a node's log and proves its tail: whatever it reports has just been
@@ -45,19 +50,32 @@ func Recover(d DataDir, id Identity, log *slog.Logger) (*Recovered, error) {
 	if err := r.findEnd(log); err != nil {
 		return nil, err
 	}
-	if !control.Clean {
-		begin := time.Now()
-		from := min(max(control.Durable, control.Redo), r.End.LSN)
-		if err := wal.ProveTail(dir, history, from, r.End.LSN); err != nil {
+	// What was written after a clean stop was not written for us to find, but it may be there.
+	if !control.Clean || r.End.LSN != control.Durable {
+		if err := r.prove(log); err != nil {
 			return nil, err
 		}
-		log.Info("log recovered after an unclean stop", "end", r.End.LSN, "proved_from", from, "took", time.Since(begin))
 	}
 	r.Control.Durable = r.End.LSN
 	r.Control.Clean = false
-	r.Control.Horizon = max(r.Control.Horizon, r.Horizon)
+	r.Control.Horizon = r.Horizon
 	r.Control.Time = time.Now().UTC()
 	return r, r.Control.Write(d.FS, d.Global())
+}
+
+// prove makes certain that the log is durable from where that is known up to its end.
+func (r *Recovered) prove(log *slog.Logger) error {
+	begin := time.Now()
+	from, end := min(r.Control.Durable, r.End.LSN), r.End.LSN
+	if r.lastSwitch != 0 {
+		// The zeros that belong to a SWITCH may not have been written.
+		from, end = min(from, r.lastSwitch), r.lastSwitch
+	}
+	if err := wal.ProveTail(r.Dir, r.History, from, end); err != nil {
+		return err
+	}
+	log.Info("log recovered after an unclean stop", "end", r.End.LSN, "proved_from", from, "took", time.Since(begin))
+	return nil
 }
 
 // findEnd reads the log from redo to its end.
@@ -82,39 +100,92 @@ func (r *Recovered) findEnd(log *slog.Logger) error {
 		return err
 	}
 	r.End = end.End
-	r.Horizon = min(r.Horizon, r.End.LSN)
 	log.Info("end of log found", "end", r.End.LSN, "timeline", r.End.Timeline, "because", end.Reason)
 	return nil
 }
 
 // scanStart is where to begin reading so that the record before redo is seen: the next record
-// written must point back to its predecessor. It is the start of the segment in which the byte
-// before redo lies. If that segment is not there, as after a base copy, it is the start of the
-// segment of redo: like PostgreSQL's walreceiver, a standby fetches its first segment from its start,
-// because a segment with a hole at its start could neither be read nor handed on.
+// written must point back to its predecessor. If that is not there, as after a base copy, it is the
+// start of the segment of redo: like PostgreSQL's walreceiver, a standby fetches its first segment
+// from its start, because a segment with a hole at its start could neither be read nor handed on.
 func (r *Recovered) scanStart() (wal.LSN, error) {
-	size := r.Dir.Format.SegmentSize
-	segno := size.PrevSegno(r.Control.Redo)
-	f, err := r.Dir.OpenSegment(r.History.FileTimeline(segno, size), segno)
-	if err != nil {
-		return size.SegmentStart(r.Control.Redo), nil
+	segno, err := segmentBefore(r.Dir, r.History, r.Control.Redo)
+	return r.Dir.Format.SegmentSize.Start(segno), err
+}
+
+// segmentBefore is the number of the segment in which reading must begin for the record before at to
+// be seen, at being the end of one. Usually it is the one that holds the byte before at, but a record
+// may be longer than a segment. If that record is not there, it is the first one from which the log
+// is there up to at.
+func segmentBefore(dir *wal.Dir, h wal.History, at wal.LSN) (uint64, error) {
+	size := dir.Format.SegmentSize
+	for segno := size.PrevSegno(at); ; segno-- {
+		r := wal.NewReader(wal.NewRawReader(dir, h, nil), size.Start(segno), 0)
+		_, found, err := r.Next(at)
+		if closeErr := r.Close(); closeErr != nil {
+			return 0, closeErr
+		}
+		if _, removed := errors.AsType[*wal.RemovedError](err); removed {
+			return min(segno+1, size.Segno(at)), nil
+		}
+		if _, invalid := errors.AsType[*wal.InvalidError](err); found || invalid {
+			return segno, nil // what is wrong there is for others to say
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
-	return size.Start(segno), f.Close()
 }
 
 // read learns from one record: how far the horizon was, and which transaction ids are used.
 func (r *Recovered) read(rec wal.Record) error {
-	if rec.XID >= r.Control.NextXID {
-		r.Control.NextXID = rec.XID + 1
+	r.lastSwitch = 0
+	if rec.IsXLOG(wal.XLOGSwitch) {
+		r.lastSwitch = switchEnd(r.Dir.Format, rec.LSN)
 	}
-	if rec.Rmgr == wal.RmgrLongship {
-		c, err := kv.DecodeCommit(rec.Data)
-		if err != nil {
-			return err
-		}
+	r.Control.NextXID = xidAfter(r.Control.NextXID, rec.XID)
+	var c kv.Commit
+	ok, err := decodeCommit(rec, &c)
+	if ok {
 		r.Horizon = max(r.Horizon, c.Horizon)
 	}
-	return nil
+	return err
+}
+
+// switchEnd is where the SWITCH record at at ends without what it skips. It is a bare record header.
+func switchEnd(f wal.Format, at wal.LSN) wal.LSN {
+	const length = 24
+	if room := wal.PageSize - at%wal.PageSize; room < length {
+		return f.RecordStart(at+room) + length - room
+	}
+	return at + length
+}
+
+// firstXID is the first transaction id that PostgreSQL gives out.
+const firstXID = 3
+
+// xidAfter is the next transaction id, given that it was thought to be next and that used is in use
+// (0: none). Ids wrap: as in PostgreSQL, one is later if it is less than half the circle ahead.
+func xidAfter(next, used uint32) uint32 {
+	if used != 0 && int32(used-next) >= 0 {
+		next = used + 1
+	}
+	return max(next, firstXID)
+}
+
+// decodeCommit decodes a record of ours into c; ok is false if it is another's. Only transactions are
+// known: a record of another type would come from a newer version, and passing it over would lose data.
+func decodeCommit(rec wal.Record, c *kv.Commit) (ok bool, err error) {
+	if rec.Rmgr != wal.RmgrLongship {
+		return false, nil
+	}
+	if rec.Info != kv.InfoCommit {
+		return false, fmt.Errorf("unknown record type %#x: written by a newer version?", rec.Info)
+	}
+	if err := c.Decode(rec.Data); err != nil {
+		return false, err
+	}
+	return true, nil
 }
 
 // witness says how far the log was durable here when the record was written, if this node wrote it.
@@ -122,15 +193,24 @@ func (r *Recovered) witness(rec wal.Record) wal.LSN {
 	if rec.LSN < r.Control.ReignStart {
 		return 0
 	}
-	switch {
-	case rec.Rmgr == wal.RmgrLongship:
-		if c, err := kv.DecodeCommit(rec.Data); err == nil {
-			return c.Flushed
-		}
-	case rec.IsXLOG(wal.XLOGCheckpointOnline), rec.IsXLOG(wal.XLOGCheckpointShutdown):
+	if rec.IsXLOG(wal.XLOGCheckpointOnline) || rec.IsXLOG(wal.XLOGCheckpointShutdown) {
 		if c, err := wal.ParseCheckpoint(rec.Data); err == nil {
-			return min(c.Redo, rec.LSN)
+			return min(r.redoOf(c), rec.LSN)
 		}
+		return 0
+	}
+	var c kv.Commit
+	if ok, err := decodeCommit(rec, &c); ok && err == nil {
+		return c.Flushed
 	}
 	return 0
+}
+
+// redoOf undoes Format.RecordStart: a checkpoint record names where a record starts, behind the page
+// header if there is one, and that header need not have been flushed.
+func (r *Recovered) redoOf(c wal.Checkpoint) wal.LSN {
+	if page := c.Redo &^ (wal.PageSize - 1); r.Dir.Format.RecordStart(page) == c.Redo {
+		return page
+	}
+	return c.Redo
 }

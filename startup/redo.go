@@ -25,8 +25,12 @@ type Redo struct {
 	// pending commits anyway, can afford one.
 	Linger time.Duration
 
-	lastCommit atomic.Int64 // a wal.Timestamp
-	commit     kv.Commit
+	lastCommit atomic.Int64  // a wal.Timestamp
+	lastXID    atomic.Uint32 // of the last transaction read; 0 before the first
+
+	// Owned by Run and CatchUp.
+	commit    kv.Commit
+	batchTime wal.Timestamp // of the last transaction in the batch; 0 before the first
 }
 
 // batchSize is how many bytes are applied at once, at the most but for one transaction.
@@ -60,13 +64,15 @@ func (r *Redo) apply() error {
 	if err := r.Apply(r.Batch); err != nil {
 		return err
 	}
+	r.lastCommit.Store(int64(r.batchTime))
 	r.Applied.Advance(end)
 	return nil
 }
 
 // CatchUp applies what there is up to the limits as they are now, without waiting for more. It is
-// called before Run.
+// called before Run, or after it.
 func (r *Redo) CatchUp() error {
+	defer r.Reader.Close() // it opens its file again when it goes on
 	for limit := r.limit(); ; {
 		if err := r.fill(limit); err != nil {
 			return err
@@ -91,11 +97,12 @@ func LoadPending(dir *wal.Dir, h wal.History, from, end wal.LSN, add func(end wa
 		if err != nil || !ok {
 			return err
 		}
-		if rec.Rmgr != wal.RmgrLongship {
-			continue
-		}
-		if err := c.Decode(rec.Data); err != nil {
+		mine, err := decodeCommit(rec, &c)
+		if err != nil {
 			return fmt.Errorf("record at %s: %w", rec.LSN, err)
+		}
+		if !mine {
+			continue
 		}
 		if err := add(rec.End, c.Ops); err != nil {
 			return err
@@ -108,6 +115,10 @@ func (r *Redo) LastCommit() (t time.Time, ok bool) {
 	at := r.lastCommit.Load()
 	return wal.Timestamp(at).Time(), at != 0
 }
+
+// NextXID is the transaction id after that of the last transaction read, or next if there was none.
+// A standby's checkpoints record it: it gives out none itself.
+func (r *Redo) NextXID(next uint32) uint32 { return xidAfter(next, r.lastXID.Load()) }
 
 func (r *Redo) limit() wal.LSN {
 	limit := r.Limits[0].Load()
@@ -134,19 +145,18 @@ func (r *Redo) fill(limit wal.LSN) error {
 	return nil
 }
 
-// add puts a record into the batch. Only transactions change the table; other records of ours would
-// come from a newer version, and passing them over would lose data.
+// add puts a record into the batch. Only transactions change the table, but every record moves the
+// applied LSN.
 func (r *Redo) add(rec wal.Record) error {
-	if rec.Rmgr != wal.RmgrLongship {
-		return r.Batch.Add(rec.End, nil)
-	}
-	if rec.Info != kv.InfoCommit {
-		return fmt.Errorf("unknown record type %#x: written by a newer version?", rec.Info)
-	}
-	if err := r.commit.Decode(rec.Data); err != nil {
+	mine, err := decodeCommit(rec, &r.commit)
+	if err != nil {
 		return err
 	}
-	r.lastCommit.Store(int64(r.commit.Time))
+	if !mine {
+		return r.Batch.Add(rec.End, nil)
+	}
+	r.lastXID.Store(rec.XID)
+	r.batchTime = r.commit.Time
 	return r.Batch.Add(rec.End, r.commit.Ops)
 }
 

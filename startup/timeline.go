@@ -1,8 +1,10 @@
 package startup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -10,13 +12,21 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
+// ErrLogBehind says that a node's log lacks what is known to be durable under the rule: somebody was
+// told that it is committed.
+var ErrLogBehind = errors.New("the log ends before what is known to be committed")
+
 // BeginTimeline opens a new timeline at the end of the log, for a node that takes office: bytes once
 // streamed are never written again on the same timeline. The new one is higher than any that has
-// left a trace here, and the epoch gets the same number. What lay behind the end on the old timeline stays in its file
-// and is not part of the new one.
+// left a trace here, and the epoch gets the same number. What lay behind the end on the old timeline
+// stays in its file and is not part of the new one.
 //
-// The caller writes the END_OF_RECOVERY record and makes it durable.
+// The caller writes the END_OF_RECOVERY record and makes it durable. The error is ErrLogBehind,
+// wrapped, if this node must not take office.
 func BeginTimeline(d DataDir, r *Recovered, reason string) error {
+	if err := mayLead(r); err != nil {
+		return err
+	}
 	tli, err := nextTimeline(r)
 	if err != nil {
 		return err
@@ -34,7 +44,7 @@ func BeginTimeline(d DataDir, r *Recovered, reason string) error {
 	// A crash here leaves a timeline that others may have seen: the next attempt takes a higher one.
 	control := r.Control
 	control.Timeline, control.Epoch = tli, uint64(tli)
-	control.PromisedEpoch = max(control.PromisedEpoch, control.Epoch)
+	control.PromisedEpoch = control.Epoch
 	control.ReignStart = r.End.LSN
 	control.Time = time.Now().UTC()
 	if err := control.Write(d.FS, d.Global()); err != nil {
@@ -44,24 +54,40 @@ func BeginTimeline(d DataDir, r *Recovered, reason string) error {
 	return nil
 }
 
-// nextTimeline is a timeline that neither a history file nor a segment here belongs to.
+// mayLead refuses to continue a log that lacks something: what is known to be committed, or the
+// record before its end, to which the next one must point back.
+func mayLead(r *Recovered) error {
+	if r.Horizon > r.End.LSN {
+		return fmt.Errorf("%w: it ends at %s, and everything up to %s is", ErrLogBehind, r.End.LSN, r.Horizon)
+	}
+	if size := r.Dir.Format.SegmentSize; r.End.Prev == 0 && r.End.LSN != size.Start(1) {
+		return fmt.Errorf("%w: the record before %s is not here", ErrLogBehind, r.End.LSN)
+	}
+	return nil
+}
+
+// nextTimeline is a timeline that neither a history file nor a segment here belongs to, and which is
+// past every epoch that this node has heard of and promised to follow.
 func nextTimeline(r *Recovered) (wal.TimelineID, error) {
-	tli := r.History.Timeline
+	last := max(uint64(r.History.Timeline), r.Control.Epoch, r.Control.PromisedEpoch)
 	known, err := r.Dir.Histories()
 	if err != nil {
 		return 0, err
 	}
 	for _, k := range known {
-		tli = max(tli, k)
+		last = max(last, uint64(k))
 	}
 	files, err := r.Dir.Segments()
 	if err != nil {
 		return 0, err
 	}
 	for _, f := range files {
-		tli = max(tli, f.Timeline)
+		last = max(last, uint64(f.Timeline))
 	}
-	return tli + 1, nil
+	if last >= math.MaxUint32 {
+		return 0, fmt.Errorf("there is no timeline after %d", last)
+	}
+	return wal.TimelineID(last + 1), nil
 }
 
 // ErrStoreAhead says that the table has taken in records that the log it must follow does not have.
@@ -69,68 +95,119 @@ func nextTimeline(r *Recovered) (wal.TimelineID, error) {
 var ErrStoreAhead = errors.New("the store is past the point where the logs part")
 
 // Cut leaves behind what this node's log has beyond the position at, its last common point with the
-// log it is to follow. The tail is kept, as segments that waldump reads, in the folder
-// orphans/<epoch>-<LSN>; then it is removed from the log. applied is how far the store has come.
+// log it is to follow. The tail is kept, as segments that waldump reads, in a folder below orphans
+// named after epoch and position; then it is removed from the log. applied is how far the store has
+// come.
 //
-// A crash before the removal leaves a copy that the next Cut replaces; a crash during it leaves a
-// shorter tail to cut.
+// A crash on the way leaves a log with all of the tail, or some of it, to be cut again. What was kept
+// of it before the crash stays.
 func Cut(d DataDir, r *Recovered, at, applied wal.LSN) error {
 	if applied > at {
 		return fmt.Errorf("cannot cut the log at %s: %w (%s): remove the data directory and join again", at, ErrStoreAhead, applied)
 	}
-	if at >= r.End.LSN {
+	if at >= r.End.LSN || at == r.cut {
 		return nil
 	}
 	if err := saveOrphan(d, r, at); err != nil {
 		return fmt.Errorf("save the tail behind %s: %w", at, err)
 	}
-	size := r.Dir.Format.SegmentSize
-	files, err := r.Dir.Segments()
-	if err != nil {
+	// A crash here leaves a copy that the next Cut finds.
+	control := r.Control
+	control.endAt(at)
+	control.Time = time.Now().UTC()
+	if err := control.Write(d.FS, d.Global()); err != nil {
 		return err
 	}
-	for _, f := range files {
-		if size.Start(f.Segno) >= at {
-			if err := d.FS.Remove(d.FS.PathJoin(r.Dir.Path, f.Name)); err != nil {
-				return err
-			}
-		}
-	}
-	if err := wal.SyncDir(d.FS, r.Dir.Path); err != nil {
+	r.Control = control
+	// The commit point: from here on nothing says that the log was ever longer, and a crash that
+	// leaves half of the tail is no corruption.
+	if err := wal.ProveTail(r.Dir, r.History, at, at); err != nil {
 		return err
-	}
-	if size.Offset(at) != 0 {
-		if err := wal.ProveTail(r.Dir, r.History, at, at); err != nil {
-			return err
-		}
 	}
 	r.End.LSN, r.End.Prev = at, 0
-	r.Control.Durable = min(r.Control.Durable, at)
-	return r.Control.Write(d.FS, d.Global())
+	r.Horizon = min(r.Horizon, at)
+	r.cut = at
+	return nil
 }
 
-// saveOrphan copies the segments that hold the tail.
+// saveOrphan copies the segments that hold the tail behind at, unless a crash has interrupted the
+// Cut that did: then what is left of the tail must not replace all of it.
 func saveOrphan(d DataDir, r *Recovered, at wal.LSN) error {
 	name := fmt.Sprintf("%d-%s", r.Control.Epoch, lsnFileName(at))
-	folder := d.FS.PathJoin(d.Orphans(), name)
-	if err := d.FS.RemoveAll(folder); err != nil {
-		return err
-	}
-	if err := d.FS.MkdirAll(folder, 0o700); err != nil {
-		return err
-	}
-	size := r.Dir.Format.SegmentSize
-	for segno := size.Segno(at); segno <= size.PrevSegno(r.End.LSN); segno++ {
-		file := size.FileName(r.History.FileTimeline(segno, size), segno)
-		err := vfs.Copy(d.FS, d.FS.PathJoin(r.Dir.Path, file), d.FS.PathJoin(folder, file))
+	for n := 2; ; n++ {
+		folder := d.FS.PathJoin(d.Orphans(), name)
+		exists, err := wal.Exists(d.FS, folder)
 		if err != nil {
 			return err
 		}
+		if !exists {
+			return r.copyTail(d, folder, at)
+		}
+		if same, err := r.tailIn(folder, at); same || err != nil {
+			return err
+		}
+		name = fmt.Sprintf("%d-%s-%d", r.Control.Epoch, lsnFileName(at), n)
 	}
-	if err := wal.SyncDir(d.FS, folder); err != nil {
+}
+
+// copyTail makes folder hold the segments of the tail behind at.
+func (r *Recovered) copyTail(d DataDir, folder string, at wal.LSN) error {
+	tmp := folder + ".tmp"
+	if err := d.FS.RemoveAll(tmp); err != nil {
 		return err
 	}
-	return wal.SyncDir(d.FS, d.Orphans())
+	if err := d.FS.MkdirAll(tmp, 0o700); err != nil {
+		return err
+	}
+	for _, file := range r.tail(at) {
+		if err := vfs.Copy(d.FS, d.FS.PathJoin(r.Dir.Path, file), d.FS.PathJoin(tmp, file)); err != nil {
+			return err
+		}
+	}
+	if err := wal.SyncDir(d.FS, tmp); err != nil {
+		return err
+	}
+	// A crash here leaves a folder of no meaning, which the next Cut at this place replaces.
+	if err := d.FS.Rename(tmp, folder); err != nil {
+		return err
+	}
+	return errors.Join(wal.SyncDir(d.FS, d.Orphans()), wal.SyncDir(d.FS, d.Path))
+}
+
+// tail names the segments that hold the log from at to its end.
+func (r *Recovered) tail(at wal.LSN) (files []string) {
+	size := r.Dir.Format.SegmentSize
+	for segno := size.Segno(at); segno <= size.PrevSegno(r.End.LSN); segno++ {
+		files = append(files, size.FileName(r.History.FileTimeline(segno, size), segno))
+	}
+	return files
+}
+
+// tailIn reports whether the segments in folder hold the log from at to its end.
+func (r *Recovered) tailIn(folder string, at wal.LSN) (bool, error) {
+	log := wal.NewRawReader(r.Dir, r.History, nil)
+	defer log.Close()
+	kept := wal.NewRawReader(wal.NewDir(r.Dir.FS, folder, r.Dir.Format), r.History, nil)
+	defer kept.Close()
+	a, b := make([]byte, 64<<10), make([]byte, 64<<10)
+	for at < r.End.LSN {
+		n, err := log.ReadAt(a[:min(wal.LSN(len(a)), r.End.LSN-at)], at)
+		if err != nil {
+			return false, err
+		}
+		m, err := kept.ReadAt(b[:n], at)
+		if _, removed := errors.AsType[*wal.RemovedError](err); removed {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if n != m || !bytes.Equal(a[:n], b[:n]) {
+			return false, nil
+		}
+		at += wal.LSN(n)
+	}
+	return true, nil
 }
 
 // lsnFileName prints an LSN without the slash.
@@ -142,8 +219,8 @@ func SwitchTimeline(d DataDir, r *Recovered, h wal.History, end wal.End) error {
 	control := r.Control
 	control.Timeline, control.Epoch = h.Timeline, uint64(h.Timeline)
 	control.PromisedEpoch = max(control.PromisedEpoch, control.Epoch)
+	control.endAt(end.LSN)
 	control.Durable = end.LSN
-	control.ReignStart = 0 // another node writes the log from here on
 	control.Clean = false
 	control.Time = time.Now().UTC()
 	if err := control.Write(d.FS, d.Global()); err != nil {
