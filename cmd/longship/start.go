@@ -43,7 +43,7 @@ func startCommand() *cli.Command {
 
 func startFlags() []cli.Flag {
 	flags := []cli.Flag{
-		&cli.StringFlag{Name: "data-dir", Usage: "folder in which the node keeps everything `DIR`"},
+		&cli.StringFlag{Name: "data-dir", Usage: "the node keeps everything in `DIR`"},
 		&cli.StringFlag{Name: "name", Usage: "the node's `NAME`, unique in the cluster"},
 		&cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` for clients, receivers and members", Value: fmt.Sprintf("%s:%d", status.DefaultHost, status.DefaultPort)},
 		&cli.StringFlag{Name: "advertise-host", Usage: "`HOST` under which other nodes reach this one (default: the one in --listen)"},

@@ -253,6 +253,27 @@ func TestUnknownRetiresTheKey(t *testing.T) {
 	}
 }
 
+// What is not a terminal gets whole lines, and when nobody reads them any more, that is noticed.
+func TestDisplayWithoutTerminal(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := 0
+	d := newDisplay(f, func() { gone++ })
+	d.event("ready")
+	d.update("1s 200 commits/s", []string{"a", "table"})
+	d.endBlock()
+	d.close()
+	if got, err := os.ReadFile(f.Name()); err != nil || string(got) != "ready\n1s 200 commits/s\n" {
+		t.Errorf("printed %q, %v", got, err)
+	}
+	f.Close()
+	if d.event("more"); gone != 1 {
+		t.Errorf("gone was called %d times for a closed file, want 1", gone)
+	}
+}
+
 func TestLineWriter(t *testing.T) {
 	var lines []string
 	w := &lineWriter{line: func(s string) { lines = append(lines, s) }}
