@@ -141,7 +141,8 @@ func (b *backup) Files() []walsender.BackupFile { return b.files }
 func (b *backup) End(ctx context.Context) (wal.LSN, wal.TimelineID, error) {
 	r := b.reign
 	if r.primary == nil || b.opt.Member {
-		return r.applied.Load(), r.log.End.Timeline, nil
+		// Nothing is applied yet if the rule has never been met.
+		return max(r.applied.Load(), b.point.LSN), r.log.End.Timeline, nil
 	}
 	end, err := r.primary.writer.Switch()
 	if err != nil {
