@@ -1,0 +1,70 @@
+package integration
+
+import (
+	"os/exec"
+	"strconv"
+	"testing"
+)
+
+// failSync makes every further fdatasync of a node fail with EIO.
+func failSync(t *testing.T, n *node) {
+	t.Helper()
+	path, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed")
+	}
+	p := startProcess(t, nil, path, "-f", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO",
+		"-p", strconv.Itoa(n.proc.cmd.Process.Pid))
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if _, err := p.await(ctx, p.stderr, `Process \d+ attached`); err != nil {
+		t.Skipf("strace cannot attach: %v", err)
+	}
+}
+
+// After a failed fsync nobody knows what is on the disk: the process ends, no commit is acknowledged,
+// and the next start recovers all that was.
+func TestFailedSyncOnPrimary(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	n := c.primary()
+	l := startLoad(n, "load", 4)
+	l.await(100)
+	n.down()
+	failSync(t, n)
+	n.awaitExit(1)
+	l.mu.Lock()
+	before := len(l.acked)
+	l.mu.Unlock()
+	if _, err := n.proc.await(t.Context(), n.proc.stderr, `(?m)^longship: .*input/output error`); err != nil {
+		t.Error(err)
+	}
+	n.start()
+	l.await(50)
+	l.stop()
+	t.Logf("%d commits acknowledged before, %d in all", before, len(l.acked))
+	end := c.awaitCaughtUp()
+	l.check(n)
+	l.check(c.node(2))
+	checkSameWAL(t, n, c.node(2), end)
+}
+
+// On a standby too, and the primary goes on.
+func TestFailedSyncOnStandby(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	l := startLoad(c.primary(), "load", 4)
+	l.await(100)
+	s := c.node(2)
+	failSync(t, s)
+	s.awaitExit(1)
+	l.await(100)
+	s.start()
+	l.await(100)
+	l.stop()
+	end := c.awaitCaughtUp()
+	for _, n := range c.nodes {
+		l.check(n)
+	}
+	checkSameWAL(t, c.primary(), s, end)
+}
