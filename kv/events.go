@@ -18,8 +18,8 @@ func (s *Store) fail(err error) {
 	})
 }
 
-// events counts failures of background work. One may pass (a full disk that somebody clears); a
-// flush that keeps failing would hold all of the log and all of memory until nothing moves.
+// events counts failures of background work. One may pass; a flush that keeps failing would hold all
+// of the log and all of memory until nothing moves. A full disk is another matter, see noRoom.
 func (s *Store) events() *pebble.EventListener {
 	all := &streak{store: s, work: "background work"} // since the last flush that worked
 	compactions := &streak{store: s, work: "compaction"}
@@ -27,6 +27,7 @@ func (s *Store) events() *pebble.EventListener {
 		BackgroundError: all.failed,
 		FlushEnd: func(info pebble.FlushInfo) {
 			if info.Err == nil { // else a BackgroundError too, or only that the memtable was empty
+				s.hasRoom()
 				all.succeeded()
 			}
 		},
@@ -61,8 +62,11 @@ type streak struct {
 func (k *streak) succeeded() { k.count.Store(0) }
 
 func (k *streak) failed(err error) {
+	if k.store.noRoom(err) {
+		return
+	}
 	n := k.count.Add(1)
-	k.store.logger.Error("store failed", "work", k.work, "times", n, "error", err)
+	k.store.logger.Error("store failed", "work", k.work, "times", n, "error", err.Error())
 	if n >= maxFailures {
 		k.store.fail(fmt.Errorf("store: %s failed %d times: %w", k.work, n, err))
 	}

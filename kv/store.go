@@ -59,12 +59,16 @@ type Store struct {
 	once   sync.Once
 	broken chan struct{} // closed once cause is set
 	cause  error
+
+	refusal atomic.Pointer[refusal]
+	full    atomic.Bool // the disk, as far as we know
 }
 
 // OpenStore opens the store in dir, or creates it, applied LSN 0. Nobody else may have it open.
 func OpenStore(fs vfs.FS, dir string, opts StoreOptions) (*Store, error) {
 	opts = opts.withDefaults()
 	s := &Store{logger: opts.Logger, fatal: opts.Fatal, broken: make(chan struct{})}
+	s.refusal.Store(newRefusal())
 	db, err := pebble.Open(dir, s.pebbleOptions(fs, opts))
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
@@ -80,7 +84,7 @@ func OpenStore(fs vfs.FS, dir string, opts StoreOptions) (*Store, error) {
 
 func (s *Store) pebbleOptions(fs vfs.FS, opts StoreOptions) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          fs,
+		FS:                          vfs.OnDiskFull(fs, s.awaitRoom),
 		DisableWAL:                  true,
 		FormatMajorVersion:          storeFormat,
 		CacheSize:                   opts.CacheSize,
@@ -106,8 +110,9 @@ func (s *Store) DurableApplied() (wal.LSN, error) {
 }
 
 // Flush makes durable what was applied before the call. It returns the cause of ctx if that ends
-// first; the flush goes on.
+// first, and an error that is syscall.ENOSPC if the disk is full; the flush goes on.
 func (s *Store) Flush(ctx context.Context) error {
+	refused := s.refusal.Load()
 	flushed, err := s.db.AsyncFlush()
 	if err != nil {
 		return fmt.Errorf("flush store: %w", err)
@@ -117,6 +122,8 @@ func (s *Store) Flush(ctx context.Context) error {
 		return nil
 	case <-s.broken:
 		return fmt.Errorf("flush store: %w", s.cause)
+	case <-refused.done:
+		return fmt.Errorf("flush store: %w", refused.err)
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -312,6 +314,47 @@ func TestStoreFailingFlush(t *testing.T) {
 				t.Errorf("Flush and Close = %v with %d fatal errors, want none", err, len(fatal))
 			}
 		})
+	}
+}
+
+// A full disk fails a flush as often as it is asked for, and is no reason to give up: reads go on, and
+// so does the flush when there is room.
+func TestStoreDiskFull(t *testing.T) {
+	var full atomic.Bool
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") && full.Load() {
+			return &os.PathError{Op: "open", Path: op.Path, Err: syscall.ENOSPC}
+		}
+		return nil
+	}))
+	s := openTestStore(t, fs, StoreOptions{Fatal: func(err error) { t.Errorf("Fatal(%v)", err) }})
+	b := s.NewBatch()
+	if err := b.Add(8, []Op{{Kind: Put, Key: "k", Value: []byte("v")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Apply(b), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	full.Store(true)
+	for range maxFailures {
+		if err := s.Flush(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("Flush() on a full disk = %v, want %v", err, syscall.ENOSPC)
+		}
+	}
+	if applied, err := readApplied(s.db, &pebble.IterOptions{}); err != nil || applied != 8 {
+		t.Errorf("a read on a full disk gives %s, %v", applied, err)
+	}
+	full.Store(false)
+	for err := s.Flush(t.Context()); err != nil; err = s.Flush(t.Context()) {
+		if !errors.Is(err, syscall.ENOSPC) { // an attempt that had begun before may still fail
+			t.Fatal(err)
+		}
+	}
+	if durable, err := s.DurableApplied(); err != nil || durable != 8 {
+		t.Errorf("DurableApplied() = %s, %v, want 0/8", durable, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"syscall"
 
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/pgwire"
@@ -138,6 +139,9 @@ func clientError(err error) error {
 	case errors.Is(err, wal.ErrDiskFull):
 		return pgwire.Errorf(pgwire.CodeDiskFull, "could not write to the log: %w", err).
 			WithHint("Reads go on. Free space in the data directory, or drop replication slots that pin WAL; writes resume by themselves.")
+	case errors.Is(err, syscall.ENOSPC):
+		return pgwire.Errorf(pgwire.CodeDiskFull, "%w", err).
+			WithHint("Free space in the data directory; the node tries again by itself.")
 	case errors.Is(err, kv.ErrReadOnly):
 		return pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "cannot write on a standby")
 	}
