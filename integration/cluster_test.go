@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -270,9 +271,23 @@ func (n *node) restart() {
 	n.start()
 }
 
-// freeze stops the process from running, but not from being there; thaw lets it run on.
-func (n *node) freeze() { n.proc.signal(syscall.SIGSTOP) }
-func (n *node) thaw()   { n.proc.signal(syscall.SIGCONT) }
+// freeze stops the process from running, but not from being there. When it returns, every thread has
+// stopped, which on a busy machine takes a moment.
+func (n *node) freeze() {
+	n.t.Helper()
+	ctx, cancel := testContext(n.t)
+	defer cancel()
+	n.proc.signal(syscall.SIGSTOP)
+	for !n.proc.stopped() {
+		if ctx.Err() != nil {
+			n.t.Fatalf("%s does not stop", n.name)
+		}
+		runtime.Gosched()
+	}
+}
+
+// thaw lets a frozen process run on.
+func (n *node) thaw() { n.proc.signal(syscall.SIGCONT) }
 
 // dsn is how libpq and pgx reach the node.
 func (n *node) dsn(more ...string) string {

@@ -89,6 +89,19 @@ func startProcess(t *testing.T, log io.Writer, path string, args ...string) *pro
 // signal sends sig; a process that has ended does not mind.
 func (p *process) signal(sig syscall.Signal) { p.cmd.Process.Signal(sig) }
 
+// stopped reports whether all threads of a process that got a SIGSTOP have stopped, see proc(5).
+func (p *process) stopped() bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+	for _, path := range threads {
+		b, err := os.ReadFile(path)
+		_, state, _ := bytes.Cut(b, []byte(") "))
+		if err == nil && !bytes.HasPrefix(state, []byte("T")) {
+			return false
+		}
+	}
+	return true
+}
+
 // wait returns how the process ended.
 func (p *process) wait(ctx context.Context) error {
 	select {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -133,4 +134,18 @@ func (n *node) rows(lo, hi string) map[string]row {
 		n.t.Fatalf("%s: %v", n.name, err)
 	}
 	return all
+}
+
+// endOfLog is where the log of a node that was shut down ends, as its control file says.
+func (n *node) endOfLog() wal.LSN {
+	n.t.Helper()
+	b, err := os.ReadFile(filepath.Join(n.dir, "global", "control"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	m := regexp.MustCompile(`"durable": "([0-9A-F/]+)"`).FindSubmatch(b)
+	if m == nil {
+		n.t.Fatalf("control file of %s:\n%s", n.name, b)
+	}
+	return parseLSN(n.t, string(m[1]))
 }
