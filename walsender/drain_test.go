@@ -75,6 +75,7 @@ func TestDrainWaitsForHorizon(t *testing.T) {
 		p.setRule("ANY 1 (n2)")
 		c := p.connect(nil)
 		c.stream(startCommand)
+		synctest.Wait() // a stream that has not begun is not waited for
 		end := p.insert(100)
 		p.flush()
 		drained := make(chan error, 1)

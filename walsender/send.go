@@ -15,6 +15,7 @@ import (
 // send looks at the positions, sends what there is, and waits for them to move. It returns nil at the
 // end of a timeline that others have gone on from; the client ends the stream then.
 func (st *stream) send(ctx context.Context) error {
+	st.limit = st.session.visible() // a rule that changes from now on finds the stream: see began
 	for ctx.Err() == nil {
 		if err := st.heed(); err != nil {
 			return err

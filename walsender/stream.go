@@ -132,7 +132,6 @@ func (s *Session) newStream() *stream {
 		log:     log,
 		native:  s.member != nil,
 		began:   time.Now(),
-		limit:   s.visible(),
 		raw:     wal.NewRawReader(log.Dir, log.History, log.Buffer),
 		buf:     make([]byte, 0, pgwire.NativeXLogDataHeaderSize+maxChunk),
 		wake:    make(chan struct{}, 1),
