@@ -232,8 +232,17 @@ func (p *primary) shutdown() {
 const counterKey = "counter"
 
 // transaction i writes i to the counter, and to one row of 40 a value that no other writes, between 0
-// and 100 kB. Every seventh deletes a row.
-func transaction(i int) []kv.Op {
+// and 150 kB. Every seventh deletes a row.
+func transaction(i int) []kv.Op { return transactions()[i] }
+
+var transactions = sync.OnceValue(func() (all [][]kv.Op) {
+	for i := range 300 {
+		all = append(all, newTransaction(i))
+	}
+	return all
+})
+
+func newTransaction(i int) []kv.Op {
 	rng := rand.New(rand.NewPCG(uint64(i), 99))
 	ops := []kv.Op{{Kind: kv.Put, Key: counterKey, Value: fmt.Append(nil, i)}}
 	if i%7 == 0 {
@@ -241,7 +250,7 @@ func transaction(i int) []kv.Op {
 	}
 	size := rng.IntN(200)
 	if i%3 == 0 {
-		size = rng.IntN(100_000)
+		size = rng.IntN(150_000)
 	}
 	value := append(fmt.Appendf(nil, "%d ", i), strings.Repeat("0123456789abcdef", size/16)...)
 	return append(ops, kv.Op{Kind: kv.Put, Key: fmt.Sprint("k", rng.IntN(40)), Value: value})

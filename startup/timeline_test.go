@@ -1,0 +1,341 @@
+package startup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// stoppedPrimary makes a cluster with n transactions, all flushed, and crashes it.
+func stoppedPrimary(t *testing.T, fsys vfs.FS, n int) DataDir {
+	t.Helper()
+	d := newCluster(t, fsys)
+	p := startPrimary(t, d)
+	p.commitFlushed(0, n)
+	p.stop()
+	return d
+}
+
+func TestBeginTimeline(t *testing.T) {
+	d := stoppedPrimary(t, vfs.NewCrashableMem(), 20)
+	r := recoverDir(t, d)
+	end, old := r.End, r.History
+	must(t, BeginTimeline(d, r, "because"))
+	want := old.Child(3, end.LSN, "because")
+	if !bytes.Equal(r.History.Format(), want.Format()) || r.End != (wal.End{LSN: end.LSN, Prev: end.Prev, Timeline: 3}) {
+		t.Errorf("history %s, end %+v", r.History.Format(), r.End)
+	}
+	c, err := ReadControl(d.FS, d.Global())
+	if err != nil || c != r.Control || c.Epoch != 3 || c.Timeline != 3 || c.PromisedEpoch != 3 || c.ReignStart != end.LSN {
+		t.Errorf("control %+v, %v", c, err)
+	}
+}
+
+// The new timeline is past everything that has left a trace here.
+func TestNextTimeline(t *testing.T) {
+	format := testIdentity.Format()
+	tests := []struct {
+		name  string
+		leave func(r *Recovered) error
+		want  wal.TimelineID // 0: none
+	}{
+		{"its own", func(*Recovered) error { return nil }, 2},
+		{"a history", func(r *Recovered) error { return r.Dir.WriteHistory(r.History.Child(4, segment.Start(1), "")) }, 5},
+		{"a segment", func(r *Recovered) error { return r.Dir.Allocate(6, 9) }, 7},
+		{"a promise", func(r *Recovered) error { r.Control.PromisedEpoch = 8; return nil }, 9},
+		{"the last", func(r *Recovered) error { r.Control.PromisedEpoch = math.MaxUint32; return nil }, 0},
+	}
+	for _, tt := range tests {
+		d := newCluster(t, vfs.NewCrashableMem())
+		r := recoverDir(t, d)
+		r.Dir.Format = format
+		must(t, tt.leave(r))
+		err := BeginTimeline(d, r, "")
+		if tt.want == 0 && err == nil || tt.want != 0 && (err != nil || r.End.Timeline != tt.want || r.Control.PromisedEpoch != uint64(tt.want)) {
+			t.Errorf("%s: timeline %d, %v, want %d", tt.name, r.End.Timeline, err, tt.want)
+		}
+	}
+}
+
+// Whenever the power fails while a node takes office, it has lost nothing, and takes office with a
+// timeline that nobody can have seen.
+func TestBeginTimelinePowerCuts(t *testing.T) {
+	for seed := range uint64(4) {
+		c := newCutter(t, seed, 1)
+		d := stoppedPrimary(t, c.fs(), 25)
+		r := recoverDir(t, d)
+		c.on(func(cut func() *vfs.MemFS) error { return takesOffice(t, DataDir{FS: cut(), Path: d.Path}, 25) })
+		must(t, BeginTimeline(d, r, ""))
+		c.off()
+		must(t, takesOffice(t, DataDir{FS: after(c.disk), Path: d.Path}, 25))
+	}
+}
+
+func takesOffice(t *testing.T, d DataDir, n int) error {
+	l, err := load(d)
+	if err != nil || l.n != n {
+		return fmt.Errorf("%d transactions: %w", l.n, err)
+	}
+	dir := wal.NewDir(d.FS, d.WAL(), testIdentity.Format())
+	seen, err := dir.Histories()
+	if err != nil {
+		return err
+	}
+	p := startPrimary(t, d)
+	if tli := p.log.End.Timeline; slices.Contains(seen, tli) || p.log.Control.Epoch != uint64(tli) {
+		return fmt.Errorf("took timeline %d, epoch %d; histories %v", tli, p.log.Control.Epoch, seen)
+	}
+	p.commitFlushed(n, n+3)
+	p.stop()
+	if l, err = load(d); l.n != n+3 {
+		err = fmt.Errorf("%d transactions in the new epoch: %w", l.n, err)
+	}
+	return err
+}
+
+// A node that lacks what is known to be committed does not lead.
+func TestLogBehind(t *testing.T) {
+	d := stoppedPrimary(t, vfs.NewCrashableMem(), 5)
+	r := recoverDir(t, d)
+	r.Horizon = r.End.LSN + 8
+	if err := BeginTimeline(d, r, ""); !errors.Is(err, ErrLogBehind) {
+		t.Errorf("horizon past the end: %v", err)
+	}
+	r = recoverDir(t, d)
+	r.End.Prev = 0
+	if err := BeginTimeline(d, r, ""); !errors.Is(err, ErrLogBehind) {
+		t.Errorf("last record unknown: %v", err)
+	}
+}
+
+// A fork is a log with a tail over several segments, of which only what lies before the point at was
+// ever within the horizon.
+type fork struct {
+	d   DataDir
+	at  wal.LSN
+	end wal.LSN
+	n   int // transactions before at
+	log []byte
+}
+
+// newFork makes one. If even is set, at is the start of a segment.
+func newFork(t *testing.T, fsys vfs.FS, even bool) fork {
+	t.Helper()
+	d := newCluster(t, fsys)
+	p := newPrimary(t, d, recoverDir(t, d))
+	p.run()
+	f := fork{d: d, n: 30}
+	f.at = p.commitFlushed(0, 30)
+	if even {
+		_, err := p.writer.Switch()
+		must(t, err)
+		f.at = p.writer.Inserted().Load()
+		must(t, p.writer.Flush(t.Context(), f.at))
+	}
+	p.applyAll()
+	p.held.Store(true)
+	f.end = p.commitFlushed(30, 150)
+	if segment.Segno(f.end) < segment.Segno(f.at)+2 {
+		t.Fatalf("a tail from %s to %s is too short for the test", f.at, f.end)
+	}
+	must(t, p.checkpointer.Request(t.Context()))
+	f.end = p.writer.Flushed().Load()
+	p.stop()
+	f.log = f.read(t, d, d.WAL(), p.log.History)
+	return f
+}
+
+// read returns the tail's bytes as found in a folder, nil if not all of it is there.
+func (f fork) read(t *testing.T, d DataDir, folder string, h wal.History) []byte {
+	t.Helper()
+	r := wal.NewRawReader(wal.NewDir(d.FS, folder, testIdentity.Format()), h, nil)
+	defer r.Close()
+	b := make([]byte, f.end-f.at)
+	for n := 0; n < len(b); {
+		m, err := r.ReadAt(b[n:], f.at+wal.LSN(n))
+		if err != nil {
+			return nil
+		}
+		n += m
+	}
+	return b
+}
+
+// cutAgain does what a node does after a crash: it finds its log, applies nothing of the tail, and
+// cuts. Then nothing of the tail is in the log, all of it is in a folder, and another power cut
+// changes none of that.
+func (f fork) cutAgain(t *testing.T, d DataDir) error {
+	l, err := load(d)
+	if err != nil {
+		return err
+	}
+	if l.n < f.n || l.store > f.at || l.end.LSN < f.at {
+		return fmt.Errorf("%d transactions, store at %s, log ends at %s", l.n, l.store, l.end.LSN)
+	}
+	r, err := Recover(d, testIdentity, quiet)
+	if err != nil {
+		return err
+	}
+	if err := Cut(d, r, f.at, f.at); err != nil {
+		return err
+	}
+	if err := f.isCut(t, d, r); err != nil {
+		return err
+	}
+	d.FS = after(d.FS)
+	if r, err = Recover(d, testIdentity, quiet); err != nil {
+		return err
+	}
+	return f.isCut(t, d, r)
+}
+
+func (f fork) isCut(t *testing.T, d DataDir, r *Recovered) error {
+	c := r.Control
+	if r.End.LSN != f.at || c.Durable > f.at || c.Horizon > f.at || r.Horizon > f.at || c.ReignStart != 0 || c.Checkpoint >= f.at {
+		return fmt.Errorf("cut at %s: end %s, horizon %s, control %+v", f.at, r.End.LSN, r.Horizon, c)
+	}
+	segments, err := r.Dir.Segments()
+	if err != nil {
+		return err
+	}
+	for _, s := range segments {
+		if s.Segno > segment.Segno(f.at) {
+			return fmt.Errorf("segment %s is still there", s.Name)
+		}
+	}
+	orphans, err := d.FS.List(d.Orphans())
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("2-%s", lsnFileName(f.at))
+	if !slices.Contains(orphans, name) {
+		return fmt.Errorf("orphans: %q, want %s", orphans, name)
+	}
+	if !bytes.Equal(f.read(t, d, d.FS.PathJoin(d.Orphans(), name), r.History), f.log) {
+		return fmt.Errorf("orphan %s does not hold the tail", name)
+	}
+	l, err := load(d)
+	if l.n != f.n && err == nil {
+		err = fmt.Errorf("%d transactions, want %d", l.n, f.n)
+	}
+	return err
+}
+
+// Whenever the power fails while a tail is cut off, the log can be cut again, and the tail is kept.
+func TestCutPowerCuts(t *testing.T) {
+	for seed := range uint64(4) {
+		c := newCutter(t, seed, 3)
+		f := newFork(t, c.fs(), seed%2 == 1)
+		r := recoverDir(t, f.d)
+		c.on(func(cut func() *vfs.MemFS) error { return f.cutAgain(t, DataDir{FS: cut(), Path: f.d.Path}) })
+		must(t, Cut(f.d, r, f.at, f.at))
+		c.off()
+		must(t, f.isCut(t, f.d, r))
+		must(t, f.cutAgain(t, DataDir{FS: after(c.disk), Path: f.d.Path}))
+		if c.cuts < 3 {
+			t.Errorf("%d power cuts", c.cuts)
+		}
+	}
+}
+
+// A node whose disk fills up after the cut tries again, with a log that it believes to be as long as
+// before.
+func TestCutTwice(t *testing.T) {
+	f := newFork(t, vfs.NewCrashableMem(), false)
+	r := recoverDir(t, f.d)
+	must(t, Cut(f.d, r, f.at, f.at))
+	r.End.LSN = f.end
+	must(t, Cut(f.d, r, f.at, f.at))
+	r.End.LSN = f.at
+	must(t, f.isCut(t, f.d, r))
+}
+
+// Another tail that leaves the log at the same place is kept beside the first.
+func TestCutAnotherTail(t *testing.T) {
+	f := newFork(t, vfs.NewCrashableMem(), false)
+	r := recoverDir(t, f.d)
+	must(t, f.cutAgain(t, f.d))
+	w := wal.NewRawWriter(r.Dir, r.End.Timeline, f.at, wal.SyncFdatasync)
+	n := int(segment.Start(segment.Segno(f.at)+1) - f.at)
+	_, err := w.Write(bytes.Repeat([]byte{1}, n))
+	must(t, err)
+	_, err = w.Flush()
+	must(t, err)
+	must(t, w.Close())
+	r.End.LSN = f.at + wal.LSN(n)
+	must(t, Cut(f.d, r, f.at, f.at))
+	must(t, f.isCut(t, f.d, r))
+	other := f.d.FS.PathJoin(f.d.Orphans(), fmt.Sprintf("2-%s-2", lsnFileName(f.at)))
+	if ok, err := wal.Exists(f.d.FS, other); !ok || err != nil {
+		t.Errorf("%s: %v, %v", other, ok, err)
+	}
+}
+
+func TestCutNothing(t *testing.T) {
+	d := stoppedPrimary(t, vfs.NewCrashableMem(), 5)
+	r := recoverDir(t, d)
+	end := r.End
+	must(t, Cut(d, r, end.LSN, 0))
+	must(t, Cut(d, r, end.LSN+8, 0))
+	if ok, err := wal.Exists(d.FS, d.Orphans()); r.End != end || ok || err != nil {
+		t.Error(r.End, ok, err)
+	}
+}
+
+// A store that holds what the log is to lose cannot be cut, and nothing is.
+func TestStoreAhead(t *testing.T) {
+	f := newFork(t, vfs.NewCrashableMem(), false)
+	r := recoverDir(t, f.d)
+	if err := Cut(f.d, r, f.at, f.at+8); !errors.Is(err, ErrStoreAhead) {
+		t.Fatal(err)
+	}
+	if r = recoverDir(t, f.d); r.End.LSN != f.end {
+		t.Errorf("the log ends at %s, want %s", r.End.LSN, f.end)
+	}
+}
+
+// A node moves to the timeline of the primary that it follows, as walreceiver prepares it. At every
+// crash it is on the old one or the new, and never believes what was said of the tail it has cut.
+func TestSwitchTimelinePowerCuts(t *testing.T) {
+	for seed := range uint64(4) {
+		c := newCutter(t, seed, 1)
+		f := newFork(t, c.fs(), false)
+		r := recoverDir(t, f.d)
+		before := r.Control // what a checkpointer still believes
+		before.Horizon = f.end
+		must(t, Cut(f.d, r, f.at, f.at))
+		child := r.History.Child(5, f.at, "")
+		must(t, r.Dir.WriteHistory(child))
+		must(t, r.Dir.CopyHead(2, 5, f.at))
+		onIt := func(fsys vfs.FS, mustBe wal.TimelineID) error {
+			d := DataDir{FS: fsys, Path: f.d.Path}
+			r, err := Recover(d, testIdentity, quiet)
+			if err != nil {
+				return err
+			}
+			if mustBe != 0 && r.End.Timeline != mustBe || r.End.LSN != f.at || r.Horizon > f.at {
+				return fmt.Errorf("on timeline %d, end %s, horizon %s", r.End.Timeline, r.End.LSN, r.Horizon)
+			}
+			l, err := load(d)
+			if err == nil && l.n != f.n {
+				err = fmt.Errorf("%d transactions", l.n)
+			}
+			return err
+		}
+		r.Control = before
+		c.on(func(cut func() *vfs.MemFS) error { return onIt(cut(), 0) })
+		must(t, SwitchTimeline(f.d, r, child, wal.End{LSN: f.at, Timeline: 5}))
+		c.off()
+		if r.Control.PromisedEpoch != 5 || r.Control.Epoch != 5 || r.Control.ReignStart != 0 {
+			t.Errorf("%+v", r.Control)
+		}
+		must(t, onIt(after(c.disk), 5))
+	}
+}
