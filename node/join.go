@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"time"
 
+	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
 	"github.com/longship-db/longship/walreceiver"
@@ -78,28 +81,57 @@ func (n *Node) foundCluster() (startup.Identity, error) {
 	return id, nil
 }
 
-// joinCluster makes the directory a standby's: it takes a base copy of the primary. An interrupted
-// copy leaves a directory that counts as empty.
+// joinCluster makes the directory a standby's: it takes a base copy of the primary. One that is
+// interrupted leaves a directory that counts as empty, and is begun again.
 func (n *Node) joinCluster(ctx context.Context) (startup.Identity, error) {
+	id := startup.Identity{Name: n.cfg.Name, NodeID: startup.RandomID(), Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major}
+	for {
+		err := n.copyCluster(ctx, &id)
+		if err == nil || ctx.Err() != nil || !interrupted(err) {
+			return id, err
+		}
+		n.log.Warn("beginning the base copy again", "because", err)
+		if _, _, err := n.dir.Open(); err != nil { // clears what it left
+			return id, err
+		}
+		select {
+		case <-time.After(joinRetry):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// interrupted reports whether a base copy failed because its connection did, or because the upstream
+// stopped or is starting: another attempt may succeed.
+func interrupted(err error) bool {
+	if e, ok := errors.AsType[*pgwire.Error](err); ok {
+		return e.Code == pgwire.CodeAdminShutdown || e.Code == pgwire.CodeCannotConnectNow
+	}
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, walreceiver.ErrTimeout)
+}
+
+// copyCluster takes a base copy of the primary and completes id from what the primary says of its
+// cluster.
+func (n *Node) copyCluster(ctx context.Context, id *startup.Identity) error {
 	upstream, err := n.findPrimary(ctx)
 	if err != nil {
-		return startup.Identity{}, err
+		return err
 	}
-	id := startup.Identity{Name: n.cfg.Name, NodeID: startup.RandomID(), Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major}
-	cfg := n.receiverConfig(id, upstream)
+	cfg := n.receiverConfig(*id, upstream)
 	sys, err := walreceiver.Identify(ctx, cfg)
 	if err != nil {
-		return id, err
+		return err
 	}
 	id.SystemID, id.SegmentSize = sys.SystemID, sys.SegmentSize
 	if n.cfg.SegmentSize != 0 && n.cfg.SegmentSize != id.SegmentSize {
-		return id, fmt.Errorf("the cluster at %s has WAL segments of %d MB, but %d MB were asked for: leave --wal-segsize out", upstream, id.SegmentSize>>20, n.cfg.SegmentSize>>20)
+		return fmt.Errorf("the cluster at %s has WAL segments of %d MB, but %d MB were asked for: leave --wal-segsize out", upstream, id.SegmentSize>>20, n.cfg.SegmentSize>>20)
 	}
-	err = n.dir.Build(id, func() (startup.Control, error) { return n.baseCopy(ctx, cfg, sys) })
+	err = n.dir.Build(*id, func() (startup.Control, error) { return n.baseCopy(ctx, cfg, sys) })
 	if err != nil {
-		return id, fmt.Errorf("base copy from %s: %w", upstream, err)
+		return fmt.Errorf("base copy from %s: %w", upstream, err)
 	}
-	return id, nil
+	return nil
 }
 
 // copyFolder is where a base copy arrives, inside the directory that is being built.
@@ -156,20 +188,22 @@ func (n *Node) findPrimary(ctx context.Context) (string, error) {
 
 // A progress prints how far a base copy is, at most once a second.
 type progress struct {
-	out   interface{ Write([]byte) (int, error) }
-	last  time.Time
-	total int64
+	out      io.Writer
+	last     time.Time
+	received int64
 }
 
-func (p *progress) report(done, total int64) {
-	p.total = total
+// report takes what has been received and what was estimated, which may be too little.
+func (p *progress) report(received, total int64) {
+	p.received = received
 	if time.Since(p.last) < time.Second || total == 0 {
 		return
 	}
 	p.last = time.Now()
-	fmt.Fprintf(p.out, "base copy: %d%% (%.1f of %.1f MB)\n", 100*done/total, float64(done)/1e6, float64(total)/1e6)
+	total = max(total, received)
+	fmt.Fprintf(p.out, "base copy: %d%% (%.1f of %.1f MB)\n", 100*received/total, float64(received)/1e6, float64(total)/1e6)
 }
 
 func (p *progress) done() {
-	fmt.Fprintf(p.out, "base copy: complete (%.1f MB)\n", float64(p.total)/1e6)
+	fmt.Fprintf(p.out, "base copy: complete (%.1f MB)\n", float64(p.received)/1e6)
 }
