@@ -10,15 +10,29 @@ import (
 // and, once they have caught up, on the standbys, whose logs are the primary's byte for byte.
 func TestKillUnderLoad(t *testing.T) {
 	t.Parallel()
-	rounds := 12
+	killUnderLoad(t, 29, 0)
+}
+
+// The same where checkpoints are frequent and segments are used again: behind the end of the log are
+// not zeros then, but older WAL.
+func TestKillUnderLoadRecycling(t *testing.T) {
+	t.Parallel()
+	killUnderLoad(t, 30, 2, "--max-wal-size=4MB", "--min-wal-size=3MB", "--wal-buffers=256kB", "--wal-sync-method=open_datasync")
+}
+
+// killUnderLoad repeats it with clusters that have flags, and lets the log grow by a number of segments
+// in each round besides.
+func killUnderLoad(t *testing.T, seed uint64, segments int, flags ...string) {
+	rounds := 10
 	if long {
-		rounds = 100
+		rounds = 50
 	}
-	c := newCluster(t, 3)
-	random := rand.New(rand.NewPCG(1, 2))
+	c := newCluster(t, 3, flags...)
+	random := rand.New(rand.NewPCG(seed, 0))
 	for round := range rounds {
 		victims := pickVictims(random, c)
 		l := startLoad(c.primary(), fmt.Sprintf("round%03d", round), 8)
+		fill(t, c.primary(), random, segments)
 		l.await(20 + random.IntN(300))
 		names := ""
 		for _, n := range victims {

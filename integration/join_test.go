@@ -76,6 +76,69 @@ func TestInterruptedBaseCopy(t *testing.T) {
 	}
 }
 
+// A base copy whose connection breaks, or whose primary restarts, is begun again by the standby itself.
+func TestBaseCopyConnectionLost(t *testing.T) {
+	t.Parallel()
+	c := unstarted(t)
+	c.flags = []string{"--wal-retrieve-retry-interval=500ms", "--advertise-host=127.0.0.2"}
+	n1 := c.node(1)
+	p := newProxy(t, n1)
+	n1.start()
+	fill(t, n1, rand.New(rand.NewPCG(27, 28)), 4)
+	n2 := c.node(2)
+	n2.replaceFlag("--join", p.address())
+	reached := p.limit(1_000_000)
+	n2.launch()
+	<-reached
+	p.open()
+	n2.awaitReady()
+	c.awaitStreaming()
+	end := c.awaitCaughtUp()
+	checkSameTable(t, n1, n2)
+	checkSameWAL(t, n1, n2, end)
+
+	n3 := c.node(3)
+	n3.replaceFlag("--join", p.address())
+	reached = p.limit(1_000_000)
+	n3.launch()
+	<-reached
+	n1.kill9()
+	p.open()
+	n1.start()
+	n3.awaitReady()
+	c.awaitStreaming()
+	end = c.awaitCaughtUp()
+	checkSameTable(t, n1, n3)
+	checkSameWAL(t, n1, n3, end)
+}
+
+// A standby whose WAL is gone, since its slot was not allowed to keep it, takes a new copy by itself.
+func TestNewBaseCopyForLostStandby(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, "--max-wal-size=4MB", "--min-wal-size=2MB", "--max-slot-wal-keep-size=2MB", "--wal-buffers=256kB", "--synchronous-standby-names=")
+	n1, n2 := c.primary(), c.node(2)
+	n1.exec("INSERT INTO kv VALUES ('a', '1')")
+	c.awaitCaughtUp()
+	n2.stop()
+	n1.exec("DELETE FROM kv WHERE key = 'a'")
+	fill(t, n1, rand.New(rand.NewPCG(31, 32)), 12)
+	n1.exec("CHECKPOINT")
+	if got := n1.value("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'n2'"); got != "lost" {
+		t.Errorf("wal_status of a slot that is too far behind = %s, want lost", got)
+	}
+	n2.launch()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if _, err := n2.proc.await(ctx, n2.proc.stdout, "base copy: complete"); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitStreaming()
+	n1.exec("INSERT INTO kv VALUES ('b', '1')")
+	end := c.awaitCaughtUp()
+	checkSameTable(t, n1, n2)
+	checkSameWAL(t, n1, n2, end)
+}
+
 // A stream that is cut anywhere goes on where it was.
 func TestCutStream(t *testing.T) {
 	t.Parallel()
