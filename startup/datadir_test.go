@@ -126,7 +126,7 @@ func TestRandomIDs(t *testing.T) {
 // Whenever the power fails while a directory is made, it is a node's as a whole or it is empty, and
 // can be made then. Once Build has returned it stays.
 func TestBuildPowerCuts(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(4) {
 		c := newCutter(t, seed, 1)
 		d := DataDir{FS: c.fs(), Path: "/srv/longship/n1"}
 		c.on(func(cut func() *vfs.MemFS) error {
