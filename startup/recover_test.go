@@ -32,7 +32,7 @@ func newLog(t *testing.T) *writtenLog {
 // commit inserts a commit with a value of the given size, and flushes it.
 func (l *writtenLog) commit(size int) (start, end wal.LSN) {
 	l.t.Helper()
-	c := kv.Commit{Flushed: l.w.Flushed().Load(), Ops: []kv.Op{{Kind: kv.Put, Key: "k", Value: make([]byte, size)}}}
+	c := kv.Commit{Time: 1, Flushed: l.w.Flushed().Load(), Ops: []kv.Op{{Kind: kv.Put, Key: "k", Value: make([]byte, size)}}}
 	return l.insert(wal.Prepare(wal.RmgrLongship, kv.InfoCommit, kv.AppendCommit(nil, &c)))
 }
 

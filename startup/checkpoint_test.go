@@ -1,0 +1,272 @@
+package startup
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// requested makes a checkpoint when everything has been applied.
+func (p *primary) requested() Control {
+	p.t.Helper()
+	p.applyAll()
+	must(p.t, p.checkpointer.Request(p.t.Context()))
+	return p.checkpointer.Control()
+}
+
+// quietPrimary starts a primary whose checkpoints are made by the test alone.
+func quietPrimary(t *testing.T, fsys vfs.FS) *primary {
+	t.Helper()
+	p := startPrimary(t, newCluster(t, fsys))
+	p.tasks[2].stop(t)
+	p.tasks = p.tasks[:2]
+	return p
+}
+
+func (p *primary) checkpoint(forced bool) error {
+	p.applyAll()
+	return p.checkpointer.checkpoint(p.t.Context(), forced, wal.XLOGCheckpointOnline)
+}
+
+// segments lists the numbers of the segments of the primary's own timeline.
+func (p *primary) segments() (list []uint64) {
+	p.t.Helper()
+	files, err := p.log.Dir.Segments()
+	must(p.t, err)
+	for _, f := range files {
+		if f.Timeline == p.log.End.Timeline {
+			list = append(list, f.Segno)
+		}
+	}
+	return list
+}
+
+func TestCheckpoint(t *testing.T) {
+	p := quietPrimary(t, vfs.NewCrashableMem())
+	defer p.stop()
+	end := p.commitFlushed(0, 100)
+	must(t, p.checkpoint(false))
+	c := p.checkpointer.Control()
+	onDisk, err := ReadControl(p.d.FS, p.d.Global())
+	if err != nil || onDisk != c {
+		t.Errorf("on disk %+v, %v, in memory %+v", onDisk, err, c)
+	}
+	if c.Redo != end || c.Checkpoint < end || c.Durable <= c.Checkpoint || c.Horizon > c.Durable || c.NextXID != p.table.NextXID() {
+		t.Errorf("%+v after a checkpoint at %s", c, end)
+	}
+	if first := p.segments()[0]; first != segment.Segno(end) {
+		t.Errorf("segments from %d, want %d", first, segment.Segno(end))
+	}
+	r := wal.NewReader(wal.NewRawReader(p.log.Dir, p.log.History, nil), end, 0)
+	defer r.Close()
+	rec, ok, err := r.Next(c.Durable)
+	if !ok || err != nil || rec.LSN != c.Checkpoint || !rec.IsXLOG(wal.XLOGCheckpointOnline) {
+		t.Fatalf("%+v, %v", rec, err)
+	}
+	cp, err := wal.ParseCheckpoint(rec.Data)
+	if err != nil || cp.Redo != p.log.Dir.Format.RecordStart(end) || cp.Timeline != 2 || cp.NextXID != uint64(c.NextXID) {
+		t.Errorf("%+v, %v", cp, err)
+	}
+}
+
+// An idle node writes no checkpoints, one after the other, about each other. CHECKPOINT does.
+func TestNothingNew(t *testing.T) {
+	p := quietPrimary(t, vfs.NewCrashableMem())
+	defer p.stop()
+	p.commitFlushed(0, 10)
+	must(t, p.checkpoint(false))
+	before := p.checkpointer.Control()
+	for range 3 {
+		must(t, p.checkpoint(false))
+	}
+	if c := p.checkpointer.Control(); c != before {
+		t.Errorf("%+v, before %+v", c, before)
+	}
+	must(t, p.checkpoint(true))
+	if c := p.checkpointer.Control(); c.Checkpoint <= before.Checkpoint {
+		t.Errorf("%+v after a forced checkpoint, before %+v", c, before)
+	}
+}
+
+// A checkpoint on a full disk fails, changes nothing, and is made when there is room.
+func TestCheckpointOnFullDisk(t *testing.T) {
+	var full, broken bool
+	var mu sync.Mutex
+	disk := vfs.NewCrashableMem()
+	p := startPrimary(t, newCluster(t, errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "control.tmp") {
+			if full {
+				return syscall.ENOSPC
+			}
+			if broken {
+				return syscall.EIO
+			}
+		}
+		return nil
+	}))))
+	set := func(f, b bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		full, broken = f, b
+	}
+	p.commitFlushed(0, 20)
+	before := p.requested()
+	end := p.commitFlushed(20, 40)
+	p.applyAll()
+	set(true, false)
+	for range 2 {
+		if err := p.checkpointer.Request(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("on a full disk: %v", err)
+		}
+		if c := p.checkpointer.Control(); c != before {
+			t.Errorf("%+v after a failure, before %+v", c, before)
+		}
+	}
+	set(false, false)
+	if c := p.requested(); c.Redo < end {
+		t.Errorf("redo at %s, want %s at least", c.Redo, end)
+	}
+	// Any other failure ends the process.
+	set(false, true)
+	if err := p.checkpointer.Request(t.Context()); !errors.Is(err, syscall.EIO) {
+		t.Error(err)
+	}
+	if err := <-p.tasks[2].done; !errors.Is(err, syscall.EIO) {
+		t.Errorf("Run returned %v", err)
+	}
+	p.tasks = p.tasks[:2]
+	p.stop()
+}
+
+// WAL that a slot or a base copy needs stays, and goes when it is not needed any more; so does what
+// wal_keep_size asks for.
+func TestWALIsKept(t *testing.T) {
+	p := quietPrimary(t, vfs.NewCrashableMem())
+	defer p.stop()
+	retention := testRetention
+	p.checkpointer.Retention = func() wal.Retention { return retention }
+	p.needed = segment.Start(2) + 77
+	end := p.commitFlushed(0, 280)
+	now := segment.Segno(end)
+	if now < 6 {
+		t.Fatalf("only %d segments", now)
+	}
+	must(t, p.checkpoint(true))
+	if first := p.segments()[0]; first != 2 {
+		t.Errorf("segments from %d, a slot needs 2", first)
+	}
+	p.needed, retention.KeepSize = 0, 2<<20
+	must(t, p.checkpoint(true))
+	if first := p.segments()[0]; first != now-2 {
+		t.Errorf("segments from %d, wal_keep_size asks for %d", first, now-2)
+	}
+	retention.KeepSize = 0
+	must(t, p.checkpoint(true))
+	if first := p.segments()[0]; first != now {
+		t.Errorf("segments from %d, redo needs %d", first, now)
+	}
+}
+
+// The positions of slots are made durable before they are asked for, and the control file is written
+// before any WAL is let go.
+func TestCheckpointOrder(t *testing.T) {
+	var mu sync.Mutex
+	var steps []string
+	step := func(s string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if n := len(steps); n == 0 || steps[n-1] != s {
+			steps = append(steps, s)
+		}
+	}
+	p := quietPrimary(t, errorfs.Wrap(vfs.NewCrashableMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		switch {
+		case op.Kind == errorfs.OpRename && strings.HasSuffix(op.Path, "control.tmp"):
+			step("control")
+		case (op.Kind == errorfs.OpRename || op.Kind == errorfs.OpRemove) && strings.Contains(op.Path, "pg_wal/0000000"):
+			step("remove")
+		}
+		return nil
+	})))
+	defer p.stop()
+	p.checkpointer.Save = func() error { step("save"); return nil }
+	p.checkpointer.Needed = func(uint64) (wal.LSN, error) { step("needed"); return 0, nil }
+	p.commitFlushed(0, 100)
+	p.applyAll()
+	steps = nil
+	must(t, p.checkpoint(true))
+	if want := []string{"save", "control", "needed", "remove"}; !slices.Equal(steps, want) {
+		t.Errorf("%q, want %q", steps, want)
+	}
+	// If the slots cannot be saved, or asked, nothing is removed.
+	boom := errors.New("boom")
+	p.checkpointer.Save = func() error { return boom }
+	before := p.checkpointer.Control()
+	p.commitFlushed(100, 150)
+	if err := p.checkpoint(true); !errors.Is(err, boom) || p.checkpointer.Control() != before {
+		t.Errorf("%v, %+v", err, p.checkpointer.Control())
+	}
+	p.checkpointer.Save = func() error { return nil }
+	p.checkpointer.Needed = func(uint64) (wal.LSN, error) { return 0, boom }
+	segments := p.segments()
+	if err := p.checkpoint(true); !errors.Is(err, boom) || !slices.Equal(p.segments(), segments) {
+		t.Errorf("%v, %v", err, p.segments())
+	}
+}
+
+// A shutdown with something behind its checkpoint is not a clean one.
+func TestShutdownIsWhole(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		p := quietPrimary(t, vfs.NewCrashableMem())
+		p.commitFlushed(0, 5)
+		p.applyAll()
+		p.checkpointer.Save = func() error {
+			if late { // nobody asks for a flush, but everything is flushed in the end
+				_, _, err := p.writer.Insert(wal.Prepare(wal.RmgrXLOG, wal.XLOGNoop), 0)
+				return err
+			}
+			return nil
+		}
+		must(t, p.checkpointer.Shutdown(t.Context()))
+		c := p.checkpointer.Control()
+		p.stop()
+		r := recoverDir(t, p.d)
+		if c.Clean && c.Durable != r.End.LSN || !late && !c.Clean {
+			t.Errorf("clean %v at %s, the log ends at %s", c.Clean, c.Durable, r.End.LSN)
+		}
+	}
+}
+
+// A promise outlives the process, and is never taken back.
+func TestPromise(t *testing.T) {
+	p := quietPrimary(t, vfs.NewCrashableMem())
+	c := p.checkpointer
+	must(t, c.Promise(2))
+	must(t, c.Promise(9))
+	must(t, c.Promise(9))
+	if err := c.Promise(8); err == nil {
+		t.Error("an older epoch was promised")
+	}
+	p.commitFlushed(0, 3)
+	must(t, p.checkpoint(true)) // it is not overwritten
+	p.stop()
+	p.d.FS = after(p.d.FS)
+	r := recoverDir(t, p.d)
+	if r.Control.PromisedEpoch != 9 {
+		t.Errorf("promised %d", r.Control.PromisedEpoch)
+	}
+	must(t, BeginTimeline(p.d, r, ""))
+	if r.Control.Epoch != 10 {
+		t.Errorf("took epoch %d after promising 9", r.Control.Epoch)
+	}
+}

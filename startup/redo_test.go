@@ -1,0 +1,166 @@
+package startup
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/longship-db/longship/kv"
+	"github.com/longship-db/longship/wal"
+)
+
+// A redoTest is a redo over a log of commits, with two limits.
+type redoTest struct {
+	*Redo
+	dir              *wal.Dir
+	store            *kv.Store
+	horizon, flushed wal.Position
+	applied          wal.Position
+	ends             []wal.LSN // of the commits
+	batches          []wal.LSN // ends of the batches applied
+}
+
+func newRedoTest(t *testing.T, sizes ...int) *redoTest {
+	t.Helper()
+	l := newLog(t)
+	x := &redoTest{}
+	for _, size := range sizes {
+		_, end := l.commit(size)
+		x.ends = append(x.ends, end)
+	}
+	l.k.stop(t)
+	var err error
+	x.store, err = openStore(l.d)
+	must(t, err)
+	x.dir = wal.NewDir(l.d.FS, l.d.WAL(), testIdentity.Format())
+	x.Redo = &Redo{
+		Reader: wal.NewReader(wal.NewRawReader(x.dir, wal.History{Timeline: 1}, nil), segment.Start(1), 0),
+		Limits: []*wal.Position{&x.horizon, &x.flushed},
+		Batch:  x.store.NewBatch(),
+		Apply: func(b *kv.Batch) error {
+			x.batches = append(x.batches, b.End())
+			if limit := min(x.horizon.Load(), x.flushed.Load()); b.End() > limit {
+				t.Errorf("applied up to %s, the limit is %s", b.End(), limit)
+			}
+			return x.store.Apply(b)
+		},
+		Applied: &x.applied,
+	}
+	return x
+}
+
+func (x *redoTest) close(t *testing.T) {
+	must(t, x.Batch.Close())
+	must(t, x.store.Close())
+}
+
+// Redo applies whole records below the lower of its limits, whichever that is.
+func TestRedoLimits(t *testing.T) {
+	x := newRedoTest(t, 10, 10, 10, 10)
+	defer x.close(t)
+	steps := []struct{ horizon, flushed, want wal.LSN }{
+		{0, 0, 0},
+		{x.ends[3], 0, 0},
+		{x.ends[3], x.ends[0], x.ends[0]},
+		{x.ends[3], x.ends[1] - 1, x.ends[0]},
+		{x.ends[3], x.ends[1] + 8, x.ends[1]},
+		{x.ends[3], x.ends[2] + 8, x.ends[2]},
+		{x.ends[3] + 800, x.ends[3], x.ends[3]},
+	}
+	for i, s := range steps {
+		x.horizon.Advance(s.horizon)
+		x.flushed.Advance(s.flushed)
+		must(t, x.CatchUp())
+		if x.applied.Load() != s.want || x.store.Applied() != s.want {
+			t.Errorf("step %d: applied %s, want %s", i, x.applied.Load(), s.want)
+		}
+	}
+}
+
+// Run waits for the limits without looking at the clock, and ends when it is told to.
+func TestRedoRun(t *testing.T) {
+	x := newRedoTest(t, 10, 10, 10)
+	defer x.close(t)
+	if _, ok := x.LastCommit(); ok {
+		t.Error("a last commit before the first")
+	}
+	k := start(x.Run)
+	for _, end := range x.ends {
+		x.horizon.Advance(end)
+		x.flushed.Advance(end)
+		must(t, x.applied.Wait(t.Context(), end))
+	}
+	k.stop(t)
+	if _, ok := x.LastCommit(); !ok {
+		t.Error("no last commit")
+	}
+	if next := x.NextXID(3); next != 4 {
+		t.Errorf("next xid %d", next)
+	}
+	must(t, x.CatchUp()) // after Run, too
+}
+
+// A batch ends when it is large enough, with a whole transaction.
+func TestRedoBatches(t *testing.T) {
+	x := newRedoTest(t, 300<<10, 300<<10, 300<<10, 1000<<10, 10)
+	defer x.close(t)
+	x.horizon.Advance(x.ends[4])
+	x.flushed.Advance(x.ends[4])
+	must(t, x.CatchUp())
+	want := []wal.LSN{x.ends[1], x.ends[3], x.ends[4]}
+	if len(x.batches) != 3 || x.batches[0] != want[0] || x.batches[1] != want[1] || x.batches[2] != want[2] {
+		t.Errorf("batches end at %v, want %v", x.batches, want)
+	}
+}
+
+// Between two batches of a primary is a pause, which the end of its reign cuts short.
+func TestRedoLinger(t *testing.T) {
+	x := newRedoTest(t, 10, 10)
+	defer x.close(t)
+	x.Linger = time.Hour
+	k := start(x.Run)
+	x.horizon.Advance(x.ends[1])
+	x.flushed.Advance(x.ends[0])
+	must(t, x.applied.Wait(t.Context(), x.ends[0]))
+	x.flushed.Advance(x.ends[1])
+	k.stop(t)
+	if at := x.applied.Load(); at != x.ends[0] {
+		t.Errorf("applied %s during the pause", at)
+	}
+}
+
+// A failure to apply ends Run, and nothing counts as applied.
+func TestRedoFails(t *testing.T) {
+	x := newRedoTest(t, 10)
+	defer x.close(t)
+	boom := errors.New("boom")
+	x.Apply = func(*kv.Batch) error { return boom }
+	x.horizon.Advance(x.ends[0])
+	x.flushed.Advance(x.ends[0])
+	if err := x.Run(t.Context()); !errors.Is(err, boom) || IsStopped(t.Context(), err) || x.applied.Load() != 0 {
+		t.Errorf("%v, applied %s", err, x.applied.Load())
+	}
+}
+
+// What lies past the horizon becomes pending in a new primary's table: all of it, once, in order.
+func TestLoadPending(t *testing.T) {
+	x := newRedoTest(t, 10, 3<<20, 10, 10)
+	defer x.close(t)
+	var got []wal.LSN
+	err := LoadPending(x.dir, wal.History{Timeline: 1}, x.ends[0], x.ends[2], func(end wal.LSN, ops []kv.Op) error {
+		if len(ops) != 1 || ops[0].Key != "k" {
+			t.Errorf("commit at %s: %d operations", end, len(ops))
+		}
+		got = append(got, end)
+		return nil
+	})
+	if err != nil || !slices.Equal(got, x.ends[1:3]) {
+		t.Errorf("loaded %v, %v, want %v", got, err, x.ends[1:3])
+	}
+	boom := errors.New("boom")
+	err = LoadPending(x.dir, wal.History{Timeline: 1}, x.ends[0], x.ends[2], func(wal.LSN, []kv.Op) error { return boom })
+	if !errors.Is(err, boom) {
+		t.Error(err)
+	}
+}
