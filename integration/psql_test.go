@@ -26,12 +26,9 @@ func checkPsql(t *testing.T, n *node, script, want string) {
 	}
 }
 
-// The script that the issue calls the main job, as a user would type it.
-func TestPsqlStatements(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, 1)
-	for name, test := range map[string][2]string{
-		"write": {`
+// psqlScripts are scripts for an empty primary of one node, and what psql prints for them.
+var psqlScripts = map[string][2]string{
+	"write": {`
 INSERT INTO kv VALUES ('a/1', 'one'), ('a/2', 'two'), ('a/3', NULL) RETURNING key, value;
 INSERT INTO kv (key, value) VALUES ('a/1', 'again') ON CONFLICT DO NOTHING;
 INSERT INTO kv VALUES ('a/1', 'uno') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value RETURNING value;
@@ -72,7 +69,7 @@ count
 (1 row)
 DELETE 2
 `},
-		"transactions": {`
+	"transactions": {`
 BEGIN;
 INSERT INTO kv VALUES ('b', '1');
 SELECT value FROM kv WHERE key = 'b';
@@ -117,7 +114,7 @@ count
 0
 (1 row)
 `},
-		"settings": {`
+	"settings": {`
 SHOW synchronous_commit;
 SET synchronous_commit = 'remote_apply';
 SHOW synchronous_commit;
@@ -157,7 +154,7 @@ ERROR:  22023: invalid value for parameter "synchronous_commit": "maybe"
 HINT:  Available values: local, remote_write, remote_apply, on, off.
 ERROR:  55P02: parameter "wal_buffers" cannot be changed without restarting the server
 `},
-		"errors": {`
+	"errors": {`
 SELEC 1;
 SELECT * FROM other;
 SELECT value FORM kv;
@@ -189,7 +186,7 @@ LINE 1: SELECT no_such_function(1);
                ^
 HINT:  No function matches the given name and argument types. You might need to add explicit type casts.
 `},
-		"functions": {`
+	"functions": {`
 SELECT pg_is_in_recovery(), pg_wal_lsn_diff('0/300', '0/200'), version() LIKE 'PostgreSQL 15%' AS v;
 SELECT pg_current_wal_lsn() >= pg_current_wal_flush_lsn() AS a, pg_current_wal_insert_lsn() >= pg_current_wal_lsn() AS b;
 SELECT pg_last_wal_receive_lsn() IS NULL AS a, pg_last_wal_replay_lsn() IS NULL AS b, pg_last_xact_replay_timestamp() IS NULL AS c;
@@ -236,7 +233,12 @@ current_user|current_database|now
 test|test|t
 (1 row)
 `},
-	} {
+}
+
+func TestPsqlStatements(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	for name, test := range psqlScripts {
 		t.Run(name, func(t *testing.T) { checkPsql(t, c.primary(), test[0], test[1]) })
 	}
 }

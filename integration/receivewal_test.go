@@ -191,7 +191,6 @@ func TestReceivewal(t *testing.T) {
 	for _, name := range []string{"arch1", "arch2", "arch3"} {
 		mustRun(t, receivewal, "-h", "127.0.0.1", "-p", strconv.Itoa(n1.port), "--create-slot", "--slot="+name)
 	}
-	mustRun(t, receivewal, "-h", "127.0.0.1", "-p", strconv.Itoa(n1.port), "--create-slot", "--slot=arch1", "--if-not-exists")
 
 	var running []*process
 	for _, r := range all {
@@ -225,13 +224,33 @@ func TestReceivewal(t *testing.T) {
 			t.Errorf("pg_waldump of %q: %v\n%s", r.flags, err, out)
 		}
 	}
+}
 
-	mustRun(t, receivewal, "-h", "127.0.0.1", "-p", strconv.Itoa(n1.port), "--drop-slot", "--slot=arch1")
-	if got := n1.value("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'arch1'"); got != "0" {
-		t.Errorf("--drop-slot leaves the slot")
+// Slots are made and dropped with pg_receivewal, and one that does not exist is an error.
+func TestReceivewalSlots(t *testing.T) {
+	t.Parallel()
+	receivewal := tool(t, "pg_receivewal")
+	n := newCluster(t, 1).primary()
+	r := newReceiver(t, n, "--slot=arch1")
+	slots := func() string { return n.value("SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'arch1'") }
+	mustRun(t, receivewal, r.args("--create-slot")...)
+	mustRun(t, receivewal, r.args("--create-slot", "--if-not-exists")...)
+	if out, err := runTool(t, "", receivewal, r.args("--create-slot")...); err == nil || !strings.Contains(out, `replication slot "arch1" already exists`) {
+		t.Errorf("--create-slot a second time: %v\n%s", err, out)
 	}
-	out, err := runTool(t, "", receivewal, slot.args("--no-loop")...)
-	if err == nil || !strings.Contains(out, `replication slot "arch1" does not exist`) {
+	if slots() != "1" {
+		t.Error("--create-slot makes no slot")
+	}
+	p := r.start()
+	if out, err := runTool(t, "", receivewal, r.args("--no-loop")...); err == nil || !strings.Contains(out, `replication slot "arch1" is active for PID`) {
+		t.Errorf("a second receiver on a slot: %v\n%s", err, out)
+	}
+	r.stop(p)
+	mustRun(t, receivewal, r.args("--drop-slot")...)
+	if slots() != "0" {
+		t.Error("--drop-slot leaves the slot")
+	}
+	if out, err := runTool(t, "", receivewal, r.args("--no-loop")...); err == nil || !strings.Contains(out, `replication slot "arch1" does not exist`) {
 		t.Errorf("pg_receivewal with a slot that does not exist: %v\n%s", err, out)
 	}
 }
