@@ -85,9 +85,9 @@ func (n *Node) foundCluster() (startup.Identity, error) {
 // interrupted leaves a directory that counts as empty, and is begun again.
 func (n *Node) joinCluster(ctx context.Context) (startup.Identity, error) {
 	id := startup.Identity{Name: n.cfg.Name, NodeID: startup.RandomID(), Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major}
-	for {
+	for begin := time.Now(); ; {
 		err := n.copyCluster(ctx, &id)
-		if err == nil || ctx.Err() != nil || !interrupted(err) {
+		if err == nil || ctx.Err() != nil || !interrupted(err) && !(occupied(err) && time.Since(begin) < leaveTimeout) {
 			return id, err
 		}
 		n.log.Warn("beginning the base copy again", "because", err)
@@ -109,6 +109,16 @@ func interrupted(err error) bool {
 	}
 	_, network := errors.AsType[net.Error](err)
 	return network || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, walreceiver.ErrTimeout)
+}
+
+// leaveTimeout is how long a joining node waits for the primary to notice that an earlier attempt of
+// its own, which crashed, is gone.
+const leaveTimeout = 10 * time.Second
+
+// occupied reports whether the primary refused the node because one of its name is connected.
+func occupied(err error) bool {
+	e, ok := errors.AsType[*pgwire.Error](err)
+	return ok && e.Code == pgwire.CodeObjectInUse
 }
 
 // copyCluster takes a base copy of the primary and completes id from what the primary says of its
