@@ -94,12 +94,17 @@ func (p *proxy) accept(wg *sync.WaitGroup) {
 // the client neither gets it nor sees an end.
 func (p *proxy) forward(client, server net.Conn) {
 	b := make([]byte, 32<<10)
-	for {
+	for whole := true; ; {
 		n, err := server.Read(b)
 		if err != nil {
 			return
 		}
-		if _, err := client.Write(b[:p.take(n)]); err != nil {
+		if !whole {
+			continue // nothing may follow a hole
+		}
+		passed := p.take(n)
+		whole = passed == n
+		if _, err := client.Write(b[:passed]); err != nil {
 			return
 		}
 	}
