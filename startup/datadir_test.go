@@ -173,7 +173,7 @@ func opensOrBuilds(d DataDir) error {
 
 // A directory that is discarded is a node's, or empty: never a part of one.
 func TestDiscardPowerCuts(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(12) {
 		c := newCutter(t, seed, 1)
 		d := newCluster(t, c.fs())
 		p := startPrimary(t, d)

@@ -173,6 +173,22 @@ func TestCleanIsVerified(t *testing.T) {
 	}
 }
 
+// The horizon is the highest that a record or the control file tells of, and outlives the next start.
+func TestHorizonIsFound(t *testing.T) {
+	l := newLog(t)
+	_, known := l.commit(10)
+	for _, horizon := range []wal.LSN{known, segment.Start(1)} {
+		c := kv.Commit{Horizon: horizon}
+		l.insert(wal.Prepare(wal.RmgrLongship, kv.InfoCommit, kv.AppendCommit(nil, &c)))
+	}
+	l.k.stop(t)
+	r := recoverDir(t, l.d)
+	onDisk, err := ReadControl(l.d.FS, l.d.Global())
+	if err != nil || r.Horizon != known || onDisk.Horizon != known {
+		t.Errorf("horizon %s, on disk %s, %v, want %s", r.Horizon, onDisk.Horizon, err, known)
+	}
+}
+
 // A record of ours of a type that this version does not know is not passed over, by anybody.
 func TestUnknownRecord(t *testing.T) {
 	l := newLog(t)
