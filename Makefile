@@ -1,12 +1,13 @@
 # make demo   a cluster of three nodes under load, on this machine
 # make test   lint and all tests
-# make bench  benchmarks: packages, and side by side with PostgreSQL
+# make bench  side by side with PostgreSQL, then the packages' benchmarks
 # make lint   gofmt, go vet, staticcheck
 
 GO       ?= go
 PGBIN    ?= /usr/lib/postgresql/15/bin
 BIN      := bin/longship
 DEMO     ?=
+ROUNDS   ?= 3
 
 export PGBIN
 
@@ -27,7 +28,8 @@ test: tools lint $(BIN)
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 9m ./integration/...
 
 bench: tools $(BIN)
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	LONGSHIP_BIN=$(CURDIR)/$(BIN) LONGSHIP_BENCH=$(ROUNDS) $(GO) test -count 1 -timeout 60m -run TestBesidePostgreSQL ./integration -v | grep -v '^='
+	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v /integration)
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
