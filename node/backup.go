@@ -95,7 +95,7 @@ func (b *backup) storeFiles() ([]walsender.BackupFile, error) {
 		return nil, err
 	}
 	slices.Sort(names)
-	files := []walsender.BackupFile{{Path: "pg_wal/"}, {Path: "global/"}, {Path: "store/"}}
+	files := []walsender.BackupFile{{Path: "pg_wal/"}, {Path: "pg_tblspc/"}, {Path: "global/"}, {Path: "store/"}}
 	for _, name := range names {
 		path := fs.PathJoin(b.folder, name)
 		info, err := fs.Stat(path)

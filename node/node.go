@@ -95,7 +95,7 @@ func (n *Node) runLocked(ctx context.Context) error {
 func (n *Node) listen() error {
 	l, err := net.Listen("tcp", n.cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w: is another node running there? choose another port with --listen", n.cfg.Listen, err)
+		return fmt.Errorf("%w: is another node running there? choose another port with --listen", err)
 	}
 	n.listener = l
 	host, port, err := net.SplitHostPort(l.Addr().String())
@@ -190,6 +190,9 @@ func stopped(ctx context.Context, err error) error {
 func explainRecovery(err error, dir string) error {
 	if _, ok := errors.AsType[*wal.CorruptError](err); ok {
 		return fmt.Errorf("%w. Nothing has been cut. If another node holds the data, move %s away and join again to take a new copy; look at the damage with longship waldump", err, dir)
+	}
+	if errors.Is(err, startup.ErrLogBehind) {
+		return fmt.Errorf("%w. WAL has been removed or damaged by hand: put it back, or move %s away and join again", err, dir)
 	}
 	if _, ok := errors.AsType[*wal.MissingError](err); ok {
 		return fmt.Errorf("%w. Put the missing file back from an archive or another node, or move %s away and join again", err, dir)

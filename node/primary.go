@@ -17,8 +17,7 @@ import (
 // waits for that: its readers see pending commits.
 const redoLinger = 10 * time.Millisecond
 
-// drainTimeout bounds how long a shutdown waits: for sessions to end, for commits to be applied, for
-// receivers to confirm the end of the log.
+// drainTimeout bounds how long a shutdown may take.
 const drainTimeout = 60 * time.Second
 
 // A primary is what a reign has only while this node is the primary.
@@ -35,7 +34,7 @@ type primary struct {
 func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered) error {
 	if role.NewEpoch {
 		if err := startup.BeginTimeline(n.dir, log, "no recovery target specified"); err != nil {
-			return fmt.Errorf("open a new timeline: %w", err)
+			return explainRecovery(fmt.Errorf("open a new timeline: %w", err), n.dir.Path)
 		}
 	}
 	r, err := n.newPrimaryReign(log)
@@ -49,7 +48,11 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	writer := n.start(r.primary.writer.Run)
 	redo := n.start(r.redo.Run)
 	r.checkpoints = n.start(r.checkpointer.Run)
-	opening := n.start(func(ctx context.Context) error { return r.open(ctx, role.NewEpoch) })
+	first, err := r.beginEpoch(role.NewEpoch)
+	if err != nil {
+		return errors.Join(err, redo.stop(), r.checkpoints.stop(), writer.stop())
+	}
+	opening := n.start(func(ctx context.Context) error { return r.open(ctx, first) })
 	n.reign.Store(r)
 
 	select {
@@ -67,10 +70,10 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 		redo.stop(),
 		r.redo.CatchUp(),
 		r.checkpoints.stop(),
-		r.checkpointer.Shutdown(drain),
+		r.finishEpoch(drain),
 	}
+	r.drainSenders(drain)
 	return errors.Join(append(errs,
-		r.sender.Drain(drain),
 		n.server.TerminateReplication(drain, errShuttingDown()),
 		writer.stop(),
 	)...)
@@ -91,7 +94,8 @@ func (n *Node) newPrimaryReign(log *startup.Recovered) (*reign, error) {
 		return nil, err
 	}
 	p := &primary{group: syncrep.NewGroup(), members: members, rule: rule}
-	p.group.Horizon().Advance(log.Horizon)
+	// What the store holds was within the horizon when it was applied (I7).
+	p.group.Horizon().Advance(max(log.Horizon, n.store.Applied()))
 	r := n.newReign(log, p.group.Horizon())
 	p.writer = wal.NewWriter(log.Dir, log.End, n.writerConfig(p, r))
 	r.primary = p
@@ -124,33 +128,60 @@ func (r *reign) loadTable(end wal.LSN) error {
 	return startup.LoadPending(r.log.Dir, r.log.History, r.redoStart(), end, r.table.Recover)
 }
 
-// open begins the epoch. The first record of a new one must be acknowledged under the rule before
-// anything else is, and before anybody reads (I1): only then does this primary know that all that
-// was ever acknowledged or shown is in its log, and on the standbys.
-func (r *reign) open(ctx context.Context, newEpoch bool) error {
+// beginEpoch makes the rule binding, before any stream can report under it. A new epoch first writes
+// its first record, and holds everything until that is acknowledged under the rule (I1). It returns
+// where the horizon must come for the epoch to be open.
+func (r *reign) beginEpoch(newEpoch bool) (first wal.LSN, err error) {
 	p := r.primary
-	first := r.log.End.LSN
 	if newEpoch {
-		var err error
 		if first, err = r.insertFirst(); err != nil {
-			return fmt.Errorf("write the first record of epoch %d: %w", r.epoch, err)
+			return 0, fmt.Errorf("write the first record of epoch %d: %w", r.epoch, err)
 		}
 		p.group.Hold(first)
 	}
 	p.group.SetRule(p.rule, p.members.counted())
 	p.group.LocalFlush(p.writer.Flushed().Load())
-	if newEpoch {
-		p.writer.RequestFlush(first)
-		if p.group.Horizon().Load() < first {
-			r.node.log.Info("waiting for the rule to be met before the epoch opens", "epoch", r.epoch, "rule", p.rule.String())
-		}
-		if err := p.group.Horizon().Wait(ctx, first); err != nil {
-			return err
-		}
+	p.writer.RequestFlush(first)
+	return first, nil
+}
+
+// open waits until the epoch is open: before that nobody may read, for only then does this primary
+// know that all that was ever acknowledged or shown is in its log, and on the standbys.
+func (r *reign) open(ctx context.Context, first wal.LSN) error {
+	n := r.node
+	if r.horizon.Load() < first {
+		n.log.Info("waiting for the rule to be met before the epoch opens", "epoch", r.epoch, "rule", r.primary.rule.String())
+	}
+	if err := r.horizon.Wait(ctx, first); err != nil {
+		return err
 	}
 	close(r.opened)
-	r.node.log.Info("epoch is open", "epoch", r.epoch, "timeline", r.log.End.Timeline, "start", r.log.End.LSN)
-	return r.node.announceReady("primary %s %s epoch %d", r.node.cfg.Name, r.node.address, r.epoch)
+	n.log.Info("epoch is open", "epoch", r.epoch, "timeline", r.log.End.Timeline, "start", r.log.End.LSN)
+	return n.announceReady("primary %s %s epoch %d", n.cfg.Name, n.address, r.epoch)
+}
+
+// finishEpoch marks the end of an epoch as a clean one, unless it never opened: then the next start
+// has to wait for its first record all the same, in a new epoch.
+func (r *reign) finishEpoch(ctx context.Context) error {
+	select {
+	case <-r.opened:
+		return r.checkpointer.Shutdown(ctx)
+	default:
+		r.node.log.Warn("stopping before the epoch was open: the next start begins another", "epoch", r.epoch)
+		return nil
+	}
+}
+
+// senderDrainTimeout bounds how long a shutdown waits for receivers. One that is away, or that the
+// rule keeps from the last records, gets them after the next start.
+const senderDrainTimeout = 10 * time.Second
+
+func (r *reign) drainSenders(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, senderDrainTimeout)
+	defer cancel()
+	if err := r.sender.Drain(ctx); err != nil {
+		r.node.log.Warn("stopping although not every receiver has confirmed the end of the log", "err", err)
+	}
 }
 
 // insertFirst writes the record that opens a new timeline.

@@ -35,9 +35,10 @@ type reign struct {
 	sender       *walsender.Server
 	catalog      *sql.Catalog
 
-	primary  *primary            // nil on a standby
-	stream   *walreceiver.Stream // nil on a primary
-	upstream string              // client address of the node that a standby follows
+	primary  *primary                // nil on a standby
+	stream   *walreceiver.Stream     // nil on a primary
+	upstream string                  // client address of the node that a standby follows
+	giveUp   context.CancelCauseFunc // ends the stream for good
 
 	admitting sync.Mutex // one member joins at a time
 }
@@ -121,13 +122,21 @@ func (r *reign) newCheckpointer(writer *wal.Writer) *startup.Checkpointer {
 	c.Writer = writer
 	c.Flushed = r.flushed()
 	c.Horizon = r.horizon
-	c.NextXID = r.table.NextXID
+	c.NextXID = r.nextXID
 	c.Retention = n.retention
 	c.Timeout = n.checkpointTimeout
 	c.Needed = r.walNeeded
 	c.Save = r.slots.Save
 	c.Log = n.log.With("component", "checkpointer")
 	return c
+}
+
+// nextXID is the transaction id after the last one in the log.
+func (r *reign) nextXID() uint32 {
+	if r.primary != nil {
+		return r.table.NextXID()
+	}
+	return r.redo.NextXID(r.log.Control.NextXID)
 }
 
 // walNeeded is the lowest position that a slot or a base copy needs, 0 if none does. Slots that need
@@ -247,7 +256,8 @@ func (r *reign) admit(m Member) error {
 	if err := r.ensureSlot(slots.MemberName(m.Name), same); err != nil {
 		return clientError(err)
 	}
-	m.Counted = same && known.Counted
+	// A new disk in the place of one that counted: the rule asks for no less meanwhile.
+	m.Counted = known.Counted
 	return members.put(m)
 }
 

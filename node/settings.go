@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/longship-db/longship/slots"
@@ -37,7 +38,7 @@ func newSettings(cfg Config) (*sql.Settings, error) {
 	s := sql.NewSettings()
 	for name, value := range cfg.Settings {
 		if err := s.Set(name, value, "command line"); err != nil {
-			return nil, fmt.Errorf("--%s: %w", name, err)
+			return nil, fmt.Errorf("--%s: %w", strings.ReplaceAll(name, "_", "-"), err)
 		}
 	}
 	_, port, err := net.SplitHostPort(cfg.Listen)

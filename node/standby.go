@@ -29,8 +29,9 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	}
 	redo := n.start(r.redo.Run)
 	r.checkpoints = n.start(r.checkpointer.Run)
-	streaming, stopStreaming := context.WithCancel(ctx)
-	defer stopStreaming()
+	streaming, stopStreaming := context.WithCancelCause(ctx)
+	defer stopStreaming(nil)
+	r.giveUp = stopStreaming
 	streamed := make(chan error, 1)
 	go func() { streamed <- r.stream.Run(streaming) }()
 	close(r.opened)
@@ -90,7 +91,12 @@ func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
 	}
 	r.log.Control = r.checkpointer.Control()
 	r.log.End.LSN = r.stream.Flushed().Load()
-	return startup.Cut(r.node.dir, r.log, fork, r.node.store.Applied())
+	err := startup.Cut(r.node.dir, r.log, fork, r.node.store.Applied())
+	if errors.Is(err, startup.ErrStoreAhead) {
+		r.node.log.Warn("taking a new base copy", "upstream", r.upstream, "because", err)
+		r.giveUp(errRebuild)
+	}
+	return err
 }
 
 // promise is given to the primary of an epoch before any of its log is taken: this node follows

@@ -158,12 +158,12 @@ func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
 	}}, nil
 }
 
-// memberColumns are those of longship_members.
+// memberColumns are those of longship_members. counted says whether ANY MAJORITY counts the member.
 var memberColumns = []sql.Column{
 	{Name: "name", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "state", Type: sql.Text},
 	{Name: "address", Type: sql.Text}, {Name: "zone", Type: sql.Text}, {Name: "node_id", Type: sql.Text},
 	{Name: "incarnation", Type: sql.Text}, {Name: "write_lsn", Type: sql.PgLSN}, {Name: "flush_lsn", Type: sql.PgLSN},
-	{Name: "replay_lsn", Type: sql.PgLSN},
+	{Name: "replay_lsn", Type: sql.PgLSN}, {Name: "counted", Type: sql.Bool},
 }
 
 func (r *reign) viewMembers(context.Context) ([][]sql.Value, error) {
@@ -198,6 +198,6 @@ func memberRow(m Member, role, state string, write, flush, replay wal.LSN) []sql
 	return []sql.Value{
 		sql.TextValue(m.Name), sql.TextValue(role), sql.TextValue(state), sql.TextValue(m.Address), sql.TextValue(""),
 		sql.TextValue(m.NodeID.String()), sql.TextValue(m.Incarnation.String()),
-		sql.LSNOrNull(write), sql.LSNOrNull(flush), sql.LSNOrNull(replay),
+		sql.LSNOrNull(write), sql.LSNOrNull(flush), sql.LSNOrNull(replay), sql.BoolValue(m.Counted),
 	}
 }

@@ -173,7 +173,7 @@ func (d DataDir) mustBeEmpty() error {
 	if err != nil || len(names) == 0 {
 		return err
 	}
-	return fmt.Errorf("%s holds %q: %w", d.Path, names[0], ErrNotOurs)
+	return fmt.Errorf("%s holds %q: %w: use another directory, or empty this one", d.Path, names[0], ErrNotOurs)
 }
 
 // clear removes everything but the mark that it is worth nothing, and then that.
