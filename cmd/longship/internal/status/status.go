@@ -104,6 +104,7 @@ func (s *Snapshot) nodes() []Node {
 			Name:    m.Text("name"),
 			Primary: m.Text("role") == "primary",
 			Up:      m.Text("state") != "down",
+			Joining: !m.bool("counted"),
 		})
 	}
 	return nodes

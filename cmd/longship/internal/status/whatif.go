@@ -21,6 +21,7 @@ type Node struct {
 	Name    string
 	Primary bool
 	Up      bool
+	Joining bool // ANY MAJORITY does not count it yet
 }
 
 // Foresee says, for each node that is up, what its loss would mean while roles are fixed: a primary
@@ -56,7 +57,13 @@ func Foresee(rule syncrep.Rule, nodes []Node, streams []syncrep.Standby) []WhatI
 
 // met reports whether enough standbys stream for commits to be acknowledged.
 func met(rule syncrep.Rule, nodes []Node, streams []syncrep.Standby) bool {
-	_, released := syncrep.Evaluate(rule, len(nodes), streams)
+	counted := 0
+	for _, n := range nodes {
+		if !n.Joining {
+			counted++
+		}
+	}
+	_, released := syncrep.Evaluate(rule, counted, streams)
 	return released.OK
 }
 
