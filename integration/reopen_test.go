@@ -27,6 +27,26 @@ func TestStopBeforeEpochOpens(t *testing.T) {
 	}
 }
 
+// A commit that waits when its primary is stopped is answered with 08007, as unknown, and it is there
+// once a standby has it.
+func TestStopWhileCommitWaits(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	n1, n2 := c.primary(), c.node(2)
+	n2.freeze()
+	commit := startCommit(t, n1, "INSERT INTO kv VALUES ('a', '1')")
+	commit.awaitFlushed()
+	n1.stop()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if err := commit.result(ctx); sqlState(err) != "08007" {
+		t.Errorf("the commit ended with %v, want 08007", err)
+	}
+	n1.start()
+	n2.thaw()
+	n1.await("SELECT value FROM kv WHERE key = 'a'", "1")
+}
+
 // awaitOpening waits until the node answers, and says that its epoch is not open yet.
 func (n *node) awaitOpening() {
 	n.t.Helper()

@@ -52,8 +52,8 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	if err != nil {
 		return errors.Join(err, redo.stop(), r.checkpoints.stop(), writer.stop())
 	}
-	opening := n.start(func(ctx context.Context) error { return r.open(ctx, first) })
 	n.reign.Store(r)
+	opening := n.start(func(ctx context.Context) error { return r.open(ctx, first) })
 
 	select {
 	case <-ctx.Done():

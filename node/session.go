@@ -122,13 +122,14 @@ func clientError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*pgwire.Error](err); ok {
-		return err
-	}
+	// First: its cause may be a *pgwire.Error, the one that ends the connection.
 	if e, ok := errors.AsType[*syncrep.UnknownError](err); ok {
 		return pgwire.Errorf(pgwire.CodeTransactionResolutionUnknown, "the commit at %s was not confirmed: %w", e.LSN, e.Cause).
 			WithDetail("The transaction is in the log of this node, but the wait for its replication ended early: it may or may not survive a failover.").
 			WithHint("Read the data back, or wait for LSN %s, to find out.", e.LSN)
+	}
+	if _, ok := errors.AsType[*pgwire.Error](err); ok {
+		return err
 	}
 	if e, ok := errors.AsType[*kv.LimitError](err); ok {
 		return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "%s", e.Error())
