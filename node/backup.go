@@ -20,6 +20,7 @@ type backups struct {
 	mu   sync.Mutex
 	open map[*backup]bool
 	next int
+	over bool // the epoch is being ended: nothing is added to the log any more
 }
 
 // A backup is one base copy: hard links to the store's files as of a checkpoint, and a control file
@@ -144,7 +145,7 @@ func (b *backup) End(ctx context.Context) (wal.LSN, wal.TimelineID, error) {
 		// Nothing is applied yet if the rule has never been met.
 		return max(r.applied.Load(), b.point.LSN), r.log.End.Timeline, nil
 	}
-	end, err := r.primary.writer.Switch()
+	end, err := r.backups.finishSegment(r.primary.writer)
 	if err != nil {
 		return 0, 0, clientError(err)
 	}
@@ -167,6 +168,24 @@ func (s *backups) hold(b *backup) {
 		s.open = map[*backup]bool{}
 	}
 	s.open[b] = true
+}
+
+// finishSegment ends a segment for a base copy, unless the epoch is being ended.
+func (s *backups) finishSegment(w *wal.Writer) (wal.LSN, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return 0, errShuttingDown()
+	}
+	return w.Switch()
+}
+
+// close keeps base copies from adding to the log: what comes after the record that ends an epoch
+// cleanly would be lost, and written again differently.
+func (s *backups) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
 }
 
 // oldest is the lowest position that a base copy needs, 0 if none is under way.

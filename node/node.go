@@ -214,10 +214,28 @@ func IsFatal(err error) bool {
 	return ok || wal.IsFatal(err)
 }
 
-// fail ends the node's present role with err.
+// asFatal makes err one after which nothing is closed any more.
+func asFatal(err error) error {
+	if err == nil || IsFatal(err) {
+		return err
+	}
+	return &FatalError{Err: err}
+}
+
+// failed reports what a part of the node has failed with since the role ended.
+func (n *Node) failed() error {
+	select {
+	case err := <-n.fatal:
+		return err
+	default:
+		return nil
+	}
+}
+
+// fail ends the process with err: others still use what would have to be closed.
 func (n *Node) fail(err error) {
 	select {
-	case n.fatal <- err:
+	case n.fatal <- asFatal(err):
 	default:
 		n.log.Error("failed again while ending", "err", err)
 	}

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -41,7 +40,6 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	if err != nil {
 		return err
 	}
-	defer r.table.Close()
 	if err := r.loadTable(log.End.LSN); err != nil {
 		return err
 	}
@@ -50,7 +48,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	r.checkpoints = n.start(r.checkpointer.Run)
 	first, err := r.beginEpoch(role.NewEpoch)
 	if err != nil {
-		return errors.Join(err, redo.stop(), r.checkpoints.stop(), writer.stop())
+		return &FatalError{Err: err}
 	}
 	n.reign.Store(r)
 	opening := n.start(func(ctx context.Context) error { return r.open(ctx, first) })
@@ -60,23 +58,29 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	case err := <-n.fatal:
 		return err
 	}
-	// Stop in the order in which each still needs what comes after it.
 	n.reign.Store(nil)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	errs := []error{
-		opening.stop(),
-		n.server.TerminateSessions(drain, errShuttingDown()),
-		redo.stop(),
-		r.redo.CatchUp(),
-		r.checkpoints.stop(),
-		r.finishEpoch(drain),
+	// In the order in which each still needs what comes after it. A failure leaves the rest as a crash
+	// would, and the next start recovers.
+	for _, step := range []func() error{
+		opening.stop,
+		func() error { return n.server.TerminateSessions(drain, errShuttingDown()) },
+		redo.stop,
+		r.redo.CatchUp,
+		r.checkpoints.stop,
+		n.failed,
+		func() error { return r.finishEpoch(drain) },
+		func() error { r.drainSenders(drain); return nil },
+		func() error { return n.server.TerminateReplication(drain, errShuttingDown()) },
+		writer.stop,
+	} {
+		if err := step(); err != nil {
+			return asFatal(err)
+		}
 	}
-	r.drainSenders(drain)
-	return errors.Join(append(errs,
-		n.server.TerminateReplication(drain, errShuttingDown()),
-		writer.stop(),
-	)...)
+	r.table.Close()
+	return nil
 }
 
 func errShuttingDown() *pgwire.Error {
@@ -157,7 +161,8 @@ func (r *reign) open(ctx context.Context, first wal.LSN) error {
 	}
 	close(r.opened)
 	n.log.Info("epoch is open", "epoch", r.epoch, "timeline", r.log.End.Timeline, "start", r.log.End.LSN)
-	return n.announceReady("primary %s %s epoch %d", n.cfg.Name, n.address, r.epoch)
+	n.announceReady("primary %s %s epoch %d", n.cfg.Name, n.address, r.epoch)
+	return nil
 }
 
 // finishEpoch marks the end of an epoch as a clean one, unless it never opened: then the next start
@@ -165,6 +170,7 @@ func (r *reign) open(ctx context.Context, first wal.LSN) error {
 func (r *reign) finishEpoch(ctx context.Context) error {
 	select {
 	case <-r.opened:
+		r.backups.close()
 		return r.checkpointer.Shutdown(ctx)
 	default:
 		r.node.log.Warn("stopping before the epoch was open: the next start begins another", "epoch", r.epoch)

@@ -7,11 +7,13 @@ import (
 )
 
 // announceReady tells people and systemd that the node does its work.
-func (n *Node) announceReady(format string, args ...any) error {
+func (n *Node) announceReady(format string, args ...any) {
 	if _, err := fmt.Fprintf(n.cfg.Out, "ready: "+format+"\n", args...); err != nil {
 		n.log.Warn("cannot write to standard output", "err", err)
 	}
-	return notifySystemd()
+	if err := notifySystemd(); err != nil {
+		n.log.Warn("cannot tell systemd that the node is ready", "err", err)
+	}
 }
 
 // notifySystemd sends READY=1 to the service manager, if there is one (sd_notify(3)).

@@ -39,6 +39,7 @@ type reign struct {
 	stream   *walreceiver.Stream     // nil on a primary
 	upstream string                  // client address of the node that a standby follows
 	giveUp   context.CancelCauseFunc // ends the stream for good
+	wasCut   bool                    // the log was cut; set by the stream, read when that has ended
 
 	admitting sync.Mutex // one member joins at a time
 }
@@ -263,8 +264,8 @@ func (r *reign) admit(m Member) error {
 
 // ensureSlot makes a member's slot, or keeps the one it has if its disk is the same.
 func (r *reign) ensureSlot(name string, keep bool) error {
-	if _, exists := r.slots.Get(name); exists {
-		if keep {
+	if s, exists := r.slots.Get(name); exists {
+		if keep && s.Restart != 0 { // one that was invalidated keeps nothing
 			return nil
 		}
 		if err := r.slots.Drop(context.Background(), name, admitter, false); err != nil {
@@ -280,10 +281,12 @@ const admitter = math.MaxInt32
 // memberCaughtUp makes a member count for the rule once it has all there is: had it counted before,
 // commits would have waited for its base copy.
 func (r *reign) memberCaughtUp(name string) {
+	r.admitting.Lock() // the rule follows the list, in the same order
+	defer r.admitting.Unlock()
 	p := r.primary
 	counted, err := p.members.count(name)
 	if err != nil {
-		r.node.fail(err)
+		r.node.log.Error("a member that has caught up does not count yet: it will when it streams again", "member", name, "err", err)
 		return
 	}
 	if counted {

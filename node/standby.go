@@ -23,7 +23,6 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	if err != nil {
 		return err
 	}
-	defer r.table.Close()
 	if err := r.redo.CatchUp(); err != nil {
 		return err
 	}
@@ -36,9 +35,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	go func() { streamed <- r.stream.Run(streaming) }()
 	close(r.opened)
 	n.reign.Store(r)
-	if err := n.announceReady("standby %s %s follows %s", n.cfg.Name, n.address, role.Upstream); err != nil {
-		n.log.Warn("cannot announce that the node is ready", "err", err)
-	}
+	n.announceReady("standby %s %s follows %s", n.cfg.Name, n.address, role.Upstream)
 
 	var end error
 	select {
@@ -52,15 +49,18 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	n.reign.Store(nil)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	err = errors.Join(
-		n.server.TerminateSessions(drain, errShuttingDown()),
-		n.server.TerminateReplication(drain, errShuttingDown()),
-		redo.stop(),
-		r.checkpoints.stop(),
-	)
-	if err != nil {
-		return err
+	for _, step := range []func() error{
+		func() error { return n.server.TerminateSessions(drain, errShuttingDown()) },
+		func() error { return n.server.TerminateReplication(drain, errShuttingDown()) },
+		redo.stop,
+		r.checkpoints.stop,
+		n.failed,
+	} {
+		if err := step(); err != nil {
+			return asFatal(err)
+		}
 	}
+	defer r.table.Close()
 	return r.endStandby(drain, stopped(ctx, end))
 }
 
@@ -69,6 +69,9 @@ func (r *reign) endStandby(ctx context.Context, end error) error {
 	if change, ok := errors.AsType[*walreceiver.SwitchError](end); ok {
 		r.log.Control = r.checkpointer.Control()
 		return startup.SwitchTimeline(r.node.dir, r.log, change.History, change.End)
+	}
+	if r.wasCut {
+		return end // the control file says so; what the checkpointer knows is from before
 	}
 	if err := r.redo.CatchUp(); err != nil {
 		return err
@@ -91,6 +94,7 @@ func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
 	}
 	r.log.Control = r.checkpointer.Control()
 	r.log.End.LSN = r.stream.Flushed().Load()
+	r.wasCut = true
 	err := startup.Cut(r.node.dir, r.log, fork, r.node.store.Applied())
 	if errors.Is(err, startup.ErrStoreAhead) {
 		r.node.log.Warn("taking a new base copy", "upstream", r.upstream, "because", err)

@@ -50,8 +50,10 @@ func Recover(d DataDir, id Identity, log *slog.Logger) (*Recovered, error) {
 	if err := r.findEnd(log); err != nil {
 		return nil, err
 	}
-	// What was written after a clean stop was not written for us to find, but it may be there.
-	if !control.Clean || r.End.LSN != control.Durable {
+	// What was written after a clean stop was not written for us to find, but it may be there. Then the
+	// stop was no clean one.
+	r.Clean = control.Clean && r.End.LSN == control.Durable
+	if !r.Clean {
 		if err := r.prove(log); err != nil {
 			return nil, err
 		}

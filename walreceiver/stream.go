@@ -114,12 +114,12 @@ func (s *Stream) finish(ctx context.Context, err error) error {
 		s.cfg.Fatal(err)
 		return err
 	}
+	// Before the end of ctx: the log may have been cut, and its owner must know.
+	if switched, ok := errors.AsType[*SwitchError](err); ok {
+		return switched
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
-	}
-	switched, isSwitch := errors.AsType[*SwitchError](err)
-	if isSwitch {
-		return switched
 	}
 	_, removed := errors.AsType[*wal.RemovedError](err)
 	_, other := errors.AsType[*OtherSystemError](err)

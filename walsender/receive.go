@@ -67,7 +67,9 @@ func (st *stream) report(m *pgwire.StatusUpdate, now time.Time) {
 	sent := st.sent.Load()
 	write, flush, apply := min(m.Write, sent), min(m.Flush, sent), min(m.Apply, sent)
 	if st.slot != nil {
-		st.slot.Advance(flush)
+		// A member may have flushed what this node has not, and after a crash never will: it then needs
+		// the log from before that.
+		st.slot.Advance(min(flush, st.log.Flushed.Load()))
 	}
 	st.session.progress.report(&st.lag, report{write: write, flush: flush, apply: apply, sent: sent, time: m.Time}, now)
 	if st.sync != nil {
