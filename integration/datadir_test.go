@@ -69,7 +69,7 @@ func TestPortInUse(t *testing.T) {
 	c := newCluster(t, 1)
 	v := c.variant(c.primary(), filepath.Join(c.dir, "elsewhere"))
 	v.replaceFlag("--listen", c.primary().address())
-	v.refuses("listen on "+c.primary().address(), "address already in use", "--listen")
+	v.refuses("listen tcp "+c.primary().address(), "address already in use", "--listen")
 	if _, err := os.Stat(filepath.Join(v.dir, "node.json")); err == nil {
 		t.Error("a node that could not listen has made a cluster")
 	}
