@@ -227,6 +227,28 @@ func TestStatusUpdate(t *testing.T) {
 	})
 }
 
+// A member may flush WAL before this node does. Its slot stays at what is durable here: after a crash
+// this node's log may end there, and the member needs it from there on.
+func TestSlotStaysBelowOwnFlush(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, p *testPrimary) {
+		c := p.connect(memberParams("n2"))
+		c.do("CREATE_REPLICATION_SLOT n2 PHYSICAL")
+		c.stream("START_REPLICATION SLOT n2 0/100000")
+		hello := c.next()
+		flushed := p.log.Flushed.Load()
+		end := p.insert(100)
+		c.next()
+		c.status(pgwire.StatusUpdate{Write: end, Flush: end, Native: true, Stream: hello.Keepalive.Stream})
+		synctest.Wait()
+		if p.log.Flushed.Load() != flushed {
+			t.Fatal("the primary has flushed too early for this test")
+		}
+		if slot, _ := p.slots.Get("n2"); slot.Restart > flushed {
+			t.Errorf("the slot is at %s, this node has flushed to %s", slot.Restart, flushed)
+		}
+	})
+}
+
 // A report counts as far as this stream has sent, so that no client acknowledges what it cannot have.
 func TestReportAheadOfStream(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, p *testPrimary) {
