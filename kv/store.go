@@ -84,7 +84,7 @@ func OpenStore(fs vfs.FS, dir string, opts StoreOptions) (*Store, error) {
 
 func (s *Store) pebbleOptions(fs vfs.FS, opts StoreOptions) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          vfs.OnDiskFull(fs, s.awaitRoom),
+		FS:                          vfs.OnDiskFull(markerFS{fs}, s.awaitRoom),
 		DisableWAL:                  true,
 		FormatMajorVersion:          storeFormat,
 		CacheSize:                   opts.CacheSize,

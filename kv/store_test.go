@@ -399,3 +399,37 @@ func TestStoreRefusesOtherVersion(t *testing.T) {
 		t.Error("OpenStore of version 2 succeeded, want an error")
 	}
 }
+
+// A power cut while the store is made, or opened again, leaves one that opens.
+func TestStoreCrashWhileOpening(t *testing.T) {
+	for seed := range uint64(100) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		mem := vfs.NewCrashableMem()
+		var crashes []*vfs.MemFS
+		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			switch op.Kind {
+			case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpRename:
+				crashes = append(crashes, mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: random}))
+			}
+			return nil
+		}))
+		for range 2 {
+			s, err := OpenStore(fs, "data/store", StoreOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, c := range crashes {
+			s, err := OpenStore(c, "data/store", StoreOptions{})
+			if err != nil {
+				t.Fatalf("seed %d, crash %d: %v", seed, i, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
