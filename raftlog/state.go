@@ -1,0 +1,133 @@
+package raftlog
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
+)
+
+// A Phase is where an epoch is in its life.
+type Phase string
+
+// The phases. A cluster is steady while its primary's first record is acknowledged under the rule,
+// sealing while a failover collects promises, and opening from the naming of a primary until its
+// first record is acknowledged.
+const (
+	Steady  Phase = "steady"
+	Sealing Phase = "sealing"
+	Opening Phase = "opening"
+)
+
+// A State is what the cluster has agreed on. It is immutable: a command makes a new one.
+type State struct {
+	Index    uint64 `json:"index"` // of the Raft entry that made it
+	SystemID uint64 `json:"system_identifier,string"`
+
+	Members []Member `json:"members"` // in the order in which they joined
+
+	Epoch   uint64 `json:"epoch"` // the last one for which a primary was named
+	Phase   Phase  `json:"phase"`
+	Primary Office `json:"primary"`          // of Epoch
+	Target  uint64 `json:"target,omitempty"` // while sealing: the epoch that promises are collected for
+	Cause   string `json:"cause,omitempty"`  // while sealing: why
+
+	// The rules in force: those of the last steady epoch. Joint is the partner while the rule changes.
+	SteadyEpoch   uint64       `json:"steady_epoch"`
+	SteadyPrimary syncrep.ID   `json:"steady_primary"`
+	Rule          Rule         `json:"rule"`
+	Joint         *Rule        `json:"joint,omitempty"`
+	JointCounted  []syncrep.ID `json:"joint_counted,omitempty"` // who counts once Joint stands alone
+
+	Opening *Rule `json:"opening,omitempty"` // of Epoch, until that is steady
+
+	History  []Reign           `json:"history"`
+	Slots    []Slot            `json:"slots,omitempty"` // by name
+	Settings map[string]string `json:"settings,omitempty"`
+}
+
+// A Member is a node of the cluster, with the disk it has now.
+type Member struct {
+	Name string     `json:"name"`
+	ID   syncrep.ID `json:"id"`
+
+	RaftID        string `json:"raft_id"`        // of its Raft store; a new store is a new Raft server
+	Address       string `json:"address"`        // for clients, receivers and members
+	RaftAddress   string `json:"raft_address"`   // host:port
+	GossipAddress string `json:"gossip_address"` // host:port
+	Zone          string `json:"zone,omitempty"`
+	Priority      int    `json:"failover_priority"` // the higher the rather promoted; 0: never
+
+	Voter   bool `json:"voter"`   // its Raft log has caught up: it may vote
+	Counted bool `json:"counted"` // it had all there was once: majorities count it, whether it is there or not
+	Leaving bool `json:"leaving"` // it is removed once no rule lists it
+}
+
+// A Rule is synchronous_standby_names as it was agreed on.
+type Rule struct {
+	Version uint64 `json:"version"`
+	Text    string `json:"text"` // what it was made from
+	syncrep.Quorum
+}
+
+// A Position is how far a log reaches. Epochs come first: a longer log of an older epoch has a tail
+// that nobody had to have (invariant I5).
+type Position struct {
+	Epoch uint64  `json:"epoch"` // of the last record
+	LSN   wal.LSN `json:"lsn"`   // its end
+}
+
+// Compare orders positions.
+func (p Position) Compare(o Position) int {
+	return cmp.Or(cmp.Compare(p.Epoch, o.Epoch), cmp.Compare(p.LSN, o.LSN))
+}
+
+// An Office is the naming of a primary: one process, at one position. A process that was started
+// since, or does not have that position, does not take it.
+type Office struct {
+	ID        syncrep.ID    `json:"id"`
+	Name      string        `json:"name"`
+	RunID     uint64        `json:"run_id,string"`
+	Position  Position      `json:"position"`
+	LeaseWait time.Duration `json:"lease_wait"` // from taking office until old read leases have run out
+}
+
+// A Reign is one line of the cluster's history.
+type Reign struct {
+	Epoch     uint64         `json:"epoch"`
+	Parent    uint64         `json:"parent"` // the epoch whose log it continues; 0 for the first
+	Timeline  wal.TimelineID `json:"timeline"`
+	Start     wal.LSN        `json:"start"`
+	Steady    bool           `json:"steady"` // it became so
+	Primary   string         `json:"primary"`
+	Cause     string         `json:"cause"`
+	DecidedBy string         `json:"decided_by"`
+	Time      time.Time      `json:"time"`
+	LostBytes uint64         `json:"lost_bytes,omitempty"` // at most, when loss was accepted
+}
+
+// A Slot is a permanent physical replication slot.
+type Slot struct {
+	Name    string  `json:"name"`
+	Restart wal.LSN `json:"restart"` // 0: reserves nothing yet
+}
+
+// Member returns the member with a disk.
+func (s *State) Member(id syncrep.ID) (Member, bool) {
+	i := slices.IndexFunc(s.Members, func(m Member) bool { return m.ID == id })
+	if i < 0 {
+		return Member{}, false
+	}
+	return s.Members[i], true
+}
+
+// Named returns the member that has a name and is not leaving.
+func (s *State) Named(name string) (Member, bool) {
+	i := slices.IndexFunc(s.Members, func(m Member) bool { return m.Name == name && !m.Leaving })
+	if i < 0 {
+		return Member{}, false
+	}
+	return s.Members[i], true
+}
