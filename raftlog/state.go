@@ -69,7 +69,7 @@ type Member struct {
 type Rule struct {
 	Version uint64 `json:"version"`
 	Text    string `json:"text"` // what it was made from
-	syncrep.Quorum
+	syncrep.Resolved
 }
 
 // A Position is how far a log reaches. Epochs come first: a longer log of an older epoch has a tail

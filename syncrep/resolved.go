@@ -31,24 +31,24 @@ func (id *ID) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// A Quorum is a rule as the cluster has agreed on it: K of the listed disks. It was worked out when
+// A Resolved is a rule as the cluster has agreed on it: K of the listed disks. It was worked out when
 // it was recorded, and means the same whoever is connected when it is used. The primary is not
 // listed: it never counts itself. K 0 is the empty rule.
-type Quorum struct {
+type Resolved struct {
 	K      int      `json:"k"`
 	Listed []Listed `json:"listed,omitempty"`
 }
 
-// A Listed is one of those that a Quorum counts: a member, or, with a zero ID, a receiver of that
+// A Listed is one of those that a Resolved rule counts: a member, or, with a zero ID, a receiver of that
 // name, which acknowledges but cannot be sealed.
 type Listed struct {
 	ID   ID     `json:"id"`
 	Name string `json:"name"`
 }
 
-// Lists reports whether the quorum counts the disk.
-func (q Quorum) Lists(id ID) bool {
-	for _, l := range q.Listed {
+// Lists reports whether the rule counts the disk.
+func (r Resolved) Lists(id ID) bool {
+	for _, l := range r.Listed {
 		if l.ID == id {
 			return true
 		}
