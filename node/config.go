@@ -21,6 +21,13 @@ type Config struct {
 	AdvertiseHost string   // host under which others reach this node; default: the one in Listen
 	Join          []string // client addresses of members of the cluster to join; none: found one
 
+	RaftListen       string // host:port for the Raft of the members
+	GossipListen     string // host:port, TCP and UDP, for the gossip of the members
+	Zone             string // where the node is: a rack, a building; shown to people
+	FailoverPriority int    // the higher the rather promoted; 0: never
+	GossipKey        []byte // 16, 24 or 32 bytes that encrypt gossip; nil: in the clear
+	ClusterSecret    string // members show it to each other; empty: none is wanted
+
 	SegmentSize wal.SegmentSize   // of a new cluster (initdb --wal-segsize); 0: 16 MiB, or what is there
 	Settings    map[string]string // PostgreSQL settings by name
 
