@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -12,10 +13,12 @@ import (
 // tie the message to a stream. Integers are big endian, times microseconds since 2000-01-01 UTC.
 //
 //	plain  native  direction   layout
-//	'w'    'W'     server      start 8, end 8, time 8, [horizon 8, epoch 8, session 8,] WAL
-//	'k'    'K'     server      end 8, time 8, reply requested 1 [, horizon 8, epoch 8, session 8]
-//	'r'    'R'     client      write 8, flush 8, apply 8, time 8, reply requested 1 [, epoch 8, session 8]
+//	'w'    'W'     server      start 8, end 8, time 8, [horizon 8, epoch 8, session 8, lease 8,] WAL
+//	'k'    'K'     server      end 8, time 8, reply requested 1 [, horizon 8, epoch 8, session 8, lease 8]
+//	'r'    'R'     client      write 8, flush 8, apply 8, time 8, reply requested 1 [, epoch 8, session 8, lease 8]
 //	'h'            client      time 8, xmin 4, epoch 4, catalog xmin 4, epoch 4
+//
+// The server's lease field is a [LeaseRequest], the client's the one it promises.
 const (
 	plainXLogData, nativeXLogData         byte = 'w', 'W'
 	plainKeepalive, nativeKeepalive       byte = 'k', 'K'
@@ -26,13 +29,24 @@ const (
 // Sizes of the messages, the type byte included.
 const (
 	XLogDataHeaderSize       = 25 // without the WAL
-	NativeXLogDataHeaderSize = 49
+	NativeXLogDataHeaderSize = 57
 	keepaliveSize            = 18
-	nativeKeepaliveSize      = 42
+	nativeKeepaliveSize      = 50
 	statusUpdateSize         = 34
-	nativeStatusUpdateSize   = 50
+	nativeStatusUpdateSize   = 58
 	feedbackSize             = 25
 )
+
+// LeaseTerm is how long a member's promise lasts, on monotonic clocks: on the member's from the receipt
+// of the request that it answers, on the primary's from the sending of that request (invariant I11). So
+// the primary's end of it comes first, however long the messages take.
+const LeaseTerm = 400 * time.Millisecond
+
+// A LeaseRequest asks a member for a promise: that no node takes office in a later epoch, by a decision
+// the member has a part in, before [LeaseTerm] has passed. Its value is the sender's monotonic time of
+// sending in nanoseconds, from a zero that only the sender knows. The member answers with the value.
+// 0 asks for nothing, and promises nothing.
+type LeaseRequest int64
 
 // A StreamID says which stream a native message belongs to. An acknowledgement counts on its own
 // stream and no other.
@@ -48,8 +62,9 @@ type XLogData struct {
 	Time  wal.Timestamp // of sending
 
 	Native  bool
-	Horizon wal.LSN // native only
+	Horizon wal.LSN // native only, as the rest
 	Stream  StreamID
+	Lease   LeaseRequest
 
 	Data []byte // shared with the message it was decoded from
 }
@@ -64,6 +79,7 @@ func (m *XLogData) AppendHeader(dst []byte) []byte {
 	if m.Native {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(m.Horizon))
 		dst = m.Stream.append(dst)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(m.Lease))
 	}
 	return dst
 }
@@ -78,8 +94,9 @@ type Keepalive struct {
 	ReplyRequested bool // the client answers at once, or is taken for dead
 
 	Native  bool
-	Horizon wal.LSN // native only
+	Horizon wal.LSN // native only, as the rest
 	Stream  StreamID
+	Lease   LeaseRequest
 }
 
 // Append appends the message.
@@ -91,6 +108,7 @@ func (m *Keepalive) Append(dst []byte) []byte {
 	if m.Native {
 		dst = binary.BigEndian.AppendUint64(dst, uint64(m.Horizon))
 		dst = m.Stream.append(dst)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(m.Lease))
 	}
 	return dst
 }
@@ -103,7 +121,8 @@ type StatusUpdate struct {
 	ReplyRequested      bool // the server sends a keepalive at once
 
 	Native bool
-	Stream StreamID // native only
+	Stream StreamID     // native only, as the rest
+	Lease  LeaseRequest // the one that is promised
 }
 
 // Append appends the message.
@@ -116,6 +135,7 @@ func (m *StatusUpdate) Append(dst []byte) []byte {
 	dst = append(dst, choose[byte](m.ReplyRequested, 1, 0))
 	if m.Native {
 		dst = m.Stream.append(dst)
+		dst = binary.BigEndian.AppendUint64(dst, uint64(m.Lease))
 	}
 	return dst
 }
@@ -210,7 +230,7 @@ func (r *streamReader) xlogData(m *XLogData, native bool) error {
 	}
 	*m = XLogData{Start: r.lsn(), End: r.lsn(), Time: r.time(), Native: native}
 	if native {
-		m.Horizon, m.Stream = r.lsn(), r.streamID()
+		m.Horizon, m.Stream, m.Lease = r.lsn(), r.streamID(), r.lease()
 	}
 	m.Data = r.b
 	return nil
@@ -222,7 +242,7 @@ func (r *streamReader) keepalive(m *Keepalive, native bool) error {
 	}
 	*m = Keepalive{End: r.lsn(), Time: r.time(), ReplyRequested: r.byte() != 0, Native: native}
 	if native {
-		m.Horizon, m.Stream = r.lsn(), r.streamID()
+		m.Horizon, m.Stream, m.Lease = r.lsn(), r.streamID(), r.lease()
 	}
 	return nil
 }
@@ -236,7 +256,7 @@ func (r *streamReader) statusUpdate(m *StatusUpdate, native bool) error {
 		Time: r.time(), ReplyRequested: r.byte() != 0, Native: native,
 	}
 	if native {
-		m.Stream = r.streamID()
+		m.Stream, m.Lease = r.streamID(), r.lease()
 	}
 	return nil
 }
@@ -299,6 +319,7 @@ func (r *streamReader) uint64() uint64 {
 
 func (r *streamReader) lsn() wal.LSN        { return wal.LSN(r.uint64()) }
 func (r *streamReader) time() wal.Timestamp { return wal.Timestamp(r.uint64()) }
+func (r *streamReader) lease() LeaseRequest { return LeaseRequest(r.uint64()) }
 func (r *streamReader) streamID() StreamID {
 	return StreamID{Epoch: r.uint64(), Session: r.uint64()}
 }

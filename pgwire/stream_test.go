@@ -12,7 +12,8 @@ var testStream = StreamID{Epoch: 7, Session: 0x1122334455667788}
 
 // The layouts of postgres-replication.md, section 4, and docs/formats.md, field by field.
 func TestStreamMessageLayout(t *testing.T) {
-	const native = " 0000000000000007 1122334455667788"
+	const native = " 0000000000000007 1122334455667788 0102030405060708"
+	const lease LeaseRequest = 0x0102030405060708
 	tests := []struct {
 		name string
 		got  []byte
@@ -20,15 +21,15 @@ func TestStreamMessageLayout(t *testing.T) {
 	}{
 		{"w", (&XLogData{Start: 1, End: 2, Time: 3, Data: []byte{0xaa}}).Append(nil),
 			"77 0000000000000001 0000000000000002 0000000000000003 aa"},
-		{"W", (&XLogData{Start: 1, End: 2, Time: 3, Native: true, Horizon: 4, Stream: testStream, Data: []byte{0xaa}}).Append(nil),
+		{"W", (&XLogData{Start: 1, End: 2, Time: 3, Native: true, Horizon: 4, Stream: testStream, Lease: lease, Data: []byte{0xaa}}).Append(nil),
 			"57 0000000000000001 0000000000000002 0000000000000003 0000000000000004" + native + "aa"},
 		{"k", (&Keepalive{End: 1, Time: 2, ReplyRequested: true}).Append(nil),
 			"6b 0000000000000001 0000000000000002 01"},
-		{"K", (&Keepalive{End: 1, Time: 2, Native: true, Horizon: 4, Stream: testStream}).Append(nil),
+		{"K", (&Keepalive{End: 1, Time: 2, Native: true, Horizon: 4, Stream: testStream, Lease: lease}).Append(nil),
 			"4b 0000000000000001 0000000000000002 00 0000000000000004" + native},
 		{"r", (&StatusUpdate{Write: 3, Flush: 2, Apply: 1, Time: -1, ReplyRequested: true}).Append(nil),
 			"72 0000000000000003 0000000000000002 0000000000000001 ffffffffffffffff 01"},
-		{"R", (&StatusUpdate{Write: 3, Flush: 2, Apply: 1, Native: true, Stream: testStream}).Append(nil),
+		{"R", (&StatusUpdate{Write: 3, Flush: 2, Apply: 1, Native: true, Stream: testStream, Lease: lease}).Append(nil),
 			"52 0000000000000003 0000000000000002 0000000000000001 0000000000000000 00" + native},
 		{"h", (&HotStandbyFeedback{Time: 1, XMin: 2, XMinEpoch: 3, CatalogXMin: 4, CatalogXMinEpoch: 5}).Append(nil),
 			"68 0000000000000001 00000002 00000003 00000004 00000005"},
@@ -54,7 +55,8 @@ func TestStreamMessageHeaderSizes(t *testing.T) {
 }
 
 func TestStreamMessageRefused(t *testing.T) {
-	for _, b := range []string{"", "x", "k1234", "r", "h", "w1", "K" + strings.Repeat("0", 17), "k" + strings.Repeat("0", 18)} {
+	for _, b := range []string{"", "x", "k1234", "r", "h", "w1", "K" + strings.Repeat("0", 17),
+		"W" + strings.Repeat("0", 48), "K" + strings.Repeat("0", 41), "R" + strings.Repeat("0", 49), "k" + strings.Repeat("0", 18)} {
 		var s ServerMessage
 		var c ClientMessage
 		if err := s.Decode([]byte(b)); err == nil {
@@ -87,9 +89,9 @@ func TestStreamMessageAllocations(t *testing.T) {
 
 func FuzzServerMessage(f *testing.F) {
 	f.Add((&XLogData{Start: 1, End: 2, Data: []byte("wal")}).Append(nil))
-	f.Add((&XLogData{Native: true, Horizon: 9, Stream: testStream}).Append(nil))
+	f.Add((&XLogData{Native: true, Horizon: 9, Stream: testStream, Lease: 10}).Append(nil))
 	f.Add((&Keepalive{End: 1, ReplyRequested: true}).Append(nil))
-	f.Add((&Keepalive{Native: true, Horizon: 9, Stream: testStream}).Append(nil))
+	f.Add((&Keepalive{Native: true, Horizon: 9, Stream: testStream, Lease: -1}).Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var m, again ServerMessage
 		if m.Decode(b) != nil {
@@ -107,7 +109,7 @@ func FuzzServerMessage(f *testing.F) {
 
 func FuzzClientMessage(f *testing.F) {
 	f.Add((&StatusUpdate{Write: 3, Flush: 2, Apply: 1}).Append(nil))
-	f.Add((&StatusUpdate{Native: true, Stream: testStream}).Append(nil))
+	f.Add((&StatusUpdate{Native: true, Stream: testStream, Lease: 11}).Append(nil))
 	f.Add((&HotStandbyFeedback{XMin: 1}).Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var m, again ClientMessage
