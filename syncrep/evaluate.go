@@ -1,7 +1,6 @@
 package syncrep
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -36,10 +35,10 @@ type SyncState uint8
 
 // The sync states.
 const (
-	Async     SyncState = iota // not in the rule, or reports no flush
-	Potential                  // next in line
-	Sync                       // one of those FIRST waits for
-	Quorum                     // one of those ANY waits for enough of
+	Async     SyncState = iota // not waited for, or reports no flush
+	Potential                  // the rule's text has it: it may be listed yet, or is and does not count now
+	Sync                       // listed, under FIRST: all of them are waited for
+	Quorum                     // listed, under ANY: enough of them are waited for
 )
 
 var syncStateNames = [...]string{"async", "potential", "sync", "quorum"}
@@ -54,9 +53,8 @@ func (s SyncState) String() string {
 
 // A Standby is what the primary knows of one stream: a plain value.
 type Standby struct {
-	Slot   int    // place in the array of streams; the first free one at connect time
-	Name   string // application_name
-	Member bool   // of the cluster; a receiver otherwise
+	Name string // application_name
+	ID   ID     // of the member; zero: a receiver
 	// Superseded: the member has a newer stream. Acknowledgements of one disk must not count twice.
 	Superseded bool
 	State      State
@@ -67,50 +65,51 @@ type Standby struct {
 
 // A Status is how the rule sees one stream, as pg_stat_replication shows it.
 type Status struct {
-	Priority int // sync_priority: place in the list, 1 for all under ANY, 0 if not waited for
+	Priority int // sync_priority: see [Rule.Matches]
 	State    SyncState
 }
 
 // Unbounded is the position of a rule that waits for nobody.
 const Unbounded = wal.LSN(math.MaxUint64)
 
-// Released is how far enough standbys have come: what the rule says, without the primary's own
-// flush. Without OK there are fewer candidates than the rule asks for, and nothing is released.
+// Released is how far enough standbys have come: what the rules say, without the primary's own flush.
+// Without OK some rule lists more to wait for than there are, and nothing is released.
 type Released struct {
 	Write, Flush, Apply wal.LSN
 	OK                  bool
 }
 
-// Evaluate applies a rule to the standbys of a cluster of so many members, the primary included.
-// The statuses are in the order of the standbys. See the PostgreSQL 15 manual, "Multiple Synchronous
-// Standbys", and SyncRepGetSyncRecPtr in syncrep.c.
-func Evaluate(rule Rule, members int, standbys []Standby) ([]Status, Released) {
-	statuses := make([]Status, len(standbys))
-	var e evaluation
-	e.begin(rule, members)
-	for i, s := range standbys {
-		priority := rule.priority(s.Name, s.Member)
-		if priority == 0 || s.Flush == 0 || s.Superseded {
-			continue
-		}
-		statuses[i] = Status{Priority: priority, State: Potential}
-		if s.counts() {
-			e.add(candidate{index: i, slot: s.Slot, priority: priority, at: s.positions()})
-		}
-	}
-	released := e.end()
+// Evaluate judges standbys by the rules in force, all of which must be met: two while a rule changes.
+// Without any, nothing is. The statuses are in the order of the standbys; view is the text that they
+// are shown for. Compare the PostgreSQL 15 manual, "Multiple Synchronous Standbys", and
+// SyncRepGetSyncRecPtr in syncrep.c.
+func Evaluate(view Rule, rules []Resolved, standbys []Standby) ([]Status, Released) {
 	chosen := Quorum
-	if rule.Method == First {
+	if view.Method == First {
 		chosen = Sync
 	}
-	for _, c := range e.chosen {
-		statuses[c.index].State = chosen
+	statuses := make([]Status, len(standbys))
+	e := newEvaluation(rules)
+	e.begin()
+	for i, s := range standbys {
+		if s.Flush == 0 || s.Superseded {
+			continue
+		}
+		statuses[i].Priority = view.Matches(s.Name, !s.ID.IsZero())
+		places := find(rules, s.Name, s.ID)
+		switch {
+		case places.listed() && s.counts():
+			statuses[i].State = chosen
+			e.add(places, s.positions())
+		case places.listed() || statuses[i].Priority > 0:
+			statuses[i].State = Potential
+		}
 	}
-	return statuses, released
+	return statuses, e.end()
 }
 
-// counts reports whether the stream may be a candidate, wherever the rule puts it. A flush position
-// of zero means that the client does not report it, not that it has flushed nothing.
+// counts reports whether the stream may count, wherever the rules have it. A flush position of zero
+// means that the client does not report it, not that it has flushed nothing.
 func (s *Standby) counts() bool {
 	return (s.State == Streaming || s.State == Stopping) && s.Flush != 0 && !s.Superseded
 }
@@ -120,52 +119,109 @@ func (s *Standby) positions() positions { return positions{s.Write, s.Flush, s.A
 // positions are a standby's write, flush and apply position.
 type positions [3]wal.LSN
 
-type candidate struct {
-	index, slot, priority int
-	at                    positions
-}
+const flush = 1 // index of the flush position
 
-// An evaluation is one pass over the candidates. It is kept for the next one to spare the
-// allocations: begin, add each candidate, end.
-type evaluation struct {
-	method Method
-	need   int
-	chosen []candidate // all candidates until end
-	sorted []wal.LSN
-}
+// places are where each of the rules lists a standby: an index, or -1.
+type places []int
 
-func (e *evaluation) begin(rule Rule, members int) {
-	e.method, e.need = rule.Method, rule.need(members)
-	e.chosen = e.chosen[:0]
-}
-
-func (e *evaluation) add(c candidate) { e.chosen = append(e.chosen, c) }
-
-// end leaves in chosen those the rule waits for, and returns the position they have reached.
-func (e *evaluation) end() Released {
-	if e.method == First {
-		slices.SortFunc(e.chosen, func(a, b candidate) int {
-			return cmp.Or(a.priority-b.priority, a.slot-b.slot)
-		})
-		e.chosen = e.chosen[:min(e.need, len(e.chosen))]
+func find(rules []Resolved, name string, id ID) places {
+	p := make(places, len(rules))
+	for i, r := range rules {
+		p[i] = r.entry(name, id)
 	}
+	return p
+}
+
+// listed reports whether any of the rules lists it.
+func (p places) listed() bool {
+	return slices.ContainsFunc(p, func(i int) bool { return i >= 0 })
+}
+
+// An evaluation is one pass over the standbys under fixed rules. It is kept for the next pass to spare
+// the allocations: begin, add each standby that counts, end.
+type evaluation []tally // by rule
+
+func newEvaluation(rules []Resolved) evaluation {
+	e := make(evaluation, len(rules))
+	for i, r := range rules {
+		e[i] = tally{need: r.K, at: make([]positions, len(r.Listed)), sorted: make([]wal.LSN, len(r.Listed))}
+	}
+	return e
+}
+
+func (e evaluation) begin() {
+	for i := range e {
+		clear(e[i].at)
+		e[i].counted = 0
+	}
+}
+
+func (e evaluation) add(p places, at positions) {
+	for i, place := range p {
+		if place >= 0 {
+			e[i].add(place, at)
+		}
+	}
+}
+
+// end returns the position under all of the rules.
+func (e evaluation) end() Released {
+	if len(e) == 0 {
+		return Released{}
+	}
+	least := e[0].end()
+	for i := range e[1:] {
+		least = least.min(e[1+i].end())
+	}
+	return least
+}
+
+func (r Released) min(o Released) Released {
+	return Released{
+		Write: min(r.Write, o.Write),
+		Flush: min(r.Flush, o.Flush),
+		Apply: min(r.Apply, o.Apply),
+		OK:    r.OK && o.OK,
+	}
+}
+
+// A tally is the part of one rule. Each that is listed counts once, or a seal of the others could miss
+// what was acknowledged.
+type tally struct {
+	need    int
+	at      []positions // by place in the list; zeros: nobody counts for it
+	counted int
+	sorted  []wal.LSN // scratch
+}
+
+func (t *tally) add(place int, at positions) {
+	was := &t.at[place]
+	if was[flush] == 0 {
+		t.counted++
+		*was = at
+		return
+	}
+	for kind := range was { // a second receiver of that name
+		was[kind] = max(was[kind], at[kind])
+	}
+}
+
+func (t *tally) end() Released {
 	switch {
-	case e.need == 0:
+	case t.need == 0:
 		return Released{Write: Unbounded, Flush: Unbounded, Apply: Unbounded, OK: true}
-	case len(e.chosen) < e.need:
+	case t.need < 0 || t.counted < t.need:
 		return Released{}
 	default:
-		return Released{Write: e.reached(0), Flush: e.reached(1), Apply: e.reached(2), OK: true}
+		return Released{Write: t.reached(0), Flush: t.reached(flush), Apply: t.reached(2), OK: true}
 	}
 }
 
-// reached is the position, of one kind, that enough of the chosen have: the need-th largest. Of the
-// need that FIRST chose this is the smallest.
-func (e *evaluation) reached(kind int) wal.LSN {
-	e.sorted = e.sorted[:0]
-	for _, c := range e.chosen {
-		e.sorted = append(e.sorted, c.at[kind])
+// reached is the position, of one kind, that enough of the listed have: the need-th largest.
+func (t *tally) reached(kind int) wal.LSN {
+	for i := range t.at {
+		t.sorted[i] = t.at[i][kind]
 	}
-	slices.Sort(e.sorted)
-	return e.sorted[len(e.sorted)-e.need]
+	slices.Sort(t.sorted)
+	return t.sorted[len(t.sorted)-t.need]
 }

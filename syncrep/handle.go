@@ -1,52 +1,55 @@
 package syncrep
 
-import "github.com/longship-db/longship/wal"
+import (
+	"slices"
+
+	"github.com/longship-db/longship/wal"
+)
 
 // A Handle is one stream's place in a Group, from Join to Leave.
 type Handle struct {
-	group  *Group
-	slot   int
-	name   string
-	member bool
+	group *Group
+	name  string
+	id    ID // zero: a receiver
+
+	wanted chan struct{} // holds a message while a promise is wanted of the member
 
 	// Of this stream alone, and forward only: a standby that reconnects starts anew, because it may
 	// have cut its log in between.
 	write, flush, apply wal.Position
 
 	// Guarded by group.mu.
-	priority   int
+	places     places // in the group's rules
 	state      State
 	superseded bool
 	left       bool
 }
 
-// Join adds a stream in state Startup, at no position, in the first free slot of the array. If it is
-// a member's, an older stream of that member counts no more: two streams have one disk behind them.
-func (g *Group) Join(name string, member bool) *Handle {
+// Join adds a stream in state Startup, at no position: of the member with that disk, or, with a zero
+// ID, of a receiver. An older stream of the same disk counts no more. A name alone proves nothing of a
+// member: another disk under a listed name does not count before a rule lists it (I9).
+func (g *Group) Join(name string, id ID) *Handle {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	h := &Handle{group: g, name: name, member: member, priority: g.rule.priority(name, member)}
-	for h.slot < len(g.streams) && g.streams[h.slot] != nil {
-		h.slot++
+	h := &Handle{group: g, name: name, id: id, wanted: make(chan struct{}, 1), places: find(g.rules, name, id)}
+	if !id.IsZero() {
+		g.supersede(id)
+		if g.lease.waiting > 0 {
+			h.want()
+		}
 	}
-	if h.slot == len(g.streams) {
-		g.streams = append(g.streams, nil)
-	}
-	if member {
-		g.supersede(name)
-	}
-	g.streams[h.slot] = h
+	g.streams = append(g.streams, h)
 	return h
 }
 
-// supersede ends the say of the streams that a member has already.
-func (g *Group) supersede(name string) {
+// supersede ends the say of the streams that a disk has already.
+func (g *Group) supersede(id ID) {
 	for _, h := range g.streams {
-		if h != nil && h.member && equalFold(h.name, name) && !h.superseded {
+		if h.id == id {
 			h.superseded = true
-			g.shrink()
 		}
 	}
+	g.evaluate()
 }
 
 // SetState says what the stream does now. A stream that begins to count does so with the positions
@@ -55,15 +58,9 @@ func (h *Handle) SetState(s State) {
 	g := h.group
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	counted := h.counts()
 	h.state = s
-	switch counts := h.counts(); {
-	case counts && !counted:
-		g.evaluate()
-		g.release()
-	case counted && !counts:
-		g.shrink()
-	}
+	g.evaluate()
+	g.release()
 }
 
 // Report takes a standby's write, flush and apply position, each the next byte, 0 for none. None of
@@ -72,10 +69,10 @@ func (h *Handle) Report(write, flush, apply wal.LSN) {
 	moved := h.write.Advance(write)
 	moved = h.flush.Advance(flush) || moved
 	moved = h.apply.Advance(apply) || moved
-	g := h.group
-	if !moved && !g.takeover.Load() {
+	if !moved {
 		return
 	}
+	g := h.group
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if h.counts() {
@@ -84,35 +81,31 @@ func (h *Handle) Report(write, flush, apply wal.LSN) {
 	}
 }
 
-// Leave ends the stream's part in the group and frees its slot. That releases nothing. Reports and
-// states that still come after it change nothing; leaving twice is leaving once.
+// Leave ends the stream's part in the group. That releases nothing. Reports and states that still come
+// after it change nothing; leaving twice is leaving once. Promises stand.
 func (h *Handle) Leave() {
 	g := h.group
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if h.left {
-		return
-	}
-	counted := h.counts()
 	h.left = true
-	g.streams[h.slot] = nil
-	if counted {
-		g.shrink()
+	if i := slices.Index(g.streams, h); i >= 0 {
+		g.streams = slices.Delete(g.streams, i, i+1)
+		g.evaluate()
 	}
 }
 
-// counts reports whether the rule looks at the stream. The caller holds group.mu.
+// counts reports whether some rule looks at the stream. The caller holds group.mu.
 func (h *Handle) counts() bool {
 	s := h.standby()
-	return !h.left && h.priority > 0 && s.counts()
+	return !h.left && h.places.listed() && s.counts()
 }
 
 // standby is the stream as a value. The caller holds group.mu.
 func (h *Handle) standby() Standby {
 	at := h.positions()
 	return Standby{
-		Slot: h.slot, Name: h.name, Member: h.member, Superseded: h.superseded, State: h.state,
-		Write: at[0], Flush: at[1], Apply: at[2],
+		Name: h.name, ID: h.id, Superseded: h.superseded, State: h.state,
+		Write: at[0], Flush: at[flush], Apply: at[2],
 	}
 }
 

@@ -1,7 +1,9 @@
 package syncrep
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,6 +13,13 @@ import (
 type ID struct {
 	Node        uint64
 	Incarnation uint64
+}
+
+// IsZero reports whether it is nobody's.
+func (id ID) IsZero() bool { return id == ID{} }
+
+func (id ID) compare(o ID) int {
+	return cmp.Or(cmp.Compare(id.Node, o.Node), cmp.Compare(id.Incarnation, o.Incarnation))
 }
 
 // String prints two times 16 hexadecimal digits: node/incarnation.
@@ -47,11 +56,11 @@ type Listed struct {
 }
 
 // Lists reports whether the rule counts the disk.
-func (r Resolved) Lists(id ID) bool {
-	for _, l := range r.Listed {
-		if l.ID == id {
-			return true
-		}
-	}
-	return false
+func (r Resolved) Lists(id ID) bool { return !id.IsZero() && r.entry("", id) >= 0 }
+
+// entry is the place in the list of a member, by its disk, or of a receiver, by its name; or -1.
+func (r Resolved) entry(name string, id ID) int {
+	return slices.IndexFunc(r.Listed, func(l Listed) bool {
+		return l.ID == id && (!id.IsZero() || equalFold(l.Name, name))
+	})
 }

@@ -1,7 +1,6 @@
 package syncrep
 
 import (
-	"math"
 	"strconv"
 	"strings"
 )
@@ -19,7 +18,8 @@ const (
 // wildcard is the list entry that matches every member, quoted or not, as in PostgreSQL.
 const wildcard = "*"
 
-// A Rule is what synchronous_standby_names means. The zero Rule is empty: nobody is waited for.
+// A Rule is what synchronous_standby_names says. What it means for a cluster, a [Resolved], is worked
+// out when it is agreed on. The zero Rule is empty: nobody is waited for.
 type Rule struct {
 	Method Method
 	Num    int      // standbys to wait for, > 0; 0 for an empty rule and for MAJORITY
@@ -65,27 +65,10 @@ func quoteName(name string) string {
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }
 
-// unsatisfiable is the count of a rule nobody can meet.
-const unsatisfiable = math.MaxInt
-
-// need is k: how many standbys must have a position, in a cluster of so many members, the primary
-// included. A MAJORITY of a cluster nobody has counted is never met: that is the safe side.
-func (r Rule) need(members int) int {
-	switch {
-	case r.Empty():
-		return 0
-	case r.Method != Majority:
-		return r.Num
-	case members < 1:
-		return unsatisfiable
-	default:
-		return members / 2
-	}
-}
-
-// priority is the 1-based place of the first entry of the list that matches, or 0. ANY knows no
-// order: whoever matches has priority 1.
-func (r Rule) priority(name string, member bool) int {
+// Matches returns the 1-based place of the first entry of the list that matches a name, or 0: what
+// pg_stat_replication shows as sync_priority. ANY knows no order: whoever matches has priority 1. The
+// wildcard matches members of the cluster alone.
+func (r Rule) Matches(name string, member bool) (priority int) {
 	for i, entry := range r.Names {
 		if entry == wildcard && member || entry != wildcard && equalFold(entry, name) {
 			if r.Method == First {

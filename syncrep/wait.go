@@ -23,6 +23,9 @@ func (e *UnknownError) Unwrap() error { return e.Cause }
 // Wait blocks until a commit whose record ends at lsn is released at level. It returns nil for that
 // alone: if ctx ends first, the error is an *UnknownError with the cause of ctx. There is nothing to
 // wait for at lsn 0 and at level Off.
+//
+// Where no rule has anybody acknowledge, a primary would not notice that another one has taken office:
+// above level Local the commit then waits for the lease, too (I11).
 func (g *Group) Wait(ctx context.Context, lsn wal.LSN, level Level) error {
 	if level == Off {
 		return nil
@@ -30,13 +33,25 @@ func (g *Group) Wait(ctx context.Context, lsn wal.LSN, level Level) error {
 	g.mu.Lock()
 	if lsn <= g.released[level] {
 		g.mu.Unlock()
+	} else {
+		w := g.waiters.Get().(*waiter)
+		w.lsn = lsn
+		g.waiting[level].insert(w)
+		g.mu.Unlock()
+		if err := g.await(ctx, w, level); err != nil {
+			return err
+		}
+	}
+	if level == Local || lsn > wal.LSN(g.bare.Load()) {
 		return nil
 	}
-	w := g.waiters.Get().(*waiter)
-	w.lsn = lsn
-	g.waiting[level].insert(w)
-	g.mu.Unlock()
+	if err := g.WaitLease(ctx); err != nil {
+		return &UnknownError{LSN: lsn, Cause: err}
+	}
+	return nil
+}
 
+func (g *Group) await(ctx context.Context, w *waiter, level Level) error {
 	select {
 	case <-w.done:
 		g.waiters.Put(w)
