@@ -10,7 +10,7 @@ import (
 // One commit among 128 sessions that commit all the time, released in batches as a flusher and two
 // standbys come to them.
 func BenchmarkCommit(b *testing.B) {
-	g, handles := newGroup(b, "ANY MAJORITY (*)", "a", "b")
+	g, handles := newGroup("1 of a b")
 	var inserted wal.Position
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -51,7 +51,7 @@ func BenchmarkCommit(b *testing.B) {
 
 // A whole batch: 128 commits wait, one report lets them go.
 func BenchmarkReleaseBatch(b *testing.B) {
-	g, handles := newGroup(b, "ANY 1 (*)", "a")
+	g, handles := newGroup("1 of a")
 	waiters := make([]waiter, 128)
 	for i := range waiters {
 		waiters[i].done = make(chan struct{}, 1)
@@ -73,7 +73,7 @@ func BenchmarkReleaseBatch(b *testing.B) {
 }
 
 func BenchmarkReportOfNothingNew(b *testing.B) {
-	_, handles := newGroup(b, "ANY 1 (*)", "a")
+	_, handles := newGroup("1 of a")
 	handles[0].Report(100, 100, 100)
 	for b.Loop() {
 		handles[0].Report(100, 100, 100)
@@ -81,7 +81,7 @@ func BenchmarkReportOfNothingNew(b *testing.B) {
 }
 
 func BenchmarkReport(b *testing.B) {
-	g, handles := newGroup(b, "ANY 2 (*)", "a", "b", "c")
+	g, handles := newGroup("2 of a b c")
 	g.LocalFlush(Unbounded - 1)
 	lsn := wal.LSN(0)
 	b.ReportAllocs()

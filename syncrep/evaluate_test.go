@@ -2,7 +2,9 @@ package syncrep
 
 import (
 	"fmt"
+	"hash/fnv"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,26 +13,27 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
-// The first line of an evaluate command is the rule, - the empty one; each other line a stream, in array order:
+// The first line of an evaluate command is the rule's text, - the empty one, and after each bar what it
+// was resolved to: two while a rule changes. FIRST lists those it waits for.
+//
+//	FIRST 1 (a, b) | 1 of a
+//
+// Each other line is a stream:
 //
 //	name member|receiver|superseded state write [flush apply]
 //
-// One position alone stands for all three.
+// One position alone stands for all three. a~2 is another disk of the member a, a:r in a rule the
+// receiver of that name.
 func TestEvaluate(t *testing.T) {
 	datadriven.Walk(t, "testdata/evaluate", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			members := 0
-			d.MaybeScanArgs(t, "members", &members)
 			text, lines, _ := strings.Cut(d.Input, "\n")
-			rule, err := ParseRule(strings.TrimPrefix(text, "-"))
-			if err != nil {
-				d.Fatalf(t, "%v", err)
-			}
+			view, rules := parseRules(t, d, text)
 			var standbys []Standby
 			for line := range strings.Lines(lines) {
-				standbys = append(standbys, parseStandby(t, d, len(standbys), line))
+				standbys = append(standbys, parseStandby(t, d, line))
 			}
-			statuses, released := Evaluate(rule, members, standbys)
+			statuses, released := Evaluate(view, rules, standbys)
 			var out []string
 			for i, s := range standbys {
 				out = append(out, fmt.Sprintf("%s: %d %s\n", s.Name, statuses[i].Priority, statuses[i].State))
@@ -41,20 +44,68 @@ func TestEvaluate(t *testing.T) {
 	})
 }
 
-func parseStandby(t *testing.T, d *datadriven.TestData, slot int, line string) Standby {
+func parseRules(t testing.TB, d *datadriven.TestData, text string) (Rule, []Resolved) {
+	fields := strings.Split(text, "|")
+	view, err := ParseRule(strings.TrimPrefix(strings.TrimSpace(fields[0]), "-"))
+	if err != nil {
+		d.Fatalf(t, "%v", err)
+	}
+	var rules []Resolved
+	for _, f := range fields[1:] {
+		rules = append(rules, resolved(f))
+	}
+	return view, rules
+}
+
+// resolved reads a rule like: 1 of a b~2 vault:r.
+func resolved(text string) Resolved {
+	f := strings.Fields(text)
+	k, err := strconv.Atoi(f[0])
+	if err != nil || f[1] != "of" {
+		panic("want: K of NAMES, got " + text)
+	}
+	r := Resolved{K: k}
+	for _, f := range f[2:] {
+		if name, ok := strings.CutSuffix(f, ":r"); ok {
+			r.Listed = append(r.Listed, Listed{Name: name})
+			continue
+		}
+		name, id := disk(f)
+		r.Listed = append(r.Listed, Listed{ID: id, Name: name})
+	}
+	return r
+}
+
+// disk is a member's name, and its disk: the first one unless the text says name~2.
+func disk(text string) (string, ID) {
+	name, incarnation, _ := strings.Cut(text, "~")
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	i, err := strconv.ParseUint("0"+incarnation, 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return name, ID{Node: h.Sum64(), Incarnation: max(i, 1)}
+}
+
+func parseStandby(t testing.TB, d *datadriven.TestData, line string) Standby {
 	f := strings.Fields(line)
 	if len(f) != 4 && len(f) != 6 {
 		d.Fatalf(t, "want: name kind state write [flush apply], got %q", line)
 	}
 	at := parsePositions(t, d, f[3:])
-	return Standby{
-		Slot: slot, Name: f[0], Member: f[1] != "receiver", Superseded: f[1] == "superseded",
-		State: parseState(t, d, f[2]), Write: at[0], Flush: at[1], Apply: at[2],
+	s := Standby{
+		Name: f[0], Superseded: f[1] == "superseded", State: parseState(t, d, f[2]),
+		Write: at[0], Flush: at[1], Apply: at[2],
 	}
+	if f[1] != "receiver" {
+		s.Name, s.ID = disk(f[0])
+	}
+	return s
 }
 
 // parsePositions reads one position, which stands for all three, or three.
-func parsePositions(t *testing.T, d *datadriven.TestData, fields []string) (at positions) {
+func parsePositions(t testing.TB, d *datadriven.TestData, fields []string) (at positions) {
 	for i := range at {
 		lsn, err := wal.ParseLSN(fields[min(i, len(fields)-1)])
 		if err != nil {
@@ -65,7 +116,7 @@ func parsePositions(t *testing.T, d *datadriven.TestData, fields []string) (at p
 	return at
 }
 
-func parseState(t *testing.T, d *datadriven.TestData, name string) State {
+func parseState(t testing.TB, d *datadriven.TestData, name string) State {
 	i := slices.Index(stateNames[:], name)
 	if i < 0 {
 		d.Fatalf(t, "unknown state %q", name)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 
@@ -17,19 +18,25 @@ import (
 
 // A story command is the life of one group, a step a line:
 //
-//	rule members text        SetRule
+//	rule text | K of names   SetRules, with as many rules as there are bars
 //	hold LSN                 Hold
 //	flush LSN                LocalFlush
-//	join name [receiver]     Join, in state startup; a' is another stream named a
+//	join name [receiver]     Join, in state startup; a' is another stream of a, a~2 of another disk
 //	state name state         SetState
 //	stream name positions    join, state streaming, report
 //	report name positions    Report
 //	leave name               Leave
 //	wait commit LSN level    Wait, in a goroutine
-//	cancel commit            ends the context of that Wait
+//	read query               WaitLease, in a goroutine
+//	cancel commit            ends the context of that Wait or WaitLease
 //	show                     Snapshot
+//	members names            SetMembers; the first one is the primary itself
+//	promise name ms          Promise, from now on
+//	sleep ms
+//	lease                    Lease: what is left of it
 //
-// Under each step stands what it led to: the waits that ended, and where the horizon went.
+// Under each step stands what it led to: the waits that ended, where the horizon went, how far the log
+// is held under the rules in force, when that is not the horizon, and of whom promises are wanted.
 func TestGroup(t *testing.T) {
 	datadriven.Walk(t, "testdata/group", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) (out string) {
@@ -50,8 +57,16 @@ func tell(t *testing.T, d *datadriven.TestData) string {
 		for _, end := range s.ended() {
 			fmt.Fprintln(&out, "  ", end)
 		}
-		if now := s.group.Horizon().Load(); now != before {
+		now := s.group.Horizon().Load()
+		if now != before {
 			fmt.Fprintln(&out, "   horizon", now)
+		}
+		if held := s.held.Load(); held != s.shown && held != now {
+			fmt.Fprintln(&out, "   held", held)
+		}
+		s.shown = s.held.Load()
+		for _, wanted := range s.wanted() {
+			fmt.Fprintln(&out, "   wants a promise of", wanted)
 		}
 		out.WriteString(shown)
 	}
@@ -63,6 +78,8 @@ type story struct {
 	t       *testing.T
 	d       *datadriven.TestData
 	group   *Group
+	held    *wal.Position
+	shown   wal.LSN // of held
 	handles map[string]*Handle
 	cancels map[string]context.CancelCauseFunc
 	ends    chan string
@@ -70,7 +87,7 @@ type story struct {
 
 func newStory(t *testing.T, d *datadriven.TestData) *story {
 	return &story{
-		t: t, d: d, group: NewGroup(), handles: map[string]*Handle{},
+		t: t, d: d, group: NewGroup(), held: new(wal.Position), handles: map[string]*Handle{},
 		cancels: map[string]context.CancelCauseFunc{}, ends: make(chan string, 100),
 	}
 }
@@ -78,18 +95,18 @@ func newStory(t *testing.T, d *datadriven.TestData) *story {
 func (s *story) step(f []string) string {
 	switch f[0] {
 	case "rule":
-		members, _ := strconv.Atoi(f[1])
-		rule, err := ParseRule(strings.Join(f[2:], " "))
-		if err != nil {
-			s.d.Fatalf(s.t, "%v", err)
-		}
-		s.group.SetRule(rule, members)
+		view, rules := parseRules(s.t, s.d, strings.Join(f[1:], " "))
+		s.held = s.group.SetRules(view, rules...)
 	case "hold":
 		s.group.Hold(s.lsn(f[1]))
 	case "flush":
 		s.group.LocalFlush(s.lsn(f[1]))
 	case "join":
-		s.handles[f[1]] = s.group.Join(strings.TrimRight(f[1], "'"), len(f) == 2)
+		name, id := disk(strings.TrimRight(f[1], "'"))
+		if len(f) > 2 {
+			id = ID{}
+		}
+		s.handles[f[1]] = s.group.Join(name, id)
 	case "state":
 		s.handles[f[1]].SetState(parseState(s.t, s.d, f[2]))
 	case "stream":
@@ -103,6 +120,21 @@ func (s *story) step(f []string) string {
 		s.handles[f[1]].Leave()
 	case "wait":
 		s.wait(f[1], s.lsn(f[2]), f[3])
+	case "read":
+		s.goWait(f[1], "read", s.group.WaitLease)
+	case "members":
+		var ids []ID
+		for _, name := range f[1:] {
+			_, id := disk(name)
+			ids = append(ids, id)
+		}
+		s.group.SetMembers(ids, ids[0])
+	case "promise":
+		s.handles[f[1]].Promise(time.Now().Add(s.ms(f[2])))
+	case "sleep":
+		time.Sleep(s.ms(f[1])) // of the bubble
+	case "lease":
+		return fmt.Sprintln("  ", describeLease(s.group))
 	case "cancel":
 		s.cancels[f[1]](errors.New("canceled by user"))
 	case "show":
@@ -120,15 +152,52 @@ func (s *story) wait(commit string, lsn wal.LSN, level string) {
 	if err != nil {
 		s.d.Fatalf(s.t, "%v", err)
 	}
+	s.goWait(commit, "committed", func(ctx context.Context) error { return s.group.Wait(ctx, lsn, l) })
+}
+
+func (s *story) goWait(name, success string, wait func(context.Context) error) {
 	ctx, cancel := context.WithCancelCause(s.t.Context())
-	s.cancels[commit] = cancel
+	s.cancels[name] = cancel
 	go func() {
-		if err := s.group.Wait(ctx, lsn, l); err != nil {
-			s.ends <- commit + ": " + err.Error()
+		if err := wait(ctx); err != nil {
+			s.ends <- name + ": " + err.Error()
 			return
 		}
-		s.ends <- commit + ": committed"
+		s.ends <- name + ": " + success
 	}()
+}
+
+func (s *story) ms(text string) time.Duration {
+	ms, err := strconv.Atoi(text)
+	if err != nil {
+		s.d.Fatalf(s.t, "%v", err)
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// wanted are those who are asked for a promise: they take note.
+func (s *story) wanted() []string {
+	var names []string
+	for name, h := range s.handles {
+		select {
+		case <-h.LeaseWanted():
+			names = append(names, name)
+		default:
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func describeLease(g *Group) string {
+	switch left := time.Until(g.Lease()); {
+	case left <= 0:
+		return "none"
+	case left > time.Hour:
+		return "always"
+	default:
+		return left.String()
+	}
 }
 
 func (s *story) ended() []string {
@@ -148,10 +217,10 @@ func (s *story) cancelAll(cause error) {
 
 func describeSnapshot(s Snapshot) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "   rule %q of %d members, flushed %s, horizon %s, hold %s, met: %s\n",
-		s.Rule, s.Members, s.LocalFlush, s.Horizon, s.Hold, describeReleased(s.Released))
+	fmt.Fprintf(&b, "   rule %q, flushed %s, horizon %s, hold %s, met: %s\n",
+		s.Rule, s.LocalFlush, s.Horizon, s.Hold, describeReleased(s.Released))
 	for _, r := range s.Streams {
-		fmt.Fprintf(&b, "   %d %s %s %s %s %s: %d %s\n", r.Standby.Slot, r.Standby.Name, r.Standby.State,
+		fmt.Fprintf(&b, "   %s %s %s %s %s: %d %s\n", r.Standby.Name, r.Standby.State,
 			r.Standby.Write, r.Standby.Flush, r.Standby.Apply, r.Status.Priority, r.Status.State)
 	}
 	return b.String()

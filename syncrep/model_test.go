@@ -2,6 +2,7 @@ package syncrep
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -9,174 +10,156 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
-// model is a group as its documentation tells it: nothing cached, every question answered by
-// Evaluate. It does not wait; it says what may be released.
+// model is a group as its documentation tells it: nothing cached, everything judged anew by Evaluate
+// after each step. It does not wait; it says what may be released.
 type model struct {
-	rule     Rule
-	members  int
+	rules    []Resolved
 	flushed  wal.LSN
 	hold     wal.LSN
-	streams  []*Standby // by slot; nil = free
-	met      Released
-	takeover bool
+	streams  []*Standby
 	released [numLevels]wal.LSN
+	held     wal.LSN
 }
 
-func (m *model) evaluate() Released {
+func (m *model) judge() {
 	var standbys []Standby
 	for _, s := range m.streams {
-		if s != nil {
-			standbys = append(standbys, *s)
-		}
+		standbys = append(standbys, *s)
 	}
-	_, released := Evaluate(m.rule, m.members, standbys)
-	return released
-}
-
-func (m *model) candidate(s *Standby) bool {
-	return m.rule.priority(s.Name, s.Member) > 0 && s.counts()
-}
-
-// met anew, and all it releases.
-func (m *model) judge() {
-	m.met, m.takeover = m.evaluate(), false
-	m.release()
-}
-
-// met, at most what it was.
-func (m *model) stopsCounting() {
-	now := m.evaluate()
-	m.met.Write, m.met.Flush = min(m.met.Write, now.Write), min(m.met.Flush, now.Flush)
-	m.met.Apply, m.takeover = min(m.met.Apply, now.Apply), true
-}
-
-func (m *model) release() {
-	on := min(m.flushed, m.met.Flush)
+	_, met := Evaluate(Rule{}, m.rules, standbys)
+	on := min(m.flushed, met.Flush)
+	m.held = max(m.held, on)
 	if on < m.hold {
 		return
 	}
 	m.hold = 0
 	for level, at := range map[Level]wal.LSN{
-		Local: m.flushed, RemoteWrite: max(on, min(m.flushed, m.met.Write)), On: on, RemoteApply: min(on, m.met.Apply),
+		Local: m.flushed, RemoteWrite: max(on, min(m.flushed, met.Write)), On: on, RemoteApply: min(on, met.Apply),
 	} {
 		m.released[level] = max(m.released[level], at)
+	}
+}
+
+// A pair is a group and its model, to which the same things happen.
+type pair struct {
+	group   *Group
+	model   *model
+	held    *wal.Position
+	handles map[*Standby]*Handle
+	gone    []*Handle
+}
+
+func lsn(t *rapid.T, what string) wal.LSN { return wal.LSN(rapid.IntRange(0, 12).Draw(t, what)) }
+
+func (p *pair) pick(t *rapid.T) (*Standby, *Handle) {
+	if len(p.model.streams) == 0 {
+		t.Skip("no stream")
+	}
+	s := rapid.SampledFrom(p.model.streams).Draw(t, "stream")
+	return s, p.handles[s]
+}
+
+func (p *pair) setRules(t *rapid.T) {
+	var rules []Resolved
+	for _, text := range rapid.SliceOfN(rapid.SampledFrom([]string{
+		"0 of", "1 of a", "2 of b a r:r", "1 of a b c", "2 of a b c", "1 of a~2 b", "1 of r:r", "3 of a b c",
+	}), 1, 2).Draw(t, "rules") {
+		rules = append(rules, resolved(text))
+	}
+	p.held = p.group.SetRules(Rule{}, rules...)
+	p.model.rules, p.model.held = rules, 0
+}
+
+func (p *pair) join(t *rapid.T) {
+	text := rapid.SampledFrom([]string{"a", "A~1", "a~2", "b", "c", "r", "a:r"}).Draw(t, "name")
+	s := &Standby{Name: text}
+	switch text {
+	case "r":
+	case "a:r":
+		s.Name = "a"
+	case "A~1": // the same disk under another name
+		s.Name = "A"
+		_, s.ID = disk("a")
+	default:
+		s.Name, s.ID = disk(text)
+	}
+	for _, old := range p.model.streams {
+		old.Superseded = old.Superseded || old.ID == s.ID && s.ID != ID{}
+	}
+	p.model.streams = append(p.model.streams, s)
+	p.handles[s] = p.group.Join(s.Name, s.ID)
+	if rapid.Bool().Draw(t, "streams") {
+		s.State = Streaming
+		p.handles[s].SetState(Streaming)
+	}
+}
+
+func (p *pair) report(t *rapid.T) {
+	s, h := p.pick(t)
+	w, f, a := lsn(t, "write"), lsn(t, "flush"), lsn(t, "apply")
+	h.Report(w, f, a)
+	s.Write, s.Flush, s.Apply = max(s.Write, w), max(s.Flush, f), max(s.Apply, a)
+}
+
+func (p *pair) leave(t *rapid.T) {
+	s, h := p.pick(t)
+	h.Leave()
+	p.gone = append(p.gone, h)
+	p.model.streams = slices.DeleteFunc(p.model.streams, func(o *Standby) bool { return o == s })
+}
+
+func (p *pair) reportOfThePast(t *rapid.T) {
+	if len(p.gone) == 0 {
+		t.Skip("nobody left")
+	}
+	h := rapid.SampledFrom(p.gone).Draw(t, "gone")
+	h.Report(lsn(t, "write"), lsn(t, "flush"), lsn(t, "apply"))
+	h.SetState(Streaming)
+}
+
+func (p *pair) compare(t *rapid.T) {
+	if p.group.released != p.model.released {
+		t.Fatalf("released %v, want %v", p.group.released, p.model.released)
+	}
+	if got := p.group.Horizon().Load(); got != p.model.released[On] {
+		t.Fatalf("horizon %s, want %s", got, p.model.released[On])
+	}
+	if got := p.held.Load(); got != p.model.held {
+		t.Fatalf("held %s, want %s", got, p.model.held)
 	}
 }
 
 // A group, whatever happens to it in whatever order, releases and shows exactly what the model says.
 func TestGroupAgainstModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		g, m := NewGroup(), &model{}
-		handles := map[*Standby]*Handle{}
-		var gone []*Handle
-		lsn := func(what string) wal.LSN { return wal.LSN(rapid.IntRange(0, 12).Draw(t, what)) }
-		pick := func() (*Standby, *Handle) {
-			var all []*Standby
-			for _, s := range m.streams {
-				if s != nil {
-					all = append(all, s)
-				}
-			}
-			if len(all) == 0 {
-				t.Skip("no stream")
-			}
-			s := rapid.SampledFrom(all).Draw(t, "stream")
-			return s, handles[s]
-		}
-		setRule := func(t *rapid.T) {
-			text := rapid.SampledFrom([]string{
-				"", "a", "FIRST 2 (b, a, r)", "ANY 1 (*)", "ANY 2 (a, b, r)", "ANY MAJORITY (*)", "FIRST 1 (*)",
-			}).Draw(t, "rule")
-			m.rule, _ = ParseRule(text)
-			m.members = rapid.IntRange(1, 5).Draw(t, "members")
-			g.SetRule(m.rule, m.members)
-			m.judge()
-		}
-		report := func() {
-			s, h := pick()
-			w, f, a := lsn("write"), lsn("flush"), lsn("apply")
-			h.Report(w, f, a)
-			moved := w > s.Write || f > s.Flush || a > s.Apply
-			s.Write, s.Flush, s.Apply = max(s.Write, w), max(s.Flush, f), max(s.Apply, a)
-			if (moved || m.takeover) && m.candidate(s) {
-				m.judge()
-			}
-		}
-		setRule(t)
-		t.Repeat(map[string]func(*rapid.T){
-			"rule": setRule,
+		p := &pair{group: NewGroup(), model: &model{}, handles: map[*Standby]*Handle{}}
+		steps := map[string]func(*rapid.T){
+			"rules": p.setRules, "join": p.join, "leave": p.leave,
+			"report": p.report, "report again": p.report, "report of the past": p.reportOfThePast,
 			"flush": func(t *rapid.T) {
-				l := lsn("flush")
-				g.LocalFlush(l)
-				if l > m.flushed {
-					m.flushed = l
-					m.release()
-				}
+				l := lsn(t, "flush")
+				p.group.LocalFlush(l)
+				p.model.flushed = max(p.model.flushed, l)
 			},
 			"hold": func(t *rapid.T) {
-				m.hold = lsn("hold") / 3
-				g.Hold(m.hold)
-				m.release()
-			},
-			"join": func(t *rapid.T) {
-				name := rapid.SampledFrom([]string{"a", "b", "c", "r"}).Draw(t, "name")
-				s := &Standby{Name: name, Member: name != "r"}
-				for s.Slot < len(m.streams) && m.streams[s.Slot] != nil {
-					s.Slot++
-				}
-				if s.Slot == len(m.streams) {
-					m.streams = append(m.streams, nil)
-				}
-				for _, old := range m.streams {
-					if old != nil && s.Member && old.Name == name && !old.Superseded {
-						old.Superseded = true
-						m.stopsCounting()
-					}
-				}
-				m.streams[s.Slot] = s
-				handles[s] = g.Join(name, s.Member)
-				if rapid.Bool().Draw(t, "streams") {
-					s.State = Streaming
-					handles[s].SetState(Streaming)
-				}
+				p.model.hold = lsn(t, "hold") / 3
+				p.group.Hold(p.model.hold)
 			},
 			"state": func(t *rapid.T) {
-				s, h := pick()
-				before := m.candidate(s)
+				s, h := p.pick(t)
 				s.State = rapid.SampledFrom([]State{Startup, Catchup, Streaming, Streaming, Stopping}).Draw(t, "state")
 				h.SetState(s.State)
-				if after := m.candidate(s); after && !before {
-					m.judge()
-				} else if before && !after {
-					m.stopsCounting()
-				}
 			},
-			"report":       func(t *rapid.T) { report() },
-			"report again": func(t *rapid.T) { report() },
-			"report of the past": func(t *rapid.T) {
-				if len(gone) == 0 {
-					t.Skip("nobody left")
-				}
-				rapid.SampledFrom(gone).Draw(t, "gone").Report(lsn("write"), lsn("flush"), lsn("apply"))
-			},
-			"leave": func(t *rapid.T) {
-				s, h := pick()
-				h.Leave()
-				gone = append(gone, h)
-				m.streams[s.Slot] = nil
-				if m.candidate(s) {
-					m.stopsCounting()
-				}
-			},
-			"": func(t *rapid.T) {
-				if g.released != m.released {
-					t.Fatalf("released %v, want %v", g.released, m.released)
-				}
-				if got := g.Horizon().Load(); got != m.released[On] {
-					t.Fatalf("horizon %s, want %s", got, m.released[On])
-				}
-			},
-		})
+		}
+		for name, step := range steps {
+			steps[name] = func(t *rapid.T) {
+				step(t)
+				p.model.judge()
+			}
+		}
+		steps[""] = p.compare
+		p.setRules(t)
+		t.Repeat(steps)
 	})
 }
 

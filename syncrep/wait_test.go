@@ -10,17 +10,13 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
-// newGroup returns a group under a rule, and a streaming member for each name.
-func newGroup(t testing.TB, text string, names ...string) (*Group, []*Handle) {
-	rule, err := ParseRule(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := NewGroup()
-	g.SetRule(rule, len(names)+1)
+// newGroup returns a group under a rule, and a streaming member for each that it lists.
+func newGroup(rule string) (*Group, []*Handle) {
+	g, r := NewGroup(), resolved(rule)
+	g.SetRules(Rule{}, r)
 	var handles []*Handle
-	for _, name := range names {
-		h := g.Join(name, true)
+	for _, l := range r.Listed {
+		h := g.Join(l.Name, l.ID)
 		h.SetState(Streaming)
 		handles = append(handles, h)
 	}
@@ -31,7 +27,7 @@ func newGroup(t testing.TB, text string, names ...string) (*Group, []*Handle) {
 // horizon past its commit, and both standbys and the primary have it; who gives up is told so.
 func TestWaitUnderFire(t *testing.T) {
 	const sessions, commits = 32, 300
-	g, handles := newGroup(t, "ANY 2 (*)", "a", "b")
+	g, handles := newGroup("2 of a b")
 	var log, flushed, acked [3]wal.Position // [0] inserted and flushed; acked by a and b
 	var sessionsDone, feedsDone sync.WaitGroup
 	done := make(chan struct{})
@@ -96,7 +92,7 @@ func TestWaitUnderFire(t *testing.T) {
 
 // A context that has ended already ends the wait, unless there is nothing to wait for.
 func TestWaitWithEndedContext(t *testing.T) {
-	g, handles := newGroup(t, "ANY 1 (*)", "a")
+	g, handles := newGroup("1 of a")
 	cause := errors.New("shutting down")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
@@ -122,7 +118,7 @@ func TestWaitWithEndedContext(t *testing.T) {
 
 // A wait abandoned after its release is a success, and its waiter is clean for the next one.
 func TestReleaseBeatsCancel(t *testing.T) {
-	g, _ := newGroup(t, "")
+	g, _ := newGroup("0 of")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	w := g.waiters.Get().(*waiter)
@@ -139,7 +135,7 @@ func TestReleaseBeatsCancel(t *testing.T) {
 
 // The paths every commit takes allocate nothing.
 func TestNoAllocations(t *testing.T) {
-	g, handles := newGroup(t, "ANY 2 (*)", "a", "b", "c")
+	g, handles := newGroup("2 of a b c")
 	lsn := wal.LSN(0)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
