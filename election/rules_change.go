@@ -1,0 +1,111 @@
+package election
+
+import (
+	"time"
+
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/wal"
+)
+
+// change begins a change of the rule if another one is wanted, and can be met by those who are there:
+// while it is joint, commits wait for both.
+func (k *Keeper) change(s *raftlog.State, now time.Time) step {
+	there := k.there()
+	w, err := wanted(s, k.cfg.Self, k.cfg.Text(), there.streams)
+	if err != nil {
+		return k.refuse(now, "text cannot be resolved", "error", err)
+	}
+	other, since := k.differs.during(w.differs(s), now)
+	if !other {
+		k.refused = ""
+		return step{}
+	}
+	settled := since.Add(changeSettle)
+	if !there.meet(s.Rule.Resolved) {
+		settled = since.Add(urgentSettle)
+	}
+	switch {
+	case !there.meet(w.rule):
+		return k.refuse(now, "too few are there to meet the rule that is wanted", "rule", w.rule)
+	case now.Before(k.backOff.until(w)):
+		return k.refuse(now, "the change was called off a while ago", "rule", w.rule)
+	case now.Before(settled):
+		return step{again: settled}
+	}
+	return step{propose: raftlog.RuleBegin{
+		Epoch: s.Epoch, Version: s.Rule.Version,
+		Rule: raftlog.Rule{Text: w.text, Resolved: w.rule}, Counted: w.counted,
+	}}
+}
+
+// A joint is a change under way, from when the group acknowledges under both rules.
+type joint struct {
+	since  time.Time
+	target wal.LSN // the end of all that may have been released before
+	end    bool    // it was proposed that the new rule stand alone: Raft alone knows whether it does
+	cancel bool    // it was proposed to call it off, likewise
+}
+
+// beginJoint is called when the group has both rules. Only now may the horizon be read: what is released
+// from now on satisfies both. And it must be a horizon of this epoch, which covers all that older ones
+// acknowledged: the one the primary took office with does not (hole H2).
+func (k *Keeper) beginJoint() joint {
+	return joint{since: time.Now(), target: max(k.cfg.Group.Horizon().Load(), k.cfg.First)}
+}
+
+// endJoint ends a change. The new rule may stand alone once all that was ever released is held under it,
+// under it alone: the old one may be what cannot be met any more. Until that was proposed the change can be
+// called off; of the two, only one is ever proposed, since its outcome may stay unknown.
+func (k *Keeper) endJoint(s *raftlog.State, now time.Time) step {
+	j, there := &k.force.joint, k.there()
+	if !j.cancel && !j.end {
+		j.end = k.force.held.Load() >= j.target || there.hold(s.Joint.Resolved) >= j.target
+		j.cancel = !j.end && now.Sub(j.since) >= jointTimeout && k.futile(s, there)
+		if j.cancel {
+			k.backOff.add(wish{s.Joint.Text, s.Joint.Resolved, s.JointCounted}, now)
+		}
+	}
+	switch {
+	case j.end:
+		return step{propose: raftlog.RuleEnd{Epoch: s.Epoch, Version: s.Joint.Version}}
+	case j.cancel:
+		return step{propose: raftlog.RuleCancel{Epoch: s.Epoch, Version: s.Joint.Version}}
+	default:
+		return step{again: now.Add(jointPoll)}
+	}
+}
+
+// futile reports whether commits wait for a change that something better could take the place of: the
+// old rule alone, or what is wanted by now.
+func (k *Keeper) futile(s *raftlog.State, there presence) bool {
+	if there.meet(s.Rule.Resolved) {
+		return true
+	}
+	w, err := wanted(s, k.cfg.Self, k.cfg.Text(), there.streams)
+	return err == nil && there.meet(w.rule) &&
+		!w.same(wish{s.Joint.Text, s.Joint.Resolved, s.JointCounted})
+}
+
+// A backOff keeps a change that was called off from being tried again at once.
+type backOff struct {
+	wish  wish
+	end   time.Time
+	delay time.Duration
+}
+
+// until is when the change may be tried; zero: at any time.
+func (b *backOff) until(w wish) time.Time {
+	if b.delay == 0 || !b.wish.same(w) {
+		return time.Time{}
+	}
+	return b.end
+}
+
+func (b *backOff) add(w wish, now time.Time) {
+	again := b.wish.same(w) && now.Sub(b.end) < backOffMax
+	b.wish, b.delay = w, min(2*b.delay, backOffMax)
+	if !again {
+		b.delay = backOffMin
+	}
+	b.end = now.Add(b.delay)
+}

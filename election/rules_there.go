@@ -1,0 +1,69 @@
+package election
+
+import (
+	"slices"
+	"time"
+
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
+)
+
+// A presence is who streams, at one moment.
+type presence struct {
+	flushed  wal.LSN // by the primary
+	standbys []syncrep.Standby
+	caughtUp []syncrep.ID
+}
+
+func (k *Keeper) there() presence {
+	snapshot := k.cfg.Group.Snapshot()
+	p := presence{flushed: snapshot.LocalFlush, caughtUp: k.cfg.Streaming()}
+	for _, s := range snapshot.Streams {
+		p.standbys = append(p.standbys, s.Standby)
+	}
+	return p
+}
+
+// streams reports whether the member, or the receiver of that name if there is no ID, has caught up.
+func (p presence) streams(m raftlog.Member) bool {
+	if m.ID.IsZero() {
+		return p.meet(syncrep.Resolved{K: 1, Listed: []syncrep.Listed{{Name: m.Name}}})
+	}
+	return slices.Contains(p.caughtUp, m.ID)
+}
+
+// meet reports whether as many stream as the rule asks for, however far they are.
+func (p presence) meet(rule syncrep.Resolved) bool {
+	_, released := syncrep.Evaluate(syncrep.Rule{}, []syncrep.Resolved{rule}, p.standbys)
+	return released.OK
+}
+
+// hold is how far the log is held under the rule alone, the primary's own flush included.
+func (p presence) hold(rule syncrep.Resolved) wal.LSN {
+	_, released := syncrep.Evaluate(syncrep.Rule{}, []syncrep.Resolved{rule}, p.standbys)
+	return min(p.flushed, released.Flush)
+}
+
+// refuse says once why what is wanted is not proposed, and has it looked at again: not everything that
+// matters kicks.
+func (k *Keeper) refuse(now time.Time, why string, args ...any) step {
+	if k.refused != why {
+		k.refused = why
+		k.cfg.Logger.Warn("rule stays as it is: "+why, args...)
+	}
+	return step{again: now.Add(lookAgain)}
+}
+
+// A stopwatch measures for how long something has been so.
+type stopwatch struct{ since time.Time }
+
+func (w *stopwatch) during(so bool, now time.Time) (bool, time.Time) {
+	switch {
+	case !so:
+		w.since = time.Time{}
+	case w.since.IsZero():
+		w.since = now
+	}
+	return so, w.since
+}

@@ -1,0 +1,86 @@
+package election
+
+import (
+	"slices"
+
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/syncrep"
+)
+
+// A wish is the rule that the text means now, and who counts under it.
+type wish struct {
+	text    string
+	rule    syncrep.Resolved
+	counted []syncrep.ID // the primary included, in the order in which they joined
+}
+
+// wanted works out what text means in a steady epoch: for the members that count, those that have caught up
+// by now, and without those that leave.
+func wanted(s *raftlog.State, self syncrep.ID, text string, streams func(raftlog.Member) bool) (wish, error) {
+	var counted []raftlog.Member
+	for _, m := range s.Members {
+		if m.ID == self || counts(s, m, streams) {
+			counted = append(counted, m)
+		}
+	}
+	return resolve(self, text, counted, streams)
+}
+
+// reopened works out what text means while an epoch opens: who counts is as it was agreed on, since no
+// majority may change before the epoch is steady.
+func reopened(s *raftlog.State, self syncrep.ID, text string, streams func(raftlog.Member) bool) (wish, error) {
+	counted := slices.DeleteFunc(slices.Clone(s.Members), func(m raftlog.Member) bool { return !m.Counted })
+	return resolve(self, text, counted, streams)
+}
+
+func resolve(self syncrep.ID, text string, counted []raftlog.Member, streams func(raftlog.Member) bool) (wish, error) {
+	rule, err := raftlog.Resolve(text, self, counted, streams)
+	if err != nil {
+		return wish{}, err
+	}
+	w := wish{text: text, rule: rule}
+	for _, m := range counted {
+		w.counted = append(w.counted, m.ID)
+	}
+	return w, nil
+}
+
+// counts reports whether a member other than the primary shall count from now on. One that is new does
+// once it has caught up, and then for good, whether it is there or not. One that leaves does as long as
+// the member that has its name now does not, so that the two change places in one step.
+func counts(s *raftlog.State, m raftlog.Member, streams func(raftlog.Member) bool) bool {
+	if !m.Leaving {
+		return m.Counted || streams(m)
+	}
+	successor, ok := s.Named(m.Name)
+	return m.Counted && ok && !successor.Counted && !streams(successor)
+}
+
+// differs reports whether it takes a change of the rule to have the wish come true.
+func (w wish) differs(s *raftlog.State) bool {
+	return !w.same(wish{s.Rule.Text, s.Rule.Resolved, countedIDs(s)})
+}
+
+// same compares wishes. The text is part of them: the rule of the next epoch is made from it.
+func (w wish) same(o wish) bool {
+	return w.text == o.text && sameRule(w.rule, o.rule) && sameSet(w.counted, o.counted)
+}
+
+// countedIDs are the members that majorities count now.
+func countedIDs(s *raftlog.State) []syncrep.ID {
+	var ids []syncrep.ID
+	for _, m := range s.Members {
+		if m.Counted {
+			ids = append(ids, m.ID)
+		}
+	}
+	return ids
+}
+
+// sameRule reports whether two rules ask for the same: the order of the list means nothing.
+func sameRule(a, b syncrep.Resolved) bool { return a.K == b.K && sameSet(a.Listed, b.Listed) }
+
+// sameSet compares lists without duplicates as sets.
+func sameSet[T comparable](a, b []T) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(x T) bool { return !slices.Contains(b, x) })
+}
