@@ -40,7 +40,7 @@ const defaultTimeout = 30 * time.Second
 
 // A ClientConfig says who is calling, and how.
 type ClientConfig struct {
-	ID       syncrep.ID
+	ID       func() syncrep.ID // this node with its present disk
 	Name     string
 	Address  string        // where this node is reached
 	SystemID func() uint64 // of the cluster; 0: this node has no data yet
@@ -262,14 +262,15 @@ func (c *Client) connect(ctx context.Context, address string) (*conn, error) {
 
 // parameters is the start-up packet of a native replication connection of this node.
 func (c *Client) parameters(systemID uint64) map[string]string {
+	id := c.cfg.ID()
 	return map[string]string{
 		"user":                 "longship",
 		"database":             "replication",
 		"replication":          "true",
 		"application_name":     c.cfg.Name,
 		"_pq_.longship":        "1",
-		"longship.node_id":     fmt.Sprintf("%016x", c.cfg.ID.Node),
-		"longship.incarnation": fmt.Sprintf("%016x", c.cfg.ID.Incarnation),
+		"longship.node_id":     fmt.Sprintf("%016x", id.Node),
+		"longship.incarnation": fmt.Sprintf("%016x", id.Incarnation),
 		"longship.address":     c.cfg.Address,
 		"longship.system_id":   strconv.FormatUint(systemID, 10),
 		"longship.secret":      c.cfg.Secret,

@@ -99,7 +99,7 @@ func by(svc Service) func(*pgproto3.Backend, string) bool {
 func newTestClient(t *testing.T, w *wire) *Client {
 	w.t = t
 	c := NewClient(ClientConfig{
-		ID: syncrep.ID{Node: 0xa1, Incarnation: 0xb2}, Name: "n1", Address: "n1:5433", Secret: "s",
+		ID: func() syncrep.ID { return syncrep.ID{Node: 0xa1, Incarnation: 0xb2} }, Name: "n1", Address: "n1:5433", Secret: "s",
 		SystemID: func() uint64 { return 77 }, Dial: w.dial, Timeout: 10 * time.Second,
 	})
 	t.Cleanup(func() { c.Close(); w.hangUp() })
@@ -277,7 +277,7 @@ func TestGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	closed.Close()
-	c := NewClient(ClientConfig{SystemID: func() uint64 { return 0 }})
+	c := NewClient(ClientConfig{ID: func() syncrep.ID { return syncrep.ID{} }, SystemID: func() uint64 { return 0 }})
 	defer c.Close()
 	if _, err := c.Probe(t.Context(), closed.Addr().String(), ProbeRequest{}); !Gone(err) {
 		t.Errorf("nobody listens: %v", err)
