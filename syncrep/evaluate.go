@@ -98,7 +98,7 @@ func Evaluate(view Rule, rules []Resolved, standbys []Standby) ([]Status, Releas
 		statuses[i].Priority = view.Matches(s.Name, !s.ID.IsZero())
 		places := find(rules, s.Name, s.ID)
 		switch {
-		case places.listed() && s.counts():
+		case places.listed() && counts(s.State, s.Flush, s.Superseded):
 			statuses[i].State = chosen
 			e.add(places, s.positions())
 		case places.listed() || statuses[i].Priority > 0:
@@ -108,10 +108,10 @@ func Evaluate(view Rule, rules []Resolved, standbys []Standby) ([]Status, Releas
 	return statuses, e.end()
 }
 
-// counts reports whether the stream may count, wherever the rules have it. A flush position of zero
-// means that the client does not report it, not that it has flushed nothing.
-func (s *Standby) counts() bool {
-	return (s.State == Streaming || s.State == Stopping) && s.Flush != 0 && !s.Superseded
+// counts reports whether a stream may count, wherever the rules have it. A flush position of zero means
+// that the client does not report it, not that it has flushed nothing.
+func counts(state State, flush wal.LSN, superseded bool) bool {
+	return (state == Streaming || state == Stopping) && flush != 0 && !superseded
 }
 
 func (s *Standby) positions() positions { return positions{s.Write, s.Flush, s.Apply} }
@@ -134,7 +134,12 @@ func find(rules []Resolved, name string, id ID) places {
 
 // listed reports whether any of the rules lists it.
 func (p places) listed() bool {
-	return slices.ContainsFunc(p, func(i int) bool { return i >= 0 })
+	for _, place := range p {
+		if place >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // An evaluation is one pass over the standbys under fixed rules. It is kept for the next pass to spare

@@ -96,8 +96,7 @@ func (h *Handle) Leave() {
 
 // counts reports whether some rule looks at the stream. The caller holds group.mu.
 func (h *Handle) counts() bool {
-	s := h.standby()
-	return !h.left && h.places.listed() && s.counts()
+	return !h.left && h.places.listed() && counts(h.state, h.flush.Load(), h.superseded)
 }
 
 // standby is the stream as a value. The caller holds group.mu.
