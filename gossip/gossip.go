@@ -23,6 +23,7 @@ type Gossip struct {
 	roster    *roster
 	list      *memberlist.Memberlist
 	transport *transport
+	log       *logWriter // of memberlist
 
 	update chan struct{} // 1 slot: the Meta changed
 
@@ -50,7 +51,10 @@ func Open(cfg Config) (*Gossip, error) {
 		return nil, err
 	}
 	process := processName(cfg.Name, meta.ID)
-	g := &Gossip{cfg: cfg, roster: newRoster(process, cfg.timing), update: make(chan struct{}, 1), meta: encoded}
+	g := &Gossip{
+		cfg: cfg, roster: newRoster(process, cfg.timing), log: &logWriter{logger: cfg.Logger},
+		update: make(chan struct{}, 1), meta: encoded,
+	}
 	g.alive, g.end = context.WithCancel(context.Background())
 	if err := g.listen(process, addr); err != nil {
 		g.end()
@@ -61,7 +65,7 @@ func Open(cfg Config) (*Gossip, error) {
 
 // listen opens the ports and starts memberlist on them.
 func (g *Gossip) listen(process string, addr *net.TCPAddr) (err error) {
-	logger := log.New(&logWriter{logger: g.cfg.Logger}, "", 0)
+	logger := log.New(g.log, "", 0)
 	if g.transport, err = listen(g.alive, addr, logger); err != nil {
 		return err
 	}
@@ -215,6 +219,7 @@ func (g *Gossip) Close() error {
 	}
 	g.Cut()
 	g.owned.Wait()
+	g.log.mute()
 	if err := g.list.Shutdown(); err != nil {
 		return fmt.Errorf("gossip: %w", err)
 	}

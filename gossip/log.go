@@ -12,11 +12,14 @@ import (
 // stranger with another key is one error for each packet.
 const warnEvery = 30 * time.Second
 
-// A logWriter turns the lines of memberlist, "[LEVEL] memberlist: text", into log records.
+// A logWriter turns the lines of memberlist, "[LEVEL] memberlist: text", into log records. Memberlist
+// does not wait for its goroutines when it ends: what they still have to say goes nowhere.
 type logWriter struct {
 	logger *slog.Logger
+
 	mu     sync.Mutex
 	warned time.Time
+	muted  bool
 }
 
 func (w *logWriter) Write(line []byte) (int, error) {
@@ -24,20 +27,22 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	if !ok {
 		level, text = "", level
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.muted {
+		return len(line), nil
+	}
 	at := slog.LevelDebug
-	if level == "[ERR]" && w.mayWarn() {
-		at = slog.LevelWarn
+	if level == "[ERR]" && (w.warned.IsZero() || time.Since(w.warned) >= warnEvery) {
+		w.warned, at = time.Now(), slog.LevelWarn
 	}
 	w.logger.Log(context.Background(), at, "memberlist", "text", strings.TrimPrefix(text, "memberlist: "))
 	return len(line), nil
 }
 
-func (w *logWriter) mayWarn() bool {
+// mute drops all lines from now on. When it returns, none is being written.
+func (w *logWriter) mute() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if now := time.Now(); w.warned.IsZero() || now.Sub(w.warned) >= warnEvery {
-		w.warned = now
-		return true
-	}
-	return false
+	w.muted = true
 }
