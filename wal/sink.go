@@ -59,6 +59,8 @@ type sink struct {
 
 	zeroed LSN // the page before this position is zero behind the log's end; owned by the writing goroutine
 
+	writing, synced stall // a write under way, and a sync
+
 	syncing sync.Mutex // held during a sync, and while the file is closed; taken before mu
 
 	mu    sync.Mutex
@@ -84,6 +86,8 @@ func (durableFile) SyncData() error { return nil }
 // write puts p at position at. The segments it touches exist. Bytes after the end of p on its last
 // page become zero: a recycled file holds old records there, which must not look like ours.
 func (s *sink) write(p []byte, at LSN) error {
+	s.writing.begin()
+	defer s.writing.end()
 	size := s.dir.Format.SegmentSize
 	for len(p) > 0 {
 		n := min(len(p), int(int64(size)-size.Offset(at)))
@@ -177,6 +181,8 @@ func (s *sink) sync() error {
 	if err != nil || !dirty {
 		return err
 	}
+	s.synced.begin()
+	defer s.synced.end()
 	if s.method == SyncFsync {
 		err = f.Sync()
 	} else {
