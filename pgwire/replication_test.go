@@ -130,7 +130,7 @@ func TestCopyBoth(t *testing.T) {
 			t.Errorf("end of copy: got %q, want %q", got, wantEnd)
 		}
 		begin() // the connection is reusable, and its deadlines are its own again
-		go s.TerminateReplication(context.Background(), adminShutdown())
+		go s.TerminateReplication(context.Background(), adminShutdown(), everyone)
 		wantEnd = []string{"C COPY 0", "EOF"} // PostgreSQL's end of a walsender at shutdown
 		if got := c.untilReady(); !slices.Equal(got, wantEnd) {
 			t.Errorf("shutdown: got %q, want %q", got, wantEnd)
@@ -146,7 +146,7 @@ func TestTerminateIdleReplication(t *testing.T) {
 		c.connect("replication", "database")
 		sql.connect()
 		done := make(chan error)
-		go func() { done <- s.TerminateReplication(t.Context(), adminShutdown()) }()
+		go func() { done <- s.TerminateReplication(t.Context(), adminShutdown(), everyone) }()
 		want := []string{"E FATAL 57P01 terminating connection due to administrator command", "EOF"}
 		if got := c.untilReady(); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"log/slog"
 	"math"
 	"net"
@@ -58,8 +59,9 @@ type Server struct {
 	cfg Config
 
 	mu      sync.Mutex
-	conns   map[int32]*Conn // by PID, past the start-up packet
-	sockets int             // connections in any phase
+	conns   map[int32]*Conn        // by PID, past the start-up packet
+	sockets map[io.Closer]struct{} // connections in any phase, and listeners
+	cut     bool
 	lastPID int32
 }
 
@@ -71,7 +73,7 @@ func NewServer(cfg Config) *Server {
 	cfg.MaxMessageLen = cmp.Or(cfg.MaxMessageLen, 64<<20)
 	cfg.MaxSessionMemory = cmp.Or(cfg.MaxSessionMemory, 128<<20)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
-	return &Server{cfg: cfg, conns: make(map[int32]*Conn)}
+	return &Server{cfg: cfg, conns: make(map[int32]*Conn), sockets: make(map[io.Closer]struct{})}
 }
 
 // Serve accepts connections from ln until ctx ends, and closes ln. Then it ends the connections
@@ -81,6 +83,10 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	if !s.addSocket(ln) {
+		ln.Close()
+	}
+	defer s.removeSocket(ln)
 
 	var wg sync.WaitGroup
 	wg.Go(func() { s.watchClients(ctx) })
@@ -114,29 +120,40 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, wg *sync.WaitGroup
 // ServeConn serves one connection that was accepted elsewhere, and returns when it has ended. It
 // owns nc.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
-	if !s.addSocket() {
+	if !s.addSocket(nc) {
 		nc.Close()
 		s.cfg.Logger.Warn("too many open connections", "remote", nc.RemoteAddr())
 		return
 	}
-	defer s.removeSocket()
+	defer s.removeSocket(nc)
 	newConn(s, ctx, nc).serve()
 }
 
-func (s *Server) addSocket() bool {
+func (s *Server) addSocket(c io.Closer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sockets >= 2*(s.cfg.MaxConnections+s.cfg.MaxWALSenders) {
+	if s.cut || len(s.sockets) >= 2*(s.cfg.MaxConnections+s.cfg.MaxWALSenders) {
 		return false
 	}
-	s.sockets++
+	s.sockets[c] = struct{}{}
 	return true
 }
 
-func (s *Server) removeSocket() {
+func (s *Server) removeSocket(c io.Closer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sockets--
+	delete(s.sockets, c)
+}
+
+// Cut closes every connection and listener as they are, and takes no new ones. It does not wait: it is
+// for a process that cannot go on, and may be unable to end while its disk hangs.
+func (s *Server) Cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut = true
+	for c := range s.sockets {
+		c.Close()
+	}
 }
 
 // register gives c its PID and key and makes it visible, or refuses it with 53300.
@@ -147,11 +164,12 @@ func (s *Server) register(c *Conn) *Error {
 	defer s.mu.Unlock()
 	same := 0
 	for _, other := range s.conns {
-		if other.Kind.Replication() == c.Kind.Replication() {
+		if other.Kind.Replication() == c.Kind.Replication() && other.Native == 0 {
 			same++
 		}
 	}
 	switch {
+	case c.Native > 0 && c.Kind.Replication(): // a member: the cluster does not depend on how many clients there are
 	case !c.Kind.Replication() && same >= s.cfg.MaxConnections:
 		return Errorf(CodeTooManyConnections, "sorry, too many clients already").Fatal()
 	case c.Kind.Replication() && same >= s.cfg.MaxWALSenders:
@@ -194,17 +212,18 @@ func (s *Server) conn(pid int32) *Conn {
 // gone. Connections that come later, or that have not reached the Handler yet, are the Handler's to
 // refuse.
 func (s *Server) TerminateSessions(ctx context.Context, e *Error) error {
-	return s.terminate(ctx, e, false)
+	return s.terminate(ctx, e, func(c *Conn) bool { return !c.Kind.Replication() })
 }
 
-// TerminateReplication ends the contexts of all replication connections, with e as the cause, and
-// waits until they are gone. Commands end as they see fit; idle connections are sent e as FATAL.
-func (s *Server) TerminateReplication(ctx context.Context, e *Error) error {
-	return s.terminate(ctx, e, true)
+// TerminateReplication ends the contexts of those replication connections for which of returns true,
+// with e as the cause, and waits until they are gone. Commands end as they see fit; idle connections
+// are sent e as FATAL.
+func (s *Server) TerminateReplication(ctx context.Context, e *Error, of func(*Conn) bool) error {
+	return s.terminate(ctx, e, func(c *Conn) bool { return c.Kind.Replication() && of(c) })
 }
 
-func (s *Server) terminate(ctx context.Context, e *Error, replication bool) error {
-	conns := slices.DeleteFunc(s.Conns(), func(c *Conn) bool { return c.Kind.Replication() != replication })
+func (s *Server) terminate(ctx context.Context, e *Error, of func(*Conn) bool) error {
+	conns := slices.DeleteFunc(s.Conns(), func(c *Conn) bool { return !of(c) })
 	for _, c := range conns {
 		c.cancel(e)
 	}

@@ -30,8 +30,8 @@ func serve(t testing.TB, s *Server) net.Addr {
 		if err := <-served; err != nil {
 			t.Errorf("Serve() = %v", err)
 		}
-		if n := len(s.Conns()); n != 0 || s.sockets != 0 {
-			t.Errorf("Serve returned and left %d connections, %d sockets", n, s.sockets)
+		if n := len(s.Conns()); n != 0 || len(s.sockets) != 0 {
+			t.Errorf("Serve returned and left %d connections, %d sockets", n, len(s.sockets))
 		}
 	})
 	return ln.Addr()
@@ -185,7 +185,7 @@ func TestTerminateGivesUp(t *testing.T) {
 	waitBusy(s)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("enough"))
-	if err := s.TerminateReplication(ctx, adminShutdown()); err == nil || err.Error() != "enough" {
+	if err := s.TerminateReplication(ctx, adminShutdown(), everyone); err == nil || err.Error() != "enough" {
 		t.Errorf("TerminateReplication() = %v", err)
 	}
 }

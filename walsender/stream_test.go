@@ -390,7 +390,7 @@ func TestTerminate(t *testing.T) {
 		p.insert(1000)
 		p.flush()
 		synctest.Wait()
-		err := p.wire.TerminateReplication(t.Context(), pgwire.Errorf(pgwire.CodeAdminShutdown, "bye"))
+		err := p.wire.TerminateReplication(t.Context(), pgwire.Errorf(pgwire.CodeAdminShutdown, "bye"), func(*pgwire.Conn) bool { return true })
 		if err != nil || len(p.sender.Stats()) != 0 {
 			t.Errorf("after termination: %v, %+v", err, p.sender.Stats())
 		}
