@@ -24,8 +24,9 @@ func (k *Keeper) open(s *raftlog.State, now time.Time) step {
 }
 
 // reopen replaces an opening rule that those who are there cannot meet by one that they can, and that the
-// text means as well (hole H8): of FIRST k others are pinned; ANY and MAJORITY ask for no fewer. Until the
-// epoch is steady nothing is acknowledged under its rule, so one step is enough.
+// text means by now (hole H8): of FIRST k others are pinned, a member that was removed is not waited for, one
+// that is new is. It does not ask for fewer because fewer are there. Until the epoch is steady nothing is
+// acknowledged under its rule, so one step is enough.
 func (k *Keeper) reopen(s *raftlog.State, now time.Time) step {
 	there := k.there()
 	unmet, since := k.unmet.during(!there.meet(s.Opening.Resolved), now)
@@ -35,7 +36,7 @@ func (k *Keeper) reopen(s *raftlog.State, now time.Time) step {
 	case now.Sub(since) < openPause:
 		return step{again: since.Add(openPause)}
 	}
-	w, err := reopened(s, k.cfg.Self, k.cfg.Text(), there.streams)
+	w, err := wanted(s, k.cfg.Self, k.cfg.Text(), there.streams)
 	if err != nil {
 		return k.refuse(now, "text cannot be resolved", "error", err)
 	}

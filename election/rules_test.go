@@ -108,7 +108,7 @@ func TestKeeperOfAnotherProcess(t *testing.T) {
 func TestKeeperDeposed(t *testing.T) {
 	for name, later := range map[string]func(*raftlog.State){
 		"sealing": func(s *raftlog.State) { s.Phase, s.Target = raftlog.Sealing, 4 },
-		"named":   func(s *raftlog.State) { s.Epoch, s.Phase = 4, raftlog.Opening },
+		"named":   func(s *raftlog.State) { s.Epoch, s.Phase, s.Opening = 4, raftlog.Opening, &raftlog.Rule{} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

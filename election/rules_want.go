@@ -14,35 +14,20 @@ type wish struct {
 	counted []syncrep.ID // the primary included, in the order in which they joined
 }
 
-// wanted works out what text means in a steady epoch: for the members that count, those that have caught up
-// by now, and without those that leave.
+// wanted works out what text means now: for the members that count, those that have caught up by now, and
+// without those that leave. The pinned of FIRST k are those that stream, the first of the list first.
 func wanted(s *raftlog.State, self syncrep.ID, text string, streams func(raftlog.Member) bool) (wish, error) {
+	w := wish{text: text}
 	var counted []raftlog.Member
 	for _, m := range s.Members {
 		if m.ID == self || counts(s, m, streams) {
 			counted = append(counted, m)
+			w.counted = append(w.counted, m.ID)
 		}
 	}
-	return resolve(self, text, counted, streams)
-}
-
-// reopened works out what text means while an epoch opens: who counts is as it was agreed on, since no
-// majority may change before the epoch is steady.
-func reopened(s *raftlog.State, self syncrep.ID, text string, streams func(raftlog.Member) bool) (wish, error) {
-	counted := slices.DeleteFunc(slices.Clone(s.Members), func(m raftlog.Member) bool { return !m.Counted })
-	return resolve(self, text, counted, streams)
-}
-
-func resolve(self syncrep.ID, text string, counted []raftlog.Member, streams func(raftlog.Member) bool) (wish, error) {
 	rule, err := raftlog.Resolve(text, self, counted, streams)
-	if err != nil {
-		return wish{}, err
-	}
-	w := wish{text: text, rule: rule}
-	for _, m := range counted {
-		w.counted = append(w.counted, m.ID)
-	}
-	return w, nil
+	w.rule = rule
+	return w, err
 }
 
 // counts reports whether a member other than the primary shall count from now on. One that is new does

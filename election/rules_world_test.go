@@ -137,11 +137,15 @@ func (w *world) join(n int, name string) {
 	})
 }
 
-// remove has a member leave the cluster.
+// remove has a member leave the cluster: at once if no rule lists it.
 func (w *world) remove(n int) {
 	w.raft.edit(func(s *raftlog.State) {
 		i := slices.IndexFunc(s.Members, func(m raftlog.Member) bool { return m.ID == id(n) })
 		s.Members[i].Leaving = true
+		listed := s.Rule.Lists(id(n)) || s.Joint != nil && s.Joint.Lists(id(n)) || s.Opening != nil && s.Opening.Lists(id(n))
+		if !listed {
+			s.Members = slices.Delete(s.Members, i, i+1)
+		}
 	})
 }
 
@@ -256,6 +260,7 @@ type fakeRaft struct {
 	lag      bool                                       // this node does not hear of changes
 	outcome  func(raftlog.Command) (apply, answer bool) // nil: both
 	proposed []raftlog.Command
+	steps    []string          // the rules it held
 	lost     []raftlog.Command // proposed without an outcome: they may be applied yet
 }
 
@@ -332,6 +337,9 @@ func (r *fakeRaft) replaceLocked(change func(*raftlog.State)) {
 	s.Index++
 	change(&s)
 	r.state = &s
+	if step := describe(&s); len(r.steps) == 0 || r.steps[len(r.steps)-1] != step {
+		r.steps = append(r.steps, step)
+	}
 	r.tellLocked()
 }
 
