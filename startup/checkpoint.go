@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,41 +46,80 @@ type Checkpointer struct {
 	lastEnd  wal.LSN // end of the last checkpoint record
 	estimate float64 // bytes between two checkpoints
 
-	mu      sync.Mutex // held while the control file is written
-	control Control    // as it is on disk
+	control atomic.Pointer[Control] // as last written, or as given
+
+	mu     sync.Mutex // held while the control file, or a checkpoint's record, is written
+	sealed bool
 }
 
-// Control is the content of the control file.
-func (c *Checkpointer) Control() Control {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.control
-}
+// ErrSealed is what a checkpoint fails with after Seal.
+var ErrSealed = errors.New("no checkpoint is made: this node has promised to write nothing more in this epoch")
 
 // NewCheckpointer returns a checkpointer with its channels; the caller fills in the exported fields.
 func NewCheckpointer(control Control) *Checkpointer {
-	return &Checkpointer{requests: make(chan chan error), kick: make(chan struct{}, 1), control: control}
+	c := &Checkpointer{requests: make(chan chan error), kick: make(chan struct{}, 1)}
+	c.control.Store(&control)
+	return c
 }
 
-// Promise records, durably, that this node follows and acknowledges no epoch before the given one. It
-// refuses an epoch older than one promised before.
+// Control is the content of the control file, as far as this checkpointer knows.
+func (c *Checkpointer) Control() Control { return *c.control.Load() }
+
+// Promise records, durably, that this node follows and acknowledges no epoch before the given one. The
+// error is an *EpochError if a later epoch was promised before.
 func (c *Checkpointer) Promise(epoch uint64) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch promised := c.control.PromisedEpoch; {
-	case epoch < promised:
-		return fmt.Errorf("epoch %d is over: this node has promised to follow nothing before epoch %d", epoch, promised)
-	case epoch == promised:
+	if epoch == c.Control().PromisedEpoch {
 		return nil
 	}
-	control := c.control
-	control.PromisedEpoch = epoch
-	control.Time = time.Now().UTC()
-	if err := control.Write(c.DataDir.FS, c.DataDir.Global()); err != nil {
-		return err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.change(func(control *Control) error { return control.promise(epoch) })
+}
+
+// Seal promises the epoch as Promise does, and records that the log is durable up to end, where its
+// last whole record ends: then the next start need not prove it again. It is called once nothing is
+// written to the log any more: a primary's writer or a standby's stream has ended. It may be called
+// again, for a later epoch.
+//
+// A sealed log is not touched: when Seal has returned, this checkpointer writes neither a checkpoint's
+// record nor the control file, but for later promises, though Run may be in the middle of a
+// checkpoint. Checkpoints that are due are left out, those that are asked for fail with ErrSealed, and
+// Shutdown does nothing. If Seal fails, nothing changes; with anything else than an *EpochError the
+// process must end.
+func (c *Checkpointer) Seal(epoch uint64, end wal.LSN) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.change(func(control *Control) error {
+		if err := control.promise(epoch); err != nil {
+			return err
+		}
+		if flushed := max(c.Flushed.Load(), control.Durable); end < control.Durable || end > flushed {
+			return fmt.Errorf("cannot seal the log at %s: it is durable from %s to %s", end, control.Durable, flushed)
+		}
+		control.Durable = end
+		// Not past end, as long as nobody said so before: if the log has been cut, the horizon may
+		// have been that of what is cut off.
+		control.Horizon = max(control.Horizon, min(c.Horizon.Load(), end))
+		control.NextXID = c.NextXID()
+		return nil
+	})
+	c.sealed = c.sealed || err == nil
+	return err
+}
+
+func (c *Checkpointer) isSealed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sealed
+}
+
+// change changes the control file. c.mu is held.
+func (c *Checkpointer) change(change func(*Control) error) error {
+	control, err := c.DataDir.changeControl(change)
+	if err == nil {
+		c.control.Store(&control)
 	}
-	c.control = control
-	return nil
+	return err
 }
 
 // Kick makes Run look whether a checkpoint is due: a segment has been completed.
@@ -149,8 +189,12 @@ func (c *Checkpointer) await(ctx context.Context, last time.Time) (done chan err
 	return done, err
 }
 
-// passing reports whether a checkpoint's failure is no reason to end: it will be tried again.
+// passing reports whether a checkpoint's failure is no reason to end: it will be tried again, or the
+// reign is over and its owner knows.
 func (c *Checkpointer) passing(err error) bool {
+	if errors.Is(err, ErrSealed) || errors.Is(err, wal.ErrWriterStopped) {
+		return true
+	}
 	full := errors.Is(err, wal.ErrDiskFull) || errors.Is(err, syscall.ENOSPC)
 	if full {
 		c.Log.Warn("checkpoint failed for lack of disk space: will try again", "err", err)
@@ -163,14 +207,18 @@ func (c *Checkpointer) due() bool {
 }
 
 func (c *Checkpointer) preallocate() error {
-	if c.Writer == nil {
+	if c.Writer == nil || c.isSealed() {
 		return nil
 	}
 	return c.Writer.Preallocate()
 }
 
-// Shutdown makes the last checkpoint of a clean stop. Nothing is inserted during it or after it.
+// Shutdown makes the last checkpoint of a clean stop. Nothing is inserted during it or after it. A
+// log that is sealed stays as it is.
 func (c *Checkpointer) Shutdown(ctx context.Context) error {
+	if c.isSealed() {
+		return nil
+	}
 	if err := c.checkpoint(ctx, true, wal.XLOGCheckpointShutdown); err != nil {
 		return err
 	}
@@ -184,22 +232,24 @@ func (c *Checkpointer) Shutdown(ctx context.Context) error {
 func (c *Checkpointer) write(change func(*Control)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	control := c.control
-	control.Horizon = c.Horizon.Load() // first: on a primary it is not past what is flushed
-	control.Durable = c.Flushed.Load()
-	control.NextXID = c.NextXID()
-	control.Time = time.Now().UTC()
-	change(&control)
-	if err := control.Write(c.DataDir.FS, c.DataDir.Global()); err != nil {
-		return err
+	if c.sealed {
+		return ErrSealed
 	}
-	c.control = control
-	return nil
+	return c.change(func(control *Control) error {
+		control.Horizon = c.Horizon.Load() // first: on a primary it is not past what is flushed
+		control.Durable = c.Flushed.Load()
+		control.NextXID = c.NextXID()
+		change(control)
+		return nil
+	})
 }
 
 // checkpoint flushes the store, records where redo would start from now on, and lets go of WAL
 // before that. Unless forced it does nothing if there is nothing new.
 func (c *Checkpointer) checkpoint(ctx context.Context, forced bool, opcode uint8) error {
+	if c.isSealed() {
+		return ErrSealed
+	}
 	begin := time.Now()
 	if err := c.Store.Flush(ctx); err != nil {
 		return err
@@ -252,12 +302,21 @@ func (c *Checkpointer) record(ctx context.Context, redo wal.LSN, opcode uint8) (
 	}
 	tli := c.Writer.Timeline()
 	cp := wal.Checkpoint{Redo: c.WAL.Format.RecordStart(redo), Timeline: tli, PrevTimeline: tli, NextXID: uint64(c.NextXID()), Time: time.Now()}
-	start, end, err := c.Writer.InsertSystem(cp.Prepare(opcode))
+	start, end, err := c.insert(cp.Prepare(opcode))
 	if err != nil {
 		return 0, fmt.Errorf("write checkpoint record: %w", err)
 	}
 	c.lastEnd = end
 	return start, c.Writer.Flush(ctx, end)
+}
+
+func (c *Checkpointer) insert(p *wal.Prepared) (start, end wal.LSN, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sealed {
+		return 0, 0, ErrSealed
+	}
+	return c.Writer.InsertSystem(p)
 }
 
 // estimateVolume learns from the number of bytes between two checkpoints, as PostgreSQL does: at once

@@ -265,8 +265,17 @@ func TestPromise(t *testing.T) {
 	if r.Control.PromisedEpoch != 9 {
 		t.Errorf("promised %d", r.Control.PromisedEpoch)
 	}
-	must(t, BeginTimeline(p.d, r, ""))
-	if r.Control.Epoch != 10 {
-		t.Errorf("took epoch %d after promising 9", r.Control.Epoch)
+	must(t, p.d.Promise(9))
+	must(t, p.d.Promise(11))
+	err := p.d.Promise(10)
+	if over, ok := errors.AsType[*EpochError](err); !ok || *over != (EpochError{Epoch: 10, Promised: 11}) {
+		t.Error(err)
+	}
+	if err := p.d.Promise(1 << 32); err == nil {
+		t.Error("an epoch was promised that can never be")
+	}
+	p.d.FS = after(p.d.FS)
+	if r = recoverDir(t, p.d); r.Control.PromisedEpoch != 11 {
+		t.Errorf("promised %d", r.Control.PromisedEpoch)
 	}
 }

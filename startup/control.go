@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -92,6 +94,57 @@ func parseControl(b []byte) (Control, error) {
 		return Control{}, fmt.Errorf("control file: redo %s, timeline %d, epoch %d, promised epoch %d: written by another version?", c.Redo, c.Timeline, c.Epoch, c.PromisedEpoch)
 	}
 	return c, nil
+}
+
+// controlLocks has a *sync.Mutex for each DataDir, held while its control file is read, changed and
+// replaced. A checkpointer and a [Recovered] have copies of what it says; nobody writes a copy back,
+// for it may lack a promise that was given meanwhile.
+var controlLocks sync.Map
+
+// changeControl changes the control file, durably, and returns what it holds then. If change fails, so
+// does changeControl, and the file stays as it is.
+func (d DataDir) changeControl(change func(*Control) error) (Control, error) {
+	held, _ := controlLocks.LoadOrStore(d, new(sync.Mutex))
+	lock := held.(*sync.Mutex)
+	lock.Lock()
+	defer lock.Unlock()
+	c, err := ReadControl(d.FS, d.Global())
+	if err != nil {
+		return c, err
+	}
+	if err := change(&c); err != nil {
+		return c, err
+	}
+	c.Time = time.Now().UTC()
+	return c, c.Write(d.FS, d.Global())
+}
+
+// Promise records, durably, that this node follows and acknowledges no epoch before the given one. It
+// is for a node that has no role at the moment; one that has asks its [Checkpointer]. The error is an
+// *EpochError if a later epoch was promised before.
+func (d DataDir) Promise(epoch uint64) error {
+	_, err := d.changeControl(func(c *Control) error { return c.promise(epoch) })
+	return err
+}
+
+// An EpochError says that an epoch is over for this node: it has promised to follow, acknowledge and
+// open nothing before a later one (invariant I3).
+type EpochError struct{ Epoch, Promised uint64 }
+
+func (e *EpochError) Error() string {
+	return fmt.Sprintf("epoch %d is over: this node has promised to follow nothing before epoch %d", e.Epoch, e.Promised)
+}
+
+// promise raises the promised epoch. What cannot be a timeline is refused: nothing could ever follow it.
+func (c *Control) promise(epoch uint64) error {
+	if epoch < c.PromisedEpoch {
+		return &EpochError{Epoch: epoch, Promised: c.PromisedEpoch}
+	}
+	if epoch > math.MaxUint32 {
+		return fmt.Errorf("epoch %d: there is no timeline of that number", epoch)
+	}
+	c.PromisedEpoch = epoch
+	return nil
 }
 
 // endAt changes what the control file says of a log that ends at end from now on, and which another

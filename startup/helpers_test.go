@@ -119,7 +119,7 @@ func newPrimary(t testing.TB, d DataDir, log *Recovered) *primary {
 	var err error
 	p.store, err = openStore(d)
 	must(t, err)
-	must(t, BeginTimeline(d, log, "test"))
+	must(t, BeginTimeline(d, log, unusedEpoch(t, d), "test"))
 	p.horizon.Advance(max(log.Horizon, p.store.Applied())) // what the store holds was within it
 	p.applied.Advance(p.store.Applied())
 	p.writer = wal.NewWriter(log.Dir, log.End, wal.WriterConfig{
@@ -154,6 +154,26 @@ func newPrimary(t testing.TB, d DataDir, log *Recovered) *primary {
 	must(t, p.redo.CatchUp())
 	must(t, LoadPending(log.Dir, log.History, max(p.store.Applied(), log.Control.Redo), log.End.LSN, p.table.Recover))
 	return p
+}
+
+// unusedEpoch is what Raft would name a primary for: an epoch past everything a directory knows of.
+func unusedEpoch(t testing.TB, d DataDir) uint64 {
+	t.Helper()
+	control, err := ReadControl(d.FS, d.Global())
+	must(t, err)
+	last := control.PromisedEpoch
+	dir := wal.NewDir(d.FS, d.WAL(), testIdentity.Format())
+	known, err := dir.Histories()
+	must(t, err)
+	for _, tli := range known {
+		last = max(last, uint64(tli))
+	}
+	files, err := dir.Segments()
+	must(t, err)
+	for _, f := range files {
+		last = max(last, uint64(f.Timeline))
+	}
+	return last + 1
 }
 
 // run starts what runs in a primary, and writes the first record of its epoch.

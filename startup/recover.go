@@ -16,7 +16,7 @@ type Recovered struct {
 	Dir     *wal.Dir
 	History wal.History // of the timeline of End
 	End     wal.End
-	Control Control // as written back: Durable is End
+	Control Control // as found or left on disk; after Recover, Durable is End
 	Clean   bool    // the last stop was a clean one
 
 	// Horizon is the highest position known to be durable under the rule: from the control file,
@@ -25,7 +25,6 @@ type Recovered struct {
 	Horizon wal.LSN
 
 	lastSwitch wal.LSN // end of the last record without its padding, if that is a SWITCH
-	cut        wal.LSN // where Cut has cut the log
 }
 
 // Recover finds the end of a node's log and proves its tail: whatever it reports has just been
@@ -58,11 +57,29 @@ func Recover(d DataDir, id Identity, log *slog.Logger) (*Recovered, error) {
 			return nil, err
 		}
 	}
-	r.Control.Durable = r.End.LSN
-	r.Control.Clean = false
-	r.Control.Horizon = r.Horizon
-	r.Control.Time = time.Now().UTC()
-	return r, r.Control.Write(d.FS, d.Global())
+	r.Control, err = d.changeControl(func(c *Control) error {
+		c.Durable = r.End.LSN
+		c.Clean = false
+		c.Horizon = r.Horizon
+		c.NextXID = r.Control.NextXID
+		return nil
+	})
+	return r, err
+}
+
+// LastEpoch is the epoch of the last record of the log, which is what a sealed node answers (I3). It
+// is not that of the log's timeline when nothing of that has arrived yet.
+func (r *Recovered) LastEpoch() uint64 { return EpochAt(r.History, r.End.LSN) }
+
+// EpochAt is the epoch of the last record of a log that ends at end, the end of a whole record, on
+// the timeline of h: by ancestry, that of the timeline which the byte before end belongs to.
+func EpochAt(h wal.History, end wal.LSN) uint64 {
+	for _, s := range h.Switches {
+		if end <= s.At {
+			return uint64(s.Parent)
+		}
+	}
+	return uint64(h.Timeline)
 }
 
 // prove makes certain that the log is durable from where that is known up to its end.

@@ -163,7 +163,7 @@ func TestRecoverCopy(t *testing.T) {
 	if r.End != (wal.End{LSN: begin, Timeline: 2}) || r.Horizon != control.Horizon || r.Horizon <= r.End.LSN {
 		t.Fatalf("end %+v, horizon %s, want end %s, horizon %s", r.End, r.Horizon, begin, control.Horizon)
 	}
-	if err := BeginTimeline(d, r, ""); !errors.Is(err, ErrLogBehind) {
+	if err := BeginTimeline(d, r, 3, ""); !errors.Is(err, ErrLogBehind) {
 		t.Errorf("a copy without its log may take office: %v", err)
 	}
 
@@ -330,7 +330,7 @@ func TestLongLastRecord(t *testing.T) {
 	if r.End != (wal.End{LSN: end, Prev: last, Timeline: 2}) {
 		t.Errorf("end %+v, want %s after %s", r.End, end, last)
 	}
-	must(t, BeginTimeline(d, r, ""))
+	must(t, BeginTimeline(d, r, 3, ""))
 	p.stop()
 }
 

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -16,38 +14,40 @@ import (
 // told that it is committed.
 var ErrLogBehind = errors.New("the log ends before what is known to be committed")
 
-// BeginTimeline opens a new timeline at the end of the log, for a node that takes office: bytes once
-// streamed are never written again on the same timeline. The new one is higher than any that has
-// left a trace here, and the epoch gets the same number. What lay behind the end on the old timeline
-// stays in its file and is not part of the new one.
+// ErrEpochUsed says that an epoch cannot be opened here: its number, or a later one, has left a trace
+// in the log, so that others may have seen bytes of it.
+var ErrEpochUsed = errors.New("the epoch has been used")
+
+// BeginTimeline opens the timeline of an epoch at the end of the log, for a node that takes office:
+// bytes once streamed are never written again on the same timeline. Raft has given the epoch to this
+// node, which opens it once: after any failure it takes another epoch. What lay behind the end on the
+// old timeline stays in its file and is not part of the new one.
 //
-// The caller writes the END_OF_RECOVERY record and makes it durable. The error is ErrLogBehind,
-// wrapped, if this node must not take office.
-func BeginTimeline(d DataDir, r *Recovered, reason string) error {
+// The caller writes the END_OF_RECOVERY record and makes it durable. The error is ErrLogBehind or
+// ErrEpochUsed, wrapped, or an *EpochError, if this node must not take this office.
+func BeginTimeline(d DataDir, r *Recovered, epoch uint64, reason string) error {
 	if err := mayLead(r); err != nil {
 		return err
 	}
-	tli, err := nextTimeline(r)
-	if err != nil {
-		return err
+	if err := mayOpen(d, r, epoch); err != nil {
+		return fmt.Errorf("open epoch %d: %w", epoch, err)
 	}
-	size := r.Dir.Format.SegmentSize
+	tli, size := wal.TimelineID(epoch), r.Dir.Format.SegmentSize
 	parent := r.History.FileTimeline(size.Segno(r.End.LSN), size)
 	if err := r.Dir.CopyHead(parent, tli, r.End.LSN); err != nil {
 		return err
 	}
-	// A crash here leaves a segment that no history names: the next attempt takes a higher number.
+	// A crash here leaves a segment that no history names.
 	history := r.History.Child(tli, r.End.LSN, reason)
 	if err := r.Dir.WriteHistory(history); err != nil {
 		return err
 	}
-	// A crash here leaves a timeline that others may have seen: the next attempt takes a higher one.
-	control := r.Control
-	control.Timeline, control.Epoch = tli, uint64(tli)
-	control.PromisedEpoch = control.Epoch
-	control.ReignStart = r.End.LSN
-	control.Time = time.Now().UTC()
-	if err := control.Write(d.FS, d.Global()); err != nil {
+	// A crash here leaves a timeline that nothing was written on, and that nobody opens again.
+	control, err := d.changeControl(func(c *Control) error {
+		c.Timeline, c.Epoch, c.ReignStart = tli, epoch, r.End.LSN
+		return c.promise(epoch)
+	})
+	if err != nil {
 		return err
 	}
 	r.History, r.Control, r.End.Timeline = history, control, tli
@@ -66,28 +66,35 @@ func mayLead(r *Recovered) error {
 	return nil
 }
 
-// nextTimeline is a timeline that neither a history file nor a segment here belongs to, and which is
-// past every epoch that this node has heard of and promised to follow.
-func nextTimeline(r *Recovered) (wal.TimelineID, error) {
-	last := max(uint64(r.History.Timeline), r.Control.Epoch, r.Control.PromisedEpoch)
+// mayOpen refuses an epoch that is over, or whose number is that of a timeline which a history file or
+// a segment here belongs to, or of an earlier one.
+func mayOpen(d DataDir, r *Recovered, epoch uint64) error {
+	control, err := ReadControl(d.FS, d.Global())
+	if err != nil {
+		return err
+	}
+	if err := control.promise(epoch); err != nil {
+		return err
+	}
+	last := max(uint64(r.History.Timeline), control.Epoch)
 	known, err := r.Dir.Histories()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, k := range known {
 		last = max(last, uint64(k))
 	}
 	files, err := r.Dir.Segments()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, f := range files {
 		last = max(last, uint64(f.Timeline))
 	}
-	if last >= math.MaxUint32 {
-		return 0, fmt.Errorf("there is no timeline after %d", last)
+	if epoch <= last {
+		return fmt.Errorf("%w: there is WAL of timeline %d here", ErrEpochUsed, last)
 	}
-	return wal.TimelineID(last + 1), nil
+	return nil
 }
 
 // ErrStoreAhead says that the table has taken in records that the log it must follow does not have.
@@ -105,17 +112,20 @@ func Cut(d DataDir, r *Recovered, at, applied wal.LSN) error {
 	if applied > at {
 		return fmt.Errorf("cannot cut the log at %s: %w (%s): remove the data directory and join again", at, ErrStoreAhead, applied)
 	}
-	if at >= r.End.LSN || at == r.cut {
+	cut, err := r.isCut(at)
+	if err != nil {
+		return err
+	}
+	if cut {
+		r.endAt(at)
 		return nil
 	}
 	if err := saveOrphan(d, r, at); err != nil {
 		return fmt.Errorf("save the tail behind %s: %w", at, err)
 	}
 	// A crash here leaves a copy that the next Cut finds.
-	control := r.Control
-	control.endAt(at)
-	control.Time = time.Now().UTC()
-	if err := control.Write(d.FS, d.Global()); err != nil {
+	control, err := d.changeControl(func(c *Control) error { c.endAt(at); return nil })
+	if err != nil {
 		return err
 	}
 	r.Control = control
@@ -124,10 +134,33 @@ func Cut(d DataDir, r *Recovered, at, applied wal.LSN) error {
 	if err := wal.ProveTail(r.Dir, r.History, at, at); err != nil {
 		return err
 	}
-	r.End.LSN, r.End.Prev = at, 0
-	r.Horizon = min(r.Horizon, at)
-	r.cut = at
+	r.endAt(at)
 	return nil
+}
+
+// endAt makes at the end of the log, unless it ends before.
+func (r *Recovered) endAt(at wal.LSN) {
+	if at < r.End.LSN {
+		r.End.LSN, r.End.Prev = at, 0
+		r.Horizon = min(r.Horizon, at)
+	}
+}
+
+// isCut reports whether there is nothing behind at: the log ends there, or an earlier Cut, of which the
+// caller knows nothing because something failed after it, has cleared what was there. A record, or
+// the header of its page, does not begin with zeros.
+func (r *Recovered) isCut(at wal.LSN) (bool, error) {
+	if at >= r.End.LSN {
+		return true, nil
+	}
+	log := wal.NewRawReader(r.Dir, r.History, nil)
+	defer log.Close()
+	b := make([]byte, 8) // the alignment of records
+	n, err := log.ReadAt(b, at)
+	if _, removed := errors.AsType[*wal.RemovedError](err); removed {
+		return true, nil
+	}
+	return bytes.Equal(b[:n], make([]byte, n)), err
 }
 
 // saveOrphan copies the segments that hold the tail behind at, unless a crash has interrupted the
@@ -216,16 +249,18 @@ func lsnFileName(l wal.LSN) string { return fmt.Sprintf("%X-%X", uint64(l)>>32, 
 // SwitchTimeline records that the log goes on at end, on the timeline of h, whose history and first
 // segment are in place. It is the commit point of following another node to a new timeline.
 func SwitchTimeline(d DataDir, r *Recovered, h wal.History, end wal.End) error {
-	control := r.Control
-	control.Timeline, control.Epoch = h.Timeline, uint64(h.Timeline)
-	control.PromisedEpoch = max(control.PromisedEpoch, control.Epoch)
-	control.endAt(end.LSN)
-	control.Durable = end.LSN
-	control.Clean = false
-	control.Time = time.Now().UTC()
-	if err := control.Write(d.FS, d.Global()); err != nil {
+	control, err := d.changeControl(func(c *Control) error {
+		c.Timeline, c.Epoch = h.Timeline, uint64(h.Timeline)
+		c.PromisedEpoch = max(c.PromisedEpoch, c.Epoch)
+		c.endAt(end.LSN)
+		c.Durable = end.LSN
+		c.Clean = false
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	r.History, r.Control, r.End = h, control, end
+	r.Horizon = min(r.Horizon, end.LSN)
 	return nil
 }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -27,7 +29,7 @@ func TestBeginTimeline(t *testing.T) {
 	d := stoppedPrimary(t, vfs.NewCrashableMem(), 20)
 	r := recoverDir(t, d)
 	end, old := r.End, r.History
-	must(t, BeginTimeline(d, r, "because"))
+	must(t, BeginTimeline(d, r, 3, "because"))
 	want := old.Child(3, end.LSN, "because")
 	if !bytes.Equal(r.History.Format(), want.Format()) || r.End != (wal.End{LSN: end.LSN, Prev: end.Prev, Timeline: 3}) {
 		t.Errorf("history %s, end %+v", r.History.Format(), r.End)
@@ -38,28 +40,107 @@ func TestBeginTimeline(t *testing.T) {
 	}
 }
 
-// The new timeline is past everything that has left a trace here.
-func TestNextTimeline(t *testing.T) {
-	format := testIdentity.Format()
+// A node opens the epoch that it is given, which may be any later one, unless that epoch or a later
+// one has left a trace here, or a later one has been promised: to the disk, whatever r says.
+func TestBeginTimelineEpoch(t *testing.T) {
+	nothing := func(DataDir, *Recovered) error { return nil }
+	promise := func(epoch uint64) func(DataDir, *Recovered) error {
+		return func(d DataDir, _ *Recovered) error { return d.Promise(epoch) }
+	}
+	used := func(err error) bool { return errors.Is(err, ErrEpochUsed) }
+	over := func(err error) bool { _, ok := errors.AsType[*EpochError](err); return ok }
 	tests := []struct {
 		name  string
-		leave func(r *Recovered) error
-		want  wal.TimelineID // 0: none
+		leave func(d DataDir, r *Recovered) error
+		epoch uint64
+		want  func(error) bool // nil: the epoch is opened
 	}{
-		{"its own", func(*Recovered) error { return nil }, 2},
-		{"a history", func(r *Recovered) error { return r.Dir.WriteHistory(r.History.Child(4, segment.Start(1), "")) }, 5},
-		{"a segment", func(r *Recovered) error { return r.Dir.Allocate(6, 9) }, 7},
-		{"a promise", func(r *Recovered) error { r.Control.PromisedEpoch = 8; return nil }, 9},
-		{"the last", func(r *Recovered) error { r.Control.PromisedEpoch = math.MaxUint32; return nil }, 0},
+		{"the next", nothing, 2, nil},
+		{"a later one", nothing, 77, nil},
+		{"the last", nothing, math.MaxUint32, nil},
+		{"none", nothing, 0, over},
+		{"its own", nothing, 1, used},
+		{"past the last", nothing, 1 << 32, func(err error) bool { return err != nil }},
+		{"a history", func(_ DataDir, r *Recovered) error {
+			return r.Dir.WriteHistory(r.History.Child(4, segment.Start(1), ""))
+		}, 4, used},
+		{"a later history", func(_ DataDir, r *Recovered) error {
+			return r.Dir.WriteHistory(r.History.Child(5, segment.Start(1), ""))
+		}, 4, used},
+		{"an earlier history", func(_ DataDir, r *Recovered) error {
+			return r.Dir.WriteHistory(r.History.Child(3, segment.Start(1), ""))
+		}, 4, nil},
+		{"a segment", func(_ DataDir, r *Recovered) error { return r.Dir.Allocate(6, 9) }, 6, used},
+		{"a later segment", func(_ DataDir, r *Recovered) error { return r.Dir.Allocate(7, 9) }, 6, used},
+		{"promised", promise(8), 8, nil},
+		{"a later one promised", promise(9), 8, over},
 	}
 	for _, tt := range tests {
 		d := newCluster(t, vfs.NewCrashableMem())
 		r := recoverDir(t, d)
-		r.Dir.Format = format
-		must(t, tt.leave(r))
-		err := BeginTimeline(d, r, "")
-		if tt.want == 0 && err == nil || tt.want != 0 && (err != nil || r.End.Timeline != tt.want || r.Control.PromisedEpoch != uint64(tt.want)) {
-			t.Errorf("%s: timeline %d, %v, want %d", tt.name, r.End.Timeline, err, tt.want)
+		must(t, tt.leave(d, r))
+		before, err := ReadControl(d.FS, d.Global())
+		must(t, err)
+		err = BeginTimeline(d, r, tt.epoch, "")
+		c, readErr := ReadControl(d.FS, d.Global())
+		must(t, readErr)
+		switch {
+		case tt.want == nil && (err != nil || uint64(r.End.Timeline) != tt.epoch || c.Epoch != tt.epoch || c.PromisedEpoch != tt.epoch):
+			t.Errorf("%s: %v, control %+v", tt.name, err, c)
+		case tt.want != nil && (!tt.want(err) || c != before || r.End.Timeline != 1):
+			t.Errorf("%s: %v, control %+v, before %+v", tt.name, err, c, before)
+		}
+	}
+}
+
+// A promise that is given while a node takes office ends the office: the check comes with the commit.
+func TestPromiseWhileTakingOffice(t *testing.T) {
+	disk := vfs.NewCrashableMem()
+	d := stoppedPrimary(t, disk, 3)
+	r := recoverDir(t, d)
+	promised := false
+	d.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpRename && strings.Contains(op.Path, "history") && !promised {
+			promised = true
+			return DataDir{FS: disk, Path: d.Path}.Promise(4)
+		}
+		return nil
+	}))
+	r.Dir = wal.NewDir(d.FS, d.WAL(), testIdentity.Format())
+	err := BeginTimeline(d, r, 3, "")
+	if _, over := errors.AsType[*EpochError](err); !over || !promised || r.End.Timeline != 2 {
+		t.Errorf("promised %v, %v, timeline %d", promised, err, r.End.Timeline)
+	}
+	if r := recoverDir(t, d); r.Control.PromisedEpoch != 4 || r.Control.Epoch != 2 {
+		t.Errorf("%+v", r.Control)
+	}
+}
+
+func TestEpochAt(t *testing.T) {
+	first := wal.History{Timeline: 1}
+	// Epoch 2 wrote nothing, 4 and 5 did; 3 has another parent.
+	h := first.Child(2, 0x100, "").Child(4, 0x100, "").Child(5, 0x180, "")
+	tests := []struct {
+		h    wal.History
+		end  wal.LSN
+		want uint64
+	}{
+		{first, 0, 1},
+		{first, 0x5000, 1},
+		{h, 0x80, 1},
+		{h, 0x100, 1}, // it has switched and received nothing: the parent's, and its parent's
+		{h, 0x101, 4},
+		{h, 0x180, 4},
+		{h, 0x188, 5},
+		{h, math.MaxUint64, 5},
+	}
+	for _, tt := range tests {
+		if got := EpochAt(tt.h, tt.end); got != tt.want {
+			t.Errorf("EpochAt(%d, %s) = %d, want %d", tt.h.Timeline, tt.end, got, tt.want)
+		}
+		r := &Recovered{History: tt.h, End: wal.End{LSN: tt.end, Timeline: tt.h.Timeline}}
+		if got := r.LastEpoch(); got != tt.want {
+			t.Errorf("LastEpoch() = %d, want %d", got, tt.want)
 		}
 	}
 }
@@ -72,7 +153,7 @@ func TestBeginTimelinePowerCuts(t *testing.T) {
 		d := stoppedPrimary(t, c.fs(), 25)
 		r := recoverDir(t, d)
 		c.on(func(cut func() *vfs.MemFS) error { return takesOffice(t, DataDir{FS: cut(), Path: d.Path}, 25) })
-		must(t, BeginTimeline(d, r, ""))
+		must(t, BeginTimeline(d, r, 3, ""))
 		c.off()
 		must(t, takesOffice(t, DataDir{FS: after(c.disk), Path: d.Path}, 25))
 	}
@@ -105,12 +186,12 @@ func TestLogBehind(t *testing.T) {
 	d := stoppedPrimary(t, vfs.NewCrashableMem(), 5)
 	r := recoverDir(t, d)
 	r.Horizon = r.End.LSN + 8
-	if err := BeginTimeline(d, r, ""); !errors.Is(err, ErrLogBehind) {
+	if err := BeginTimeline(d, r, 3, ""); !errors.Is(err, ErrLogBehind) {
 		t.Errorf("horizon past the end: %v", err)
 	}
 	r = recoverDir(t, d)
 	r.End.Prev = 0
-	if err := BeginTimeline(d, r, ""); !errors.Is(err, ErrLogBehind) {
+	if err := BeginTimeline(d, r, 3, ""); !errors.Is(err, ErrLogBehind) {
 		t.Errorf("last record unknown: %v", err)
 	}
 }
