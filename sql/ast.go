@@ -189,6 +189,7 @@ type (
 	discardStmt    struct{ what string }
 	deallocateStmt struct{ name string } // "" for ALL
 	checkpointStmt struct{}
+	explainStmt    struct{} // EXPLAIN FAILOVER
 	waitStmt       struct {
 		pos
 		lsn     string
@@ -205,5 +206,6 @@ func (s *setStmt) tag() string         { return s.verb }
 func (*showStmt) tag() string          { return "SHOW" }
 func (*deallocateStmt) tag() string    { return "DEALLOCATE" }
 func (*checkpointStmt) tag() string    { return "CHECKPOINT" }
+func (*explainStmt) tag() string       { return "EXPLAIN" }
 func (*waitStmt) tag() string          { return "WAIT" }
 func (s *discardStmt) tag() string     { return "DISCARD " + s.what }

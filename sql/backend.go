@@ -22,7 +22,8 @@ var ErrConflict = errors.New("what the transaction has read has changed")
 // A Backend is one connection's view of the node. Its errors, and those of a Txn, are *pgwire.Error,
 // ErrConflict, or wrap the end of ctx.
 //
-// A Backend may also be a Checkpointer and an LSNWaiter, for CHECKPOINT and WAIT FOR LSN.
+// A Backend may also be a Checkpointer, an LSNWaiter and a FailoverExplainer, for CHECKPOINT, WAIT FOR
+// LSN and EXPLAIN FAILOVER.
 type Backend interface {
 	Begin(ctx context.Context, m TxnMode) (Txn, error)
 	Catalog() *Catalog
@@ -36,6 +37,12 @@ type Checkpointer interface {
 // An LSNWaiter runs WAIT FOR LSN: it returns when the node shows everything up to lsn.
 type LSNWaiter interface {
 	WaitLSN(ctx context.Context, lsn wal.LSN) error
+}
+
+// A FailoverExplainer runs EXPLAIN FAILOVER: it returns, in lines for people, who could become primary
+// now and who not, and why.
+type FailoverExplainer interface {
+	ExplainFailover(ctx context.Context) ([]string, error)
 }
 
 // A TxnMode says what a transaction is for.

@@ -42,6 +42,10 @@ func (m *memory) Begin(_ context.Context, mode TxnMode) (Txn, error) {
 
 func (m *memory) Checkpoint(context.Context) error { return nil }
 
+func (m *memory) ExplainFailover(context.Context) ([]string, error) {
+	return []string{"n2 is a candidate: it has everything", "n3 is not: it is down"}, nil
+}
+
 func (m *memory) WaitLSN(ctx context.Context, lsn wal.LSN) error {
 	m.mu.Lock()
 	reached := m.lsn >= lsn

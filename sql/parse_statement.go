@@ -10,7 +10,7 @@ const oneTable = "There is one table, kv(key text primary key, value text, lsn p
 var refused = map[string]string{
 	"alter": "", "analyze": "", "call": "", "close": "", "cluster": "", "comment": oneTable,
 	"copy": "Use multi-row INSERT statements.", "create": oneTable, "declare": "Use LIMIT and a condition on key.",
-	"do": "", "drop": oneTable, "execute": "Use the protocol's prepared statements.", "explain": "",
+	"do": "", "drop": oneTable, "execute": "Use the protocol's prepared statements.",
 	"fetch": "", "grant": "", "import": "", "listen": "", "load": "",
 	"lock": "Transactions are serializable without locks.", "merge": "Use INSERT … ON CONFLICT (key) DO UPDATE.",
 	"move": "", "notify": "", "prepare": "Use the protocol's prepared statements.", "reassign": "",
@@ -43,7 +43,7 @@ func (p *parser) statement() statementNode {
 		return p.resetStatement()
 	case "show":
 		return p.showStatement()
-	case "discard", "deallocate", "checkpoint", "wait":
+	case "discard", "deallocate", "checkpoint", "wait", "explain":
 		return p.utilityStatement()
 	}
 	hint, known := refused[word]
@@ -74,6 +74,8 @@ func (p *parser) utilityStatement() statementNode {
 		return &deallocateStmt{name: p.name()}
 	case p.accept("checkpoint"):
 		return &checkpointStmt{}
+	case p.isKeyword("explain"):
+		return p.explainStatement()
 	default:
 		return p.waitStatement()
 	}
@@ -90,6 +92,19 @@ func (p *parser) discardStatement() statementNode {
 	}
 	p.unexpected()
 	return nil
+}
+
+// explainStatement reads EXPLAIN FAILOVER. Queries are not explained: their plans follow from the text.
+func (p *parser) explainStatement() statementNode {
+	at := p.tok.pos
+	p.expect("explain")
+	if p.tok.kind == tokEOF {
+		p.unexpected()
+	}
+	if !p.accept("failover") {
+		p.unsupported(at, "EXPLAIN of a statement", "Use EXPLAIN FAILOVER. A condition on key is a lookup or a range scan; everything else scans the table.")
+	}
+	return &explainStmt{}
 }
 
 // waitStatement reads WAIT FOR LSN 'X/X' [TIMEOUT ms].

@@ -180,6 +180,8 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 			return "", pgwire.Errorf(pgwire.CodeFeatureNotSupported, "CHECKPOINT is not supported")
 		}
 		return "CHECKPOINT", c.Checkpoint(ctx)
+	case *explainStmt:
+		return n.tag(), s.explainFailover(ctx)
 	case *waitStmt:
 		return "WAIT", s.waitForLSN(ctx, n)
 	}
@@ -262,6 +264,26 @@ func (s *Session) deallocate(n *deallocateStmt) error {
 		d.DeallocateAll()
 	} else if !d.Deallocate(n.name) {
 		return pgwire.Errorf(pgwire.CodeInvalidSQLStatementName, `prepared statement "%s" does not exist`, n.name)
+	}
+	return nil
+}
+
+// explainFailover runs EXPLAIN FAILOVER. Its result is a line per row, as PostgreSQL's EXPLAIN prints.
+func (s *Session) explainFailover(ctx context.Context) error {
+	x, ok := s.backend.(FailoverExplainer)
+	if !ok {
+		return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "EXPLAIN FAILOVER is not supported")
+	}
+	lines, err := x.ExplainFailover(ctx)
+	if err != nil {
+		return err
+	}
+	for _, line := range lines {
+		s.encoder.begin()
+		s.encoder.add(TextValue(line))
+		if err := s.encoder.send(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -334,3 +334,21 @@ func TestComplexityIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// What a node cannot do, it says.
+func TestOptionalStatements(t *testing.T) {
+	s, err := NewSession(&client{}, struct{ Backend }{newMemory()}, Identity{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"explain failover", "checkpoint", "wait for lsn '0/1'"} {
+		stmts, err := s.ParseAll(t.Context(), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Execute(t.Context(), stmts[0], pgwire.Args{}, &rowList{}, true)
+		if e, ok := errors.AsType[*pgwire.Error](err); !ok || e.Code != pgwire.CodeFeatureNotSupported {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

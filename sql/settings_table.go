@@ -23,16 +23,17 @@ const (
 	catWAL        = "Write-Ahead Log / Settings"
 	catCheckpoint = "Write-Ahead Log / Checkpoints"
 	catArchive    = "Write-Ahead Log / Archiving"
+	catFailover   = "Replication / Failover"
 	catReporting  = "Reporting and Logging / What to Log"
 )
 
 const maxInt = math.MaxInt32
 
 // builtinSettings lists the settings of PostgreSQL 15 that mean something here, with its defaults
-// unless DESIGN says otherwise. Package node defines those that are Longship's own.
+// unless DESIGN says otherwise, and those of failover, which are Longship's own.
 func builtinSettings() []Setting {
 	var list []Setting
-	for _, group := range [][]Setting{clientSettings(), presetSettings(), replicationSettings(), walSettings()} {
+	for _, group := range [][]Setting{clientSettings(), presetSettings(), replicationSettings(), failoverSettings(), walSettings()} {
 		list = append(list, group...)
 	}
 	return list
@@ -119,6 +120,15 @@ func replicationSettings() []Setting {
 		{Name: "wal_receiver_timeout", Kind: i, Unit: "ms", Boot: "60000", Max: maxInt, Context: sighup, Category: catStandby, Short: "Silence after which a standby gives its upstream up."},
 		{Name: "wal_retrieve_retry_interval", Kind: i, Unit: "ms", Boot: "5000", Min: 1, Max: maxInt, Context: sighup, Category: catStandby, Short: "Longest pause between a standby's attempts to connect."},
 		{Name: "wal_sender_timeout", Kind: i, Unit: "ms", Boot: "60000", Max: maxInt, Context: ContextUser, Category: catSending, Short: "Silence after which a receiver is given up."},
+	}
+}
+
+func failoverSettings() []Setting {
+	const i, sighup = KindInt, ContextSighup
+	return []Setting{
+		{Name: "disk_watchdog_timeout", Kind: i, Unit: "ms", Boot: "10000", Max: maxInt, Context: sighup, Category: catFailover, Short: "Longest time a write to disk may take before the node leaves the cluster and ends; 0 for no limit."},
+		{Name: "failover_timeout", Kind: i, Unit: "ms", Boot: "2000", Min: 10, Max: maxInt, Context: sighup, Category: catFailover, Short: "Time for which the primary must be out of reach before another one is promoted."},
+		{Name: "switchover_timeout", Kind: i, Unit: "ms", Boot: "10000", Min: 10, Max: maxInt, Context: sighup, Category: catFailover, Short: "Longest time a switchover may wait for its target before it is called off."},
 	}
 }
 

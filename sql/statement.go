@@ -106,6 +106,8 @@ func (s *statement) resolve(a *analyzer) {
 		s.plan = a.deletePlan(n)
 	case *showStmt:
 		s.columns = s.settings.showColumns(n.name)
+	case *explainStmt:
+		s.columns = []pgwire.Column{wireColumn("QUERY PLAN", Text)}
 	case *waitStmt:
 		if _, err := parseValue(n.lsn, PgLSN, nil); err != nil {
 			panic(a.placed(err, n.at()))
