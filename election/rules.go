@@ -33,7 +33,7 @@ type KeeperConfig struct {
 	RunID uint64     // the process that Raft named for it
 	Self  syncrep.ID // the primary
 
-	First     wal.LSN       // end of the epoch's first record; 0 in epoch 1 where it was founded
+	First     wal.LSN       // end of the epoch's first record; 0 where the cluster was founded in it
 	LeaseWait time.Duration // from Run on: until the read leases of older epochs have run out
 
 	Text      func() string       // synchronous_standby_names as it is wanted now
@@ -114,9 +114,6 @@ func (k *Keeper) Kick() {
 // Run keeps the rule until ctx ends or the reign does: ErrDeposed. The group releases nothing from its
 // start on until the epoch is steady, and nothing after ErrDeposed. It runs once.
 func (k *Keeper) Run(ctx context.Context) error {
-	if k.cfg.First == 0 && k.cfg.Epoch > 1 {
-		return fmt.Errorf("epoch %d began with a promotion: its first record must have been written", k.cfg.Epoch)
-	}
 	k.cfg.Group.Hold(syncrep.Unbounded) // I1: before anything else
 	k.began = time.Now()
 	ctx, cancel := context.WithCancel(ctx)
@@ -133,6 +130,9 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.cfg.Logger.Info("reign is over", "later", epoch, "phase", state.Phase)
 			k.cfg.Deposed(epoch)
 			return ErrDeposed
+		}
+		if state.Phase == raftlog.Opening && k.cfg.First == 0 {
+			return fmt.Errorf("epoch %d began with a promotion: its first record must have been written", k.cfg.Epoch)
 		}
 		k.follow(state)
 		next := k.decide(state, time.Now())

@@ -15,7 +15,7 @@ func (k *Keeper) change(s *raftlog.State, now time.Time) step {
 	if err != nil {
 		return k.refuse(now, "text cannot be resolved", "error", err)
 	}
-	other, since := k.differs.during(w.differs(s), now)
+	other, since := k.differs.during(!w.same(current(s)), now)
 	if !other {
 		k.refused = ""
 		return step{}
@@ -32,7 +32,7 @@ func (k *Keeper) change(s *raftlog.State, now time.Time) step {
 	case now.Before(settled):
 		return step{again: settled}
 	}
-	return step{propose: raftlog.RuleBegin{
+	return step{propose: &raftlog.RuleBegin{
 		Epoch: s.Epoch, Version: s.Rule.Version,
 		Rule: raftlog.Rule{Text: w.text, Resolved: w.rule}, Counted: w.counted,
 	}}
@@ -67,9 +67,9 @@ func (k *Keeper) endJoint(s *raftlog.State, now time.Time) step {
 	}
 	switch {
 	case j.end:
-		return step{propose: raftlog.RuleEnd{Epoch: s.Epoch, Version: s.Joint.Version}}
+		return step{propose: &raftlog.RuleEnd{Epoch: s.Epoch, Version: s.Joint.Version}}
 	case j.cancel:
-		return step{propose: raftlog.RuleCancel{Epoch: s.Epoch, Version: s.Joint.Version}}
+		return step{propose: &raftlog.RuleCancel{Epoch: s.Epoch, Version: s.Joint.Version}}
 	default:
 		return step{again: now.Add(jointPoll)}
 	}

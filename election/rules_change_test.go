@@ -101,7 +101,7 @@ func TestKeeperUsesWhatRaftHolds(t *testing.T) {
 func TestKeeperHearsOfNewAloneLate(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
 		w.raft.outcome = func(c raftlog.Command) (apply, answer bool) {
-			_, end := c.(raftlog.RuleEnd)
+			_, end := c.(*raftlog.RuleEnd)
 			w.raft.lag = end
 			return true, true
 		}
@@ -220,6 +220,26 @@ func TestKeeperReplacedNode(t *testing.T) {
 	})
 }
 
+// No new rule may list one that leaves: when something else is to change meanwhile, it goes first.
+func TestKeeperReplacedNodeGoesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "ANY MAJORITY (*)", 3)
+		w.start(0)
+		w.write(0x50)
+		w.stream(2, 0x50)
+		w.raft.steps = nil
+		w.join(4, "n3")
+		w.remove(3)
+		w.join(5, "n5")
+		w.stream(5, 0x50)
+		w.pass(time.Second)
+		w.wantSteps("1 of [2 3]", "1 of [2 3] + 1 of [2 5]", "1 of [2 5]")
+		w.stream(4, 0x50)
+		w.pass(time.Second)
+		w.wantSteps("1 of [2 5] + 2 of [2 4 5]", "2 of [2 4 5]")
+	})
+}
+
 // Of FIRST k one that is gone is replaced by another, though it cannot confirm that any more: the new one
 // alone has to hold what was released. A better one takes over when it is there again.
 func TestKeeperPinsAnew(t *testing.T) {
@@ -328,7 +348,7 @@ func TestKeeperCallsOffForSomethingElse(t *testing.T) {
 func TestKeeperNeverCancelsWhatItEnds(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
 		w.raft.outcome = func(c raftlog.Command) (apply, answer bool) {
-			_, end := c.(raftlog.RuleEnd)
+			_, end := c.(*raftlog.RuleEnd)
 			return !end, !end
 		}
 		w.set("ANY 1 (n3)")
@@ -336,7 +356,7 @@ func TestKeeperNeverCancelsWhatItEnds(t *testing.T) {
 		w.leave(3)
 		w.pass(time.Minute)
 		for _, c := range w.raft.proposed {
-			if _, cancel := c.(raftlog.RuleCancel); cancel {
+			if _, cancel := c.(*raftlog.RuleCancel); cancel {
 				w.t.Errorf("proposed %v", w.raft.proposed)
 			}
 		}

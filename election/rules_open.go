@@ -19,7 +19,7 @@ func (k *Keeper) open(s *raftlog.State, now time.Time) step {
 	case now.Before(leasesOver):
 		return step{again: leasesOver}
 	default:
-		return step{propose: raftlog.SetSteady{Epoch: s.Epoch, RunID: k.cfg.RunID, Version: s.Opening.Version}}
+		return step{propose: &raftlog.SetSteady{Epoch: s.Epoch, RunID: k.cfg.RunID, Version: s.Opening.Version}}
 	}
 }
 
@@ -43,7 +43,7 @@ func (k *Keeper) reopen(s *raftlog.State, now time.Time) step {
 	if sameRule(w.rule, s.Opening.Resolved) || !there.meet(w.rule) {
 		return k.refuse(now, "too few are there to open the epoch", "rule", w.rule)
 	}
-	return step{propose: raftlog.OpeningRule{
+	return step{propose: &raftlog.OpeningRule{
 		Epoch: s.Epoch, Version: s.Opening.Version, Rule: raftlog.Rule{Text: w.text, Resolved: w.rule},
 	}}
 }

@@ -84,10 +84,14 @@ func TestKeeperFounder(t *testing.T) {
 }
 
 func TestKeeperNeedsFirstRecord(t *testing.T) {
-	k := NewKeeper(KeeperConfig{Epoch: 2})
-	if err := k.Run(t.Context()); err == nil {
-		t.Error("ran in a promoted epoch without a first record")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, "", 1)
+		w.first = 0
+		w.start(0)
+		if err := <-w.ended; err == nil {
+			t.Error("ran in a promoted epoch without a first record")
+		}
+	})
 }
 
 // An office that was given to another process of this node is not its own.
@@ -180,7 +184,7 @@ func TestKeeperReplacesOpeningRule(t *testing.T) {
 		w.pass(time.Millisecond)
 		w.wantRule("1 of [3]")
 		w.wantHorizon(0x100)
-		if b, ok := w.raft.proposed[0].(raftlog.OpeningRule); !ok || b.Version != 2 {
+		if b, ok := w.raft.proposed[0].(*raftlog.OpeningRule); !ok || b.Version != 2 {
 			t.Errorf("proposed %v", w.raft.proposed)
 		}
 	})

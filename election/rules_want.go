@@ -17,10 +17,23 @@ type wish struct {
 // wanted works out what text means now: for the members that count, those that have caught up by now, and
 // without those that leave. The pinned of FIRST k are those that stream, the first of the list first.
 func wanted(s *raftlog.State, self syncrep.ID, text string, streams func(raftlog.Member) bool) (wish, error) {
+	w, err := resolve(s, self, text, streams, true)
+	if err != nil || w.same(current(s)) || !slices.ContainsFunc(s.Members, func(m raftlog.Member) bool {
+		return m.Leaving && w.rule.Lists(m.ID)
+	}) {
+		return w, err
+	}
+	// Something else is to change, and no new rule may list one that leaves.
+	return resolve(s, self, text, streams, false)
+}
+
+// resolve works out what text means for the members that count. Those that leave may stay until others have
+// taken their place.
+func resolve(s *raftlog.State, self syncrep.ID, text string, streams func(raftlog.Member) bool, stay bool) (wish, error) {
 	w := wish{text: text}
 	var counted []raftlog.Member
 	for _, m := range s.Members {
-		if m.ID == self || counts(s, m, streams) {
+		if m.ID == self || counts(s, m, streams) && (stay || !m.Leaving) {
 			counted = append(counted, m)
 			w.counted = append(w.counted, m.ID)
 		}
@@ -41,9 +54,13 @@ func counts(s *raftlog.State, m raftlog.Member, streams func(raftlog.Member) boo
 	return m.Counted && ok && !successor.Counted && !streams(successor)
 }
 
-// differs reports whether it takes a change of the rule to have the wish come true.
-func (w wish) differs(s *raftlog.State) bool {
-	return !w.same(wish{s.Rule.Text, s.Rule.Resolved, countedIDs(s)})
+// current is the wish that came true: the rule, or that of the epoch that opens.
+func current(s *raftlog.State) wish {
+	rule := s.Rule
+	if s.Phase == raftlog.Opening {
+		rule = *s.Opening
+	}
+	return wish{rule.Text, rule.Resolved, countedIDs(s)}
 }
 
 // same compares wishes. The text is part of them: the rule of the next epoch is made from it.

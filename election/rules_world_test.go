@@ -142,10 +142,6 @@ func (w *world) remove(n int) {
 	w.raft.edit(func(s *raftlog.State) {
 		i := slices.IndexFunc(s.Members, func(m raftlog.Member) bool { return m.ID == id(n) })
 		s.Members[i].Leaving = true
-		listed := s.Rule.Lists(id(n)) || s.Joint != nil && s.Joint.Lists(id(n)) || s.Opening != nil && s.Opening.Lists(id(n))
-		if !listed {
-			s.Members = slices.Delete(s.Members, i, i+1)
-		}
 	})
 }
 
@@ -336,6 +332,10 @@ func (r *fakeRaft) replaceLocked(change func(*raftlog.State)) {
 	s.Members = slices.Clone(s.Members)
 	s.Index++
 	change(&s)
+	s.Members = slices.DeleteFunc(s.Members, func(m raftlog.Member) bool {
+		listed := s.Rule.Lists(m.ID) || s.Joint != nil && s.Joint.Lists(m.ID) || s.Opening != nil && s.Opening.Lists(m.ID)
+		return m.Leaving && !listed && m.ID != s.Primary.ID && m.ID != s.SteadyPrimary
+	})
 	r.state = &s
 	if step := describe(&s); len(r.steps) == 0 || r.steps[len(r.steps)-1] != step {
 		r.steps = append(r.steps, step)
@@ -349,7 +349,7 @@ func (r *fakeRaft) applyLocked(c raftlog.Command) error {
 	s := r.state
 	steady := func(epoch uint64) bool { return s.Epoch == epoch && s.Phase == raftlog.Steady }
 	switch c := c.(type) {
-	case raftlog.SetSteady:
+	case *raftlog.SetSteady:
 		if s.Phase != raftlog.Opening || s.Epoch != c.Epoch || s.Opening.Version != c.Version || s.Primary.RunID != c.RunID {
 			return errConflict
 		}
@@ -357,43 +357,46 @@ func (r *fakeRaft) applyLocked(c raftlog.Command) error {
 			s.Phase, s.Rule, s.Joint, s.Opening = raftlog.Steady, *s.Opening, nil, nil
 			s.SteadyEpoch, s.SteadyPrimary = s.Epoch, s.Primary.ID
 		})
-	case raftlog.OpeningRule:
-		if s.Phase != raftlog.Opening || s.Epoch != c.Epoch || s.Opening.Version != c.Version {
+	case *raftlog.OpeningRule:
+		if s.Phase != raftlog.Opening || s.Epoch != c.Epoch || s.Opening.Version != c.Version || leaves(s, c.Rule) {
 			return errConflict
 		}
-		c.Rule.Version = c.Version + 1
-		r.replaceLocked(func(s *raftlog.State) { s.Opening = &c.Rule })
-	case raftlog.RuleBegin:
-		if !steady(c.Epoch) || s.Joint != nil || s.Rule.Version != c.Version {
+		rule := c.Rule
+		rule.Version = c.Version + 1
+		r.replaceLocked(func(s *raftlog.State) { s.Opening = &rule })
+	case *raftlog.RuleBegin:
+		if !steady(c.Epoch) || s.Joint != nil || s.Rule.Version != c.Version || leaves(s, c.Rule) {
 			return errConflict
 		}
-		c.Rule.Version = c.Version + 1
-		r.replaceLocked(func(s *raftlog.State) { s.Joint, s.JointCounted = &c.Rule, c.Counted })
-	case raftlog.RuleEnd:
+		rule := c.Rule
+		rule.Version = c.Version + 1
+		r.replaceLocked(func(s *raftlog.State) { s.Joint, s.JointCounted = &rule, c.Counted })
+	case *raftlog.RuleEnd:
 		if !steady(c.Epoch) || s.Joint == nil || s.Joint.Version != c.Version {
 			return errConflict
 		}
 		r.replaceLocked(endRule)
-	case raftlog.RuleCancel:
+	case *raftlog.RuleCancel:
 		if !steady(c.Epoch) || s.Joint == nil || s.Joint.Version != c.Version {
 			return errConflict
 		}
 		r.replaceLocked(func(s *raftlog.State) {
-			s.Rule.Version = s.Joint.Version // a version is never used again
+			s.Rule.Version = s.Joint.Version + 1
 			s.Joint, s.JointCounted = nil, nil
 		})
 	}
 	return nil
 }
 
+// leaves reports whether the rule lists a member that leaves.
+func leaves(s *raftlog.State, r raftlog.Rule) bool {
+	return slices.ContainsFunc(s.Members, func(m raftlog.Member) bool { return m.Leaving && r.Lists(m.ID) })
+}
+
 func endRule(s *raftlog.State) {
 	s.Rule = *s.Joint
-	var members []raftlog.Member
-	for _, m := range s.Members {
-		m.Counted = slices.Contains(s.JointCounted, m.ID)
-		if !m.Leaving || s.Rule.Lists(m.ID) {
-			members = append(members, m)
-		}
+	for i, m := range s.Members {
+		s.Members[i].Counted = slices.Contains(s.JointCounted, m.ID)
 	}
-	s.Members, s.Joint, s.JointCounted = members, nil, nil
+	s.Joint, s.JointCounted = nil, nil
 }
