@@ -1,0 +1,171 @@
+package raftlog
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/longship-db/longship/syncrep"
+)
+
+// A Choice is who is to be promoted, and where its epoch starts.
+type Choice struct {
+	Winner    Answer
+	Source    Answer        // holds the longest log; not the Winner if the Winner must fetch the rest first
+	Position  Position      // the Source's: where the new epoch starts
+	LeaseWait time.Duration // from taking office until the old read leases have run out
+}
+
+// Rules returns the rules that acknowledgements of epoch s.Epoch must satisfy, all of them. In an
+// epoch that is not steady yet that is its own rule alone, and what it acknowledges is not released.
+func Rules(s *State) []syncrep.Resolved {
+	if s.Opening != nil {
+		return []syncrep.Resolved{s.Opening.Resolved}
+	}
+	var resolved []syncrep.Resolved
+	for _, r := range inForce(s) {
+		resolved = append(resolved, r.Resolved)
+	}
+	return resolved
+}
+
+// inForce returns the rules that bind a failover: that of the last steady epoch, with its partner
+// while it changes. An epoch that was named and never became steady has released nothing: it adds no
+// rule and takes none away, however many follow (invariant I4).
+func inForce(s *State) []Rule {
+	if s.Joint != nil {
+		return []Rule{s.Rule, *s.Joint}
+	}
+	return []Rule{s.Rule}
+}
+
+// Choose decides who is promoted on these answers to the seal for s.Target; of a member that answered
+// twice the last one counts. It wants the longest log (invariant I5): nobody who lacks a part of it is
+// promoted before having fetched that. The member named prefer is taken even if it has to fetch;
+// otherwise who has the longest log goes before who has not, a higher priority before a lower one, and
+// who stays before who leaves. Nobody of priority 0 is chosen.
+//
+// The error is a *Refusal if the answers do not prove that nothing acknowledged is lost.
+func Choose(s *State, answers []Answer, prefer string) (Choice, error) {
+	set, unfit := sealedSet(s, answers)
+	if lines := missing(s, set); len(lines) > 0 {
+		return Choice{}, &Refusal{Lines: append(lines, unfit...)}
+	}
+	return choose(s, set, prefer)
+}
+
+// ChooseAcceptingLoss is Choose for somebody who has accepted the loss of what only those that did
+// not answer hold. The *Refusal it returns says that nobody who answered may be promoted at all.
+func ChooseAcceptingLoss(s *State, answers []Answer, prefer string) (Choice, error) {
+	set, _ := sealedSet(s, answers)
+	return choose(s, set, prefer)
+}
+
+func choose(s *State, set []Answer, prefer string) (Choice, error) {
+	candidates := slices.DeleteFunc(slices.Clone(set), func(a Answer) bool { return a.Priority <= 0 })
+	if len(candidates) == 0 {
+		return Choice{}, &Refusal{Lines: []string{noCandidate(s, set)}}
+	}
+	better := func(a, b Answer) int { return compareAnswers(s, a, b) }
+	source, winner := slices.MinFunc(set, better), slices.MinFunc(candidates, better)
+	if m, ok := s.Named(prefer); ok {
+		if a, ok := answerOf(candidates, m.ID); ok {
+			winner = a
+		}
+	}
+	if winner.Position == source.Position {
+		source = winner
+	}
+	return Choice{Winner: winner, Source: source, Position: source.Position, LeaseWait: leaseWait(s, set)}, nil
+}
+
+// compareAnswers puts the better candidate first. No two members compare equal.
+func compareAnswers(s *State, a, b Answer) int {
+	m, _ := s.Member(a.ID)
+	o, _ := s.Member(b.ID)
+	leaving := map[bool]int{true: 1}
+	return cmp.Or(
+		b.Position.Compare(a.Position),
+		cmp.Compare(b.Priority, a.Priority),
+		cmp.Compare(leaving[m.Leaving], leaving[o.Leaving]),
+		cmp.Compare(m.Name, o.Name),
+		cmp.Compare(a.ID.Node, b.ID.Node),
+		cmp.Compare(a.ID.Incarnation, b.ID.Incarnation),
+	)
+}
+
+// leaseWait is how long read leases that the old primary may still hold can last. It reads no more
+// if it is sealed itself: it, the primary of the last steady epoch, and no other one, since only that
+// epoch ever granted leases (invariant I11).
+func leaseWait(s *State, set []Answer) time.Duration {
+	var wait time.Duration
+	for _, a := range set {
+		if a.ID == s.SteadyPrimary {
+			return 0
+		}
+		wait = max(wait, a.LeaseLeft)
+	}
+	return wait
+}
+
+// CheckPromotion reports why the state machine must not take a promotion, or nil. It works everything
+// out again from the answers in the command; that the command is for this epoch and target is the
+// caller's to compare. AcceptLoss spares the proof that nothing is lost, and nothing else: whoever
+// takes office is a member that answered, with the longest log of those that did.
+//
+// The error is a *Refusal if that proof is what is missing.
+func CheckPromotion(s *State, p *Promote) error {
+	if s.Phase != Sealing {
+		return fmt.Errorf("promotion in phase %s: want %s", s.Phase, Sealing)
+	}
+	set, unfit := sealedSet(s, p.Answers)
+	if !p.AcceptLoss {
+		if lines := missing(s, set); len(lines) > 0 {
+			return &Refusal{Lines: append(lines, unfit...)}
+		}
+	}
+	winner, ok := answerOf(set, p.Winner)
+	if !ok {
+		return fmt.Errorf("promotion of %s: no answer of it counts", p.Winner)
+	}
+	longest := slices.MaxFunc(set, func(a, b Answer) int { return a.Position.Compare(b.Position) }).Position
+	switch {
+	case winner.Priority <= 0:
+		return fmt.Errorf("promotion of %s: its failover_priority is 0", winner.Name)
+	case winner.Position != longest:
+		return fmt.Errorf("promotion of %s: it is at %v, the longest log at %v", winner.Name, winner.Position, longest)
+	case p.Position != longest:
+		return fmt.Errorf("promotion at %v: the longest log is at %v", p.Position, longest)
+	case p.LeaseWait < leaseWait(s, set):
+		return fmt.Errorf("promotion with a lease wait of %v: want %v", p.LeaseWait, leaseWait(s, set))
+	}
+	return checkRule(s, p.Winner, p.Rule.Resolved)
+}
+
+// checkRule reports why a rule cannot be recorded for a primary, or nil. A rule lists members as Raft
+// does, each once, since each is one disk, and never the primary: it has what it acknowledges anyway.
+func checkRule(s *State, primary syncrep.ID, r syncrep.Resolved) error {
+	if r.K < 0 {
+		return fmt.Errorf("rule waits for %d", r.K)
+	}
+	for i, l := range r.Listed {
+		_, member := s.Member(l.ID)
+		receiver := l.ID == syncrep.ID{}
+		switch {
+		case l.ID == primary:
+			return errors.New("rule lists the primary itself")
+		case receiver && l.Name == "":
+			return errors.New("rule lists a receiver without a name")
+		case !receiver && !member:
+			return fmt.Errorf("rule lists %s (%s), which is no member", l.Name, l.ID)
+		}
+		for _, o := range r.Listed[:i] {
+			if o.ID == l.ID && (!receiver || sameName(o.Name, l.Name)) {
+				return fmt.Errorf("rule lists %s twice", l.Name)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package raftlog
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/longship-db/longship/syncrep"
+)
+
+// A Refusal is why nobody can be promoted: a line for each rule that is not met and for the majority,
+// naming who is missing and what would help, then what is wrong with answers that do not count.
+type Refusal struct {
+	Lines []string
+}
+
+func (r *Refusal) Error() string {
+	return "nobody can be promoted: " + strings.Join(r.Lines, "; ")
+}
+
+// acceptLoss is the way out when nothing can be proved.
+const acceptLoss = "longship failover --accept-data-loss"
+
+// sealedSet returns the answers that count, the last one of each member, and says of each other one
+// why it does not. Only disks that Raft lists count, and only if they will acknowledge nothing more
+// (invariants I3 and I9).
+func sealedSet(s *State, answers []Answer) (set []Answer, unfit []string) {
+	for _, a := range answers {
+		if why := unfitness(s, a); why != "" {
+			unfit = append(unfit, a.Name+" "+why)
+			continue
+		}
+		if i := slices.IndexFunc(set, func(o Answer) bool { return o.ID == a.ID }); i >= 0 {
+			set[i] = a
+		} else {
+			set = append(set, a)
+		}
+	}
+	return set, unfit
+}
+
+// unfitness is why an answer does not count, "" if it does.
+func unfitness(s *State, a Answer) string {
+	if _, ok := s.Member(a.ID); !ok {
+		return fmt.Sprintf("answered as %s, which is no member: an empty or replaced disk has to join first", a.ID)
+	}
+	switch {
+	case a.Promised < s.Target:
+		return fmt.Sprintf("has promised epoch %d only, not %d: ask it again", a.Promised, s.Target)
+	case a.Position.Epoch > s.Epoch:
+		return fmt.Sprintf("has a log of epoch %d, for which nobody was named: its disk is not from this cluster", a.Position.Epoch)
+	}
+	return ""
+}
+
+// answerOf returns the answer of a member.
+func answerOf(set []Answer, id syncrep.ID) (Answer, bool) {
+	i := slices.IndexFunc(set, func(a Answer) bool { return a.ID == id })
+	if i < 0 {
+		return Answer{}, false
+	}
+	return set[i], true
+}
+
+// missing returns what a sealed set lacks to be allowed to promote, nothing if it lacks nothing:
+// every rule in force covered, and a majority of the counted members (invariant I4).
+func missing(s *State, set []Answer) []string {
+	if s.Phase != Sealing {
+		return []string{fmt.Sprintf("epoch %d is %s: no failover has begun", s.Epoch, s.Phase)}
+	}
+	var lines []string
+	for _, rule := range inForce(s) {
+		if !covered(s, rule, set) {
+			lines = append(lines, ruleLine(s, rule, set))
+		}
+	}
+	var absent []string
+	counted, answered := 0, 0
+	for _, m := range s.Members {
+		if !m.Counted {
+			continue
+		}
+		counted++
+		if _, ok := answerOf(set, m.ID); ok {
+			answered++
+		} else {
+			absent = append(absent, m.Name)
+		}
+	}
+	if need := counted/2 + 1; answered < need {
+		lines = append(lines, fmt.Sprintf("majority: %d of %d members answered, %d are needed: %s",
+			answered, counted, need, start(need-answered, absent)))
+	}
+	return lines
+}
+
+// covered reports whether a sealed set is bound to hold all that was acknowledged under a rule: the
+// primary that acknowledged it is in the set, or so many of the N listed that any K have one in it,
+// N-K+1. A receiver may have acknowledged and cannot be sealed: it is one of the N, and never in the set.
+func covered(s *State, rule Rule, set []Answer) bool {
+	if _, ok := answerOf(set, s.SteadyPrimary); ok {
+		return true
+	}
+	sealed, need, _ := coverage(rule, set)
+	return sealed >= need
+}
+
+// coverage returns how many of the disks a rule lists are sealed, how many have to be without the old
+// primary, and the names of the members that are not.
+func coverage(rule Rule, set []Answer) (sealed, need int, absent []string) {
+	for _, l := range rule.Listed {
+		if l.ID == (syncrep.ID{}) {
+			continue
+		}
+		if _, ok := answerOf(set, l.ID); ok {
+			sealed++
+		} else {
+			absent = append(absent, l.Name)
+		}
+	}
+	return sealed, len(rule.Listed) - rule.K + 1, absent
+}
+
+// ruleLine says what a rule that is not covered wants.
+func ruleLine(s *State, rule Rule, set []Answer) string {
+	primary := steadyPrimaryName(s)
+	sealed, need, absent := coverage(rule, set)
+	switch {
+	case rule.K == 0:
+		return fmt.Sprintf("the rule is empty, so only %s is sure to have every commit: start %s, or lose what only it has: %s",
+			primary, primary, acceptLoss)
+	case sealed+len(absent) < need:
+		return fmt.Sprintf("rule %q: receivers, which cannot be asked, may alone have a commit; only %s is sure to have it: start %s, or lose what only they have: %s",
+			rule.Text, primary, primary, acceptLoss)
+	}
+	return fmt.Sprintf("rule %q: %s, or %d of the %d it lists, must answer; %d did: start %s, or %s",
+		rule.Text, primary, need, len(rule.Listed), sealed, primary, strings.TrimPrefix(start(need-sealed, absent), "start "))
+}
+
+// start says to start n of the names, all of which are down.
+func start(n int, names []string) string {
+	if n >= len(names) {
+		return "start " + strings.Join(names, " and ")
+	}
+	return "start " + strconv.Itoa(n) + " of " + strings.Join(names, ", ")
+}
+
+// noCandidate says why none of a sealed set may be promoted.
+func noCandidate(s *State, set []Answer) string {
+	var absent []string
+	for _, m := range s.Members {
+		if _, ok := answerOf(set, m.ID); !ok && m.Priority > 0 {
+			absent = append(absent, m.Name)
+		}
+	}
+	line := "nobody answered"
+	if len(set) > 0 {
+		line = "all that answered have failover_priority 0"
+	}
+	if len(absent) == 0 {
+		return line + ": raise it for one of them"
+	}
+	return line + ": " + start(1, absent)
+}
+
+// steadyPrimaryName is the name of the primary whose acknowledgements count.
+func steadyPrimaryName(s *State) string {
+	if m, ok := s.Member(s.SteadyPrimary); ok {
+		return m.Name
+	}
+	for _, r := range s.History {
+		if r.Epoch == s.SteadyEpoch {
+			return r.Primary
+		}
+	}
+	return s.SteadyPrimary.String()
+}
