@@ -147,6 +147,16 @@ func (c *Client) Remove(ctx context.Context, address string, r RemoveRequest) (R
 	return call[RemoveReply](ctx, c, address, VerbRemove, r)
 }
 
+// Forward hands a command, as encoded by raftlog, to the Raft leader: it is raftlog's Config.Forward. An
+// error that the leader did not answer says nothing about the command.
+func (c *Client) Forward(ctx context.Context, leader raftlog.Member, command []byte) error {
+	reply, err := c.Propose(ctx, leader.Address, ProposeRequest{Command: command})
+	if err != nil {
+		return err
+	}
+	return raftlog.DecodeError(reply.Code, reply.Text)
+}
+
 // Gone reports whether a call failed because nobody listens at the address, or because the process
 // that listened has ended: the connection was refused, reset or closed. Silence is not it.
 func Gone(err error) bool {
@@ -215,7 +225,7 @@ func (c *Client) take(address string) *conn {
 		return nil
 	}
 	delete(c.idle, address)
-	if conn.systemID != c.cfg.SystemID() { // this node introduced itself as another one
+	if conn.as != c.self() { // this node introduced itself as another one
 		conn.close()
 		return nil
 	}
@@ -241,8 +251,7 @@ func (c *Client) connect(ctx context.Context, address string) (*conn, error) {
 	if err != nil {
 		return nil, endOf(ctx, err)
 	}
-	systemID := c.cfg.SystemID()
-	conn := newConn(nc, address, systemID)
+	conn := newConn(nc, address, c.self())
 	c.mu.Lock()
 	closed := c.closed
 	if !closed {
@@ -253,26 +262,28 @@ func (c *Client) connect(ctx context.Context, address string) (*conn, error) {
 		conn.close()
 		return nil, net.ErrClosed
 	}
-	if err := conn.start(ctx, c.parameters(systemID)); err != nil {
+	if err := conn.start(ctx, c.parameters(conn.as)); err != nil {
 		c.put(conn, false)
 		return nil, fmt.Errorf("start session: %w", err)
 	}
 	return conn, nil
 }
 
+// self is who this node is now.
+func (c *Client) self() identity { return identity{c.cfg.ID(), c.cfg.SystemID()} }
+
 // parameters is the start-up packet of a native replication connection of this node.
-func (c *Client) parameters(systemID uint64) map[string]string {
-	id := c.cfg.ID()
+func (c *Client) parameters(as identity) map[string]string {
 	return map[string]string{
 		"user":                 "longship",
 		"database":             "replication",
 		"replication":          "true",
 		"application_name":     c.cfg.Name,
 		"_pq_.longship":        "1",
-		"longship.node_id":     fmt.Sprintf("%016x", id.Node),
-		"longship.incarnation": fmt.Sprintf("%016x", id.Incarnation),
+		"longship.node_id":     fmt.Sprintf("%016x", as.id.Node),
+		"longship.incarnation": fmt.Sprintf("%016x", as.id.Incarnation),
 		"longship.address":     c.cfg.Address,
-		"longship.system_id":   strconv.FormatUint(systemID, 10),
+		"longship.system_id":   strconv.FormatUint(as.systemID, 10),
 		"longship.secret":      c.cfg.Secret,
 	}
 }

@@ -170,7 +170,7 @@ func TestClientVerbs(t *testing.T) {
 	check("switchover", moved.Primary == "n4", err)
 
 	_, err = c.Failover(ctx, at, FailoverRequest{})
-	check("failover", errors.Is(err, ErrNotLeader), nil)
+	check("failover", errors.Is(err, raftlog.ErrNotLeader), nil)
 	_, err = c.Remove(ctx, at, RemoveRequest{Name: "n9"})
 	refusal, ok := errors.AsType[*pgwire.Error](err)
 	check("remove", ok && refusal.Code == pgwire.CodeUndefinedObject && refusal.Hint == "look" && !Gone(err), nil)

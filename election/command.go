@@ -3,7 +3,6 @@ package election
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,8 +13,9 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
-// MaxText is the most bytes that a command and an answer may have.
-const MaxText = 1 << 20
+// MaxText is the most bytes that a command and an answer may have: room for the longest Raft command in
+// base64.
+const MaxText = 3 << 19
 
 // prefix begins every command.
 const prefix = "LONGSHIP_"
@@ -99,8 +99,8 @@ type ProposeRequest struct {
 	Command []byte `json:"command"`
 }
 
-// A ProposeReply is what became of the command: an empty Code means applied. The others are raftlog's
-// codes of errors (see [Client.Forward]).
+// A ProposeReply is what became of the command, as raftlog.EncodeError says it: an empty Code means that
+// it was applied. [Proposed] makes one, [Client.Forward] reads it.
 type ProposeReply struct {
 	Code string `json:"code,omitempty"`
 	Text string `json:"text,omitempty"`
@@ -277,11 +277,13 @@ func decode(v Verb, body []byte, request any) error {
 	return nil
 }
 
-// notLeader is what a node answers to what only the Raft leader does.
-func notLeader() error {
-	return &pgwire.Error{Code: codeNotLeader, Message: "this node is not the Raft leader", Hint: "Ask again: there will be one soon.", Err: ErrNotLeader}
+// Proposed is the reply that says what became of a command.
+func Proposed(err error) ProposeReply {
+	code, text := raftlog.EncodeError(err)
+	return ProposeReply{Code: code, Text: text}
 }
 
-// ErrNotLeader says that only the Raft leader does what was asked, that this node is not it, and that
-// nothing was done.
-var ErrNotLeader = errors.New("not the Raft leader")
+// notLeader is what a node answers to what only the Raft leader does.
+func notLeader() error {
+	return &pgwire.Error{Code: codeNotLeader, Message: "this node is not the Raft leader", Hint: "Ask again: there will be one soon.", Err: raftlog.ErrNotLeader}
+}

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/syncrep"
 )
 
 // maxMessage bounds every message from a peer: an answer and its frame.
@@ -20,15 +22,21 @@ const maxMessage = MaxText + 1<<10
 // pgconn.PgConn: that one, when a call's context ends, opens another connection to cancel the query, in
 // a goroutine of its own, and so makes two connections to a peer that hangs out of each probe.
 type conn struct {
-	net      net.Conn
-	fe       *pgproto3.Frontend
-	address  string
-	systemID uint64 // as told to the peer
-	fatal    bool   // the peer ends the connection
+	net     net.Conn
+	fe      *pgproto3.Frontend
+	address string
+	as      identity // who the peer was told we are
+	fatal   bool     // the peer ends the connection
 }
 
-func newConn(nc net.Conn, address string, systemID uint64) *conn {
-	c := &conn{net: nc, fe: pgproto3.NewFrontend(nc, nc), address: address, systemID: systemID}
+// An identity is who this node is: both change when it gets another disk.
+type identity struct {
+	id       syncrep.ID
+	systemID uint64
+}
+
+func newConn(nc net.Conn, address string, as identity) *conn {
+	c := &conn{net: nc, fe: pgproto3.NewFrontend(nc, nc), address: address, as: as}
 	c.fe.SetMaxBodyLen(maxMessage)
 	return c
 }
@@ -136,7 +144,7 @@ func (c *conn) refusal(msg *pgproto3.ErrorResponse) error {
 	c.fatal = c.fatal || msg.Severity != pgwire.SeverityError
 	err := &pgwire.Error{Severity: msg.Severity, Code: msg.Code, Message: msg.Message, Detail: msg.Detail, Hint: msg.Hint}
 	if msg.Code == codeNotLeader {
-		err.Err = ErrNotLeader
+		err.Err = raftlog.ErrNotLeader
 	}
 	return err
 }

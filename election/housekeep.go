@@ -1,0 +1,83 @@
+package election
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/longship-db/longship/raftlog"
+)
+
+// How often things are tried that do not matter for the next failover, only for the one after it.
+const (
+	reconcileTimeout = 30 * time.Second // one try
+	reconcilePause   = time.Second      // after one that failed
+	transferTimeout  = 5 * time.Second
+	transferPauseMin = time.Second // after the first try in an epoch; twice as long after each other one
+	transferPauseMax = time.Minute
+)
+
+// A handover remembers how often this node has given up leadership, so that it does not do so in a
+// loop: where nobody else stays leader, leadership comes back each time.
+type handover struct {
+	epoch uint64
+	next  time.Time
+	pause time.Duration
+}
+
+// due reports whether leadership may be given up now, and notes that it is.
+func (h *handover) due(epoch uint64, now time.Time) bool {
+	if h.epoch != epoch {
+		*h = handover{epoch: epoch, pause: transferPauseMin}
+	}
+	if now.Before(h.next) {
+		return false
+	}
+	h.next = now.Add(h.pause)
+	h.pause = min(2*h.pause, transferPauseMax)
+	return true
+}
+
+// housekeep keeps Raft's configuration in line with the members, and Raft's leadership off the primary:
+// a primary that dies then takes no leader with it.
+func (c *Coordinator) housekeep(ctx context.Context) {
+	var done []raftlog.Member // the members that Raft's configuration follows already
+	for ctx.Err() == nil {
+		s, changed := c.cfg.Raft.Watch()
+		again := reconcilePause
+		if !slices.Equal(done, s.Members) {
+			if err := c.reconcile(ctx); err != nil {
+				c.cfg.Logger.Warn("bring Raft's configuration in line with the members", "error", err)
+			} else {
+				done = s.Members
+			}
+		}
+		c.stepAside(ctx, s)
+		t := time.NewTimer(again)
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+func (c *Coordinator) reconcile(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, reconcileTimeout)
+	defer cancel()
+	return c.cfg.Raft.Reconcile(ctx)
+}
+
+// stepAside gives up leadership if this node is the primary and another voter can have it.
+func (c *Coordinator) stepAside(ctx context.Context, s *raftlog.State) {
+	others := slices.ContainsFunc(s.Members, func(m raftlog.Member) bool { return m.Voter && !m.Leaving && m.ID != c.cfg.Self })
+	if s.Phase != raftlog.Steady || s.Primary.ID != c.cfg.Self || !others || !c.handover.due(s.Epoch, time.Now()) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
+	defer cancel()
+	if err := c.cfg.Raft.Transfer(ctx, ""); err != nil && ctx.Err() == nil {
+		c.cfg.Logger.Info("hand leadership of Raft to somebody who is not the primary", "error", err)
+	}
+}

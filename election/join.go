@@ -1,0 +1,146 @@
+package election
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/syncrep"
+)
+
+// Join makes a process the member it says it is, on whichever node it is asked (invariant I9). It
+// refuses one whose identity or name another living process has.
+//
+//	recorded as       lives at its address       outcome
+//	---------------   ------------------------   --------------------------------------------
+//	nobody            -                          a new member
+//	the same disk     the same process, nobody   its addresses are what it says now
+//	the same disk     another process            refused: the data directory was copied
+//	another disk of   that disk                  refused: the name is taken
+//	the same name     nobody, or another disk    replaced; the old one leaves
+func (c *Coordinator) Join(ctx context.Context, r JoinRequest) (JoinReply, error) {
+	return onLeader(ctx, c, r.Forwarded, func(ctx context.Context) (JoinReply, error) {
+		return c.join(ctx, r)
+	}, func(ctx context.Context, leader string) (JoinReply, error) {
+		r.Forwarded = true
+		return c.cfg.Peers.Join(ctx, leader, r)
+	})
+}
+
+func (c *Coordinator) join(ctx context.Context, r JoinRequest) (JoinReply, error) {
+	if m := r.Member; m.ID == (syncrep.ID{}) || m.Name == "" || m.Address == "" || m.RaftID == "" || m.RaftAddress == "" {
+		return JoinReply{}, pgwire.Errorf(pgwire.CodeInvalidParameterValue, "a member needs an identity, a name, a Raft server and its addresses")
+	}
+	for {
+		if err := c.barrier(ctx); err != nil {
+			return JoinReply{}, fmt.Errorf("join: %w", err)
+		}
+		s := c.cfg.Raft.State()
+		if s.Epoch == 0 {
+			return JoinReply{}, unready("the cluster has not been founded yet")
+		}
+		replace, err := c.admit(ctx, s, r)
+		if err != nil {
+			return JoinReply{}, err
+		}
+		err = c.propose(ctx, &raftlog.Join{Member: r.Member, Replace: replace})
+		if err == nil {
+			c.cfg.Logger.Info("member joined", "member", r.Member.Name, "id", r.Member.ID, "replaces", replace)
+			return c.welcome(r), nil
+		}
+		if !stale(err) {
+			return JoinReply{}, fmt.Errorf("join: %w", err)
+		}
+	}
+}
+
+// stale reports whether a proposal was refused because the state has changed since it was made: it is
+// to be made anew.
+func stale(err error) bool {
+	_, conflict := errors.AsType[*raftlog.ConflictError](err)
+	return conflict || errors.Is(err, raftlog.ErrNameTaken)
+}
+
+// welcome is what a member is told that has joined.
+func (c *Coordinator) welcome(r JoinRequest) JoinReply {
+	s := c.cfg.Raft.State()
+	reply := JoinReply{SystemID: s.SystemID, Members: s.Members}
+	reply.Member, _ = s.Member(r.Member.ID)
+	if s.Phase == raftlog.Steady {
+		reply.Primary = s.Primary.Name
+	}
+	return reply
+}
+
+// admit decides whether a process may be the member it says it is, and whether the one that has its
+// name is to leave.
+func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest) (replace bool, err error) {
+	if m, ok := s.Member(r.Member.ID); ok && c.lives(ctx, m, r.RunID) {
+		return false, pgwire.Errorf(pgwire.CodeObjectInUse, "a process with the identity of this data directory, %s, runs at %s already", m.ID, m.Address).
+			WithDetail("The data directory was copied, and the original is in use as member %s.", m.Name).
+			WithHint("Start this node with an empty data directory and a name of its own; or stop the other process first.")
+	}
+	holder, taken := s.Named(r.Member.Name)
+	switch {
+	case !taken || holder.ID == r.Member.ID:
+		return false, nil
+	case c.lives(ctx, holder, r.RunID):
+		return false, pgwire.Errorf(pgwire.CodeDuplicateObject, "the name %s is taken by the member at %s, which is alive", holder.Name, holder.Address).
+			WithHint("Choose another name; or stop that member to replace it.")
+	case holder.ID == s.Primary.ID && s.Phase != raftlog.Sealing:
+		return false, unready(fmt.Sprintf("%s is the primary: it can be replaced once another member is", holder.Name)).
+			WithHint("A failover is due, since it does not answer. Try again in a moment.")
+	}
+	return true, nil
+}
+
+// lives reports whether a process other than that of runID answers for a member. It is asked twice: one
+// lost packet must not cost a living member its name.
+func (c *Coordinator) lives(ctx context.Context, m raftlog.Member, runID uint64) bool {
+	for range 2 {
+		h, err := c.ask(ctx, m.Address)
+		if err == nil {
+			return h.ID == m.ID && h.RunID != runID
+		}
+		c.idle(ctx, probeAgain)
+	}
+	return false
+}
+
+// Remove drops a member, on whichever node it is asked. One that a rule lists goes a little later, when
+// the primary has changed that. Removing one that has gone is no error to the Raft state, but it is to
+// whoever mistyped its name.
+func (c *Coordinator) Remove(ctx context.Context, r RemoveRequest) (RemoveReply, error) {
+	return onLeader(ctx, c, r.Forwarded, func(ctx context.Context) (RemoveReply, error) {
+		return c.remove(ctx, r.Name)
+	}, func(ctx context.Context, leader string) (RemoveReply, error) {
+		r.Forwarded = true
+		return c.cfg.Peers.Remove(ctx, leader, r)
+	})
+}
+
+func (c *Coordinator) remove(ctx context.Context, name string) (RemoveReply, error) {
+	if err := c.barrier(ctx); err != nil {
+		return RemoveReply{}, fmt.Errorf("remove: %w", err)
+	}
+	s := c.cfg.Raft.State()
+	m, ok := s.Named(name)
+	switch {
+	case !ok:
+		return RemoveReply{}, pgwire.Errorf(pgwire.CodeUndefinedObject, "no member is named %q", name)
+	case m.ID == s.Primary.ID:
+		return RemoveReply{}, unready(fmt.Sprintf("%s is the primary", name)).
+			WithHint("Move the primary first: longship switchover.")
+	}
+	if err := c.propose(ctx, &raftlog.Leave{ID: m.ID}); err != nil {
+		if conflict, ok := errors.AsType[*raftlog.ConflictError](err); ok {
+			return RemoveReply{}, unready(fmt.Sprintf("%s cannot leave: %s", name, conflict.What))
+		}
+		return RemoveReply{}, fmt.Errorf("remove: %w", err)
+	}
+	_, there := c.cfg.Raft.State().Member(m.ID)
+	c.cfg.Logger.Info("member leaves", "member", name, "id", m.ID, "gone", !there)
+	return RemoveReply{Gone: !there}, nil
+}

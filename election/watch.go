@@ -1,0 +1,240 @@
+package election
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/longship-db/longship/raftlog"
+)
+
+// A vigil is the watch over one primary: over the process that Raft named, at the address it has.
+type vigil struct {
+	epoch   uint64
+	office  raftlog.Office
+	address string
+	since   time.Time
+
+	seen chan sighting // from the goroutine that probes
+	stop func()        // ends it, and waits for that
+
+	// Owned by the goroutine that leads.
+	heard    time.Time // it answered last, or since
+	took     bool      // it has been in office
+	gone     int       // times in a row that nobody was there
+	failures int       // times in a row without its answer
+}
+
+// A sighting is what came of one probe.
+type sighting struct {
+	health Health
+	err    error
+}
+
+// gone reports whether the sighting says that the process is not there: nobody listens at its address,
+// or somebody else does.
+func (s sighting) gone(office raftlog.Office) bool {
+	return Gone(s.err) || s.err == nil && s.health.ID != office.ID
+}
+
+// A verdict is what a vigil makes of a sighting.
+type verdict int
+
+const (
+	fine   verdict = iota // or not known to be otherwise yet
+	silent                // no answer for failover_timeout
+	dead                  // certainly not in office
+)
+
+// watch waits for the next thing to happen while somebody is named, and begins a failover if that is
+// that the primary is not there.
+func (c *Coordinator) watch(ctx context.Context, s *raftlog.State, changed <-chan struct{}) {
+	v := c.keepVigil(ctx, s)
+	if v == nil {
+		c.suspect(ctx, s, "it is no member any more")
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	case o := <-c.orders:
+		c.obey(ctx, o)
+	case seen := <-v.seen:
+		c.weigh(ctx, s, v, seen)
+	}
+}
+
+// weigh acts on a sighting of the primary.
+func (c *Coordinator) weigh(ctx context.Context, s *raftlog.State, v *vigil, seen sighting) {
+	timeout := c.failoverTimeout()
+	verdict, why := v.judge(seen, time.Now(), timeout)
+	if seen.err == nil && seen.health.InOffice && seen.health.ID == v.office.ID && c.reach.Compare(seen.health.Position) < 0 {
+		c.reach = seen.health.Position
+	}
+	switch verdict {
+	case dead:
+		c.suspect(ctx, s, why)
+	case silent:
+		if witness := c.streaming(ctx, s, timeout); witness != "" {
+			c.say(fmt.Sprintf("%s does not answer, but %s streams from it", v.office.Name, witness))
+		} else {
+			c.suspect(ctx, s, why)
+		}
+	default:
+		c.sayWatching(s)
+	}
+}
+
+func (c *Coordinator) sayWatching(s *raftlog.State) {
+	if s.Phase == raftlog.Opening {
+		c.say(fmt.Sprintf("waiting for %s to open epoch %d", s.Primary.Name, s.Epoch))
+	} else {
+		c.say("watching " + s.Primary.Name)
+	}
+}
+
+// suspect begins a failover, unless the state has changed meanwhile.
+func (c *Coordinator) suspect(ctx context.Context, s *raftlog.State, why string) {
+	c.seal(ctx, s, 0, s.Primary.Name+": "+why)
+}
+
+// judge decides on a sighting.
+//
+// A process that is gone, was started again or has left office is done with at once: it never goes on
+// with its epoch. One that has not taken office yet has failover_timeout for that, and one that is
+// silent as long for an answer; then more than one probe must have gone unanswered, since it may be
+// this node that stood still.
+func (v *vigil) judge(seen sighting, now time.Time, timeout time.Duration) (verdict, string) {
+	switch {
+	case seen.gone(v.office):
+		v.gone++
+		v.failures++
+		if v.gone > 1 {
+			return dead, "the process is gone"
+		}
+		return fine, ""
+	case seen.err != nil:
+		v.gone = 0
+		v.failures++
+		if v.failures > 1 && now.Sub(v.heard) >= timeout {
+			return silent, fmt.Sprintf("no answer for %v", timeout)
+		}
+		return fine, ""
+	}
+	v.heard, v.gone, v.failures = now, 0, 0
+	switch h := seen.health; {
+	case h.RunID != v.office.RunID:
+		return dead, "the process was started again"
+	case h.InOffice && h.Epoch == v.epoch:
+		v.took = true
+		return fine, ""
+	case v.took:
+		return dead, "it has left office"
+	case now.Sub(v.since) >= timeout:
+		return dead, fmt.Sprintf("it did not take office within %v", timeout)
+	}
+	return fine, ""
+}
+
+// keepVigil returns the watch over the primary of a state, begun if need be; nil if that is no member.
+func (c *Coordinator) keepVigil(ctx context.Context, s *raftlog.State) *vigil {
+	m, ok := s.Member(s.Primary.ID)
+	if !ok {
+		c.relax()
+		return nil
+	}
+	if v := c.vigil; v != nil {
+		if v.epoch == s.Epoch && v.office == s.Primary && v.address == m.Address {
+			return v
+		}
+		c.relax()
+	}
+	now := time.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	v := &vigil{epoch: s.Epoch, office: s.Primary, address: m.Address, since: now, heard: now, seen: make(chan sighting)}
+	var wg sync.WaitGroup
+	wg.Go(func() { c.probe(ctx, v) })
+	v.stop = func() { cancel(); wg.Wait() }
+	c.vigil = v
+	return v
+}
+
+// relax ends the watch over the primary.
+func (c *Coordinator) relax() {
+	if c.vigil != nil {
+		c.vigil.stop()
+		c.vigil = nil
+	}
+}
+
+// probe asks the primary how it is, again and again, until ctx ends.
+func (c *Coordinator) probe(ctx context.Context, v *vigil) {
+	for ctx.Err() == nil {
+		var seen sighting
+		seen.health, seen.err = c.ask(ctx, v.address)
+		select {
+		case <-ctx.Done():
+			return
+		case v.seen <- seen:
+		}
+		wait := probeEvery
+		if seen.gone(v.office) {
+			wait = probeAgain
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		case <-c.cfg.Hint:
+		}
+		t.Stop()
+	}
+}
+
+// ask asks a process how it is, and waits for a quarter of failover_timeout.
+func (c *Coordinator) ask(ctx context.Context, address string) (Health, error) {
+	ctx, cancel := context.WithTimeout(ctx, max(c.failoverTimeout()/4, probeTimeoutMin))
+	defer cancel()
+	return c.cfg.Peers.Probe(ctx, address, ProbeRequest{})
+}
+
+// streaming returns the name of a standby that has heard of the primary of the present epoch within
+// timeout; "" if there is none. Then it is this node that does not reach the primary.
+func (c *Coordinator) streaming(ctx context.Context, s *raftlog.State, timeout time.Duration) string {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	names := make(chan string)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	asked := 0
+	for _, m := range s.Members {
+		if m.ID == s.Primary.ID {
+			continue
+		}
+		asked++
+		wg.Go(func() {
+			name := ""
+			h, err := c.ask(ctx, m.Address)
+			if err == nil && h.ID == m.ID && h.StreamEpoch == s.Epoch && h.StreamSilence >= 0 && h.StreamSilence < timeout {
+				name = m.Name
+			}
+			select {
+			case names <- name:
+			case <-ctx.Done():
+			}
+		})
+	}
+	for range asked {
+		select {
+		case <-ctx.Done():
+			return ""
+		case name := <-names:
+			if name != "" {
+				return name
+			}
+		}
+	}
+	return ""
+}
