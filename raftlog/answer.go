@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/longship-db/longship/syncrep"
@@ -17,3 +18,6 @@ type Answer struct {
 	LeaseLeft time.Duration `json:"lease_left"`    // how long the read leases it granted may still run
 	Priority  int           `json:"failover_priority"`
 }
+
+// String prints the position as people read it: 0/3000 of epoch 2.
+func (p Position) String() string { return fmt.Sprintf("%s of epoch %d", p.LSN, p.Epoch) }

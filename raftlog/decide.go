@@ -49,11 +49,20 @@ func inForce(s *State) []Rule {
 //
 // The error is a *Refusal if the answers do not prove that nothing acknowledged is lost.
 func Choose(s *State, answers []Answer, prefer string) (Choice, error) {
-	set, unfit := sealedSet(s, answers)
-	if lines := missing(s, set); len(lines) > 0 {
-		return Choice{}, &Refusal{Lines: append(lines, unfit...)}
+	set, err := provenSet(s, answers)
+	if err != nil {
+		return Choice{}, err
 	}
 	return choose(s, set, prefer)
+}
+
+// provenSet returns the answers that count, or a *Refusal if they do not prove enough.
+func provenSet(s *State, answers []Answer) ([]Answer, error) {
+	set, unfit := sealedSet(s, answers)
+	if lines := missing(s, set); len(lines) > 0 {
+		return nil, &Refusal{Lines: append(lines, unfit...)}
+	}
+	return set, nil
 }
 
 // ChooseAcceptingLoss is Choose for somebody who has accepted the loss of what only those that did
@@ -85,15 +94,24 @@ func choose(s *State, set []Answer, prefer string) (Choice, error) {
 func compareAnswers(s *State, a, b Answer) int {
 	m, _ := s.Member(a.ID)
 	o, _ := s.Member(b.ID)
-	leaving := map[bool]int{true: 1}
 	return cmp.Or(
 		b.Position.Compare(a.Position),
 		cmp.Compare(b.Priority, a.Priority),
-		cmp.Compare(leaving[m.Leaving], leaving[o.Leaving]),
+		staysFirst(m, o),
 		cmp.Compare(m.Name, o.Name),
 		cmp.Compare(a.ID.Node, b.ID.Node),
 		cmp.Compare(a.ID.Incarnation, b.ID.Incarnation),
 	)
+}
+
+func staysFirst(m, o Member) int {
+	switch {
+	case m.Leaving == o.Leaving:
+		return 0
+	case o.Leaving:
+		return -1
+	}
+	return 1
 }
 
 // leaseWait is how long read leases that the old primary may still hold can last. It reads no more
@@ -117,13 +135,10 @@ func leaseWait(s *State, set []Answer) time.Duration {
 //
 // The error is a *Refusal if that proof is what is missing.
 func CheckPromotion(s *State, p *Promote) error {
-	if s.Phase != Sealing {
-		return fmt.Errorf("promotion in phase %s: want %s", s.Phase, Sealing)
-	}
-	set, unfit := sealedSet(s, p.Answers)
+	set, _ := sealedSet(s, p.Answers)
 	if !p.AcceptLoss {
-		if lines := missing(s, set); len(lines) > 0 {
-			return &Refusal{Lines: append(lines, unfit...)}
+		if _, err := provenSet(s, p.Answers); err != nil {
+			return err
 		}
 	}
 	winner, ok := answerOf(set, p.Winner)
@@ -135,9 +150,9 @@ func CheckPromotion(s *State, p *Promote) error {
 	case winner.Priority <= 0:
 		return fmt.Errorf("promotion of %s: its failover_priority is 0", winner.Name)
 	case winner.Position != longest:
-		return fmt.Errorf("promotion of %s: it is at %v, the longest log at %v", winner.Name, winner.Position, longest)
+		return fmt.Errorf("promotion of %s: it is at %s, the longest log at %s", winner.Name, winner.Position, longest)
 	case p.Position != longest:
-		return fmt.Errorf("promotion at %v: the longest log is at %v", p.Position, longest)
+		return fmt.Errorf("promotion at %s: the longest log is at %s", p.Position, longest)
 	case p.LeaseWait < leaseWait(s, set):
 		return fmt.Errorf("promotion with a lease wait of %v: want %v", p.LeaseWait, leaseWait(s, set))
 	}

@@ -24,7 +24,7 @@ const acceptLoss = "longship failover --accept-data-loss"
 
 // sealedSet returns the answers that count, the last one of each member, and says of each other one
 // why it does not. Only disks that Raft lists count, and only if they will acknowledge nothing more
-// (invariants I3 and I9).
+// (invariants I3 and I9). If no failover has begun nothing counts: no promise was asked for.
 func sealedSet(s *State, answers []Answer) (set []Answer, unfit []string) {
 	for _, a := range answers {
 		if why := unfitness(s, a); why != "" {
@@ -46,6 +46,8 @@ func unfitness(s *State, a Answer) string {
 		return fmt.Sprintf("answered as %s, which is no member: an empty or replaced disk has to join first", a.ID)
 	}
 	switch {
+	case s.Phase != Sealing:
+		return "was not asked: no failover has begun"
 	case a.Promised < s.Target:
 		return fmt.Sprintf("has promised epoch %d only, not %d: ask it again", a.Promised, s.Target)
 	case a.Position.Epoch > s.Epoch:
@@ -66,9 +68,6 @@ func answerOf(set []Answer, id syncrep.ID) (Answer, bool) {
 // missing returns what a sealed set lacks to be allowed to promote, nothing if it lacks nothing:
 // every rule in force covered, and a majority of the counted members (invariant I4).
 func missing(s *State, set []Answer) []string {
-	if s.Phase != Sealing {
-		return []string{fmt.Sprintf("epoch %d is %s: no failover has begun", s.Epoch, s.Phase)}
-	}
 	var lines []string
 	for _, rule := range inForce(s) {
 		if !covered(s, rule, set) {
