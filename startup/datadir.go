@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,7 +25,7 @@ type Identity struct {
 	SystemID    uint64          `json:"system_identifier,string"`
 	SegmentSize wal.SegmentSize `json:"segment_size"`
 	PGVersion   int             `json:"pg_version"`
-	Founder     bool            `json:"founder"` // the cluster was made here
+	Founder     bool            `json:"founder"` // the cluster was made here: this node starts its Raft, once
 }
 
 // Hex64 is a 64-bit identifier that prints as 16 hexadecimal digits.
@@ -72,17 +73,20 @@ const (
 	globalFolder = "global"
 	orphanFolder = "orphans"
 	slotFolder   = "pg_replslot"
+	raftFolder   = "raft"
+	formerFile   = "node.former.json" // the identity of a directory that was discarded, until it is made anew
 )
 
 // PIDFile is the name of the file that holds the process id and the lock of a running node.
 const PIDFile = "longship.pid"
 
-// WAL, Store, Global, Orphans and Slots are the paths of the folders.
+// WAL, Store, Global, Slots and Raft are the paths of the folders. Raft's is package raftlog's.
 func (d DataDir) WAL() string     { return d.join(walFolder) }
 func (d DataDir) Store() string   { return d.join(storeFolder) }
 func (d DataDir) Global() string  { return d.join(globalFolder) }
-func (d DataDir) Orphans() string { return d.join(orphanFolder) }
 func (d DataDir) Slots() string   { return d.join(slotFolder) }
+func (d DataDir) Raft() string    { return d.join(raftFolder) }
+func (d DataDir) orphans() string { return d.join(orphanFolder) }
 
 func (d DataDir) join(name string) string { return d.FS.PathJoin(d.Path, name) }
 
@@ -91,15 +95,17 @@ type State int
 
 // The states of a data directory.
 const (
-	Empty State = iota // nothing there, or what an interrupted build left
+	Empty State = iota // nothing there that a new node would mind
 	Ready              // a node lives here
 )
 
 // ErrNotOurs says that a folder holds something that is no data directory.
 var ErrNotOurs = errors.New("folder is not empty and is not a Longship data directory")
 
-// Open looks at the folder, creating it if it does not exist. What an interrupted build left is
-// removed.
+// Open looks at the folder, creating it if it does not exist. Of a directory that was discarded, or
+// whose making was interrupted, it removes everything but what outlives the node's log and table: the
+// orphans, and the Raft store. It is Empty then, and the Identity says, as far as that is known, which
+// Name and NodeID belong here; the next incarnation, to be given to Build, keeps them.
 func (d DataDir) Open() (State, Identity, error) {
 	if err := makeDir(d.FS, d.Path); err != nil {
 		return 0, Identity{}, fmt.Errorf("create data directory: %w", err)
@@ -109,21 +115,41 @@ func (d DataDir) Open() (State, Identity, error) {
 		return 0, Identity{}, err
 	}
 	if building {
-		return Empty, Identity{}, d.clear()
+		if err := d.clear(); err != nil {
+			return 0, Identity{}, err
+		}
 	}
-	b, err := wal.ReadFile(d.FS, d.join(identityFile), 64<<10)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Empty, Identity{}, d.mustBeEmpty()
+	b, err := wal.ReadFile(d.FS, d.join(identityFile), identityLimit)
+	if err == nil {
+		id, err := parseIdentity(b)
+		return Ready, id, err
 	}
-	if err != nil {
+	if !errors.Is(err, fs.ErrNotExist) {
 		return 0, Identity{}, err
 	}
-	id, err := parseIdentity(b)
-	if err != nil {
+	if err := d.mustBeEmpty(); err != nil {
 		return 0, Identity{}, err
 	}
-	return Ready, id, nil
+	former, _, err := d.former(formerFile)
+	return Empty, Identity{Name: former.Name, NodeID: former.NodeID}, err
 }
+
+// former reads the identity of a directory that is worth nothing. If the file is not there, or
+// damaged, nobody is known to have lived here.
+func (d DataDir) former(file string) (id Identity, known bool, err error) {
+	b, err := wal.ReadFile(d.FS, d.join(file), identityLimit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Identity{}, false, nil
+	}
+	if err != nil {
+		return Identity{}, false, err
+	}
+	id, err = parseIdentity(b)
+	return id, err == nil, nil
+}
+
+// identityLimit is the size of node.json, at most.
+const identityLimit = 64 << 10
 
 func parseIdentity(b []byte) (id Identity, err error) {
 	if err := json.Unmarshal(b, &id); err != nil {
@@ -154,18 +180,15 @@ func makeDir(fsys vfs.FS, path string) error {
 	return wal.SyncDir(fsys, parent)
 }
 
+// names lists what is in the directory, but for what outlives the data of a node: the lock of the
+// process, what a file system puts there, Raft's store, the orphans, and the former identity.
 func (d DataDir) names() ([]string, error) {
 	all, err := d.FS.List(d.Path)
 	if err != nil {
 		return nil, fmt.Errorf("list data directory: %w", err)
 	}
-	var names []string
-	for _, name := range all {
-		if name != PIDFile && name != "lost+found" {
-			names = append(names, name)
-		}
-	}
-	return names, nil
+	stays := []string{PIDFile, "lost+found", raftFolder, orphanFolder, formerFile}
+	return slices.DeleteFunc(all, func(name string) bool { return slices.Contains(stays, name) }), nil
 }
 
 func (d DataDir) mustBeEmpty() error {
@@ -176,8 +199,13 @@ func (d DataDir) mustBeEmpty() error {
 	return fmt.Errorf("%s holds %q: %w: use another directory, or empty this one", d.Path, names[0], ErrNotOurs)
 }
 
-// clear removes everything but the mark that it is worth nothing, and then that.
+// clear removes everything but what outlives a node's data and the mark that the rest is worth
+// nothing, and then that.
 func (d DataDir) clear() error {
+	if err := d.keepIdentity(); err != nil {
+		return err
+	}
+	// A crash here leaves the mark, and the former identity.
 	names, err := d.names()
 	if err != nil {
 		return err
@@ -199,8 +227,20 @@ func (d DataDir) clear() error {
 	return wal.SyncDir(d.FS, d.Path)
 }
 
-// Discard marks everything in the directory as worth nothing: the next Open clears it. The mark has
-// no content, so there is no temporary file that a crash could leave in an empty folder.
+// keepIdentity makes the identity in a directory to be cleared the former one. If there is none, which
+// may be because this was done before, the former one stays as it is.
+func (d DataDir) keepIdentity() error {
+	if _, known, err := d.former(identityFile); err != nil || !known {
+		return err
+	}
+	if err := d.FS.Rename(d.join(identityFile), d.join(formerFile)); err != nil {
+		return err
+	}
+	return wal.SyncDir(d.FS, d.Path)
+}
+
+// Discard marks the data in the directory as worth nothing: the next Open clears it. The mark has no
+// content, so there is no temporary file that a crash could leave in an empty folder.
 func (d DataDir) Discard() error {
 	f, err := d.FS.Create(d.join(buildingFile), vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -214,7 +254,8 @@ func (d DataDir) Discard() error {
 
 // Build makes an empty folder a data directory. fill puts the content in place: it finds the folders
 // made. Until the identity has been written and the mark removed, the directory counts as empty,
-// and the next Open clears it.
+// and the next Open clears it. An id that keeps the Name and NodeID which Open returned has another
+// Incarnation all the same: what the discarded one had promised and acknowledged is gone.
 func (d DataDir) Build(id Identity, fill func() (Control, error)) error {
 	if err := d.Discard(); err != nil {
 		return err
@@ -237,6 +278,10 @@ func (d DataDir) Build(id Identity, fill func() (Control, error)) error {
 		return err
 	}
 	if err := d.writeIdentity(id); err != nil {
+		return err
+	}
+	// A crash here, or from here on, leaves one identity or two, with the same name and node id.
+	if err := d.FS.Remove(d.join(formerFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	// The commit point: before this the directory is cleared, after it it is a node's.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/longship-db/longship/wal"
 )
 
@@ -98,19 +96,23 @@ func mayOpen(d DataDir, r *Recovered, epoch uint64) error {
 }
 
 // ErrStoreAhead says that the table has taken in records that the log it must follow does not have.
-// It cannot happen while every commit waits for the rule.
-var ErrStoreAhead = errors.New("the store is past the point where the logs part")
+var ErrStoreAhead = errors.New("the store is past the point where the logs part; " +
+	"this never happens in a cluster with a rule, only where commits were acknowledged or shown under less than a rule")
 
 // Cut leaves behind what this node's log has beyond the position at, its last common point with the
-// log it is to follow. The tail is kept, as segments that waldump reads, in a folder below orphans
-// named after epoch and position; then it is removed from the log. applied is how far the store has
-// come.
+// log it is to follow. The tail is kept, as segments that waldump reads and with a summary, in a folder
+// below orphans named after epoch and position; then it is removed from the log. applied is how far
+// the store has come. If that is past at, the tail is kept and not removed, and the error is
+// ErrStoreAhead, wrapped: the store, and with it the whole directory, has to be made anew.
 //
 // A crash on the way leaves a log with all of the tail, or some of it, to be cut again. What was kept
 // of it before the crash stays.
 func Cut(d DataDir, r *Recovered, at, applied wal.LSN) error {
 	if applied > at {
-		return fmt.Errorf("cannot cut the log at %s: %w (%s): remove the data directory and join again", at, ErrStoreAhead, applied)
+		if err := saveOrphan(d, r, at); err != nil {
+			return fmt.Errorf("save the tail behind %s: %w", at, err)
+		}
+		return fmt.Errorf("cannot cut the log at %s, the store has applied it up to %s: %w", at, applied, ErrStoreAhead)
 	}
 	cut, err := r.isCut(at)
 	if err != nil {
@@ -162,89 +164,6 @@ func (r *Recovered) isCut(at wal.LSN) (bool, error) {
 	}
 	return bytes.Equal(b[:n], make([]byte, n)), err
 }
-
-// saveOrphan copies the segments that hold the tail behind at, unless a crash has interrupted the
-// Cut that did: then what is left of the tail must not replace all of it.
-func saveOrphan(d DataDir, r *Recovered, at wal.LSN) error {
-	name := fmt.Sprintf("%d-%s", r.Control.Epoch, lsnFileName(at))
-	for n := 2; ; n++ {
-		folder := d.FS.PathJoin(d.Orphans(), name)
-		exists, err := wal.Exists(d.FS, folder)
-		if err != nil {
-			return err
-		}
-		if !exists {
-			return r.copyTail(d, folder, at)
-		}
-		if same, err := r.tailIn(folder, at); same || err != nil {
-			return err
-		}
-		name = fmt.Sprintf("%d-%s-%d", r.Control.Epoch, lsnFileName(at), n)
-	}
-}
-
-// copyTail makes folder hold the segments of the tail behind at.
-func (r *Recovered) copyTail(d DataDir, folder string, at wal.LSN) error {
-	tmp := folder + ".tmp"
-	if err := d.FS.RemoveAll(tmp); err != nil {
-		return err
-	}
-	if err := d.FS.MkdirAll(tmp, 0o700); err != nil {
-		return err
-	}
-	for _, file := range r.tail(at) {
-		if err := vfs.Copy(d.FS, d.FS.PathJoin(r.Dir.Path, file), d.FS.PathJoin(tmp, file)); err != nil {
-			return err
-		}
-	}
-	if err := wal.SyncDir(d.FS, tmp); err != nil {
-		return err
-	}
-	// A crash here leaves a folder of no meaning, which the next Cut at this place replaces.
-	if err := d.FS.Rename(tmp, folder); err != nil {
-		return err
-	}
-	return errors.Join(wal.SyncDir(d.FS, d.Orphans()), wal.SyncDir(d.FS, d.Path))
-}
-
-// tail names the segments that hold the log from at to its end.
-func (r *Recovered) tail(at wal.LSN) (files []string) {
-	size := r.Dir.Format.SegmentSize
-	for segno := size.Segno(at); segno <= size.PrevSegno(r.End.LSN); segno++ {
-		files = append(files, size.FileName(r.History.FileTimeline(segno, size), segno))
-	}
-	return files
-}
-
-// tailIn reports whether the segments in folder hold the log from at to its end.
-func (r *Recovered) tailIn(folder string, at wal.LSN) (bool, error) {
-	log := wal.NewRawReader(r.Dir, r.History, nil)
-	defer log.Close()
-	kept := wal.NewRawReader(wal.NewDir(r.Dir.FS, folder, r.Dir.Format), r.History, nil)
-	defer kept.Close()
-	a, b := make([]byte, 64<<10), make([]byte, 64<<10)
-	for at < r.End.LSN {
-		n, err := log.ReadAt(a[:min(wal.LSN(len(a)), r.End.LSN-at)], at)
-		if err != nil {
-			return false, err
-		}
-		m, err := kept.ReadAt(b[:n], at)
-		if _, removed := errors.AsType[*wal.RemovedError](err); removed {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		if n != m || !bytes.Equal(a[:n], b[:n]) {
-			return false, nil
-		}
-		at += wal.LSN(n)
-	}
-	return true, nil
-}
-
-// lsnFileName prints an LSN without the slash.
-func lsnFileName(l wal.LSN) string { return fmt.Sprintf("%X-%X", uint64(l)>>32, uint32(l)) }
 
 // SwitchTimeline records that the log goes on at end, on the timeline of h, whose history and first
 // segment are in place. It is the commit point of following another node to a new timeline.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -295,22 +296,50 @@ func (f fork) isCut(t *testing.T, d DataDir, r *Recovered) error {
 			return fmt.Errorf("segment %s is still there", s.Name)
 		}
 	}
-	orphans, err := d.FS.List(d.Orphans())
+	orphans, err := d.Orphans()
 	if err != nil {
 		return err
 	}
-	name := fmt.Sprintf("2-%s", lsnFileName(f.at))
-	if !slices.Contains(orphans, name) {
-		return fmt.Errorf("orphans: %q, want %s", orphans, name)
+	name := fmt.Sprintf("2-%X-%X", uint64(f.at)>>32, uint32(f.at))
+	i := slices.IndexFunc(orphans, func(o Orphan) bool { return o.Name == name })
+	if i < 0 {
+		return fmt.Errorf("orphans: %+v, want %s", orphans, name)
 	}
-	if !bytes.Equal(f.read(t, d, d.FS.PathJoin(d.Orphans(), name), r.History), f.log) {
+	if !bytes.Equal(f.read(t, d, orphans[i].Path, r.History), f.log) {
 		return fmt.Errorf("orphan %s does not hold the tail", name)
+	}
+	if err := f.isSummary(orphans[i]); err != nil {
+		return err
 	}
 	l, err := load(d)
 	if l.n != f.n && err == nil {
 		err = fmt.Errorf("%d transactions, want %d", l.n, f.n)
 	}
 	return err
+}
+
+// isSummary checks that an orphan is summarised as the transactions that newFork puts behind at.
+func (f fork) isSummary(o Orphan) error {
+	var want []OrphanOp
+	for i := 30; i < 150; i++ {
+		for _, op := range transaction(i) {
+			want = append(want, OrphanOp{Key: op.Key, Kind: op.Kind.String()})
+		}
+	}
+	if o.Err != nil || o.Epoch != 2 || o.Fork != f.at || o.End != f.end || o.Transactions != 120 || o.Truncated || o.Unreadable != 0 || o.Time.IsZero() {
+		return fmt.Errorf("summary %+v, %v", o.Summary, o.Err)
+	}
+	last := o.Fork
+	for i, op := range o.Operations {
+		if op.LSN < last || op.LSN > f.end || op.LSN == f.at {
+			return fmt.Errorf("operation %d at %s, after %s", i, op.LSN, last)
+		}
+		last, o.Operations[i].LSN = op.LSN, 0
+	}
+	if !slices.Equal(o.Operations, want) {
+		return fmt.Errorf("%d operations, want %d, or others", len(o.Operations), len(want))
+	}
+	return nil
 }
 
 // Whenever the power fails while a tail is cut off, the log can be cut again, and the tail is kept.
@@ -357,9 +386,11 @@ func TestCutAnotherTail(t *testing.T) {
 	r.End.LSN = f.at + wal.LSN(n)
 	must(t, Cut(f.d, r, f.at, f.at))
 	must(t, f.isCut(t, f.d, r))
-	other := f.d.FS.PathJoin(f.d.Orphans(), fmt.Sprintf("2-%s-2", lsnFileName(f.at)))
-	if ok, err := wal.Exists(f.d.FS, other); !ok || err != nil {
-		t.Errorf("%s: %v, %v", other, ok, err)
+	orphans, err := f.d.Orphans()
+	must(t, err)
+	other := orphans[len(orphans)-1]
+	if len(orphans) != 2 || other.Name != orphans[0].Name+"-2" || other.Err != nil || other.Unreadable != f.at || other.Transactions != 0 {
+		t.Errorf("%+v", orphans)
 	}
 }
 
@@ -369,20 +400,65 @@ func TestCutNothing(t *testing.T) {
 	end := r.End
 	must(t, Cut(d, r, end.LSN, 0))
 	must(t, Cut(d, r, end.LSN+8, 0))
-	if ok, err := wal.Exists(d.FS, d.Orphans()); r.End != end || ok || err != nil {
+	if ok, err := wal.Exists(d.FS, d.orphans()); r.End != end || ok || err != nil {
 		t.Error(r.End, ok, err)
 	}
 }
 
-// A store that holds what the log is to lose cannot be cut, and nothing is.
+// A store that holds what the log is to lose cannot be cut, and nothing is; but the tail is kept, for
+// the directory is made anew. A tail that cannot be kept is not given up.
 func TestStoreAhead(t *testing.T) {
-	f := newFork(t, vfs.NewCrashableMem(), false)
-	r := recoverDir(t, f.d)
-	if err := Cut(f.d, r, f.at, f.at+8); !errors.Is(err, ErrStoreAhead) {
+	disk := vfs.NewCrashableMem()
+	f := newFork(t, disk, false)
+	full := true
+	broken := DataDir{Path: f.d.Path, FS: errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if full && op.Kind == errorfs.OpCreate && strings.Contains(op.Path, "orphans") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}))}
+	r := recoverDir(t, broken)
+	if err := Cut(broken, r, f.at, f.at+8); errors.Is(err, ErrStoreAhead) || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatal(err)
 	}
+	full = false
+	for range 2 {
+		err := Cut(broken, r, f.at, f.at+8)
+		if !errors.Is(err, ErrStoreAhead) || !strings.Contains(err.Error(), "never happens in a cluster with a rule") {
+			t.Fatal(err)
+		}
+	}
+	f.d.FS = after(disk)
 	if r = recoverDir(t, f.d); r.End.LSN != f.end {
 		t.Errorf("the log ends at %s, want %s", r.End.LSN, f.end)
+	}
+	must(t, f.d.Discard())
+	_, _, err := f.d.Open()
+	must(t, err)
+	orphans, err := f.d.Orphans()
+	if err != nil || len(orphans) != 1 || !bytes.Equal(f.read(t, f.d, orphans[0].Path, r.History), f.log) {
+		t.Fatalf("%+v, %v", orphans, err)
+	}
+	must(t, f.isSummary(orphans[0]))
+}
+
+// The first segments of a tail may be gone, if the store is past the fork: what is there is kept.
+func TestStoreFarAhead(t *testing.T) {
+	f := newFork(t, vfs.NewCrashableMem(), false)
+	r := recoverDir(t, f.d)
+	must(t, f.d.FS.Remove(f.d.FS.PathJoin(f.d.WAL(), segment.FileName(2, segment.Segno(f.at)))))
+	for range 2 {
+		if err := Cut(f.d, r, f.at, f.end); !errors.Is(err, ErrStoreAhead) {
+			t.Fatal(err)
+		}
+	}
+	orphans, err := f.d.Orphans()
+	if err != nil || len(orphans) != 1 || orphans[0].Unreadable != f.at {
+		t.Fatalf("%+v, %v", orphans, err)
+	}
+	dir := wal.NewDir(f.d.FS, orphans[0].Path, testIdentity.Format())
+	if files, err := dir.Segments(); err != nil || len(files) == 0 || files[0].Segno != segment.Segno(f.at)+1 {
+		t.Error(files, err)
 	}
 }
 
