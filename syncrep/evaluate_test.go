@@ -134,3 +134,26 @@ func describeReleased(r Released) string {
 		return fmt.Sprintf("write %s flush %s apply %s", r.Write, r.Flush, r.Apply)
 	}
 }
+
+// A rule lists disks. Receivers, who have none, are listed by name.
+func TestResolvedLists(t *testing.T) {
+	r := resolved("1 of a b~2 vault:r")
+	_, a := disk("a")
+	_, b := disk("b")
+	_, b2 := disk("b~2")
+	if !r.Lists(a) || r.Lists(b) || !r.Lists(b2) || r.Lists(ID{}) {
+		t.Errorf("Lists: a %v, b %v, b's new disk %v, nobody %v", r.Lists(a), r.Lists(b), r.Lists(b2), r.Lists(ID{}))
+	}
+}
+
+// What is sent ahead of the horizon goes to the receivers that the rules name, in any case; not to
+// members of that name.
+func TestGroupNames(t *testing.T) {
+	g := NewGroup()
+	g.SetRules(Rule{}, resolved("1 of a"), resolved("1 of a vault:r"))
+	for name, want := range map[string]bool{"vault": true, "VAULT": true, "a": false, "pg_receivewal": false} {
+		if got := g.Names(name); got != want {
+			t.Errorf("Names(%q) = %v, want %v", name, got, want)
+		}
+	}
+}

@@ -22,7 +22,6 @@ type Handle struct {
 	places     places // in the group's rules
 	state      State
 	superseded bool
-	left       bool
 }
 
 // Join adds a stream in state Startup, at no position: of the member with that disk, or, with a zero
@@ -87,7 +86,6 @@ func (h *Handle) Leave() {
 	g := h.group
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	h.left = true
 	if i := slices.Index(g.streams, h); i >= 0 {
 		g.streams = slices.Delete(g.streams, i, i+1)
 		g.evaluate()
@@ -96,7 +94,7 @@ func (h *Handle) Leave() {
 
 // counts reports whether some rule looks at the stream. The caller holds group.mu.
 func (h *Handle) counts() bool {
-	return !h.left && h.places.listed() && counts(h.state, h.flush.Load(), h.superseded)
+	return h.places.listed() && counts(h.state, h.flush.Load(), h.superseded)
 }
 
 // standby is the stream as a value. The caller holds group.mu.

@@ -28,7 +28,7 @@ type lease struct {
 
 	// Guarded by Group.mu.
 	own      ID
-	counted  []ID // of whom a majority must have promised; nil until SetMembers: nobody is enough
+	counted  []ID // of whom a majority must have promised; none until SetMembers: never enough
 	promises map[ID]time.Duration
 	waiting  int           // calls of WaitLease that wait
 	renewed  chan struct{} // closed when the lease runs again; nil while nobody waits
@@ -164,7 +164,7 @@ func (g *Group) renewLease() {
 
 // promised is until when enough have promised.
 func (g *Group) promised() time.Duration {
-	if len(g.rules) == 0 || len(g.lease.counted) == 0 || g.hold != 0 {
+	if len(g.rules) == 0 || g.hold != 0 {
 		return 0
 	}
 	until := g.lease.majority()
@@ -184,7 +184,7 @@ func (l *lease) majority() time.Duration {
 			given = append(given, l.promises[id])
 		}
 	}
-	return enough(given, len(l.counted)/2+1)
+	return enough(given, len(given)/2+1)
 }
 
 // under is until when K of those listed have promised, so that no seal finds enough others. A receiver

@@ -183,7 +183,16 @@ func TestReadUnderFire(t *testing.T) {
 	standbys.Wait()
 }
 
-// The usual read costs next to nothing, and neither does being asked.
+// What a receiver promises is nobody's promise.
+func TestReceiverPromisesNothing(t *testing.T) {
+	g := NewGroup()
+	g.Join("vault", ID{}).Promise(time.Now().Add(time.Hour))
+	if len(g.lease.promises) != 0 {
+		t.Errorf("promises: %v", g.lease.promises)
+	}
+}
+
+// The usual read costs next to nothing.
 func TestLeaseAllocatesNothing(t *testing.T) {
 	g, handles := newGroup("1 of a")
 	g.SetMembers([]ID{{}, handles[0].id}, ID{})
