@@ -96,7 +96,7 @@ func (s *Session) baseBackup(ctx context.Context, cmd baseBackup) error {
 	defer s.unblockWrites(ctx)()
 	s.progress.setState(syncrep.Backup)
 	s.phase(PhaseCheckpoint)
-	opt.Member = s.member != nil
+	opt.Member = !s.id.IsZero()
 	backup, err := s.server.cfg.Backup.BeginBackup(ctx, opt.BackupOptions)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func newPrimaryAt(t testing.TB, fs vfs.FS, path string, end wal.End, history wal
 	p.redo.Advance(end.LSN)
 	dir := wal.NewDir(fs, walPath, format)
 	p.writer = wal.NewWriter(dir, end, wal.WriterConfig{WriterDelay: time.Millisecond, OnFlush: p.group.LocalFlush})
-	p.group.SetRule(syncrep.Rule{}, 1)
+	p.group.SetRules(syncrep.Rule{}, syncrep.Resolved{})
 	p.group.LocalFlush(end.LSN)
 	var err error
 	if p.slots, err = slots.Open(fs, fs.PathJoin(path, "pg_replslot"), 10); err != nil {
@@ -131,13 +132,24 @@ func (p *testPrimary) insert(n int) wal.LSN {
 	return end
 }
 
+// setRule sets a rule of the names in text: those that are members' mean the members.
 func (p *testPrimary) setRule(text string) {
 	p.t.Helper()
 	rule, err := syncrep.ParseRule(text)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.group.SetRule(rule, 3)
+	resolved := syncrep.Resolved{K: rule.Num}
+	for _, name := range rule.Names {
+		resolved.Listed = append(resolved.Listed, syncrep.Listed{ID: memberIDs[name], Name: name})
+	}
+	p.group.SetRules(rule, resolved)
+}
+
+// memberIDs are the members that a test may have. All other names are receivers'.
+var memberIDs = map[string]syncrep.ID{
+	"n2": {Node: 0xa2, Incarnation: 0xb2},
+	"n3": {Node: 0xa3, Incarnation: 0xb3},
 }
 
 // flush makes everything inserted durable.
@@ -213,9 +225,11 @@ func startupMessage(params map[string]string) *pgproto3.StartupMessage {
 
 // memberParams make a client a member of the cluster.
 func memberParams(name string) map[string]string {
+	id := memberIDs[name]
 	return map[string]string{
 		"application_name": name, "_pq_.longship": "1",
-		"longship.node_id": "a1", "longship.incarnation": "b2",
+		"longship.node_id":     strconv.FormatUint(id.Node, 16),
+		"longship.incarnation": strconv.FormatUint(id.Incarnation, 16),
 	}
 }
 

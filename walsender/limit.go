@@ -1,7 +1,7 @@
 package walsender
 
 import (
-	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -32,9 +32,11 @@ func (l limit) changed(at wal.LSN) <-chan struct{} {
 func (s *Session) visible() limit {
 	log := s.server.cfg.Log
 	switch {
+	case s.fetch: // of a log that stands still: see mayFetch
+		return limit{log.Flushed}
 	case !s.server.cfg.Primary:
 		return limit{log.Flushed, log.Horizon}
-	case s.member != nil:
+	case !s.id.IsZero():
 		return limit{log.Inserted}
 	case s.named():
 		return limit{log.Flushed}
@@ -46,11 +48,15 @@ func (s *Session) visible() limit {
 // named reports whether the rule lists a receiver by name. The horizon then waits for its report, so
 // it must get the log before.
 func (s *Session) named() bool {
-	if s.server.cfg.Sync == nil {
-		return false
+	return s.server.cfg.Sync != nil && s.server.cfg.Sync.Names(s.name)
+}
+
+// mayFetch refuses a member that wants what lies beyond the horizon, unless the log stands still for
+// good: all of it is then a candidate for what the next epoch begins with (invariant I5).
+func (s *Session) mayFetch() error {
+	if !s.fetch || s.server.cfg.Sealed != nil && s.server.cfg.Sealed() {
+		return nil
 	}
-	snapshot := s.server.cfg.Sync.Snapshot()
-	candidate := syncrep.Standby{Name: s.name, State: syncrep.Streaming, Flush: 1}
-	statuses, _ := syncrep.Evaluate(snapshot.Rule, snapshot.Members, []syncrep.Standby{candidate})
-	return statuses[0].Priority > 0
+	return pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "this node is not sealed").
+		WithDetail("WAL beyond the horizon can be fetched from a node that has promised a later epoch, and no primary yet.")
 }

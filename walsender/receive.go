@@ -52,6 +52,9 @@ func (st *stream) message(data []byte) error {
 			WithDetail("Got epoch %d, session %x; this is epoch %d, session %x.",
 				m.Status.Stream.Epoch, m.Status.Stream.Session, st.id.Epoch, st.id.Session).Fatal()
 	}
+	if err := st.promised(m.Status.Lease); err != nil {
+		return err
+	}
 	st.report(&m.Status, now)
 	if m.Status.ReplyRequested {
 		st.answer.Store(true)

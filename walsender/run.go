@@ -24,7 +24,7 @@ func (st *stream) run(ctx context.Context) error {
 	}
 	defer st.raw.Close()
 	if group := st.session.server.cfg.Sync; group != nil {
-		st.sync = group.Join(st.session.name, st.native)
+		st.sync = group.Join(st.session.name, st.session.id)
 		defer st.sync.Leave()
 	}
 	st.setState(syncrep.Catchup)

@@ -50,8 +50,11 @@ func (st *stream) heed() error {
 	if st.ruleChanged.Swap(false) {
 		st.limit = st.session.visible()
 	}
+	if err := st.session.mayFetch(); err != nil {
+		return err
+	}
 	ask, answer := st.ask.Swap(false), st.answer.Swap(false)
-	if ask || answer {
+	if ask || answer || st.wantsLease() {
 		return st.keepalive(ask)
 	}
 	return nil
@@ -68,7 +71,7 @@ func (st *stream) sendChunk(limit wal.LSN) error {
 	header := pgwire.XLogData{Start: sent, End: limit, Time: wal.TimestampOf(now)}
 	if st.native {
 		st.told, st.greeted = st.log.Horizon.Load(), true
-		header.Native, header.Horizon, header.Stream = true, st.told, st.id
+		header.Native, header.Horizon, header.Stream, header.Lease = true, st.told, st.id, st.leaseRequest(now)
 	}
 	msg := header.AppendHeader(st.buf[:0])
 	head := len(msg)
@@ -105,10 +108,11 @@ func walError(err error) error {
 }
 
 func (st *stream) keepalive(ask bool) error {
-	m := pgwire.Keepalive{End: st.sent.Load(), Time: wal.TimestampOf(time.Now()), ReplyRequested: ask}
+	now := time.Now()
+	m := pgwire.Keepalive{End: st.sent.Load(), Time: wal.TimestampOf(now), ReplyRequested: ask}
 	if st.native {
 		st.told, st.greeted = st.log.Horizon.Load(), true
-		m.Native, m.Horizon, m.Stream = true, st.told, st.id
+		m.Native, m.Horizon, m.Stream, m.Lease = true, st.told, st.id, st.leaseRequest(now)
 	}
 	if err := st.session.conn.SendCopyData(m.Append(st.buf[:0])); err != nil {
 		return err
@@ -119,13 +123,18 @@ func (st *stream) keepalive(ask bool) error {
 // caughtUp is called when the client has been sent all there was when send looked. From then on it
 // counts under the rule, unless it follows a timeline of the past.
 func (st *stream) caughtUp() {
-	if st.streaming || st.end != noEnd {
+	if st.streaming.Load() || st.end != noEnd {
 		return
 	}
-	st.streaming = true
 	st.setState(syncrep.Streaming)
-	if caughtUp := st.session.server.cfg.CaughtUp; st.native && caughtUp != nil {
-		caughtUp(st.session.name)
+	st.streaming.Store(true)
+	st.streamingChanged()
+}
+
+// streamingChanged says that the members that stream are others now.
+func (st *stream) streamingChanged() {
+	if changed := st.session.server.cfg.CaughtUp; st.native && changed != nil {
+		changed()
 	}
 }
 
@@ -174,6 +183,8 @@ func (st *stream) wait(ctx context.Context) error {
 	case <-st.limit.changed(st.sent.Load()):
 	case <-horizon:
 	case <-st.wake:
+	case <-st.leaseWantedC():
+		st.leaseWanted = true
 	case <-draining:
 		st.drained = true
 	case <-ctx.Done():

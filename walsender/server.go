@@ -56,13 +56,15 @@ type Config struct {
 
 	Backup Backuper // makes base backups; nil: BASE_BACKUP is refused
 
-	// Member is asked before a member of the cluster streams, and may refuse it. nil: every member
-	// is welcome.
-	Member func(ctx context.Context, name string, nodeID, incarnation uint64) error
+	// CaughtUp is called when Streaming has something else to say: a member has been sent everything
+	// there was, for the first time on its stream, or the stream of such a member has ended. It must
+	// not block. May be nil.
+	CaughtUp func()
 
-	// CaughtUp is told when a member has been sent everything there was, for the first time on its
-	// stream. May be nil.
-	CaughtUp func(name string)
+	// Sealed reports whether this node has promised to acknowledge nothing any more of the epoch of
+	// its log, and neither writes nor follows. Its log then stands still, and a member may fetch what
+	// it holds beyond the horizon. nil: never.
+	Sealed func() bool
 
 	// Fatal ends the process: after a failed sync of a slot's file nobody knows what is on disk.
 	Fatal func(error)
@@ -106,9 +108,10 @@ func (s *Server) Connect(ctx context.Context, c *pgwire.Conn) (pgwire.Replicatio
 	}
 	if c.Native > 0 {
 		var err error
-		if session.member, err = memberOf(c); err != nil {
+		if session.id, err = memberOf(c); err != nil {
 			return nil, err
 		}
+		session.fetch = c.Params["longship.fetch"] == "on"
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,22 +122,20 @@ func (s *Server) Connect(ctx context.Context, c *pgwire.Conn) (pgwire.Replicatio
 	return session, nil
 }
 
-// A member is what a member of the cluster says of itself when it connects.
-type member struct{ nodeID, incarnation uint64 }
-
-func memberOf(c *pgwire.Conn) (*member, error) {
-	var m member
+// memberOf is who a member of the cluster says it is.
+func memberOf(c *pgwire.Conn) (syncrep.ID, error) {
+	var id syncrep.ID
 	for name, v := range map[string]*uint64{
-		"longship.node_id": &m.nodeID, "longship.incarnation": &m.incarnation,
+		"longship.node_id": &id.Node, "longship.incarnation": &id.Incarnation,
 	} {
 		n, err := strconv.ParseUint(c.Params[name], 16, 64)
-		if err != nil {
-			return nil, pgwire.Errorf(pgwire.CodeInvalidParameterValue, "invalid value for start-up parameter %q: %q", name, c.Params[name]).
-				WithDetail("A member of the cluster gives a hexadecimal number.").Fatal()
+		if err != nil || n == 0 {
+			return id, pgwire.Errorf(pgwire.CodeInvalidParameterValue, "invalid value for start-up parameter %q: %q", name, c.Params[name]).
+				WithDetail("A member of the cluster gives a hexadecimal number, which is not 0.").Fatal()
 		}
 		*v = n
 	}
-	return &m, nil
+	return id, nil
 }
 
 func (s *Server) remove(session *Session) {
@@ -157,9 +158,13 @@ func (s *Server) begin(session *Session, cancel context.CancelCauseFunc) error {
 
 func (s *Server) end(session *Session) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	st := session.streaming
 	close(session.done)
 	session.cancel, session.done, session.streaming = nil, nil, nil
+	s.mu.Unlock()
+	if st != nil && st.streaming.Load() {
+		st.streamingChanged()
+	}
 }
 
 // began makes the stream that a session runs known to Drain and RuleChanged.
@@ -169,16 +174,19 @@ func (s *Server) began(session *Session, st *stream) {
 	session.streaming = st
 }
 
-// Connected reports whether a member of that name has a connection.
-func (s *Server) Connected(name string) bool {
+// Streaming returns the members that are in state streaming now: their streams have caught up once,
+// and go on.
+func (s *Server) Streaming() []syncrep.ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var ids []syncrep.ID
 	for session := range s.sessions {
-		if session.member != nil && session.name == name {
-			return true
+		st := session.streaming
+		if st != nil && st.native && st.streaming.Load() && !slices.Contains(ids, session.id) {
+			ids = append(ids, session.id)
 		}
 	}
-	return false
+	return ids
 }
 
 // RuleChanged says that synchronous_standby_names means something else now. Receivers that it names,

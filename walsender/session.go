@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -17,8 +18,9 @@ import (
 type Session struct {
 	server *Server
 	conn   *pgwire.Conn
-	name   string  // application_name
-	member *member // nil for a receiver
+	name   string     // application_name
+	id     syncrep.ID // of a member; zero for a receiver
+	fetch  bool       // a member that wants all that a sealed node holds
 	log    *slog.Logger
 
 	progress progress // what the views show
@@ -132,13 +134,27 @@ func (s *Session) identifySystem() error {
 
 func lsnText(l wal.LSN) []byte { return []byte(l.String()) }
 
-// epochSetting is where a member asks for the epoch before it streams.
-const epochSetting = "longship.epoch"
+// Where a member asks, before it streams, for the epoch it has to promise, and whether a primary speaks.
+// The answers are those of the log that would be streamed, whatever the node knows by now.
+const (
+	epochSetting   = "longship.epoch"
+	standbySetting = "in_hot_standby"
+)
 
 func (s *Session) show(cmd showSetting) error {
-	value, ok := s.server.cfg.Show(cmd.name)
-	if !ok && cmd.name == epochSetting {
-		value, ok = strconv.FormatUint(s.server.cfg.Log.Epoch, 10), true
+	cfg := &s.server.cfg
+	var value string
+	ok := true
+	switch cmd.name {
+	case epochSetting:
+		value = strconv.FormatUint(cfg.Log.Epoch, 10)
+	case standbySetting:
+		value = "on"
+		if cfg.Primary {
+			value = "off"
+		}
+	default:
+		value, ok = cfg.Show(cmd.name)
 	}
 	if !ok {
 		return pgwire.Errorf(pgwire.CodeUndefinedObject, "unrecognized configuration parameter %q", cmd.name)

@@ -60,7 +60,7 @@ func (s *Server) Stats() []Stat {
 	var stats []Stat
 	for _, session := range s.sorted() {
 		stat := session.progress.stat()
-		stat.Conn, stat.Name, stat.Member = session.conn, session.name, session.member != nil
+		stat.Conn, stat.Name, stat.Member = session.conn, session.name, !session.id.IsZero()
 		s.mu.Lock()
 		if st := session.streaming; st != nil {
 			stat.Sent, stat.Sync = st.sent.Load(), statuses[st.sync]

@@ -41,7 +41,10 @@ type stream struct {
 
 	sent  wal.Position // set before the bytes go out, so that no report is ahead of it
 	heard atomic.Int64 // when the client last said something: nanoseconds since began
-	lag   lagTracker
+	lease atomic.Int64 // the latest lease request that was sent; 0: none
+
+	streaming atomic.Bool // has caught up once
+	lag       lagTracker
 
 	// What others ask of send, each followed by a poke.
 	answer      atomic.Bool // the client wants a keepalive
@@ -54,11 +57,11 @@ type stream struct {
 	raw   *wal.RawReader
 	buf   []byte // one message: header and maxChunk bytes of WAL
 
-	streaming bool    // has caught up once
-	greeted   bool    // a native client has had a message, and so can answer
-	told      wal.LSN // the horizon that a native client knows
-	drained   bool    // the server drains, and send has noticed
-	asked     bool    // while draining: for a report
+	greeted     bool    // a native client has had a message, and so can answer
+	told        wal.LSN // the horizon that a native client knows
+	leaseWanted bool    // the group waits for the member's promise
+	drained     bool    // the server drains, and send has noticed
+	asked       bool    // while draining: for a report
 }
 
 // startReplication answers START_REPLICATION.
@@ -77,7 +80,7 @@ func (s *Session) startReplication(ctx context.Context, cmd startReplication) er
 	if err := st.place(cmd); err != nil {
 		return err
 	}
-	if err := s.admit(ctx); err != nil {
+	if err := s.mayFetch(); err != nil {
 		return err
 	}
 	if st.start < st.end {
@@ -90,21 +93,6 @@ func (s *Session) startReplication(ctx context.Context, cmd startReplication) er
 
 func errLogical() error {
 	return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "logical replication is not supported")
-}
-
-// admit asks whether a member may stream.
-func (s *Session) admit(ctx context.Context) error {
-	if s.member == nil || s.server.cfg.Member == nil {
-		return nil
-	}
-	err := s.server.cfg.Member(ctx, s.name, s.member.nodeID, s.member.incarnation)
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*pgwire.Error](err); ok {
-		return err
-	}
-	return pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "member %q is refused: %w", s.name, err)
 }
 
 // place finds the timeline that the client asks for in our history, and where it ends.
@@ -130,7 +118,7 @@ func (s *Session) newStream() *stream {
 	st := &stream{
 		session: s,
 		log:     log,
-		native:  s.member != nil,
+		native:  !s.id.IsZero(),
 		began:   time.Now(),
 		raw:     wal.NewRawReader(log.Dir, log.History, log.Buffer),
 		buf:     make([]byte, 0, pgwire.NativeXLogDataHeaderSize+maxChunk),

@@ -2,7 +2,6 @@ package walsender
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -138,21 +137,6 @@ func TestMemberOfAnotherStream(t *testing.T) {
 			if got := c.receive(); got[:len("E FATAL 08P01")] != "E FATAL 08P01" {
 				t.Errorf("%+v is answered by %q", m, got)
 			}
-		}
-	})
-}
-
-func TestMemberMayBeRefused(t *testing.T) {
-	refuse := func(cfg *Config) {
-		cfg.Member = func(_ context.Context, name string, nodeID, incarnation uint64) error {
-			return fmt.Errorf("%s is %x/%x", name, nodeID, incarnation)
-		}
-	}
-	bubble(t, refuse, func(t *testing.T, p *testPrimary) {
-		c := p.connect(memberParams("n2"))
-		want := []string{`E ERROR 55000 member "n2" is refused: n2 is a1/b2`}
-		if got := c.do(startCommand); !slices.Equal(got, want) {
-			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }
