@@ -1,10 +1,119 @@
 package raftlog
 
 import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
 )
+
+// A Command changes the state, or is refused. Each is a compare-and-set on what it names.
+type Command interface {
+	// change carries the command out on a state of its own, which is thrown away if it is refused.
+	change(s *State) error
+}
+
+// Init makes the state of a new cluster: one member, which is the primary of its first epoch, steady.
+// The epoch has the number of the timeline.
+type Init struct {
+	SystemID uint64         `json:"system_identifier,string"`
+	Member   Member         `json:"member"`
+	RunID    uint64         `json:"run_id,string"` // of the process that is the primary
+	Text     string         `json:"text"`          // synchronous_standby_names
+	Timeline wal.TimelineID `json:"timeline"`
+	Start    wal.LSN        `json:"start"` // where the timeline begins
+	Time     time.Time      `json:"time"`
+}
+
+// Join makes a node a member, or says where the member with this disk is now. A new member neither
+// votes nor counts, and so does one with a new Raft store not vote.
+type Join struct {
+	Member  Member `json:"member"`
+	Replace bool   `json:"replace,omitempty"` // the member that has the name leaves
+}
+
+// Ready says that a member's Raft store holds what Raft has agreed on: it may vote.
+type Ready struct {
+	ID     syncrep.ID `json:"id"`
+	RaftID string     `json:"raft_id"` // of that store
+}
+
+// Leave makes a member go, once no rule lists it and it is not the primary.
+type Leave struct {
+	ID syncrep.ID `json:"id"`
+}
+
+// RuleBegin begins to change the rule: from now on both bind, the old one and this one (invariant I2).
+// The state machine numbers it.
+type RuleBegin struct {
+	Epoch   uint64       `json:"epoch"`
+	Version uint64       `json:"version"` // of State.Rule
+	Rule    Rule         `json:"rule"`
+	Counted []syncrep.ID `json:"counted"` // who counts once it stands alone
+}
+
+// RuleEnd lets the new rule stand alone. Its author has the primary's word for it (invariant I2).
+type RuleEnd struct {
+	Epoch   uint64 `json:"epoch"`
+	Version uint64 `json:"version"` // of State.Joint
+}
+
+// RuleCancel calls a change of the rule off.
+type RuleCancel struct {
+	Epoch   uint64 `json:"epoch"`
+	Version uint64 `json:"version"` // of State.Joint
+}
+
+// Seal begins a failover, or begins it anew for a higher target: promises are collected for Target.
+type Seal struct {
+	Epoch  uint64    `json:"epoch"`
+	Target uint64    `json:"target"`
+	Cause  string    `json:"cause"`
+	By     string    `json:"by"`
+	Time   time.Time `json:"time"`
+}
+
+// OpeningRule replaces the rule of an epoch that is not steady yet: nothing was released under it.
+type OpeningRule struct {
+	Epoch   uint64 `json:"epoch"`
+	Version uint64 `json:"version"` // of State.Opening
+	Rule    Rule   `json:"rule"`
+}
+
+// SetSteady says that the first record of the epoch is acknowledged under its rule and that old read
+// leases have run out. It retires the rules of the epoch before (invariant I5).
+type SetSteady struct {
+	Epoch   uint64 `json:"epoch"`
+	RunID   uint64 `json:"run_id,string"` // of the primary's process
+	Version uint64 `json:"version"`       // of State.Opening
+}
+
+// SlotCreate makes a permanent physical slot.
+type SlotCreate struct {
+	Slot Slot `json:"slot"`
+}
+
+// SlotDrop removes one.
+type SlotDrop struct {
+	Name string `json:"name"`
+}
+
+// SlotAdvance moves slots forward. Those that are gone or further already stay as they are.
+type SlotAdvance struct {
+	Slots []Slot `json:"slots"`
+}
+
+// SettingSet gives a setting a value for the whole cluster, or takes it away.
+type SettingSet struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+	Reset bool   `json:"reset,omitempty"`
+}
 
 // A Promote names the primary of epoch Target. The state machine judges it by its answers
 // (CheckPromotion), whatever the coordinator that proposed it thought.
@@ -23,4 +132,138 @@ type Promote struct {
 	Cause string    `json:"cause"`
 	By    string    `json:"by"`
 	Time  time.Time `json:"time"`
+}
+
+// A barrier changes nothing: when it is answered, everything before it is applied.
+type barrier struct{}
+
+func (*barrier) change(*State) error { return nil }
+
+// MaxCommand is the most bytes an encoded command has.
+const MaxCommand = 1 << 20
+
+// commandVersion is the first byte of an encoded command. A member that does not know the version, the
+// kind or a field cannot follow the others, and stops.
+const commandVersion = 1
+
+// A proposal is a command on its way through Raft:
+//
+//	| version 1B | id 8B, big endian | JSON: {"KIND": {fields of the command}} |
+//
+// The id is its author's: two proposals with the same one are the same, and the second has no effect.
+type proposal struct {
+	id      uint64
+	command Command
+}
+
+// newCommand makes an empty command of each kind.
+var newCommand = map[string]func() Command{
+	"init":         func() Command { return new(Init) },
+	"join":         func() Command { return new(Join) },
+	"ready":        func() Command { return new(Ready) },
+	"leave":        func() Command { return new(Leave) },
+	"rule_begin":   func() Command { return new(RuleBegin) },
+	"rule_end":     func() Command { return new(RuleEnd) },
+	"rule_cancel":  func() Command { return new(RuleCancel) },
+	"seal":         func() Command { return new(Seal) },
+	"promote":      func() Command { return new(Promote) },
+	"opening_rule": func() Command { return new(OpeningRule) },
+	"set_steady":   func() Command { return new(SetSteady) },
+	"slot_create":  func() Command { return new(SlotCreate) },
+	"slot_drop":    func() Command { return new(SlotDrop) },
+	"slot_advance": func() Command { return new(SlotAdvance) },
+	"setting_set":  func() Command { return new(SettingSet) },
+	"barrier":      func() Command { return new(barrier) },
+}
+
+// kindOf is the name of a command's kind in its encoding.
+func kindOf(c Command) string {
+	switch c.(type) {
+	case *Init:
+		return "init"
+	case *Join:
+		return "join"
+	case *Ready:
+		return "ready"
+	case *Leave:
+		return "leave"
+	case *RuleBegin:
+		return "rule_begin"
+	case *RuleEnd:
+		return "rule_end"
+	case *RuleCancel:
+		return "rule_cancel"
+	case *Seal:
+		return "seal"
+	case *Promote:
+		return "promote"
+	case *OpeningRule:
+		return "opening_rule"
+	case *SetSteady:
+		return "set_steady"
+	case *SlotCreate:
+		return "slot_create"
+	case *SlotDrop:
+		return "slot_drop"
+	case *SlotAdvance:
+		return "slot_advance"
+	case *SettingSet:
+		return "setting_set"
+	case *barrier:
+		return "barrier"
+	}
+	panic(fmt.Sprintf("raftlog: command of type %T", c))
+}
+
+// encode returns the proposal's bytes. The error is an *InvalidError: it is too long.
+func (p proposal) encode() ([]byte, error) {
+	body, err := json.Marshal(map[string]Command{kindOf(p.command): p.command})
+	if err != nil {
+		return nil, &InvalidError{What: err.Error()}
+	}
+	if len(body) > MaxCommand-proposalHeader {
+		return nil, &InvalidError{What: fmt.Sprintf("%d bytes, the limit is %d", len(body), MaxCommand-proposalHeader)}
+	}
+	b := append(make([]byte, 0, proposalHeader+len(body)), commandVersion)
+	return append(binary.BigEndian.AppendUint64(b, p.id), body...), nil
+}
+
+const proposalHeader = 1 + 8
+
+// decodeProposal reads what encode wrote. The error is an *InvalidError.
+func decodeProposal(b []byte) (proposal, error) {
+	if len(b) > MaxCommand {
+		return proposal{}, &InvalidError{What: fmt.Sprintf("%d bytes, the limit is %d", len(b), MaxCommand)}
+	}
+	if len(b) < proposalHeader || b[0] != commandVersion {
+		return proposal{}, &InvalidError{What: "unknown version: run the same version of longship on every node"}
+	}
+	var body map[string]json.RawMessage
+	if err := json.Unmarshal(b[proposalHeader:], &body); err != nil {
+		return proposal{}, &InvalidError{What: err.Error()}
+	}
+	if len(body) != 1 {
+		return proposal{}, &InvalidError{What: fmt.Sprintf("%d commands in one", len(body))}
+	}
+	p := proposal{id: binary.BigEndian.Uint64(b[1:])}
+	for kind, fields := range body {
+		if newCommand[kind] == nil {
+			return proposal{}, &InvalidError{What: fmt.Sprintf("unknown kind %q: run the same version of longship on every node", kind)}
+		}
+		p.command = newCommand[kind]()
+		if err := decodeStrictly(fields, p.command); err != nil {
+			return proposal{}, &InvalidError{What: fmt.Sprintf("%s: %v", kind, err)}
+		}
+	}
+	return p, nil
+}
+
+// decodeStrictly refuses fields it does not know: to leave them out is to have another state.
+func decodeStrictly(b []byte, v any) error {
+	if bytes.Equal(b, []byte("null")) {
+		return io.ErrUnexpectedEOF
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(v)
 }

@@ -30,9 +30,13 @@ type State struct {
 
 	Epoch   uint64 `json:"epoch"` // the last one for which a primary was named
 	Phase   Phase  `json:"phase"`
-	Primary Office `json:"primary"`          // of Epoch
-	Target  uint64 `json:"target,omitempty"` // while sealing: the epoch that promises are collected for
-	Cause   string `json:"cause,omitempty"`  // while sealing: why
+	Primary Office `json:"primary"` // of Epoch
+
+	// While sealing: the epoch that promises are collected for, why, and who has begun that and when.
+	Target   uint64    `json:"target,omitempty"`
+	Cause    string    `json:"cause,omitempty"`
+	SealedBy string    `json:"sealed_by,omitempty"`
+	SealedAt time.Time `json:"sealed_at,omitzero"`
 
 	// The rules in force: those of the last steady epoch. Joint is the partner while the rule changes.
 	SteadyEpoch   uint64       `json:"steady_epoch"`

@@ -1,0 +1,147 @@
+package raftlog
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/longship-db/longship/slots"
+	"github.com/longship-db/longship/syncrep"
+)
+
+// Initialised reports whether the cluster has been made: the zero State is nobody's.
+func (s *State) Initialised() bool { return s.Epoch > 0 }
+
+// Hash is a fingerprint: equal states have equal ones.
+func (s *State) Hash() [sha256.Size]byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(fmt.Sprintf("raftlog: state cannot be encoded: %v", err)) // nothing in it can fail
+	}
+	return sha256.Sum256(b)
+}
+
+// apply returns the state that a command makes, or why it is refused. It is a function of the two, the
+// same on every member and at every time. It leaves s as it is: others are reading it.
+func (s *State) apply(index uint64, c Command) (*State, error) {
+	switch c.(type) {
+	case *barrier:
+		return s, nil
+	case *Init:
+	default:
+		if !s.Initialised() {
+			return nil, conflict("there is no cluster yet")
+		}
+	}
+	next := s.clone()
+	if err := c.change(next); err != nil {
+		return nil, err
+	}
+	next.dismiss()
+	next.Index = index
+	return next, nil
+}
+
+// clone copies what commands change in place. Rules and answers are replaced as a whole and shared.
+func (s *State) clone() *State {
+	next := *s
+	next.Members = slices.Clone(s.Members)
+	next.History = slices.Clone(s.History)
+	next.Slots = slices.Clone(s.Slots)
+	next.Settings = maps.Clone(s.Settings)
+	return &next
+}
+
+// dismiss removes those who leave and are needed no more: no rule lists them, so nothing that they
+// alone have was acknowledged, and they are not a primary whose word would spare a failover.
+func (s *State) dismiss() {
+	s.Members = slices.DeleteFunc(s.Members, func(m Member) bool {
+		return m.Leaving && m.ID != s.Primary.ID && m.ID != s.SteadyPrimary && !s.listed(m.ID)
+	})
+}
+
+// listed reports whether any rule, of this epoch or in force, counts a disk.
+func (s *State) listed(id syncrep.ID) bool {
+	return s.Rule.Lists(id) || s.Joint != nil && s.Joint.Lists(id) || s.Opening != nil && s.Opening.Lists(id)
+}
+
+// member returns the member with a disk, to be changed.
+func (s *State) member(id syncrep.ID) *Member {
+	i := slices.IndexFunc(s.Members, func(m Member) bool { return m.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &s.Members[i]
+}
+
+func conflict(format string, args ...any) error {
+	return &ConflictError{What: fmt.Sprintf(format, args...)}
+}
+
+func invalid(format string, args ...any) error {
+	return &InvalidError{What: fmt.Sprintf(format, args...)}
+}
+
+// inEpoch compares the epoch and the phases a command is for with the state's.
+func (s *State) inEpoch(epoch uint64, phases ...Phase) error {
+	if s.Epoch != epoch {
+		return conflict("epoch is %d, not %d", s.Epoch, epoch)
+	}
+	if !slices.Contains(phases, s.Phase) {
+		return conflict("epoch %d is %s", s.Epoch, s.Phase)
+	}
+	return nil
+}
+
+func (c *SlotCreate) change(s *State) error {
+	if err := slots.CheckName(c.Slot.Name); err != nil {
+		return invalid("%v", err)
+	}
+	i, found := s.slot(c.Slot.Name)
+	if found {
+		return fmt.Errorf("%w: %s", ErrSlotExists, c.Slot.Name)
+	}
+	s.Slots = slices.Insert(s.Slots, i, c.Slot)
+	return nil
+}
+
+func (c *SlotDrop) change(s *State) error {
+	i, found := s.slot(c.Name)
+	if !found {
+		return fmt.Errorf("%w: %s", ErrNoSlot, c.Name)
+	}
+	s.Slots = slices.Delete(s.Slots, i, i+1)
+	return nil
+}
+
+func (c *SlotAdvance) change(s *State) error {
+	for _, a := range c.Slots {
+		if i, found := s.slot(a.Name); found {
+			s.Slots[i].Restart = max(s.Slots[i].Restart, a.Restart)
+		}
+	}
+	return nil
+}
+
+// slot returns the place of a slot in s.Slots, or where it would be.
+func (s *State) slot(name string) (i int, found bool) {
+	return slices.BinarySearchFunc(s.Slots, name, func(slot Slot, name string) int { return strings.Compare(slot.Name, name) })
+}
+
+func (c *SettingSet) change(s *State) error {
+	if c.Name == "" {
+		return invalid("setting without a name")
+	}
+	if c.Reset {
+		delete(s.Settings, c.Name)
+		return nil
+	}
+	if s.Settings == nil {
+		s.Settings = make(map[string]string)
+	}
+	s.Settings[c.Name] = c.Value
+	return nil
+}
