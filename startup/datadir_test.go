@@ -175,6 +175,87 @@ func opensOrBuilds(d DataDir) error {
 	return err
 }
 
+// leave puts what outlives a node's data into a directory.
+func leave(t *testing.T, d DataDir) {
+	t.Helper()
+	for _, dir := range []string{d.Raft(), d.FS.PathJoin(d.orphans(), "1-0-100028")} {
+		must(t, d.FS.MkdirAll(dir, 0o700))
+		must(t, wal.WriteFileDurably(d.FS, dir, "x", []byte("kept")))
+	}
+	must(t, wal.SyncDir(d.FS, d.orphans()))
+	must(t, wal.SyncDir(d.FS, d.Path))
+}
+
+// left checks that it is still there.
+func left(d DataDir) error {
+	for _, dir := range []string{d.Raft(), d.FS.PathJoin(d.orphans(), "1-0-100028")} {
+		if b, err := wal.ReadFile(d.FS, d.FS.PathJoin(dir, "x"), 100); err != nil || string(b) != "kept" {
+			return fmt.Errorf("%s: %q, %w", dir, b, err)
+		}
+	}
+	return nil
+}
+
+// A directory that is made anew is, whenever the power fails, the old incarnation of the node, or the
+// new one, or empty, and then it knows whose it is. Raft's store and the orphans are there all the time.
+func TestRebuildPowerCuts(t *testing.T) {
+	next := testIdentity
+	next.Incarnation = 8
+	for seed := range uint64(6) {
+		c := newCutter(t, seed, 1)
+		d := newCluster(t, c.fs())
+		leave(t, d)
+		c.on(func(cut func() *vfs.MemFS) error {
+			d := DataDir{FS: cut(), Path: d.Path}
+			for range 2 { // an empty one stays empty
+				state, id, err := d.Open()
+				switch former := (Identity{Name: testIdentity.Name, NodeID: testIdentity.NodeID}); {
+				case err != nil:
+					return err
+				case state == Empty && id != former || state == Ready && id != testIdentity && id != next:
+					return fmt.Errorf("state %d, identity %+v", state, id)
+				}
+				d.FS = after(d.FS)
+			}
+			return left(d)
+		})
+		must(t, d.Discard())
+		_, _, err := d.Open()
+		must(t, err)
+		must(t, d.NewCluster(next))
+		c.off()
+		d.FS = after(c.disk)
+		state, id, err := d.Open()
+		if state != Ready || id != next || err != nil {
+			t.Errorf("state %d, identity %+v, %v", state, id, err)
+		}
+		must(t, left(d))
+		if there, err := wal.Exists(d.FS, d.join(formerFile)); there || err != nil {
+			t.Errorf("the former identity is there: %v, %v", there, err)
+		}
+		if c.cuts < 10 {
+			t.Errorf("%d power cuts", c.cuts)
+		}
+	}
+}
+
+// Whose a directory was is not known if that cannot be read: it is made for a new node then.
+func TestFormerIsDamaged(t *testing.T) {
+	for _, file := range []string{identityFile, formerFile} {
+		d := newCluster(t, vfs.NewCrashableMem())
+		must(t, d.Discard())
+		if file == formerFile {
+			_, _, err := d.Open()
+			must(t, err)
+		}
+		must(t, wal.WriteFileDurably(d.FS, d.Path, file, []byte("{")))
+		state, id, err := d.Open()
+		if state != Empty || id != (Identity{}) || err != nil {
+			t.Errorf("%s damaged: state %d, identity %+v, %v", file, state, id, err)
+		}
+	}
+}
+
 // A directory that is discarded is a node's, or empty: never a part of one.
 func TestDiscardPowerCuts(t *testing.T) {
 	for seed := range uint64(12) {

@@ -60,7 +60,7 @@ type OrphanOps []OrphanOp
 func (ops *OrphanOps) UnmarshalJSON(b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
-		return fmt.Errorf("operations: want an array: %w", err)
+		return fmt.Errorf("operations: want an array, not %.20s", b)
 	}
 	*ops = OrphanOps{}
 	for dec.More() {
