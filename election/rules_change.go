@@ -42,8 +42,8 @@ func (k *Keeper) change(s *raftlog.State, now time.Time) step {
 type joint struct {
 	since  time.Time
 	target wal.LSN // the end of all that may have been released before
-	end    bool    // it was proposed that the new rule stand alone: Raft alone knows whether it does
-	cancel bool    // it was proposed to call it off, likewise
+	held   bool    // it is held under the new rule, on disks: that stays true
+	called bool    // it was called off, whether Raft has heard of it or not
 }
 
 // beginJoint is called when the group has both rules. Only now may the horizon be read: what is released
@@ -54,25 +54,22 @@ func (k *Keeper) beginJoint() joint {
 }
 
 // endJoint ends a change. The new rule may stand alone once all that was ever released is held under it,
-// under it alone: the old one may be what cannot be met any more. Until that was proposed the change can be
-// called off; of the two, only one is ever proposed, since its outcome may stay unknown.
+// under it alone: the old one may be what cannot be met any more. Before, the change can be called off.
+// (The primary itself has flushed what it released.) Raft takes whichever of the two reaches it first: their version is never used again.
 func (k *Keeper) endJoint(s *raftlog.State, now time.Time) step {
 	j, there := &k.force.joint, k.there()
-	if !j.cancel && !j.end {
-		j.end = k.force.held.Load() >= j.target || there.hold(s.Joint.Resolved) >= j.target
-		j.cancel = !j.end && now.Sub(j.since) >= jointTimeout && k.futile(s, there)
-		if j.cancel {
-			k.backOff.add(wish{s.Joint.Text, s.Joint.Resolved, s.JointCounted}, now)
-		}
-	}
+	j.held = j.held || k.force.held.Load() >= j.target || there.hold(s.Joint.Resolved) >= j.target
 	switch {
-	case j.end:
+	case j.held:
 		return step{propose: &raftlog.RuleEnd{Epoch: s.Epoch, Version: s.Joint.Version}}
-	case j.cancel:
-		return step{propose: &raftlog.RuleCancel{Epoch: s.Epoch, Version: s.Joint.Version}}
-	default:
+	case now.Sub(j.since) < jointTimeout || !k.futile(s, there):
 		return step{again: now.Add(jointPoll)}
 	}
+	if !j.called {
+		j.called = true
+		k.backOff.add(wish{s.Joint.Text, s.Joint.Resolved, s.JointCounted}, now)
+	}
+	return step{propose: &raftlog.RuleCancel{Epoch: s.Epoch, Version: s.Joint.Version}}
 }
 
 // futile reports whether commits wait for a change that something better could take the place of: the

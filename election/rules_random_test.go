@@ -63,7 +63,7 @@ func newChaos(t *testing.T, r *rand.Rand) *chaos {
 
 // outcome is one of: Raft works, it has no majority, its answers are lost, or any of these each time.
 func (c *chaos) outcome() func(raftlog.Command) (apply, answer bool) {
-	mode, r := c.r.IntN(4), rand.New(rand.NewPCG(c.r.Uint64(), 1)) // the keeper's own, as it asks at any time
+	mode, r := max(0, c.r.IntN(7)-3), rand.New(rand.NewPCG(c.r.Uint64(), 1)) // the keeper's own, as it asks at any time
 	return func(raftlog.Command) (apply, answer bool) {
 		m := mode
 		if m == 3 {
@@ -76,32 +76,34 @@ func (c *chaos) outcome() func(raftlog.Command) (apply, answer bool) {
 func (c *chaos) any() int { return 2 + c.r.IntN(c.nodes-1) }
 
 func (c *chaos) step() {
-	switch n := c.any(); c.r.IntN(16) {
-	case 0, 1:
+	switch n := c.any(); c.r.IntN(24) {
+	case 0, 1, 2:
 		c.end += wal.LSN(0x10 * (1 + c.r.IntN(3)))
 		c.write(c.end)
-	case 2, 3, 4, 5:
+	case 3, 4, 5, 6, 7, 8, 9, 10:
 		c.stream(n, c.reach(n))
-	case 6, 7:
+	case 11, 12:
 		c.leave(n)
-	case 8:
+	case 13, 14:
 		c.set(texts[c.r.IntN(len(texts))])
-	case 9:
+	case 15:
 		c.change()
-	case 10:
+	case 16:
 		c.raft.mu.Lock()
 		c.raft.outcome = c.outcome()
 		c.raft.mu.Unlock()
-	case 11:
-		c.raft.setLag(c.r.IntN(2) == 0)
-	case 12:
+	case 17:
+		c.raft.setLag(c.r.IntN(4) == 0)
+	case 18:
 		if len(c.raft.lost) > 0 {
 			c.raft.late(c.r.IntN(len(c.raft.lost)))
 		}
-	case 13:
+	case 19:
 		c.reportArchive()
+	case 20:
+		c.pass(time.Duration(c.r.IntN(10000)) * time.Millisecond)
 	default:
-		c.pass(time.Duration(c.r.IntN(3000)) * time.Millisecond)
+		c.pass(time.Duration(c.r.IntN(800)) * time.Millisecond)
 	}
 }
 

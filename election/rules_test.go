@@ -236,3 +236,21 @@ func TestKeeperSteadyUnderReplacedRule(t *testing.T) {
 		w.check()
 	})
 }
+
+// The rules come before the release, though the epoch turns out to be steady under others than those it
+// was opening with here.
+func TestKeeperSteadyUnderAnotherRule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, "ANY 1 (*)", 5)
+		w.raft.outcome = func(raftlog.Command) (apply, answer bool) { return false, false }
+		w.start(0)
+		w.stream(2, 0x100)
+		w.raft.edit(func(s *raftlog.State) {
+			s.Phase, s.Opening = raftlog.Steady, nil
+			s.Rule = raftlog.Rule{Version: 3, Text: "ANY 2 (*)", Resolved: w.resolve(s, "ANY 2 (*)")}
+		})
+		w.wantHorizon(0)
+		w.stream(3, 0x100)
+		w.wantHorizon(0x100)
+	})
+}

@@ -11,15 +11,13 @@ import (
 
 // A presence is who streams, at one moment.
 type presence struct {
-	flushed  wal.LSN // by the primary
 	standbys []syncrep.Standby
 	caughtUp []syncrep.ID
 }
 
 func (k *Keeper) there() presence {
-	snapshot := k.cfg.Group.Snapshot()
-	p := presence{flushed: snapshot.LocalFlush, caughtUp: k.cfg.Streaming()}
-	for _, s := range snapshot.Streams {
+	p := presence{caughtUp: k.cfg.Streaming()}
+	for _, s := range k.cfg.Group.Snapshot().Streams {
 		p.standbys = append(p.standbys, s.Standby)
 	}
 	return p
@@ -39,10 +37,10 @@ func (p presence) meet(rule syncrep.Resolved) bool {
 	return released.OK
 }
 
-// hold is how far the log is held under the rule alone, the primary's own flush included.
+// hold is how far the log is held under the rule alone, without the primary's own flush.
 func (p presence) hold(rule syncrep.Resolved) wal.LSN {
 	_, released := syncrep.Evaluate(syncrep.Rule{}, []syncrep.Resolved{rule}, p.standbys)
-	return min(p.flushed, released.Flush)
+	return released.Flush
 }
 
 // refuse says once why what is wanted is not proposed, and has it looked at again: not everything that
