@@ -14,9 +14,9 @@ import (
 	"github.com/longship-db/longship/cmd/longship/internal/status"
 )
 
-const statusHelp = `Asks one node and shows the cluster as that node knows it. The primary knows its standbys and receivers,
-how far each of them is, what the slots keep, and what the loss of a node would mean; a standby knows
-itself and whom it follows.
+const statusHelp = `Asks one node and shows the cluster as that node knows it: members, epoch and phase, the last reigns and
+why they began, what the loss of a node would mean. The primary also knows its receivers, and each
+standby to the byte; a standby knows the others as of a second ago, and from whom it receives.
 
 PGHOST, PGPORT, PGUSER, PGPASSWORD and PGSSLMODE are honoured.`
 

@@ -66,6 +66,9 @@ func NewClient(conninfo string) (*Client, error) {
 	return &Client{config: config}, nil
 }
 
+// Literal makes s a string in a statement.
+func Literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
 // quote makes s a value in a connection string.
 func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
@@ -110,10 +113,16 @@ func (c *Client) Close(ctx context.Context) error {
 // explain makes one line of an error, with what to do.
 func (c *Client) explain(err error) error {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
-		if pgErr.Code == "42P01" {
-			return fmt.Errorf("the server at %s is not a Longship node (%s): choose one with --host and --port", c.Address(), pgErr.Message)
+		if pgErr.Code == "42P01" || pgErr.Code == "42883" { // unknown table or function
+			return fmt.Errorf("the server at %s is not a Longship node of this version (%s): choose one with --host and --port", c.Address(), pgErr.Message)
 		}
-		return fmt.Errorf("%s: %s (SQLSTATE %s)", c.Address(), pgErr.Message, pgErr.Code)
+		text := fmt.Sprintf("%s: %s (SQLSTATE %s)", c.Address(), pgErr.Message, pgErr.Code)
+		for _, more := range []string{pgErr.Detail, pgErr.Hint} {
+			if more != "" {
+				text += ": " + more
+			}
+		}
+		return errors.New(strings.Join(strings.Fields(text), " "))
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return fmt.Errorf("cannot reach a node at %s: %w: is it running? choose one with --host and --port", c.Address(), op.Err)

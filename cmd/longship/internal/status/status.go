@@ -5,21 +5,34 @@ package status
 import (
 	"context"
 	"fmt"
-	"slices"
+	"strings"
+	"time"
 
 	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
 )
 
 // A Snapshot is the cluster as one node knows it. Its JSON form is a contract: names stay, and
 // fields are only added.
 type Snapshot struct {
-	Cluster     Row      `json:"cluster"`     // longship_cluster
-	Members     []Row    `json:"members"`     // longship_members
-	Replication []Row    `json:"replication"` // pg_stat_replication
-	Slots       []Row    `json:"slots"`       // pg_replication_slots, and pinned_bytes
-	Receiver    Row      `json:"receiver"`    // pg_stat_wal_receiver; null on a primary
-	RuleMet     *bool    `json:"rule_met"`    // enough standbys stream for commits to be acknowledged; null on a standby
-	WhatIf      []WhatIf `json:"what_if"`     // empty on a standby, which does not know the rule
+	Cluster     Row      `json:"cluster"`       // longship_cluster
+	Members     []Row    `json:"members"`       // longship_members
+	Replication []Row    `json:"replication"`   // pg_stat_replication
+	Slots       []Row    `json:"slots"`         // pg_replication_slots, and pinned_bytes
+	Receiver    Row      `json:"receiver"`      // pg_stat_wal_receiver; null on a primary
+	RuleMet     *bool    `json:"rule_met"`      // enough standbys stream for commits to be acknowledged; null on a standby
+	WhatIf      []WhatIf `json:"what_if"`       // longship_what_if
+	WhatIfError *string  `json:"what_if_error"` // why the node cannot say; null: it can
+	History     []Row    `json:"history"`       // longship_history, the last reigns, newest first
+	Orphans     []Row    `json:"orphans"`       // longship_orphans: what was cut off the log of the node that was asked
+}
+
+// A WhatIf says what the loss of nodes would mean.
+type WhatIf struct {
+	Lose      []string `json:"lose"`
+	Then      string   `json:"then"`
+	Primary   *string  `json:"primary"`    // afterwards; null: there would be none
+	LostBytes int64    `json:"lost_bytes"` // of acknowledged commits
 }
 
 // A Source answers simple queries: a node.
@@ -27,6 +40,10 @@ type Source interface {
 	// Query sends statements and returns the rows of each.
 	Query(ctx context.Context, statements ...string) ([][]Row, error)
 }
+
+// whatIfTimeout limits the wait for longship_what_if, which the Raft leader answers: a cluster
+// without one has a status, too.
+const whatIfTimeout = 3 * time.Second
 
 // Collect asks the node behind src.
 func Collect(ctx context.Context, src Source) (*Snapshot, error) {
@@ -36,6 +53,8 @@ func Collect(ctx context.Context, src Source) (*Snapshot, error) {
 		"SELECT * FROM pg_stat_replication",
 		"SELECT * FROM pg_replication_slots",
 		"SELECT * FROM pg_stat_wal_receiver",
+		"SELECT * FROM longship_history ORDER BY epoch DESC LIMIT 100",
+		"SELECT * FROM longship_orphans",
 	)
 	if err != nil {
 		return nil, err
@@ -43,96 +62,101 @@ func Collect(ctx context.Context, src Source) (*Snapshot, error) {
 	if len(rows[0]) != 1 {
 		return nil, fmt.Errorf("longship_cluster has %d rows, want 1", len(rows[0]))
 	}
-	s := &Snapshot{Cluster: rows[0][0], Members: rows[1], Replication: rows[2], Slots: rows[3]}
+	s := &Snapshot{Cluster: rows[0][0], Members: rows[1], Replication: rows[2], Slots: rows[3], History: rows[5], Orphans: rows[6]}
 	if len(rows[4]) > 0 {
 		s.Receiver = rows[4][0]
 	}
-	s.addPinned()
-	err = s.foresee()
-	for _, list := range []*[]Row{&s.Members, &s.Replication, &s.Slots} {
+	AddPinned(s.Slots, s.Members)
+	if err := s.judge(); err != nil {
+		return nil, err
+	}
+	s.foresee(ctx, src)
+	for _, list := range []*[]Row{&s.Members, &s.Replication, &s.Slots, &s.History, &s.Orphans} {
 		if *list == nil {
 			*list = []Row{} // [] and not null
 		}
 	}
-	return s, err
+	return s, nil
+}
+
+// foresee asks what if. Not to be told is no failure: it is worth knowing.
+func (s *Snapshot) foresee(ctx context.Context, src Source) {
+	s.WhatIf = []WhatIf{}
+	ctx, cancel := context.WithTimeout(ctx, whatIfTimeout)
+	defer cancel()
+	rows, err := src.Query(ctx, "SELECT * FROM longship_what_if")
+	if err != nil {
+		s.WhatIfError = new(err.Error())
+		return
+	}
+	for _, r := range rows[0] {
+		w := WhatIf{Lose: strings.Split(r.Text("lose"), ","), Then: r.Text("then")}
+		if name := r.Text("primary"); name != "" {
+			w.Primary = &name
+		}
+		w.LostBytes, _ = r.int("lost_bytes")
+		s.WhatIf = append(s.WhatIf, w)
+	}
 }
 
 // Primary reports whether the node that was asked is the primary.
 func (s *Snapshot) Primary() bool { return s.Cluster.Text("role") == "primary" }
 
-// self is the member that was asked.
-func (s *Snapshot) self() Row {
-	i := slices.IndexFunc(s.Members, func(m Row) bool { return m.Text("name") == s.Cluster.Text("node") })
-	if i < 0 {
-		return nil
+// logEnd is how far the log is flushed: on the primary, or else where it is longest.
+func logEnd(members []Row) (end wal.LSN, known bool) {
+	for _, m := range members {
+		flushed, ok := m.LSN("flush_lsn")
+		if !ok {
+			continue
+		}
+		if m.Text("role") == "primary" {
+			return flushed, true
+		}
+		end, known = max(end, flushed), true
 	}
-	return s.Members[i]
+	return end, known
 }
 
-// addPinned adds to each slot how much of the log it keeps from being removed.
-func (s *Snapshot) addPinned() {
-	end, known := s.self().LSN("flush_lsn")
-	for i, slot := range s.Slots {
+// AddPinned adds pinned_bytes to rows of pg_replication_slots: how much of the log each keeps from
+// being removed.
+func AddPinned(slots, members []Row) {
+	end, known := logEnd(members)
+	for i, slot := range slots {
 		var pinned any
 		if restart, ok := slot.LSN("restart_lsn"); ok && known && restart <= end {
 			pinned = int64(end - restart)
 		}
-		s.Slots[i] = append(slot, Field{"pinned_bytes", pinned})
+		slots[i] = append(slot, Field{"pinned_bytes", pinned})
 	}
 }
 
-// foresee fills in what follows from the rule, which only the primary knows.
-func (s *Snapshot) foresee() error {
-	s.WhatIf = []WhatIf{}
+// judge says whether as many standbys stream as the rule asks for. Who counts, pg_stat_replication
+// says; only the primary has it.
+func (s *Snapshot) judge() error {
 	if !s.Primary() {
 		return nil
 	}
-	rule, err := syncrep.ParseRule(s.Cluster.Text("rule"))
+	text := s.Cluster.Text("rule")
+	rule, err := syncrep.ParseRule(text)
 	if err != nil {
-		return fmt.Errorf("rule %q: %w", s.Cluster.Text("rule"), err)
+		return fmt.Errorf("rule %q: %w", text, err)
 	}
-	nodes, streams := s.nodes(), s.streams()
-	s.RuleMet = new(met(rule, nodes, streams))
-	s.WhatIf = Foresee(rule, nodes, streams)
-	return nil
-}
-
-func (s *Snapshot) nodes() []Node {
-	var nodes []Node
-	for _, m := range s.Members {
-		nodes = append(nodes, Node{
-			Name:    m.Text("name"),
-			Primary: m.Text("role") == "primary",
-			Up:      m.Text("state") != "down",
-			Joining: !m.bool("counted"),
-		})
+	needed := rule.Num
+	if !rule.Empty() && needed == 0 { // MAJORITY: of those that count, the primary among them
+		for _, m := range s.Members {
+			if m.bool("counted") {
+				needed++
+			}
+		}
+		needed /= 2
 	}
-	return nodes
-}
-
-// streams are the primary's standbys and receivers as the rule sees them.
-func (s *Snapshot) streams() []syncrep.Standby {
-	var streams []syncrep.Standby
-	for i, r := range s.Replication {
-		name := r.Text("application_name")
-		flush, _ := r.LSN("flush_lsn")
-		streams = append(streams, syncrep.Standby{
-			Slot:   i,
-			Name:   name,
-			Member: slices.ContainsFunc(s.Members, func(m Row) bool { return m.Text("name") == name }),
-			State:  parseState(r.Text("state")),
-			Flush:  flush,
-		})
-	}
-	return streams
-}
-
-// parseState undoes syncrep.State.String.
-func parseState(s string) syncrep.State {
-	for state := syncrep.Startup; state <= syncrep.Stopping; state++ {
-		if state.String() == s {
-			return state
+	streaming := map[string]bool{}
+	for _, r := range s.Replication {
+		sync := r.Text("sync_state")
+		if r.Text("state") == "streaming" && (sync == "sync" || sync == "quorum") {
+			streaming[r.Text("application_name")] = true
 		}
 	}
-	return syncrep.Startup
+	s.RuleMet = new(len(streaming) >= needed)
+	return nil
 }

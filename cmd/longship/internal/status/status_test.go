@@ -12,8 +12,6 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/longship-db/longship/syncrep"
 )
 
 // A cannedNode answers "SELECT * FROM view" with rows from a file.
@@ -22,9 +20,10 @@ type cannedNode map[string][]Row
 func (n cannedNode) Query(_ context.Context, statements ...string) ([][]Row, error) {
 	var answer [][]Row
 	for _, s := range statements {
-		rows, ok := n[strings.TrimPrefix(s, "SELECT * FROM ")]
+		view, _, _ := strings.Cut(strings.TrimPrefix(s, "SELECT * FROM "), " ")
+		rows, ok := n[view]
 		if !ok {
-			return nil, fmt.Errorf("no such view: %s", s)
+			return nil, fmt.Errorf("no such view: %s", view)
 		}
 		answer = append(answer, rows)
 	}
@@ -77,37 +76,46 @@ func TestShow(t *testing.T) {
 	})
 }
 
-// A foresee script gives the rule and then, line by line, nodes, "n2 standby streaming", and
-// receivers, "r receiver streaming".
-func TestForesee(t *testing.T) {
-	datadriven.RunTest(t, "testdata/foresee", func(t *testing.T, d *datadriven.TestData) string {
-		first, rest, _ := strings.Cut(d.Input, "\n")
-		rule, err := syncrep.ParseRule(strings.TrimSpace(strings.TrimPrefix(first, "rule:")))
-		if err != nil {
-			d.Fatalf(t, "%v", err)
+// The rule is met when as many standbys stream as it asks for; who of them counts, the primary says.
+func TestRuleMet(t *testing.T) {
+	streams := func(list ...string) (rows []Row) { // name state sync
+		for _, text := range list {
+			f := strings.Fields(text)
+			rows = append(rows, Row{{"application_name", f[0]}, {"state", f[1]}, {"sync_state", f[2]}})
 		}
-		var nodes []Node
-		var streams []syncrep.Standby
-		for line := range strings.Lines(rest) {
-			f := strings.Fields(line)
-			name, role, state := f[0], f[1], f[2]
-			if role != "receiver" {
-				nodes = append(nodes, Node{Name: name, Primary: role == "primary", Up: state != "down"})
-			}
-			if role != "primary" && state != "down" {
-				streams = append(streams, syncrep.Standby{Slot: len(streams), Name: name, Member: role != "receiver", State: parseState(state), Flush: 8})
-			}
+		return rows
+	}
+	counted := Row{{"counted", true}}
+	three := []Row{counted, counted, counted, {{"counted", false}}}
+	tests := []struct {
+		rule        string
+		replication []Row
+		want        bool
+	}{
+		{"", nil, true},
+		{"ANY MAJORITY (*)", streams("n2 streaming quorum"), true},
+		{"ANY MAJORITY (*)", streams("n2 catchup quorum", "vault streaming async"), false},
+		{"ANY 2 (*)", streams("n2 streaming quorum", "n2 streaming quorum"), false},
+		{"ANY 2 (*)", streams("n2 streaming quorum", "n3 streaming quorum"), true},
+		{"FIRST 2 (n2, n3, n4)", streams("n2 streaming sync", "n4 streaming potential"), false},
+		{"n2", streams("n2 streaming sync"), true},
+	}
+	for _, test := range tests {
+		s := &Snapshot{Cluster: Row{{"role", "primary"}, {"rule", test.rule}}, Members: three, Replication: test.replication}
+		if err := s.judge(); err != nil || *s.RuleMet != test.want {
+			t.Errorf("%q with %v: %v, %v, want %v", test.rule, test.replication, *s.RuleMet, err, test.want)
 		}
-		var b strings.Builder
-		for _, w := range Foresee(rule, nodes, streams) {
-			primary := "none"
-			if w.Primary != nil {
-				primary = *w.Primary
-			}
-			fmt.Fprintf(&b, "%s: %s (primary %s)\n", strings.Join(w.Lose, ","), w.Then, primary)
-		}
-		return b.String()
-	})
+	}
+	s := &Snapshot{Cluster: Row{{"role", "standby"}}}
+	if err := s.judge(); err != nil || s.RuleMet != nil {
+		t.Errorf("on a standby: %v, %v", s.RuleMet, err)
+	}
+}
+
+func TestLiteral(t *testing.T) {
+	if got, want := Literal(`it's \n`), `'it''s \n'`; got != want {
+		t.Errorf("Literal() = %s, want %s", got, want)
+	}
 }
 
 func TestRowKeepsItsColumns(t *testing.T) {
@@ -194,8 +202,9 @@ func TestExplain(t *testing.T) {
 		err  error
 		want string
 	}{
-		{stranger, `the server at h:1 is not a Longship node (relation "longship_cluster" does not exist): choose one with --host and --port`},
+		{stranger, `the server at h:1 is not a Longship node of this version (relation "longship_cluster" does not exist): choose one with --host and --port`},
 		{&pgconn.PgError{Code: "57P03", Message: "the database system is starting up"}, "h:1: the database system is starting up (SQLSTATE 57P03)"},
+		{&pgconn.PgError{Code: "LS002", Message: "nobody can be promoted", Detail: "n2 is down.\nn3 is behind.", Hint: "Start n2."}, "h:1: nobody can be promoted (SQLSTATE LS002): n2 is down. n3 is behind.: Start n2."},
 		{errors.New("two\n\tlines"), "h:1: two lines"},
 	}
 	for _, test := range tests {

@@ -11,73 +11,108 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
+// shownReigns is how many lines of the history people get to see.
+const shownReigns = 5
+
 // Text lays the snapshot out for people. now is the time to which ages refer.
 func (s *Snapshot) Text(now time.Time) []string {
 	lines := s.Head(now)
 	if s.RuleMet != nil && !*s.RuleMet {
 		lines = append(lines, "WRITES WAIT: the rule is not met; they go on when enough of the standbys it waits for stream again")
 	}
-	lines = append(lines, section("", s.memberTable())...)
-	if len(s.Replication) > 0 {
-		lines = append(lines, section("replication", s.replicationTable())...)
-	}
-	if s.Receiver != nil {
-		lines = append(lines, section("receiving", s.receiverTable())...)
-	}
-	if len(s.Slots) > 0 {
-		lines = append(lines, section("slots", s.slotTable())...)
-	}
-	var what [][]string
-	for _, w := range s.WhatIf {
-		what = append(what, []string{"if " + strings.Join(w.Lose, " and ") + " dies:", w.Then + ", " + bytesText(w.LostBytes) + " lost"})
-	}
-	if !s.Primary() {
-		what = [][]string{{"the primary knows: longship status --host HOST --port PORT", ""}}
-		if host, port, ok := strings.Cut(s.Cluster.Text("primary_address"), ":"); ok {
-			what[0][0] = fmt.Sprintf("the primary knows: longship status --host %s --port %s", host, port)
+	lines = append(lines, section("", MemberTable(s.Members))...)
+	for _, part := range []struct {
+		title string
+		shown bool
+		rows  func() [][]string
+	}{
+		{"replication", len(s.Replication) > 0, s.replicationTable},
+		{"receiving", s.Receiver != nil, s.receiverTable},
+		{"slots", len(s.Slots) > 0, func() [][]string { return SlotTable(s.Slots) }},
+		{"history", len(s.History) > 0, s.historyTable},
+		{"orphans, cut off the log of " + s.Cluster.Text("node"), len(s.Orphans) > 0, s.orphanTable},
+		{"what if", len(s.WhatIf) > 0 || s.WhatIfError != nil, s.whatIfTable},
+	} {
+		if part.shown {
+			lines = append(lines, section(part.title, part.rows())...)
 		}
 	}
-	return append(lines, section("what if", what)...)
+	return lines
 }
 
 // Head is who the cluster is and what holds in it.
 func (s *Snapshot) Head(now time.Time) []string {
 	c := s.Cluster
 	primary := strings.TrimSpace(c.Text("primary") + " " + c.Text("primary_address"))
-	if primary == "" {
-		primary = "unknown"
-	}
 	rule := c.Text("rule")
-	switch {
-	case !s.Primary():
-		rule = "known to the primary"
-	case rule == "":
+	if rule == "" {
 		rule = "none: commits wait for no standby"
 	}
 	up := ""
 	if started, ok := c.time("started"); ok {
 		up = fmt.Sprintf(", up %s", now.Sub(started).Round(time.Second))
 	}
-	return []string{
-		fmt.Sprintf("cluster %s   primary %s   epoch %s   timeline %s   %s", c.Text("system_identifier"), primary, c.Text("epoch"), c.Text("timeline"), c.Text("phase")),
-		fmt.Sprintf("rule %s   horizon %s   seen by %s (%s, version %s%s)", rule, orDash(c.Text("horizon")), c.Text("node"), c.Text("role"), c.Text("version"), up),
+	lines := []string{
+		fmt.Sprintf("cluster %s   primary %s   epoch %s   timeline %s   %s",
+			c.Text("system_identifier"), orUnknown(primary), c.Text("epoch"), c.Text("timeline"), orUnknown(c.Text("phase"))),
+		fmt.Sprintf("rule %s   horizon %s   Raft leader %s   seen by %s (%s, version %s%s)",
+			rule, orDash(c.Text("horizon")), orDash(c.Text("raft_leader")), c.Text("node"), c.Text("role"), c.Text("version"), up),
 	}
+	if waiting := c.Text("waiting"); waiting != "" {
+		lines = append(lines, "waiting: "+strings.TrimPrefix(waiting, "waiting "))
+	}
+	return lines
 }
 
-func (s *Snapshot) memberTable() [][]string {
-	end, known := s.self().LSN("flush_lsn")
-	rows := [][]string{{"member", "role", "state", "address", "written", "flushed", "replayed", "behind"}}
-	for _, m := range s.Members {
+// MemberTable shows rows of longship_members.
+func MemberTable(members []Row) [][]string {
+	flushed, known := logEnd(members)
+	rows := [][]string{{"member", "role", "state", "address", "written", "flushed", "replayed", "behind", "notes"}}
+	noted := false
+	for _, m := range members {
 		behind := "-"
 		if replay, ok := m.LSN("replay_lsn"); ok && known {
-			behind = bytesText(distance(end, replay))
+			behind = bytesText(distance(flushed, replay))
 		}
+		notes := memberNotes(m)
+		noted = noted || notes != ""
 		rows = append(rows, []string{
 			m.Text("name"), m.Text("role"), m.Text("state"), orDash(m.Text("address")),
-			orDash(m.Text("write_lsn")), orDash(m.Text("flush_lsn")), orDash(m.Text("replay_lsn")), behind,
+			orDash(m.Text("write_lsn")), orDash(m.Text("flush_lsn")), orDash(m.Text("replay_lsn")), behind, notes,
 		})
 	}
+	if !noted {
+		for i, row := range rows {
+			rows[i] = row[:len(row)-1]
+		}
+	}
 	return rows
+}
+
+// memberNotes is what is not as usual about a member.
+func memberNotes(m Row) string {
+	var notes []string
+	if zone := m.Text("zone"); zone != "" {
+		notes = append(notes, "zone "+zone)
+	}
+	priority, ok := m.int("failover_priority")
+	switch {
+	case !ok || priority == 1:
+	case priority == 0:
+		notes = append(notes, "never promoted")
+	default:
+		notes = append(notes, fmt.Sprintf("failover priority %d", priority))
+	}
+	for _, n := range []struct {
+		column string
+		usual  bool
+		text   string
+	}{{"counted", true, "not counted yet"}, {"voter", true, "no vote yet"}, {"leaving", false, "leaving"}} {
+		if b, ok := m.get(n.column).(bool); ok && b != n.usual && (n.text == "leaving" || !m.bool("leaving")) {
+			notes = append(notes, n.text)
+		}
+	}
+	return strings.Join(notes, ", ")
 }
 
 // BriefColumns are the columns of Brief.
@@ -90,7 +125,7 @@ func (s *Snapshot) Brief() map[string][]string {
 		streams[r.Text("application_name")] = r
 	}
 	brief := map[string][]string{}
-	for _, m := range s.memberTable()[1:] {
+	for _, m := range MemberTable(s.Members)[1:] {
 		name, role, state, flushed, replayed, behind := m[0], m[1], m[2], m[5], m[6], m[7]
 		r := streams[name]
 		brief[name] = []string{role, state, orDash(r.Text("sync_state")), flushed, replayed, behind, r.lag("flush_lag"), r.lag("replay_lag")}
@@ -123,16 +158,16 @@ func (s *Snapshot) receiverTable() [][]string {
 	if r.Text("sender_host") != "" {
 		from = r.Text("sender_host") + ":" + r.Text("sender_port")
 	}
-	last, _, _ := strings.Cut(r.Text("last_msg_receipt_time"), ".")
 	return [][]string{
 		{"from", "state", "slot", "timeline", "written", "flushed", "primary's end", "last message"},
-		{from, r.Text("status"), orDash(r.Text("slot_name")), orDash(r.Text("received_tli")), orDash(r.Text("written_lsn")), orDash(r.Text("flushed_lsn")), orDash(r.Text("latest_end_lsn")), orDash(last)},
+		{from, r.Text("status"), orDash(r.Text("slot_name")), orDash(r.Text("received_tli")), orDash(r.Text("written_lsn")), orDash(r.Text("flushed_lsn")), orDash(r.Text("latest_end_lsn")), r.moment("last_msg_receipt_time")},
 	}
 }
 
-func (s *Snapshot) slotTable() [][]string {
+// SlotTable shows rows of pg_replication_slots with pinned_bytes.
+func SlotTable(slots []Row) [][]string {
 	rows := [][]string{{"slot", "in use", "status", "restarts at", "pins", "may grow by"}}
-	for _, r := range s.Slots {
+	for _, r := range slots {
 		active := "no"
 		if r.bool("active") {
 			active = "by " + r.Text("active_pid")
@@ -146,6 +181,56 @@ func (s *Snapshot) slotTable() [][]string {
 			safe = bytesText(n)
 		}
 		rows = append(rows, []string{r.Text("slot_name"), active, orDash(r.Text("wal_status")), orDash(r.Text("restart_lsn")), pins, safe})
+	}
+	return rows
+}
+
+func (s *Snapshot) historyTable() [][]string {
+	rows := [][]string{{"epoch", "began", "at", "primary", "cause", "decided by", "lost"}}
+	for _, r := range s.History[:min(shownReigns, len(s.History))] {
+		cause := r.Text("cause")
+		if !r.bool("steady") {
+			cause += " (not steady)"
+		}
+		lost, _ := r.int("lost_bytes")
+		rows = append(rows, []string{
+			r.Text("epoch"), r.moment("time"), orDash(r.Text("start_lsn")), r.Text("primary"), strings.TrimSpace(cause), orDash(r.Text("decided_by")), bytesText(lost),
+		})
+	}
+	return rows
+}
+
+func (s *Snapshot) orphanTable() [][]string {
+	rows := [][]string{{"folder", "epoch", "from", "to", "cut off", "transactions", "keys"}}
+	for _, r := range s.Orphans {
+		rows = append(rows, []string{
+			r.Text("folder"), r.Text("epoch"), orDash(r.Text("start_lsn")), orDash(r.Text("end_lsn")), r.moment("time"),
+			orDash(r.Text("transactions")), orDash(shortened(r.Text("keys"))),
+		})
+	}
+	return rows
+}
+
+// shortened is the beginning of a long text.
+func shortened(s string) string {
+	const most = 60
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return s
+}
+
+func (s *Snapshot) whatIfTable() [][]string {
+	if s.WhatIfError != nil {
+		return [][]string{{"not known: " + *s.WhatIfError}}
+	}
+	var rows [][]string
+	for _, w := range s.WhatIf {
+		dies := " dies:"
+		if len(w.Lose) > 1 {
+			dies = " die:"
+		}
+		rows = append(rows, []string{"if " + strings.Join(w.Lose, " and ") + dies, w.Then + ", " + bytesText(w.LostBytes) + " lost"})
 	}
 	return rows
 }
@@ -178,6 +263,13 @@ func Columns(rows [][]string) []string {
 	return lines
 }
 
+func orUnknown(s string) string {
+	if s == "" {
+		return "unknown"
+	}
+	return s
+}
+
 func orDash(s string) string {
 	if s == "" {
 		return "-"
@@ -199,6 +291,15 @@ func (r Row) lag(name string) string {
 		return fmt.Sprintf("%.3g s", d.Seconds())
 	}
 	return d.Round(time.Second).String()
+}
+
+// moment is a column of type timestamptz to the second, in the server's time zone.
+func (r Row) moment(name string) string {
+	t, ok := r.time(name)
+	if !ok {
+		return orDash(r.Text(name))
+	}
+	return t.Format(time.DateTime)
 }
 
 // bytesText is an amount in PostgreSQL's units, 1024 of which make the next.
