@@ -135,9 +135,9 @@ func describeReleased(r Released) string {
 	}
 }
 
-// A rule lists disks. Receivers, who have none, are listed by name.
+// A rule lists disks. Receivers, who have none, are listed by name, be it the empty one.
 func TestResolvedLists(t *testing.T) {
-	r := resolved("1 of a b~2 vault:r")
+	r := resolved("1 of a b~2 vault:r :r")
 	_, a := disk("a")
 	_, b := disk("b")
 	_, b2 := disk("b~2")
