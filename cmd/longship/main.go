@@ -33,12 +33,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
-		Name:           "longship",
-		Usage:          "a replicated write-ahead log and table that speaks PostgreSQL",
-		Version:        node.Version,
-		Writer:         stdout,
-		ErrWriter:      stderr,
-		Commands:       []*cli.Command{startCommand(), demoCommand(), statusCommand(), waldumpCommand()},
+		Name:      "longship",
+		Usage:     "a replicated write-ahead log and table that speaks PostgreSQL",
+		Version:   node.Version,
+		Writer:    stdout,
+		ErrWriter: stderr,
+		Reader:    os.Stdin,
+		Commands: []*cli.Command{
+			startCommand(), demoCommand(), statusCommand(), switchoverCommand(), failoverCommand(),
+			membersCommand(), slotsCommand(), waldumpCommand(),
+		},
 		Action:         unknownCommand,
 		OnUsageError:   asUsageError,
 		ExitErrHandler: func(*cli.Context, error) {}, // run decides

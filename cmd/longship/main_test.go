@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/longship-db/longship/node"
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/wal"
 )
@@ -42,6 +43,11 @@ func TestExitCodes(t *testing.T) {
 		{"start --data-dir DIR --name n1 --log-format xml", 2, `--log-format "xml": want text or json`},
 		{"start --data-dir DIR --name n1 --wal-buffers lots", 2, `invalid value for parameter "wal_buffers": "lots"`},
 		{"start --data-dir DIR --name n1 --synchronous-standby-names ANY", 2, "syntax error"},
+		{"start --data-dir DIR --name n1 --listen 127.0.0.1:65400", 2, "there is no port 65600 for --gossip-listen, which is --listen's + 200: give it"},
+		{"start --data-dir DIR --name n1 --listen 127.0.0.1", 2, `--listen "127.0.0.1": want HOST:PORT`},
+		{"start --data-dir DIR --name n1 --gossip-key secret", 2, "--gossip-key: want 16, 24 or 32 random bytes in base64 or hexadecimal"},
+		{"start --data-dir DIR --name n1 --failover-priority high", 2, `invalid value "high" for flag -failover-priority`},
+		{"start --data-dir DIR --name n1 --failover-timeout -1s", 2, "outside the valid range"},
 		{"demo --nodes 0", 2, "--nodes 0: want 1 to 16"},
 		{"demo --port 65535", 2, "--port 65535: want room for 3 ports up to 65535"},
 		{"demo --load 0", 2, "--load 0: want 1 to 100000 commits per second"},
@@ -49,6 +55,21 @@ func TestExitCodes(t *testing.T) {
 		{"demo now", 2, `unexpected argument "now"`},
 		{"status now", 2, `unexpected argument "now"`},
 		{"status --host 127.0.0.1 --port 1", 1, "cannot reach a node at 127.0.0.1:1: connect: connection refused: is it running? choose one with --host and --port"},
+		{"switchover n2", 2, `unexpected argument "n2": see longship switchover --help`},
+		{"switchover --port 1 --to n2", 1, "connection refused: is it running?"},
+		{"failover now", 2, `unexpected argument "now"`},
+		{"members", 2, "longship members what? it has list, remove"},
+		{"members sink n1", 2, `unknown command "sink": longship members has list, remove`},
+		{"members list n1", 2, `unexpected argument "n1": see longship members list --help`},
+		{"members list --sail", 2, "flag provided but not defined: -sail: see longship members list --help"},
+		{"members remove", 2, "the node's name is missing: see longship members remove --help"},
+		{"members remove n3 --port 1", 2, "option --port comes after the node's name: put options first"},
+		{"members remove --port 1 n3", 1, "connection refused"},
+		{"slots", 2, "longship slots what? it has list, create, drop"},
+		{"slots create a b", 2, `unexpected argument "b"`},
+		{"slots drop", 2, "the slot's name is missing"},
+		{"slots --help", 0, ""},
+		{"slots create --help", 0, ""},
 		{"waldump", 2, "nothing to read: give segment files or --data-dir; see longship waldump --help"},
 		{"waldump DIR/none --json", 2, "option --json comes after a file: put options first"},
 		{"waldump DIR/none", 1, "no such file or directory: give the path of a segment file or a folder of them"},
@@ -96,6 +117,9 @@ func TestStartConfig(t *testing.T) {
 	t.Setenv("LONGSHIP_NAME", "n7")
 	t.Setenv("LONGSHIP_COMMIT_DELAY", "10")
 	t.Setenv("LONGSHIP_WAL_WRITER_DELAY", "1s")
+	t.Setenv("LONGSHIP_GOSSIP_KEY", "000102030405060708090a0b0c0d0e0f")
+	t.Setenv("LONGSHIP_CLUSTER_SECRET", "hush")
+	t.Setenv("LONGSHIP_FAILOVER_PRIORITY", "0")
 	command := startCommand()
 	checked := false
 	command.Action = func(c *cli.Context) error {
@@ -106,6 +130,12 @@ func TestStartConfig(t *testing.T) {
 		}
 		if cfg.DataDir != "/data" || cfg.Name != "n2" || cfg.Listen != "127.0.0.1:5433" || cfg.SegmentSize != 64<<20 {
 			t.Errorf("config %+v", cfg)
+		}
+		if cfg.RaftListen != "127.0.0.1:5533" || cfg.GossipListen != "127.0.0.1:9" || cfg.Zone != "b" || cfg.FailoverPriority != 0 {
+			t.Errorf("config %+v", cfg)
+		}
+		if len(cfg.GossipKey) != 16 || cfg.GossipKey[15] != 15 || cfg.ClusterSecret != "hush" {
+			t.Errorf("gossip key %x, cluster secret %q", cfg.GossipKey, cfg.ClusterSecret)
 		}
 		if got := strings.Join(cfg.Join, " "); got != "a:1 b:2" {
 			t.Errorf("join %q", got)
@@ -119,7 +149,7 @@ func TestStartConfig(t *testing.T) {
 		return nil
 	}
 	app := &cli.App{Commands: []*cli.Command{command}, Writer: io.Discard, ErrWriter: t.Output()}
-	err := app.Run(strings.Fields("longship start --name n2 --join a:1,b:2 --commit-delay 20 --wal-segsize 64 --log-level warn"))
+	err := app.Run(strings.Fields("longship start --name n2 --gossip-listen 127.0.0.1:9 --zone b --join a:1,b:2 --commit-delay 20 --wal-segsize 64 --log-level warn"))
 	if err != nil || !checked {
 		t.Errorf("Run() = %v, checked %v", err, checked)
 	}
@@ -134,6 +164,20 @@ func TestParseSegmentSize(t *testing.T) {
 	for _, text := range []string{"0", "-16", "2048", "16kB", "1e1", "4294967297"} {
 		if _, err := parseSegmentSize(text); err == nil {
 			t.Errorf("parseSegmentSize(%q) was accepted", text)
+		}
+	}
+}
+
+// Without more, Raft and gossip listen near the clients' port.
+func TestListenNearby(t *testing.T) {
+	for listen, want := range map[string]string{
+		"127.0.0.1:5433": "127.0.0.1:5533 127.0.0.1:5633",
+		"[::1]:5433":     "[::1]:5533 [::1]:5633",
+		"localhost:0":    "localhost:0 localhost:0",
+	} {
+		cfg := node.Config{Listen: listen}
+		if err := listenNearby(&cfg); err != nil || cfg.RaftListen+" "+cfg.GossipListen != want {
+			t.Errorf("%s: %s %s, %v", listen, cfg.RaftListen, cfg.GossipListen, err)
 		}
 	}
 }

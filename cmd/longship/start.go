@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -13,19 +14,23 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/longship-db/longship/cmd/longship/internal/status"
+	"github.com/longship-db/longship/gossip"
 	"github.com/longship-db/longship/node"
 	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/wal"
 )
 
 const startHelp = `With an empty data directory and no --join, the node founds a cluster of one. With --join it becomes
-a member of that cluster: it takes a copy of its data, if it has none, and follows its primary.
+a member of that cluster: it takes a copy of its data, if it has none, and follows its primary. Who the
+primary is, the members decide among themselves: when it is gone, one of them takes its place, and when
+it returns, it follows. A node of a cluster is started again as it was.
 
 When it does its work, the node prints one line that begins with "ready:" and tells systemd so
 (NOTIFY_SOCKET). Its log goes to standard error.
 
-SIGINT and SIGTERM shut the node down cleanly, with exit code 0; a second one ends it at once, with
-exit code 1, as a crash would: acknowledged commits are safe, and the next start recovers. After a
+SIGINT and SIGTERM shut the node down cleanly, with exit code 0, and a primary hands over first; a second
+one ends it at once, with exit code 1, as a crash would: acknowledged commits are safe, and the next start
+recovers. After a
 failed write or sync of the log the node ends at once by itself, with exit code 1.
 
 Server settings have PostgreSQL's names, with dashes, take PostgreSQL's units, and mean what they mean
@@ -46,8 +51,14 @@ func startFlags() []cli.Flag {
 		&cli.StringFlag{Name: "data-dir", Usage: "the node keeps everything in `DIR`"},
 		&cli.StringFlag{Name: "name", Usage: "the node's `NAME`, unique in the cluster"},
 		&cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` for clients, receivers and members", Value: fmt.Sprintf("%s:%d", status.DefaultHost, status.DefaultPort)},
+		&cli.StringFlag{Name: "raft-listen", Usage: "`HOST:PORT` for the members' Raft (default: the host of --listen, its port + 100)"},
+		&cli.StringFlag{Name: "gossip-listen", Usage: "`HOST:PORT`, TCP and UDP, for the members' gossip (default: the host of --listen, its port + 200)"},
 		&cli.StringFlag{Name: "advertise-host", Usage: "`HOST` under which other nodes reach this one (default: the one in --listen)"},
 		&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT,…` of members of the cluster to join"},
+		&cli.StringFlag{Name: "zone", Usage: "`NAME` of the place where the node is, a rack or a building, for people to see"},
+		&cli.IntFlag{Name: "failover-priority", Usage: "of nodes that will do, the one with the highest `NUMBER` is promoted; 0: never this one", Value: 1},
+		&cli.StringFlag{Name: "gossip-key", Usage: "encrypts gossip: the same `KEY` on all nodes, 16, 24 or 32 bytes in base64 or hexadecimal; better given in the environment, where others do not see it"},
+		&cli.StringFlag{Name: "cluster-secret", Usage: "members prove with it that they belong together: the same `SECRET` on all nodes; better given in the environment"},
 		&cli.StringFlag{Name: "wal-segsize", Usage: "size of the segments of a new cluster, in `MB`: a power of two from 1 to 1024 (default: 16)"},
 		&cli.StringFlag{Name: "log-level", Usage: "`LEVEL` of what is logged: debug, info, warn or error", Value: "info"},
 		&cli.StringFlag{Name: "log-format", Usage: "`FORMAT` of the log: text or json", Value: "text"},
@@ -57,6 +68,8 @@ func startFlags() []cli.Flag {
 		case *cli.StringFlag:
 			f.EnvVars = envVars(f.Name)
 		case *cli.StringSliceFlag:
+			f.EnvVars = envVars(f.Name)
+		case *cli.IntFlag:
 			f.EnvVars = envVars(f.Name)
 		}
 	}
@@ -80,7 +93,7 @@ func settingFlag(s sql.Setting) cli.Flag {
 	name := flagName(s.Name)
 	return &cli.StringFlag{
 		Name:        name,
-		Usage:       usage + "",
+		Usage:       usage,
 		DefaultText: s.Boot,
 		Category:    s.Category,
 		EnvVars:     envVars(name),
@@ -132,15 +145,26 @@ func startConfig(c *cli.Context) (node.Config, error) {
 		}
 	}
 	cfg := node.Config{
-		DataDir:       c.String("data-dir"),
-		Name:          c.String("name"),
-		Listen:        c.String("listen"),
-		AdvertiseHost: c.String("advertise-host"),
-		Join:          slices.DeleteFunc(c.StringSlice("join"), func(s string) bool { return s == "" }),
-		Settings:      map[string]string{},
-		Out:           c.App.Writer,
+		DataDir:          c.String("data-dir"),
+		Name:             c.String("name"),
+		Listen:           c.String("listen"),
+		RaftListen:       c.String("raft-listen"),
+		GossipListen:     c.String("gossip-listen"),
+		AdvertiseHost:    c.String("advertise-host"),
+		Join:             slices.DeleteFunc(c.StringSlice("join"), func(s string) bool { return s == "" }),
+		Zone:             c.String("zone"),
+		FailoverPriority: c.Int("failover-priority"),
+		ClusterSecret:    c.String("cluster-secret"),
+		Settings:         map[string]string{},
+		Out:              c.App.Writer,
+	}
+	if err := listenNearby(&cfg); err != nil {
+		return node.Config{}, err
 	}
 	var err error
+	if cfg.GossipKey, err = gossip.ParseKey(c.String("gossip-key")); err != nil {
+		return node.Config{}, usagef("--gossip-key: %w", err)
+	}
 	if cfg.SegmentSize, err = parseSegmentSize(c.String("wal-segsize")); err != nil {
 		return node.Config{}, err
 	}
@@ -153,6 +177,42 @@ func startConfig(c *cli.Context) (node.Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// What is added to the client port to get the others, unless they are given.
+const (
+	raftPortOffset   = 100
+	gossipPortOffset = 200
+)
+
+// listenNearby fills in where Raft and gossip listen, if that is not said: next to the clients' port.
+// Port 0 stays 0: any that is free.
+func listenNearby(cfg *node.Config) error {
+	for _, other := range []struct {
+		flag   string
+		addr   *string
+		offset int
+	}{{"--raft-listen", &cfg.RaftListen, raftPortOffset}, {"--gossip-listen", &cfg.GossipListen, gossipPortOffset}} {
+		if *other.addr != "" {
+			continue
+		}
+		host, text, err := net.SplitHostPort(cfg.Listen)
+		if err != nil {
+			return usagef("--listen %q: want HOST:PORT", cfg.Listen)
+		}
+		port, err := strconv.ParseUint(text, 10, 16)
+		if err != nil {
+			return usagef("--listen %q: port must be a number from 0 to 65535", cfg.Listen)
+		}
+		if port != 0 {
+			port += uint64(other.offset)
+		}
+		if port > 65535 {
+			return usagef("there is no port %d for %s, which is --listen's + %d: give it", port, other.flag, other.offset)
+		}
+		*other.addr = net.JoinHostPort(host, strconv.FormatUint(port, 10))
+	}
+	return nil
 }
 
 // parseSegmentSize reads what initdb --wal-segsize takes, with or without the unit; "" is 0.

@@ -25,26 +25,21 @@ func statusCommand() *cli.Command {
 		Name:        "status",
 		Usage:       "show the cluster as a node knows it",
 		Description: statusHelp,
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "watch", Usage: "show it again every second, until interrupted"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON; with --watch an object per line"},
-			&cli.StringFlag{Name: "host", Usage: "`HOST` of the node", DefaultText: "$PGHOST or " + status.DefaultHost},
-			&cli.IntFlag{Name: "port", Usage: "client `PORT` of the node", DefaultText: fmt.Sprintf("$PGPORT or %d", status.DefaultPort)},
-		},
+		}, clientFlags()...),
 		Action: showStatus,
 	}
 }
-
-// statusTimeout bounds the wait for an answer: a node that hangs is news, too.
-const statusTimeout = 10 * time.Second
 
 func showStatus(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	client, err := status.NewClient(status.Conninfo(c.String("host"), c.Int("port")))
+	client, err := newClient(c)
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
 	defer client.Close(context.WithoutCancel(c.Context))
 	if c.Bool("watch") {
@@ -63,7 +58,7 @@ func showStatus(c *cli.Context) error {
 }
 
 func ask(ctx context.Context, client *status.Client) (*status.Snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	return status.Collect(ctx, client)
 }

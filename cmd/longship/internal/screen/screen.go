@@ -38,10 +38,16 @@ func New(f *os.File) (*Screen, bool) {
 		}
 		return int(w.Row), int(w.Col)
 	}
-	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil || os.Getenv("TERM") == "dumb" {
+	if !IsTerminal(f) || os.Getenv("TERM") == "dumb" {
 		return nil, false
 	}
 	return &Screen{out: f, size: size}, true
+}
+
+// IsTerminal reports whether f is a terminal.
+func IsTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // Draw replaces the block. What does not fit is cut off: a line that wrapped could not be taken back.
