@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/longship-db/longship/raftlog"
@@ -47,6 +48,7 @@ const (
 	sealGrace              = 100 * time.Millisecond // for the rest to answer once enough have
 	retryPause             = 250 * time.Millisecond // until the members are asked again if nobody can be promoted
 	fetchTimeout           = time.Minute            // of a member that gets the rest of the log
+	pickPatience           = time.Second            // for members to stream before a switchover is refused
 	releaseTimeout         = time.Second
 	barrierTimeout         = 10 * time.Second
 	leaderPause            = 100 * time.Millisecond // until the Raft leader is looked for again
@@ -67,6 +69,8 @@ type Coordinator struct {
 
 	// Owned by the goroutine that keeps house (housekeep).
 	handover handover
+
+	engaged atomic.Bool // an order is carried out: no time to give up leadership
 
 	mu     sync.Mutex // guards what follows
 	report Report
@@ -117,7 +121,7 @@ func (c *Coordinator) lead(ctx context.Context) {
 		c.act(ctx, &wg)
 	}
 	c.relax()
-	c.mandate = nil
+	c.dismiss()
 	c.cfg.Logger.Info("coordinate no more", "cause", context.Cause(ctx))
 }
 
@@ -148,7 +152,7 @@ func (c *Coordinator) barrier(ctx context.Context) error {
 func (c *Coordinator) act(ctx context.Context, wg *sync.WaitGroup) {
 	s, changed := c.cfg.Raft.Watch()
 	if c.mandate != nil && s.Epoch > c.mandate.epoch() {
-		c.mandate = nil
+		c.dismiss()
 	}
 	switch {
 	case s.Epoch == 0:
@@ -166,6 +170,12 @@ func (c *Coordinator) act(ctx context.Context, wg *sync.WaitGroup) {
 	default:
 		c.watch(ctx, s, changed)
 	}
+}
+
+// dismiss ends what somebody asked for: it is done, or somebody else's to do.
+func (c *Coordinator) dismiss() {
+	c.mandate = nil
+	c.engaged.Store(false)
 }
 
 // pause waits for a newer state, for an order, or for a while if that is not 0.

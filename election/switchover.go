@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/raftlog"
@@ -164,6 +165,7 @@ func (c *Coordinator) interrupted(ctx context.Context) error {
 
 // obey begins an order.
 func (c *Coordinator) obey(ctx context.Context, o *order) {
+	c.engaged.Store(true)
 	err := o.ctx.Err()
 	if err == nil {
 		s := c.cfg.Raft.State()
@@ -178,6 +180,8 @@ func (c *Coordinator) obey(ctx context.Context, o *order) {
 	}
 	if err == nil {
 		c.mandate = o
+	} else {
+		c.engaged.Store(false)
 	}
 	o.begun <- err
 }
@@ -190,9 +194,22 @@ func (c *Coordinator) beginFailover(ctx context.Context, s *raftlog.State, o *or
 	case s.Phase == raftlog.Sealing:
 		return nil
 	case o.acceptLoss:
-		return c.seal(ctx, s, 0, "failover, loss of data accepted")
+		return c.sealFor(ctx, s, "failover, loss of data accepted")
 	}
-	return c.seal(ctx, s, 0, "failover")
+	return c.sealFor(ctx, s, "failover")
+}
+
+// sealFor seals for somebody who wants to know whether it is done: it does not stop half-way when
+// leadership is lost. Raft may be asked by any node.
+func (c *Coordinator) sealFor(ctx context.Context, s *raftlog.State, cause string) error {
+	err := c.seal(context.WithoutCancel(ctx), s, 0, cause)
+	switch {
+	case err == nil:
+		return nil
+	case stale(err):
+		return unready(err.Error())
+	}
+	return fmt.Errorf("%s: it may begin yet: %w", cause, err)
 }
 
 // beginSwitchover has the primary drain to the target, and seals. Until that it can be taken back, and
@@ -212,11 +229,14 @@ func (c *Coordinator) beginSwitchover(ctx context.Context, s *raftlog.State, o *
 	}
 	if err := c.hold(ctx, s, primary, target); err != nil {
 		c.release(ctx, s, primary)
+		if ctx.Err() != nil {
+			return raftlog.ErrNotLeader // whoever leads now may try
+		}
 		return unready(fmt.Sprintf("%s did not get everything from %s: %v", target.Name, primary.Name, err))
 	}
-	if err := c.seal(ctx, s, 0, "switchover"); err != nil {
+	if err := c.sealFor(ctx, s, "switchover"); err != nil {
 		c.release(ctx, s, primary)
-		return fmt.Errorf("switchover to %s: %w", target.Name, err)
+		return err
 	}
 	o.target = target.ID
 	return nil
@@ -241,77 +261,90 @@ func (c *Coordinator) release(ctx context.Context, s *raftlog.State, primary raf
 	}
 }
 
-// pick returns the member that a switchover goes to. It counts, may be primary, answers, and streams
-// from the present one.
+// A candidate is a member as a possible target of a switchover.
+type candidate struct {
+	raftlog.Member
+	health  Health
+	why     string // it cannot be the target; empty if it can
+	passing bool   // that may change in a moment
+}
+
+// pick returns the member that a switchover goes to: the one of that name, or the best one. Members that
+// do not stream yet, as it is after a failover, are given pickPatience. A higher priority goes before a
+// longer log, since the target gets everything before it is named.
 func (c *Coordinator) pick(ctx context.Context, s *raftlog.State, name string) (raftlog.Member, error) {
+	members := s.Members
 	if name != "" {
 		m, ok := s.Named(name)
 		if !ok {
 			return raftlog.Member{}, pgwire.Errorf(pgwire.CodeUndefinedObject, "no member is named %q", name)
 		}
-		_, why := c.fit(ctx, s, m)
-		if why != "" {
-			return raftlog.Member{}, unready(fmt.Sprintf("%s cannot become primary: %s", name, why))
-		}
-		return m, nil
+		members = []raftlog.Member{m}
 	}
-	return c.pickBest(ctx, s)
+	for deadline := time.Now().Add(pickPatience); ; c.idle(ctx, probeAgain) {
+		all := c.candidates(ctx, s, members)
+		fit := slices.DeleteFunc(slices.Clone(all), func(a candidate) bool { return a.why != "" })
+		if len(fit) > 0 {
+			return slices.MaxFunc(fit, func(a, b candidate) int {
+				return cmp.Or(cmp.Compare(a.Priority, b.Priority), a.health.Position.Compare(b.health.Position), strings.Compare(b.Name, a.Name))
+			}).Member, nil
+		}
+		if ctx.Err() != nil {
+			return raftlog.Member{}, raftlog.ErrNotLeader // whoever leads now may try
+		}
+		if slices.ContainsFunc(all, func(a candidate) bool { return a.passing }) && time.Now().Before(deadline) {
+			continue
+		}
+		var lines []string
+		for _, a := range all {
+			lines = append(lines, a.Name+": "+a.why)
+		}
+		if name != "" {
+			return raftlog.Member{}, unready(fmt.Sprintf("%s cannot become primary: %s", name, all[0].why))
+		}
+		return raftlog.Member{}, unready("no member can become primary").WithDetail("%s", strings.Join(lines, "\n"))
+	}
 }
 
-// pickBest asks all members at once. A higher priority goes before a longer log, since the target gets
-// everything before it is named.
-func (c *Coordinator) pickBest(ctx context.Context, s *raftlog.State) (raftlog.Member, error) {
-	type candidate struct {
-		raftlog.Member
-		health Health
-		why    string
-	}
-	all := make([]candidate, len(s.Members))
+// candidates asks members at once how they are.
+func (c *Coordinator) candidates(ctx context.Context, s *raftlog.State, members []raftlog.Member) []candidate {
+	all := make([]candidate, len(members))
 	var wg sync.WaitGroup
-	for i, m := range s.Members {
-		wg.Go(func() {
-			all[i].Member = m
-			all[i].health, all[i].why = c.fit(ctx, s, m)
-		})
+	for i, m := range members {
+		wg.Go(func() { all[i] = c.fit(ctx, s, m) })
 	}
 	wg.Wait()
-	var whys []string
-	for _, a := range all {
-		if a.why != "" {
-			whys = append(whys, a.Name+": "+a.why)
-		}
-	}
-	fit := slices.DeleteFunc(all, func(a candidate) bool { return a.why != "" })
-	if len(fit) == 0 {
-		return raftlog.Member{}, unready("no member can become primary").WithDetail("%s", strings.Join(whys, "\n"))
-	}
-	return slices.MaxFunc(fit, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), a.health.Position.Compare(b.health.Position), strings.Compare(b.Name, a.Name))
-	}).Member, nil
+	return all
 }
 
-// fit returns how a member is, and why it cannot be the target of a switchover; "" if it can.
-func (c *Coordinator) fit(ctx context.Context, s *raftlog.State, m raftlog.Member) (h Health, why string) {
+// fit finds out whether a member can be the target: it counts, may be primary, answers, and streams
+// from the present one.
+func (c *Coordinator) fit(ctx context.Context, s *raftlog.State, m raftlog.Member) candidate {
+	a := candidate{Member: m}
 	switch {
 	case m.ID == s.Primary.ID:
-		return h, "it is the primary already"
+		a.why = "it is the primary already"
 	case m.Leaving:
-		return h, "it leaves"
+		a.why = "it leaves"
 	case !m.Counted:
-		return h, "it has not all there is yet"
+		a.why = "it has not all there is yet"
 	case m.Priority <= 0:
-		return h, "its failover_priority is 0"
+		a.why = "its failover_priority is 0"
+	}
+	if a.why != "" {
+		return a
 	}
 	h, err := c.ask(ctx, m.Address)
+	a.health = h
 	switch {
 	case err != nil:
-		return h, "it does not answer: " + err.Error()
+		a.why = "it does not answer: " + err.Error()
 	case h.ID != m.ID:
-		return h, fmt.Sprintf("another disk, %s, answers at %s", h.ID, m.Address)
+		a.why = fmt.Sprintf("another disk, %s, answers at %s", h.ID, m.Address)
 	case h.StreamEpoch != s.Epoch:
-		return h, fmt.Sprintf("it does not stream from %s", s.Primary.Name)
+		a.why, a.passing = "it does not stream from "+s.Primary.Name, true
 	}
-	return h, ""
+	return a
 }
 
 // unready refuses what the state of the cluster does not allow.

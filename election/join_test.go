@@ -1,0 +1,102 @@
+package election
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/syncrep"
+)
+
+// Who may be a member, and in whose place (I9).
+func TestJoin(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		id     syncrep.ID
+		as     string
+		at     string // address it will have
+		runID  uint64
+		change func(f *fleet)
+		code   string // of the refusal
+		text   string
+		leaves string
+	}{
+		{name: "new", id: id(4), as: "n4", at: "n4:5433", runID: 1},
+		{name: "moved", id: id(2), as: "n2", at: "elsewhere:1", runID: 201, change: func(f *fleet) { f.ship("n2").up = false }},
+		{name: "the same process", id: id(2), as: "n2", at: "n2:5433", runID: 200},
+		{name: "copied directory", id: id(2), as: "n2", at: "n9:5433", runID: 9, code: pgwire.CodeObjectInUse, text: "copied"},
+		{name: "copied directory, other name", id: id(2), as: "n9", at: "n9:5433", runID: 9, code: pgwire.CodeObjectInUse, text: "copied"},
+		{name: "name taken", id: id(4), as: "n2", at: "n4:5433", runID: 9, code: pgwire.CodeDuplicateObject, text: "alive"},
+		{name: "in place of a dead one", id: id(4), as: "n2", at: "n4:5433", runID: 9, change: func(f *fleet) { f.ship("n2").up = false }, leaves: "n2"},
+		{name: "in place of a silent one", id: id(4), as: "n2", at: "n4:5433", runID: 9, change: func(f *fleet) { f.ship("n2").hung = true }, leaves: "n2"},
+		{name: "with a new disk", id: syncrep.ID{Node: 2, Incarnation: 2}, as: "n2", at: "n2:5433", runID: 9, leaves: "n2",
+			change: func(f *fleet) { f.ship("n2").member.ID, f.ship("n2").runID = syncrep.ID{Node: 2, Incarnation: 2}, 9 }},
+		{name: "in place of the primary", id: id(4), as: "n1", at: "n4:5433", runID: 9, code: pgwire.CodeObjectNotInPrerequisiteState, text: "primary",
+			change: func(f *fleet) { f.cut[[2]int{2, 0}] = true }},
+		{name: "nobody", id: syncrep.ID{}, as: "n4", at: "n4:5433", code: pgwire.CodeInvalidParameterValue, text: "identity"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			sail(t, majority, 3, func(f *fleet) {
+				if test.change != nil {
+					f.change(func() { test.change(f) })
+				}
+				m := raftlog.Member{Name: test.as, ID: test.id, RaftID: "r", Address: test.at, RaftAddress: "a:1"}
+				reply, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: test.runID})
+				if test.code != "" {
+					f.refused(err, test.code, test.text)
+					if _, there := f.now().Member(test.id); there && test.id == id(4) {
+						t.Error("joined")
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				now, ok := f.now().Member(test.id)
+				if !ok || now.Address != test.at || reply.Member != now || reply.SystemID != 77 || reply.Primary != "n1" {
+					t.Errorf("%+v", reply)
+				}
+				for _, o := range f.now().Members {
+					if o.Leaving != (o.Name == test.leaves && o.ID != test.id) {
+						t.Errorf("%+v", o)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A request reaches the leader from any node.
+func TestJoinForwarded(t *testing.T) {
+	sail(t, majority, 3, func(f *fleet) {
+		m := raftlog.Member{Name: "n4", ID: id(4), RaftID: "r", Address: "n4:1", RaftAddress: "n4:2"}
+		if _, err := f.ship("n1").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: 1}); err != nil {
+			t.Error(err)
+		}
+		reply, err := f.ship("n1").c.Explain(f.t.Context(), ExplainRequest{})
+		if err != nil || len(reply.Health) != 4 || reply.Health[0].Health == nil || !reply.Health[0].Health.InOffice || reply.Health[3].Error == "" || reply.Report.Leader != "n3" {
+			t.Errorf("%+v, %v", reply, err)
+		}
+		if r := f.ship("n1").c.Report(); r.Leader != "n3" {
+			t.Errorf("%+v", r)
+		}
+		if removed, err := f.ship("n1").c.Remove(f.t.Context(), RemoveRequest{Name: "n4"}); err != nil || !removed.Gone {
+			t.Errorf("%+v, %v", removed, err)
+		}
+	})
+}
+
+// The primary cannot be removed, nor somebody who is not there.
+func TestRemoveRefused(t *testing.T) {
+	sail(t, majority, 3, func(f *fleet) {
+		_, err := f.ship("n3").c.Remove(f.t.Context(), RemoveRequest{Name: "n1"})
+		f.refused(err, pgwire.CodeObjectNotInPrerequisiteState, "is the primary")
+		if e, ok := errors.AsType[*pgwire.Error](err); !ok || !strings.Contains(e.Hint, "switchover") {
+			t.Error(err)
+		}
+		_, err = f.ship("n3").c.Remove(f.t.Context(), RemoveRequest{Name: "n9"})
+		f.refused(err, pgwire.CodeUndefinedObject, "n9")
+	})
+}
