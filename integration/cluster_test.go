@@ -30,7 +30,7 @@ func testContext(t *testing.T) (context.Context, context.CancelFunc) {
 // segmentSize is that of the clusters here: small, so that there are many segments.
 const segmentSize = wal.MinSegmentSize
 
-// A cluster is a primary, n1, and standbys, n2 and so on, that follow it.
+// A cluster is nodes n1, which founds it, and n2 and so on, which join it. At first n1 is the primary.
 type cluster struct {
 	t     *testing.T
 	dir   string
@@ -45,14 +45,15 @@ func newCluster(t *testing.T, n int, flags ...string) *cluster {
 	c := unstarted(t)
 	c.flags = append([]string{"--wal-retrieve-retry-interval=500ms"}, flags...)
 	t.Cleanup(c.tidy)
-	c.primary().start()
+	c.node(1).start()
 	for range n - 1 {
 		c.node(len(c.nodes) + 1).launch()
 	}
-	for _, s := range c.standbys() {
+	for _, s := range c.nodes {
 		s.awaitReady()
 	}
 	c.awaitStreaming()
+	c.awaitCounted(n)
 	return c
 }
 
@@ -90,7 +91,10 @@ func (c *cluster) node(i int) *node {
 	for len(c.nodes) < i {
 		name := fmt.Sprintf("n%d", len(c.nodes)+1)
 		n := &node{t: c.t, name: name, dir: filepath.Join(c.dir, name), port: freePort(c.t), up: make(chan struct{})}
-		n.flags = []string{"--data-dir=" + n.dir, "--name=" + name, "--listen=" + n.address()}
+		n.flags = []string{
+			"--data-dir=" + n.dir, "--name=" + name, "--listen=" + n.address(),
+			fmt.Sprintf("--raft-listen=127.0.0.1:%d", freePort(c.t)), fmt.Sprintf("--gossip-listen=127.0.0.1:%d", freePort(c.t)),
+		}
 		if len(c.nodes) == 0 {
 			n.flags = append(n.flags, fmt.Sprintf("--wal-segsize=%d", segmentSize>>20))
 		} else {
@@ -102,8 +106,40 @@ func (c *cluster) node(i int) *node {
 	return c.nodes[i-1]
 }
 
-func (c *cluster) primary() *node    { return c.node(1) }
-func (c *cluster) standbys() []*node { return c.nodes[1:] }
+// primary is the node that is the primary now, and open; it waits until there is one.
+func (c *cluster) primary() *node {
+	c.t.Helper()
+	ctx, cancel := testContext(c.t)
+	defer cancel()
+	for tick := time.NewTicker(10 * time.Millisecond); ctx.Err() == nil; <-tick.C {
+		for _, n := range c.nodes {
+			if n.isPrimary(ctx) {
+				return n
+			}
+		}
+	}
+	c.t.Fatal("there is no primary")
+	return nil
+}
+
+// standbys are the nodes other than the primary.
+func (c *cluster) standbys() (list []*node) {
+	c.t.Helper()
+	primary := c.primary()
+	for _, n := range c.nodes {
+		if n != primary {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// awaitCounted waits until majorities count so many members, and all of them vote.
+func (c *cluster) awaitCounted(members int) {
+	c.t.Helper()
+	want := fmt.Sprint(members)
+	c.primary().await("SELECT count(*) FROM longship_members WHERE counted AND voter", want)
+}
 
 // awaitStreaming waits until every standby streams.
 func (c *cluster) awaitStreaming() {
@@ -240,6 +276,37 @@ func (n *node) stop() {
 	n.down()
 	n.proc.signal(syscall.SIGTERM)
 	n.awaitExit(0)
+}
+
+// running reports whether there is a process, as far as the test has not ended it.
+func (n *node) running() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.proc == nil {
+		return false
+	}
+	select {
+	case <-n.proc.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// isPrimary asks the node whether it takes writes.
+func (n *node) isPrimary(ctx context.Context) bool {
+	if !n.running() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	c, err := pgx.Connect(ctx, n.dsn())
+	if err != nil {
+		return false
+	}
+	defer c.Close(ctx)
+	v, err := queryValue(ctx, c, "SELECT role FROM longship_cluster WHERE role = 'primary' AND waiting IS NULL")
+	return err == nil && v == "primary"
 }
 
 // awaitExit waits until the process has ended, with the exit code given.

@@ -117,7 +117,7 @@ func (b *backup) storeFiles() ([]walsender.BackupFile, error) {
 // nothing of it is on disk yet.
 func (b *backup) controlFile(c startup.Control) (walsender.BackupFile, error) {
 	c.ReignStart = 0
-	c.Durable = b.reign.node.id.SegmentSize.SegmentStart(c.Redo) // where the copy begins to stream
+	c.Durable = b.reign.node.identity().SegmentSize.SegmentStart(c.Redo) // where the copy begins to stream
 	c.Clean = false
 	text, err := c.Encode()
 	if err != nil {

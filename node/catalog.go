@@ -4,31 +4,48 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/wal"
 )
 
-// newCatalog is what statements of a reign can refer to besides kv.
-func (r *reign) newCatalog() *sql.Catalog {
-	c := sql.NewCatalog(r.node.settings)
-	c.ReadOnlyHint = r.readOnlyHint
-	c.AddView("pg_stat_replication", sql.PgStatReplicationColumns, r.viewStatReplication)
-	c.AddView("pg_stat_wal_receiver", sql.PgStatWalReceiverColumns, r.viewStatWalReceiver)
-	c.AddView("pg_stat_wal", sql.PgStatWalColumns, r.viewStatWal)
-	c.AddView("pg_replication_slots", sql.PgReplicationSlotsColumns, r.viewReplicationSlots)
-	c.AddView("pg_stat_progress_basebackup", progressBasebackupColumns, r.viewProgressBasebackup)
-	c.AddView("longship_cluster", clusterColumns, r.viewCluster)
-	c.AddView("longship_members", memberColumns, r.viewMembers)
-	r.addLSNFunctions(c)
-	r.addSlotFunctions(c)
-	r.addAdminFunctions(c)
+// newCatalog is what statements can refer to besides kv. Each answer is that of the reign at the time.
+func (n *Node) newCatalog() *sql.Catalog {
+	c := sql.NewCatalog(n.settings)
+	c.ReadOnlyHint = n.readOnlyHint
+	view := func(name string, columns []sql.Column, rows func(*reign, context.Context) ([][]sql.Value, error)) {
+		c.AddView(name, columns, func(ctx context.Context) ([][]sql.Value, error) {
+			r, err := n.present.await(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return rows(r, ctx)
+		})
+	}
+	view("pg_stat_replication", sql.PgStatReplicationColumns, (*reign).viewStatReplication)
+	view("pg_stat_wal_receiver", sql.PgStatWalReceiverColumns, (*reign).viewStatWalReceiver)
+	view("pg_stat_wal", sql.PgStatWalColumns, (*reign).viewStatWal)
+	view("pg_replication_slots", sql.PgReplicationSlotsColumns, (*reign).viewReplicationSlots)
+	view("pg_stat_progress_basebackup", progressBasebackupColumns, (*reign).viewProgressBasebackup)
+	view("longship_cluster", clusterColumns, (*reign).viewCluster)
+	view("longship_members", memberColumns, (*reign).viewMembers)
+	c.AddView("longship_history", historyColumns, n.viewHistory)
+	c.AddView("longship_orphans", orphanColumns, n.viewOrphans)
+	c.AddView("longship_what_if", whatIfColumns, n.viewWhatIf)
+	n.addLSNFunctions(c)
+	n.addSlotFunctions(c)
+	n.addAdminFunctions(c)
+	n.addClusterFunctions(c)
 	return c
 }
 
 // readOnlyHint says where writes are taken.
-func (r *reign) readOnlyHint() string {
-	return fmt.Sprintf("This node is a standby; the primary is at %s.", r.upstream)
+func (n *Node) readOnlyHint() string {
+	if addr := n.primaryAddress(); addr != "" && addr != n.address {
+		return fmt.Sprintf("This node is a standby; the primary is at %s.", addr)
+	}
+	return "This node is a standby, and there is no primary now; see longship status."
 }
 
 // errInRecovery is what functions of a primary answer on a standby.
@@ -37,73 +54,112 @@ func errInRecovery() error {
 		WithHint("WAL control functions cannot be executed during recovery.")
 }
 
-func (r *reign) addLSNFunctions(c *sql.Catalog) {
-	onPrimary := func(name string, lsn func() wal.LSN) {
-		c.AddFunc(sql.Func{Name: name, Result: sql.PgLSN, Call: func(context.Context, []sql.Value) (sql.Value, error) {
+// addFunc adds a function of one value that the present reign answers.
+func (n *Node) addFunc(c *sql.Catalog, name string, args []sql.Type, result sql.Type, call func(*reign, []sql.Value) (sql.Value, error)) {
+	c.AddFunc(sql.Func{Name: name, Args: args, Result: result, Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
+		r, err := n.present.await(ctx)
+		if err != nil {
+			return sql.Null, err
+		}
+		return call(r, args)
+	}})
+}
+
+func (n *Node) addLSNFunctions(c *sql.Catalog) {
+	onPrimary := func(name string, args []sql.Type, result sql.Type, call func(*reign, []sql.Value) (sql.Value, error)) {
+		n.addFunc(c, name, args, result, func(r *reign, args []sql.Value) (sql.Value, error) {
 			if r.primary == nil {
 				return sql.Null, errInRecovery()
 			}
-			return sql.LSNValue(lsn()), nil
-		}})
+			return call(r, args)
+		})
 	}
-	onPrimary("pg_current_wal_lsn", func() wal.LSN { return r.primary.writer.Written().Load() })
-	onPrimary("pg_current_wal_insert_lsn", func() wal.LSN { return r.primary.writer.Inserted().Load() })
-	onPrimary("pg_current_wal_flush_lsn", func() wal.LSN { return r.primary.writer.Flushed().Load() })
+	onPrimary("pg_current_wal_lsn", nil, sql.PgLSN, func(r *reign, _ []sql.Value) (sql.Value, error) {
+		return sql.LSNValue(r.written().Load()), nil
+	})
+	onPrimary("pg_current_wal_insert_lsn", nil, sql.PgLSN, func(r *reign, _ []sql.Value) (sql.Value, error) {
+		return sql.LSNValue(r.inserted().Load()), nil
+	})
+	onPrimary("pg_current_wal_flush_lsn", nil, sql.PgLSN, func(r *reign, _ []sql.Value) (sql.Value, error) {
+		return sql.LSNValue(r.flushed().Load()), nil
+	})
+	onPrimary("pg_walfile_name", []sql.Type{sql.PgLSN}, sql.Text, func(r *reign, args []sql.Value) (sql.Value, error) {
+		size := n.identity().SegmentSize
+		return sql.TextValue(size.FileName(r.log.End.Timeline, size.PrevSegno(args[0].LSN()))), nil
+	})
+	onPrimary("pg_switch_wal", nil, sql.PgLSN, func(r *reign, _ []sql.Value) (sql.Value, error) {
+		end, err := r.primary.writer.Switch()
+		return sql.LSNValue(end), clientError(err)
+	})
 
-	onStandby := func(name string, lsn func() wal.LSN) {
-		c.AddFunc(sql.Func{Name: name, Result: sql.PgLSN, Call: func(context.Context, []sql.Value) (sql.Value, error) {
+	onStandby := func(name string, lsn func(*reign) wal.LSN) {
+		n.addFunc(c, name, nil, sql.PgLSN, func(r *reign, _ []sql.Value) (sql.Value, error) {
 			if r.primary != nil {
 				return sql.Null, nil
 			}
-			return sql.LSNOrNull(lsn()), nil
-		}})
+			return sql.LSNOrNull(lsn(r)), nil
+		})
 	}
-	onStandby("pg_last_wal_receive_lsn", func() wal.LSN { return r.stream.Flushed().Load() })
-	onStandby("pg_last_wal_replay_lsn", r.applied.Load)
-
-	c.AddFunc(sql.Func{Name: "pg_last_xact_replay_timestamp", Result: sql.Timestamptz, Call: func(context.Context, []sql.Value) (sql.Value, error) {
+	onStandby("pg_last_wal_receive_lsn", func(r *reign) wal.LSN { return r.flushed().Load() })
+	onStandby("pg_last_wal_replay_lsn", func(r *reign) wal.LSN { return r.applied.Load() })
+	n.addFunc(c, "pg_last_xact_replay_timestamp", nil, sql.Timestamptz, func(r *reign, _ []sql.Value) (sql.Value, error) {
 		at, ok := r.redo.LastCommit()
 		if !ok || r.primary != nil {
 			return sql.Null, nil
 		}
 		return sql.TimeValue(at), nil
-	}})
-	c.AddFunc(sql.Func{Name: "pg_walfile_name", Args: []sql.Type{sql.PgLSN}, Result: sql.Text, Call: func(_ context.Context, args []sql.Value) (sql.Value, error) {
-		if r.primary == nil {
-			return sql.Null, errInRecovery()
-		}
-		size := r.node.id.SegmentSize
-		return sql.TextValue(size.FileName(r.log.End.Timeline, size.PrevSegno(args[0].LSN()))), nil
-	}})
+	})
 }
 
-func (r *reign) addAdminFunctions(c *sql.Catalog) {
-	c.AddFunc(sql.Func{Name: "pg_is_in_recovery", Result: sql.Bool, Call: func(context.Context, []sql.Value) (sql.Value, error) {
+func (n *Node) addAdminFunctions(c *sql.Catalog) {
+	n.addFunc(c, "pg_is_in_recovery", nil, sql.Bool, func(r *reign, _ []sql.Value) (sql.Value, error) {
 		return sql.BoolValue(r.primary == nil), nil
-	}})
-	c.AddFunc(sql.Func{Name: "pg_switch_wal", Result: sql.PgLSN, Call: func(context.Context, []sql.Value) (sql.Value, error) {
-		if r.primary == nil {
-			return sql.Null, errInRecovery()
-		}
-		end, err := r.primary.writer.Switch()
-		return sql.LSNValue(end), clientError(err)
-	}})
+	})
 	byPID := func(name string, do func(pid int32) bool) {
 		c.AddFunc(sql.Func{Name: name, Args: []sql.Type{sql.Int4}, Result: sql.Bool, Call: func(_ context.Context, args []sql.Value) (sql.Value, error) {
 			return sql.BoolValue(do(int32(args[0].Int()))), nil
 		}})
 	}
-	byPID("pg_cancel_backend", r.node.server.CancelBackend)
-	byPID("pg_terminate_backend", r.node.server.TerminateBackend)
+	byPID("pg_cancel_backend", func(pid int32) bool { return n.server.CancelBackend(pid) })
+	byPID("pg_terminate_backend", func(pid int32) bool { return n.server.TerminateBackend(pid) })
 	c.AddFunc(sql.Func{Name: "pg_postmaster_start_time", Result: sql.Timestamptz, Call: func(context.Context, []sql.Value) (sql.Value, error) {
-		return sql.TimeValue(r.node.started), nil
+		return sql.TimeValue(n.started), nil
 	}})
+}
+
+// addClusterFunctions adds what longship switchover, failover and members remove call.
+func (n *Node) addClusterFunctions(c *sql.Catalog) {
+	c.AddFunc(sql.Func{
+		Name: "longship_switchover", Args: []sql.Type{sql.Text}, Defaults: []sql.Value{sql.TextValue("")}, Result: sql.Text,
+		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
+			reply, err := n.Switchover(ctx, election.SwitchoverRequest{To: args[0].Text()})
+			return sql.TextValue(reply.Primary), clientError(err)
+		},
+	})
+	c.AddFunc(sql.Func{
+		Name: "longship_failover", Args: []sql.Type{sql.Bool}, Defaults: []sql.Value{sql.BoolValue(false)}, Result: sql.Text,
+		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
+			reply, err := n.Failover(ctx, election.FailoverRequest{AcceptLoss: args[0].Bool()})
+			return sql.TextValue(reply.Primary), clientError(err)
+		},
+	})
+	c.AddFunc(sql.Func{
+		Name: "longship_remove_member", Args: []sql.Type{sql.Text}, Result: sql.Text,
+		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
+			reply, err := n.Remove(ctx, election.RemoveRequest{Name: args[0].Text()})
+			text := "leaves once no rule lists it"
+			if reply.Gone {
+				text = "removed"
+			}
+			return sql.TextValue(text), clientError(err)
+		},
+	})
 }
 
 // slotFunctionColumns is what pg_create_physical_replication_slot returns.
 var slotFunctionColumns = []sql.Column{{Name: "slot_name", Type: sql.Name}, {Name: "lsn", Type: sql.PgLSN}}
 
-func (r *reign) addSlotFunctions(c *sql.Catalog) {
+func (n *Node) addSlotFunctions(c *sql.Catalog) {
 	c.AddFunc(sql.Func{
 		Name:     "pg_create_physical_replication_slot",
 		Args:     []sql.Type{sql.Name, sql.Bool, sql.Bool},
@@ -113,6 +169,10 @@ func (r *reign) addSlotFunctions(c *sql.Catalog) {
 			if args[2].Bool() {
 				return nil, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "temporary slots are made on a replication connection").
 					WithHint("Use CREATE_REPLICATION_SLOT name TEMPORARY PHYSICAL.")
+			}
+			r, err := n.present.await(ctx)
+			if err != nil {
+				return nil, err
 			}
 			var restart wal.LSN
 			if args[1].Bool() {
@@ -125,10 +185,7 @@ func (r *reign) addSlotFunctions(c *sql.Catalog) {
 			return []sql.Value{sql.NameValue(name), sql.LSNOrNull(restart)}, nil
 		},
 	})
-	c.AddFunc(sql.Func{
-		Name: "pg_drop_replication_slot", Args: []sql.Type{sql.Name}, Result: sql.Void,
-		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
-			return sql.VoidValue(), clientError(r.slots.Drop(ctx, args[0].Text(), admitter, false))
-		},
+	n.addFunc(c, "pg_drop_replication_slot", []sql.Type{sql.Name}, sql.Void, func(r *reign, args []sql.Value) (sql.Value, error) {
+		return sql.VoidValue(), clientError(r.slots.Drop(context.Background(), args[0].Text(), admitter, false))
 	})
 }

@@ -49,8 +49,13 @@ func (c *Config) check() error {
 	if c.SegmentSize != 0 && !c.SegmentSize.Valid() {
 		return fmt.Errorf("WAL segment size %d: want a power of two between 1 MB and 1 GB", c.SegmentSize)
 	}
-	if err := checkLoopback(c.Listen); err != nil {
-		return err
+	for _, listen := range []string{c.Listen, c.RaftListen, c.GossipListen} {
+		if err := checkLoopback(listen); err != nil {
+			return err
+		}
+	}
+	if c.FailoverPriority < 0 {
+		return fmt.Errorf("failover priority %d: want 0, for never, or more", c.FailoverPriority)
 	}
 	for _, addr := range c.Join {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
@@ -58,6 +63,14 @@ func (c *Config) check() error {
 		}
 	}
 	return nil
+}
+
+// advertise is under which host others find this node's gossip; the port is the one it listens on.
+func (c *Config) advertise() string {
+	if c.AdvertiseHost == "" {
+		return ""
+	}
+	return net.JoinHostPort(c.AdvertiseHost, "0")
 }
 
 // checkLoopback refuses addresses that other machines can reach: there is no authentication yet, so

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,37 +11,53 @@ import (
 	"time"
 
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
 	"github.com/longship-db/longship/walreceiver"
 )
 
-// joinRetry is the pause between attempts to find a primary that is not up yet.
-const joinRetry = 500 * time.Millisecond
-
-// openDataDir finds out who this node is, and makes it somebody if the directory is empty: the
-// founder of a cluster, or a standby with a base copy of the primary's data.
-func (n *Node) openDataDir(ctx context.Context) error {
+// identify finds out who this node is, and founds a cluster if it is nobody yet and has none to join.
+// It is ready unless it needs a copy of the cluster's data.
+func (n *Node) identify() (ready bool, err error) {
 	state, id, err := n.dir.Open()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := removeBackups(n.dir); err != nil {
-		return err
+		return false, err
 	}
 	switch {
 	case state == startup.Ready:
 		err = n.checkIdentity(id)
-	case len(n.cfg.Join) > 0:
-		id, err = n.joinCluster(ctx)
+	case len(n.cfg.Join) > 0 || id.NodeID != 0:
+		id = newIdentity(n.cfg.Name, id.NodeID)
 	default:
+		state = startup.Ready
 		id, err = n.foundCluster()
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	n.id = id
+	if n.raftID, _, err = raftlog.LoadID(n.dir.Raft()); err != nil {
+		return false, err
+	}
+	return state == startup.Ready, n.become(id)
+}
+
+// become makes id this node's identity.
+func (n *Node) become(id startup.Identity) error {
+	n.id.Store(&id)
+	if id.SegmentSize == 0 {
+		return nil // not known before the copy
+	}
 	return n.settings.Set("wal_segment_size", fmt.Sprint(uint32(id.SegmentSize)), "override")
+}
+
+// renew makes this node another member: its disk is empty now.
+func (n *Node) renew() {
+	id := newIdentity(n.cfg.Name, n.identity().NodeID)
+	n.id.Store(&id)
 }
 
 // checkIdentity refuses to start a directory as something that it is not.
@@ -51,28 +68,26 @@ func (n *Node) checkIdentity(id startup.Identity) error {
 	if n.cfg.SegmentSize != 0 && n.cfg.SegmentSize != id.SegmentSize {
 		return fmt.Errorf("data directory %s has WAL segments of %d MB, but %d MB were asked for: the size is fixed when a cluster is made; leave --wal-segsize out", n.dir.Path, id.SegmentSize>>20, n.cfg.SegmentSize>>20)
 	}
-	if !id.Founder && len(n.cfg.Join) == 0 {
-		return fmt.Errorf("data directory %s is a standby's: say with --join host:port where its primary is", n.dir.Path)
-	}
-	if id.Founder && len(n.cfg.Join) > 0 {
-		return fmt.Errorf("data directory %s is its cluster's primary: it does not join another node; leave --join out, or use an empty directory", n.dir.Path)
-	}
 	return nil
 }
 
+// foundCluster makes this node the first of a new cluster, and its Raft store the only one that
+// begins without others.
 func (n *Node) foundCluster() (startup.Identity, error) {
-	size := n.cfg.SegmentSize
-	if size == 0 {
-		size = wal.DefaultSegmentSize
+	id := newIdentity(n.cfg.Name, 0)
+	id.SegmentSize = cmp.Or(n.cfg.SegmentSize, wal.DefaultSegmentSize)
+	id.SystemID = startup.NewSystemID(time.Now(), os.Getpid())
+	id.Founder = true
+	// What an attempt that crashed has left of Raft belongs to a cluster that never was.
+	if err := n.dir.FS.RemoveAll(n.dir.Raft()); err != nil {
+		return id, err
 	}
-	id := startup.Identity{
-		Name:        n.cfg.Name,
-		NodeID:      startup.RandomID(),
-		Incarnation: startup.RandomID(),
-		SystemID:    startup.NewSystemID(time.Now(), os.Getpid()),
-		SegmentSize: size,
-		PGVersion:   wal.PG15.Major,
-		Founder:     true,
+	var err error
+	if n.raftID, _, err = raftlog.LoadID(n.dir.Raft()); err != nil {
+		return id, err
+	}
+	if err := raftlog.Bootstrap(n.raftConfig()); err != nil {
+		return id, fmt.Errorf("begin Raft's log: %w", err)
 	}
 	if err := n.dir.NewCluster(id); err != nil {
 		return id, fmt.Errorf("make a new cluster in %s: %w", n.dir.Path, err)
@@ -81,18 +96,20 @@ func (n *Node) foundCluster() (startup.Identity, error) {
 	return id, nil
 }
 
-// joinCluster makes the directory a standby's: it takes a base copy of the primary. One that is
-// interrupted leaves a directory that counts as empty, and is begun again.
-func (n *Node) joinCluster(ctx context.Context) (startup.Identity, error) {
-	id := startup.Identity{Name: n.cfg.Name, NodeID: startup.RandomID(), Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major}
+// copyCluster makes this node a member and its directory a standby's: it takes a base copy of the
+// primary. One that is interrupted leaves a directory that counts as empty, and is begun again.
+func (n *Node) copyCluster(ctx context.Context) error {
+	if err := n.announce(ctx); err != nil {
+		return err
+	}
 	for begin := time.Now(); ; {
-		err := n.copyCluster(ctx, &id)
+		err := n.tryCopy(ctx)
 		if err == nil || ctx.Err() != nil || !interrupted(err) && !(occupied(err) && time.Since(begin) < leaveTimeout) {
-			return id, err
+			return err
 		}
 		n.log.Warn("beginning the base copy again", "because", err)
 		if _, _, err := n.dir.Open(); err != nil { // clears what it left
-			return id, err
+			return err
 		}
 		select {
 		case <-time.After(joinRetry):
@@ -121,27 +138,28 @@ func occupied(err error) bool {
 	return ok && e.Code == pgwire.CodeObjectInUse
 }
 
-// copyCluster takes a base copy of the primary and completes id from what the primary says of its
-// cluster.
-func (n *Node) copyCluster(ctx context.Context, id *startup.Identity) error {
-	upstream, err := n.findPrimary(ctx)
+// tryCopy takes a base copy of the primary and completes this node's identity from what the primary
+// says of its cluster.
+func (n *Node) tryCopy(ctx context.Context) error {
+	primary, err := n.awaitPrimary(ctx)
 	if err != nil {
 		return err
 	}
-	cfg := n.receiverConfig(*id, upstream)
+	id := n.identity()
+	cfg := n.receiverConfig(id, primary.Address)
 	sys, err := walreceiver.Identify(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	id.SystemID, id.SegmentSize = sys.SystemID, sys.SegmentSize
 	if n.cfg.SegmentSize != 0 && n.cfg.SegmentSize != id.SegmentSize {
-		return fmt.Errorf("the cluster at %s has WAL segments of %d MB, but %d MB were asked for: leave --wal-segsize out", upstream, id.SegmentSize>>20, n.cfg.SegmentSize>>20)
+		return fmt.Errorf("the cluster at %s has WAL segments of %d MB, but %d MB were asked for: leave --wal-segsize out", primary.Address, id.SegmentSize>>20, n.cfg.SegmentSize>>20)
 	}
-	err = n.dir.Build(*id, func() (startup.Control, error) { return n.baseCopy(ctx, cfg, sys) })
+	err = n.dir.Build(id, func() (startup.Control, error) { return n.baseCopy(ctx, cfg, sys) })
 	if err != nil {
-		return fmt.Errorf("base copy from %s: %w", upstream, err)
+		return fmt.Errorf("base copy from %s: %w", primary.Address, err)
 	}
-	return nil
+	return n.become(id)
 }
 
 // copyFolder is where a base copy arrives, inside the directory that is being built.
@@ -172,28 +190,6 @@ func (n *Node) baseCopy(ctx context.Context, cfg walreceiver.Config, sys walrece
 		}
 	}
 	return control, nil
-}
-
-// findPrimary asks the addresses given with --join who the primary is, until one knows.
-func (n *Node) findPrimary(ctx context.Context) (string, error) {
-	var last error
-	for attempt := 0; ; attempt++ {
-		for _, addr := range n.cfg.Join {
-			primary, err := walreceiver.FindPrimary(ctx, n.receiverConfig(n.id, addr))
-			if err == nil {
-				return primary, nil
-			}
-			last = err
-		}
-		if attempt == 0 {
-			n.log.Info("waiting for a primary", "join", n.cfg.Join, "err", last)
-		}
-		select {
-		case <-time.After(joinRetry):
-		case <-ctx.Done():
-			return "", errors.Join(context.Cause(ctx), last)
-		}
-	}
 }
 
 // A progress prints how far a base copy is, at most once a second.

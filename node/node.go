@@ -11,11 +11,15 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/gossip"
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
+	"github.com/longship-db/longship/walreceiver"
 )
 
 // A Node is one running process of a cluster.
@@ -23,18 +27,37 @@ type Node struct {
 	cfg      Config
 	log      *slog.Logger
 	started  time.Time
+	runID    uint64 // of this process: what another was promised or named for does not concern it
 	settings *sql.Settings
+	catalog  *sql.Catalog
 
 	// Made by Run, in this order.
-	dir      startup.DataDir
-	listener net.Listener
-	address  string // under which clients and members reach this node
-	server   *pgwire.Server
-	id       startup.Identity
-	store    *kv.Store
+	dir           startup.DataDir
+	listener      net.Listener // for clients, receivers and members
+	raftListener  net.Listener
+	address       string // under which clients and members reach this node
+	raftAddress   string
+	gossipAddress string
+	server        *pgwire.Server
+	peers         *election.Client
+	raftID        string
+	raft          *raftlog.Node
+	coordinator   *election.Coordinator
+	gossip        *gossip.Gossip
+	connected     atomic.Bool // raft and coordinator are there
+	tasks         []*task     // of the cluster
+	store         *kv.Store
 
-	reign atomic.Pointer[reign] // what clients are served by; nil while there is no role
-	fatal chan error            // a failure that the process must not survive
+	id       atomic.Pointer[startup.Identity] // changes with a rebuild
+	present  *present                         // what clients are served by
+	leases   *walreceiver.Leases              // read leases that this node has given
+	promised atomic.Uint64                    // nothing before this epoch is followed
+	reigned  atomic.Uint64                    // the last epoch in which this process was the primary
+	seals    chan sealRequest
+	fetches  chan fetchRequest
+	wanted   *fetchRequest // by the role that has just ended; owned by the goroutine of the roles
+	hints    chan struct{} // make the coordinator look
+	fatal    chan error    // a failure that the process must not survive
 }
 
 // New checks the configuration. It starts nothing.
@@ -46,14 +69,26 @@ func New(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Node{
+	n := &Node{
 		cfg:      cfg,
 		log:      cfg.Logger.With("node", cfg.Name),
 		started:  time.Now(),
+		runID:    uint64(startup.RandomID()),
 		settings: settings,
+		present:  newPresent(),
+		leases:   walreceiver.NewLeases(),
+		seals:    make(chan sealRequest),
+		fetches:  make(chan fetchRequest),
+		hints:    make(chan struct{}, 1),
 		fatal:    make(chan error, 1),
-	}, nil
+	}
+	n.id.Store(&startup.Identity{})
+	n.catalog = n.newCatalog()
+	return n, nil
 }
+
+// identity is who this node is.
+func (n *Node) identity() startup.Identity { return *n.id.Load() }
 
 // Run is the node's life: it returns when ctx has ended and everything is shut down cleanly, or when
 // the node cannot go on. After some failures, a failed fsync above all, the process must end at once
@@ -91,21 +126,14 @@ func (n *Node) runLocked(ctx context.Context) error {
 	return err
 }
 
-// listen opens the port. From here on clients are answered, if only that the system is starting up.
-func (n *Node) listen() error {
-	l, err := net.Listen("tcp", n.cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("%w: is another node running there? choose another port with --listen", err)
+// listen opens the ports. From here on clients are answered, if only that the system is starting up.
+func (n *Node) listen() (err error) {
+	if n.listener, n.address, err = n.open(n.cfg.Listen, "--listen"); err != nil {
+		return err
 	}
-	n.listener = l
-	host, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		return errors.Join(err, l.Close())
+	if n.raftListener, n.raftAddress, err = n.open(n.cfg.RaftListen, "--raft-listen"); err != nil {
+		return errors.Join(err, n.listener.Close())
 	}
-	if n.cfg.AdvertiseHost != "" {
-		host = n.cfg.AdvertiseHost
-	}
-	n.address = net.JoinHostPort(host, port)
 	n.server = pgwire.NewServer(pgwire.Config{
 		Handler:               n,
 		ServerVersion:         serverVersion,
@@ -117,27 +145,68 @@ func (n *Node) listen() error {
 	return nil
 }
 
-// live opens the data directory, and then is what Roles says until ctx ends. A standby that is too
-// far behind to follow begins anew.
+// open opens one port and works out under which address others reach it.
+func (n *Node) open(listen, flag string) (net.Listener, string, error) {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: is another node running there? choose another port with %s", err, flag)
+	}
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return nil, "", errors.Join(err, l.Close())
+	}
+	if n.cfg.AdvertiseHost != "" {
+		host = n.cfg.AdvertiseHost
+	}
+	return l, net.JoinHostPort(host, port), nil
+}
+
+// live finds out who this node is, takes its place in the cluster, and then is what the cluster wants
+// of it until ctx ends.
 func (n *Node) live(ctx context.Context) error {
+	ready, err := n.identify()
+	if err != nil {
+		return errors.Join(err, n.raftListener.Close())
+	}
+	n.peers = n.newPeers()
+	if err := n.enterCluster(ctx); err != nil {
+		return errors.Join(err, n.raftListener.Close())
+	}
+	roles, stop := n.untilHandedOver(ctx)
+	defer stop()
+	err = n.serveData(roles, ready)
+	if IsFatal(err) {
+		return err
+	}
+	return errors.Join(err, n.leaveCluster(ctx))
+}
+
+// serveData serves from this node's data, which it takes from another node if it has none. A standby
+// that is too far behind to follow begins anew, as another member with the same name.
+func (n *Node) serveData(ctx context.Context, ready bool) error {
 	for {
-		if err := n.openDataDir(ctx); err != nil {
-			return stopped(ctx, err)
+		if !ready {
+			if err := n.copyCluster(ctx); err != nil {
+				return stopped(ctx, err)
+			}
 		}
+		part, peers := n.start(n.takePart), n.start(n.rememberPeers)
 		if err := n.openStore(); err != nil {
-			return err
+			return errors.Join(err, part.stop(), peers.stop())
 		}
 		err := n.serveRoles(ctx)
 		if IsFatal(err) {
 			return err
 		}
-		err = errors.Join(err, n.store.Close())
+		err = errors.Join(err, part.stop(), peers.stop(), n.store.Close())
 		if !errors.Is(err, errRebuild) {
 			return err
 		}
 		if err := n.dir.Discard(); err != nil {
 			return err
 		}
+		n.renew()
+		ready = false
 	}
 }
 
@@ -150,31 +219,6 @@ func (n *Node) openStore() error {
 		return err
 	}
 	n.store = store
-	return nil
-}
-
-// serveRoles is the node in one loop.
-func (n *Node) serveRoles(ctx context.Context) error {
-	roles := FixedRoles{FindPrimary: n.findPrimary}
-	for ctx.Err() == nil {
-		log, err := startup.Recover(n.dir, n.id, n.log.With("component", "startup"))
-		if err != nil {
-			return explainRecovery(err, n.dir.Path)
-		}
-		role, err := roles.Next(ctx, n.id, log)
-		if err != nil {
-			return stopped(ctx, err)
-		}
-		n.log.Info("role", "primary", role.Primary, "new_epoch", role.NewEpoch, "upstream", role.Upstream)
-		if role.Primary {
-			err = n.runPrimary(ctx, role, log)
-		} else {
-			err = n.runStandby(ctx, role, log)
-		}
-		if err != nil {
-			return stopped(ctx, err)
-		}
-	}
 	return nil
 }
 
@@ -200,6 +244,12 @@ func explainRecovery(err error, dir string) error {
 	return err
 }
 
+// A RefusedError says that the cluster does not want this node as it is.
+type RefusedError struct{ Err error }
+
+func (e *RefusedError) Error() string { return "the cluster refuses this node: " + e.Err.Error() }
+func (e *RefusedError) Unwrap() error { return e.Err }
+
 // A FatalError is a failure after which the process must end without touching its files again.
 type FatalError struct{ Err error }
 
@@ -208,10 +258,12 @@ func (e *FatalError) Error() string {
 }
 func (e *FatalError) Unwrap() error { return e.Err }
 
-// IsFatal reports whether err holds a FatalError or a failure of WAL I/O.
+// IsFatal reports whether err holds a FatalError, a RefusedError or a failure of WAL I/O: the process
+// ends as it is.
 func IsFatal(err error) bool {
-	_, ok := errors.AsType[*FatalError](err)
-	return ok || wal.IsFatal(err)
+	_, fatal := errors.AsType[*FatalError](err)
+	_, refused := errors.AsType[*RefusedError](err)
+	return fatal || refused || wal.IsFatal(err)
 }
 
 // asFatal makes err one after which nothing is closed any more.
@@ -243,27 +295,26 @@ func (n *Node) fail(err error) {
 
 // Connect implements pgwire.Handler.
 func (n *Node) Connect(ctx context.Context, c *pgwire.Conn) (pgwire.Session, error) {
-	r := n.reign.Load()
-	if r == nil {
+	if r, _ := n.present.load(); r == nil {
 		return nil, errStartingUp()
 	}
-	return r.connect(c)
+	return sql.NewSession(c, &session{node: n}, sql.Identity{User: c.User, Database: c.Database, PID: c.PID, Params: c.Params})
 }
 
 // ConnectReplication implements pgwire.Handler.
 func (n *Node) ConnectReplication(ctx context.Context, c *pgwire.Conn) (pgwire.Replication, error) {
-	r := n.reign.Load()
-	if r == nil {
+	if c.Native > 0 {
+		return n.connectMember(c)
+	}
+	r, _ := n.present.load()
+	var session pgwire.Replication
+	var err error
+	if !n.present.enter(r, func() { session, err = r.sender.Connect(ctx, c) }) {
 		return nil, errStartingUp()
 	}
-	return r.connectReplication(ctx, c)
+	return session, err
 }
 
 func errStartingUp() error {
 	return pgwire.Errorf(pgwire.CodeCannotConnectNow, "the database system is starting up").Fatal()
-}
-
-// self is this node as a member.
-func (n *Node) self() Member {
-	return Member{Name: n.cfg.Name, NodeID: n.id.NodeID, Incarnation: n.id.Incarnation, Address: n.address}
 }

@@ -2,11 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
+	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
@@ -23,17 +26,20 @@ const drainTimeout = 60 * time.Second
 type primary struct {
 	writer  *wal.Writer
 	group   *syncrep.Group
-	members *members
-	rule    syncrep.Rule
+	keeper  *election.Keeper
+	first   wal.LSN      // end of the epoch's first record; 0 if the epoch was founded here
+	gate    gate         // commits pass it; closed while another node is to take over
 	active  atomic.Int64 // commits under way, for commit_siblings
+	deposed chan uint64  // told by the keeper: Raft wants another epoch
 }
 
-// runPrimary is the node's time as primary: from taking office to a clean shutdown when ctx ends, or
-// a failure.
+// runPrimary is the node's time as primary: from taking office to a clean shutdown when ctx ends, to
+// the end of its epoch, or a failure.
 func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered) error {
-	if role.NewEpoch {
-		if err := startup.BeginTimeline(n.dir, log, "no recovery target specified"); err != nil {
-			return explainRecovery(fmt.Errorf("open a new timeline: %w", err), n.dir.Path)
+	n.reigned.Store(role.Epoch) // whatever comes of it, this process does not try again
+	if !role.Founding {
+		if taken, err := n.takeOffice(role.Office, role.Epoch, log); !taken {
+			return err
 		}
 	}
 	r, err := n.newPrimaryReign(log)
@@ -46,40 +52,98 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	writer := n.start(r.primary.writer.Run)
 	redo := n.start(r.redo.Run)
 	r.checkpoints = n.start(r.checkpointer.Run)
-	first, err := r.beginEpoch(role.NewEpoch)
-	if err != nil {
+	if err := r.beginEpoch(role); err != nil {
 		return &FatalError{Err: err}
 	}
-	n.reign.Store(r)
-	opening := n.start(func(ctx context.Context) error { return r.open(ctx, first) })
+	n.present.set(r)
+	keeper := n.start(r.keepRule)
 
+	var req *sealRequest
 	select {
 	case <-ctx.Done():
 	case err := <-n.fatal:
 		return err
+	case q := <-n.seals:
+		req = &q
+	case epoch := <-r.primary.deposed:
+		n.log.Warn("this node is not the primary any more", "epoch", r.epoch, "next_epoch", epoch)
 	}
-	n.reign.Store(nil)
+	n.present.set(nil)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	// In the order in which each still needs what comes after it. A failure leaves the rest as a crash
-	// would, and the next start recovers.
-	for _, step := range []func() error{
-		opening.stop,
-		func() error { return n.server.TerminateSessions(drain, errShuttingDown()) },
+	end := r.endReign
+	if ctx.Err() == nil {
+		end = r.demote
+	}
+	if err := end(drain, keeper, redo, writer); err != nil {
+		return asFatal(err)
+	}
+	r.table.Close()
+	log.Control = r.checkpointer.Control()
+	log.Horizon = max(log.Horizon, r.horizon.Load())
+	log.End = wal.End{LSN: r.primary.writer.Inserted().Load(), Prev: r.primary.writer.Prev(), Timeline: log.End.Timeline}
+	if req == nil {
+		return nil
+	}
+	return n.seal(log, *req)
+}
+
+// takeOffice opens the timeline of the epoch that this node was named for, if its log is the one that
+// it was named with (invariant I5).
+func (n *Node) takeOffice(o raftlog.Office, epoch uint64, log *startup.Recovered) (taken bool, err error) {
+	here := raftlog.Position{Epoch: log.LastEpoch(), LSN: log.End.LSN}
+	if here != o.Position {
+		n.log.Error("not taking office: this node's log is not the one it was named for", "epoch", epoch, "log", here, "named_for", o.Position)
+		return false, nil
+	}
+	if err := startup.BeginTimeline(n.dir, log, epoch, fmt.Sprintf("node %s takes office", n.cfg.Name)); err != nil {
+		return false, explainRecovery(fmt.Errorf("open timeline %d: %w", epoch, err), n.dir.Path)
+	}
+	n.promised.Store(max(n.promised.Load(), epoch))
+	return true, nil
+}
+
+// endReign is a clean shutdown. In the order in which each step still needs what comes after it. A
+// failure leaves the rest as a crash would, and the next start recovers.
+func (r *reign) endReign(ctx context.Context, keeper, redo, writer *task) error {
+	n := r.node
+	return inOrder(
+		func() error { return n.server.TerminateSessions(ctx, errShuttingDown()) },
+		keeper.stop,
 		redo.stop,
 		r.redo.CatchUp,
 		r.checkpoints.stop,
 		n.failed,
-		func() error { return r.finishEpoch(drain) },
-		func() error { r.drainSenders(drain); return nil },
-		func() error { return n.server.TerminateReplication(drain, errShuttingDown()) },
+		func() error { return r.finishEpoch(ctx) },
+		func() error { r.drainSenders(ctx); return nil },
+		func() error { return r.endSenders(ctx, errShuttingDown()) },
 		writer.stop,
-	} {
+	)
+}
+
+// demote ends a reign because another epoch is to begin: nothing is acknowledged from here on, and
+// nothing is added to the log. Clients hear that their commits are not confirmed, and look for the
+// new primary.
+func (r *reign) demote(ctx context.Context, keeper, redo, writer *task) error {
+	n := r.node
+	r.primary.group.Hold(syncrep.Unbounded)
+	return inOrder(
+		func() error { return n.server.TerminateSessions(ctx, errDemoted()) },
+		func() error { return r.endSenders(ctx, errDemoted()) },
+		keeper.stop,
+		redo.stop,
+		r.checkpoints.stop,
+		n.failed,
+		writer.stop,
+	)
+}
+
+func inOrder(steps ...func() error) error {
+	for _, step := range steps {
 		if err := step(); err != nil {
-			return asFatal(err)
+			return err
 		}
 	}
-	r.table.Close()
 	return nil
 }
 
@@ -87,17 +151,14 @@ func errShuttingDown() *pgwire.Error {
 	return pgwire.Errorf(pgwire.CodeAdminShutdown, "terminating connection due to administrator command").Fatal()
 }
 
+func errDemoted() *pgwire.Error {
+	return pgwire.Errorf(pgwire.CodeAdminShutdown, "terminating connection because this node is not the primary any more").
+		WithHint("Connect again with target_session_attrs=read-write and all nodes' addresses.").Fatal()
+}
+
 // newPrimaryReign puts together what a primary needs to continue the log. Nothing runs yet.
 func (n *Node) newPrimaryReign(log *startup.Recovered) (*reign, error) {
-	rule, err := syncrep.ParseRule(n.settings.String("synchronous_standby_names"))
-	if err != nil {
-		return nil, fmt.Errorf("synchronous_standby_names: %w", err)
-	}
-	members, err := openMembers(n.dir.FS, n.dir.Global(), n.self())
-	if err != nil {
-		return nil, err
-	}
-	p := &primary{group: syncrep.NewGroup(), members: members, rule: rule}
+	p := &primary{group: syncrep.NewGroup(), deposed: make(chan uint64, 1)}
 	// What the store holds was within the horizon when it was applied (I7).
 	p.group.Horizon().Advance(max(log.Horizon, n.store.Applied()))
 	r := n.newReign(log, p.group.Horizon())
@@ -132,48 +193,67 @@ func (r *reign) loadTable(end wal.LSN) error {
 	return startup.LoadPending(r.log.Dir, r.log.History, r.redoStart(), end, r.table.Recover)
 }
 
-// beginEpoch makes the rule binding, before any stream can report under it. A new epoch first writes
-// its first record, and holds everything until that is acknowledged under the rule (I1). It returns
-// where the horizon must come for the epoch to be open.
-func (r *reign) beginEpoch(newEpoch bool) (first wal.LSN, err error) {
-	p := r.primary
-	if newEpoch {
-		if first, err = r.insertFirst(); err != nil {
-			return 0, fmt.Errorf("write the first record of epoch %d: %w", r.epoch, err)
+// beginEpoch writes the first record of a new epoch, and hands what is released to the keeper: until
+// Raft holds the epoch as steady, that is nothing (I1).
+func (r *reign) beginEpoch(role Role) error {
+	n, p := r.node, r.primary
+	p.group.Hold(syncrep.Unbounded)
+	if !role.Founding {
+		var err error
+		if p.first, err = r.insertFirst(); err != nil {
+			return fmt.Errorf("write the first record of epoch %d: %w", r.epoch, err)
 		}
-		p.group.Hold(first)
 	}
-	p.group.SetRule(p.rule, p.members.counted())
+	p.keeper = election.NewKeeper(election.KeeperConfig{
+		Raft:      n.raft,
+		Epoch:     r.epoch,
+		RunID:     n.runID,
+		Self:      n.memberID(),
+		Group:     p.group,
+		First:     p.first,
+		LeaseWait: role.Office.LeaseWait,
+		Text:      n.standbyNames,
+		Streaming: r.sender.Streaming,
+		Opened:    r.open,
+		Deposed: func(epoch uint64) {
+			select {
+			case p.deposed <- epoch:
+			default:
+			}
+		},
+		Logger: n.log.With("component", "keeper"),
+	})
 	p.group.LocalFlush(p.writer.Flushed().Load())
-	p.writer.RequestFlush(first)
-	return first, nil
-}
-
-// open waits until the epoch is open: before that nobody may read, for only then does this primary
-// know that all that was ever acknowledged or shown is in its log, and on the standbys.
-func (r *reign) open(ctx context.Context, first wal.LSN) error {
-	n := r.node
-	if r.horizon.Load() < first {
-		n.log.Info("waiting for the rule to be met before the epoch opens", "epoch", r.epoch, "rule", r.primary.rule.String())
-	}
-	if err := r.horizon.Wait(ctx, first); err != nil {
-		return err
-	}
-	close(r.opened)
-	n.log.Info("epoch is open", "epoch", r.epoch, "timeline", r.log.End.Timeline, "start", r.log.End.LSN)
-	n.announceReady("primary %s %s epoch %d", n.cfg.Name, n.address, r.epoch)
+	p.writer.RequestFlush(p.first)
 	return nil
 }
 
-// finishEpoch marks the end of an epoch as a clean one, unless it never opened: then the next start
-// has to wait for its first record all the same, in a new epoch.
+// keepRule runs the keeper to the end of the reign.
+func (r *reign) keepRule(ctx context.Context) error {
+	err := r.primary.keeper.Run(ctx)
+	if errors.Is(err, election.ErrDeposed) {
+		return nil
+	}
+	return err
+}
+
+// open is called once, when the epoch is steady: before that nobody may read, for only then does this
+// primary know that all that was ever acknowledged or shown is in its log, and on the standbys.
+func (r *reign) open() {
+	n := r.node
+	close(r.opened)
+	n.log.Info("epoch is open", "epoch", r.epoch, "timeline", r.log.End.Timeline, "start", r.log.End.LSN)
+	n.announceReady("primary %s %s epoch %d", n.cfg.Name, n.address, r.epoch)
+}
+
+// finishEpoch marks the end of a log as a clean one, unless its epoch never opened.
 func (r *reign) finishEpoch(ctx context.Context) error {
 	select {
 	case <-r.opened:
 		r.backups.close()
 		return r.checkpointer.Shutdown(ctx)
 	default:
-		r.node.log.Warn("stopping before the epoch was open: the next start begins another", "epoch", r.epoch)
+		r.node.log.Warn("stopping before the epoch was open", "epoch", r.epoch)
 		return nil
 	}
 }

@@ -8,9 +8,10 @@ import (
 
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/slots"
-	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 	"github.com/longship-db/longship/walreceiver"
 	"github.com/longship-db/longship/walsender"
@@ -24,6 +25,8 @@ type reign struct {
 	epoch   uint64
 	horizon *wal.Position
 	opened  chan struct{} // closed when sessions may read and write
+	over    chan struct{} // closed when the reign is not the present one any more
+	tail    wal.Position  // end of the log of a standby that follows nobody
 
 	table        *kv.Table
 	redo         *startup.Redo
@@ -33,15 +36,15 @@ type reign struct {
 	checkpointer *startup.Checkpointer
 	checkpoints  *task // runs checkpointer
 	sender       *walsender.Server
-	catalog      *sql.Catalog
 
 	primary  *primary                // nil on a standby
-	stream   *walreceiver.Stream     // nil on a primary
-	upstream string                  // client address of the node that a standby follows
+	stream   *walreceiver.Stream     // nil unless a standby follows somebody
+	upstream raftlog.Member          // whom a standby follows
 	giveUp   context.CancelCauseFunc // ends the stream for good
 	wasCut   bool                    // the log was cut; set by the stream, read when that has ended
 
-	admitting sync.Mutex // one member joins at a time
+	admitting sync.Mutex // one member connects at a time
+	admitted  map[string]syncrep.ID
 }
 
 // newReign begins what both roles have. assemble completes it once the role's own log is there.
@@ -52,6 +55,9 @@ func (n *Node) newReign(log *startup.Recovered, horizon *wal.Position) *reign {
 		epoch:   log.Control.Epoch,
 		horizon: horizon,
 		opened:  make(chan struct{}),
+		over:    make(chan struct{}),
+
+		admitted: map[string]syncrep.ID{},
 	}
 	r.applied.Advance(n.store.Applied())
 	return r
@@ -76,7 +82,7 @@ func (r *reign) assemble() error {
 		writer = r.primary.writer
 		tableLog, buffered = writer, writer
 	} else {
-		limits = append(limits, r.stream.Flushed())
+		limits = append(limits, r.flushed())
 	}
 	r.table = kv.NewTable(n.store, tableLog, r.horizon, kv.TableOptions{})
 	r.table.SetNextXID(r.log.Control.NextXID)
@@ -92,26 +98,39 @@ func (r *reign) assemble() error {
 	}
 	r.checkpointer = r.newCheckpointer(writer)
 	r.sender = r.newSender(buffered)
-	r.catalog = r.newCatalog()
 	return nil
 }
 
 // redoStart is where the log goes on behind what the store holds.
 func (r *reign) redoStart() wal.LSN { return max(r.node.store.Applied(), r.log.Control.Redo) }
 
-// flushed is how far this node's log is durable, inserted how far it reaches.
+// flushed is how far this node's log is durable, written how far the kernel has it, and inserted how
+// far it reaches.
 func (r *reign) flushed() *wal.Position {
-	if r.primary != nil {
+	switch {
+	case r.primary != nil:
 		return r.primary.writer.Flushed()
+	case r.stream != nil:
+		return r.stream.Flushed()
 	}
-	return r.stream.Flushed()
+	return &r.tail
+}
+
+func (r *reign) written() *wal.Position {
+	switch {
+	case r.primary != nil:
+		return r.primary.writer.Written()
+	case r.stream != nil:
+		return r.stream.Written()
+	}
+	return &r.tail
 }
 
 func (r *reign) inserted() *wal.Position {
 	if r.primary != nil {
 		return r.primary.writer.Inserted()
 	}
-	return r.stream.Flushed()
+	return r.flushed()
 }
 
 func (r *reign) newCheckpointer(writer *wal.Writer) *startup.Checkpointer {
@@ -143,7 +162,7 @@ func (r *reign) nextXID() uint32 {
 // walNeeded is the lowest position that a slot or a base copy needs, 0 if none does. Slots that need
 // a segment before limit are invalidated first.
 func (r *reign) walNeeded(limit uint64) (wal.LSN, error) {
-	size := r.node.id.SegmentSize
+	size := r.node.identity().SegmentSize
 	invalidated, err := r.slots.Invalidate(size.Start(limit))
 	if err != nil {
 		return 0, err
@@ -164,7 +183,7 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 	cfg := walsender.Config{
 		Log: &walsender.Log{
 			System: walsender.System{
-				SystemID: n.id.SystemID,
+				SystemID: n.identity().SystemID,
 				Epoch:    r.epoch,
 				Timeline: r.log.End.Timeline,
 				History:  r.log.History,
@@ -182,84 +201,39 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 		Timeout: n.settings.Duration("wal_sender_timeout"),
 		Show:    r.show,
 		Backup:  r,
+		Sealed:  func() bool { return r.primary == nil && r.stream == nil },
 		Fatal:   func(err error) { n.fail(&FatalError{Err: err}) },
 		Logger:  n.log,
 	}
 	if r.primary != nil {
 		cfg.Sync = r.primary.group
-		cfg.CaughtUp = r.memberCaughtUp
+		cfg.CaughtUp = func() { r.primary.keeper.Kick() }
 	}
 	return walsender.New(cfg)
 }
 
-// connect makes a client's session.
-func (r *reign) connect(c *pgwire.Conn) (pgwire.Session, error) {
-	return sql.NewSession(c, &session{reign: r}, sql.Identity{User: c.User, Database: c.Database, PID: c.PID, Params: c.Params})
-}
-
-// connectReplication serves a receiver or a member. A member is known, and has its slot, before it
-// asks for anything: what it needs from then on is kept for it. A node of another cluster does not
-// become one: it will find out from IDENTIFY_SYSTEM that it is in the wrong place.
-func (r *reign) connectReplication(ctx context.Context, c *pgwire.Conn) (pgwire.Replication, error) {
-	if c.Native > 0 && r.primary != nil && r.ours(c.Params[paramSystemID]) {
-		m, err := memberOf(c)
-		if err != nil {
-			return nil, err
-		}
-		if err := r.admit(m); err != nil {
-			return nil, err
-		}
-	}
-	return r.sender.Connect(ctx, c)
-}
-
-// ours reports whether a system identifier, as a member sends it, is this cluster's or none yet.
-func (r *reign) ours(id string) bool {
-	return id == "" || id == "0" || id == strconv.FormatUint(r.node.id.SystemID, 10)
-}
-
-// Start-up parameters by which a member says who it is.
-const (
-	paramNodeID      = "longship.node_id"
-	paramIncarnation = "longship.incarnation"
-	paramAddress     = "longship.address"
-	paramSystemID    = "longship.system_id" // 0: it has no data yet
-)
-
-func memberOf(c *pgwire.Conn) (Member, error) {
-	m := Member{Name: c.Params["application_name"], Address: c.Params[paramAddress]}
-	id, errID := strconv.ParseUint(c.Params[paramNodeID], 16, 64)
-	inc, errInc := strconv.ParseUint(c.Params[paramIncarnation], 16, 64)
-	if errID != nil || errInc != nil || !namePattern.MatchString(m.Name) {
-		return m, pgwire.Errorf(pgwire.CodeProtocolViolation, "a member must say who it is: application_name %q, %s %q, %s %q",
-			m.Name, paramNodeID, c.Params[paramNodeID], paramIncarnation, c.Params[paramIncarnation]).Fatal()
-	}
-	m.NodeID, m.Incarnation = startup.Hex64(id), startup.Hex64(inc)
-	return m, nil
-}
-
-// admit makes a member known and gives it a slot, which keeps the WAL from the present redo position
-// on. An empty disk in the place of a known one is a new member: the slot starts anew.
-func (r *reign) admit(m Member) error {
+// admit gives a member that connects its slot, which keeps the WAL from the present redo position on:
+// what it needs from now on is kept for it. An empty disk in the place of a known one is another
+// member: the slot starts anew.
+func (r *reign) admit(name string, id syncrep.ID) error {
 	r.admitting.Lock()
 	defer r.admitting.Unlock()
-	members := r.primary.members
-	known, ok := members.get(m.Name)
-	if m.Name == r.node.cfg.Name {
-		return pgwire.Errorf(pgwire.CodeDuplicateObject, "the name %q is this node's own", m.Name).
-			WithHint("Start the other node with another --name.").Fatal()
-	}
-	if ok && known.Incarnation != m.Incarnation && r.sender.Connected(m.Name) {
-		return pgwire.Errorf(pgwire.CodeObjectInUse, "a member named %q is connected already, with another disk", m.Name).
-			WithHint("Start this node with another --name, or stop the other one first.").Fatal()
-	}
-	same := ok && known.Incarnation == m.Incarnation
-	if err := r.ensureSlot(slots.MemberName(m.Name), same); err != nil {
+	known, ok := r.admitted[name]
+	if err := r.ensureSlot(slots.MemberName(name), !ok || known == id); err != nil {
 		return clientError(err)
 	}
-	// A new disk in the place of one that counted: the rule asks for no less meanwhile.
-	m.Counted = known.Counted
-	return members.put(m)
+	r.admitted[name] = id
+	return nil
+}
+
+// endSenders ends the connections that get the log from this reign. Members that only ask something
+// stay.
+func (r *reign) endSenders(ctx context.Context, e *pgwire.Error) error {
+	senders := map[*pgwire.Conn]bool{}
+	for _, s := range r.sender.Stats() {
+		senders[s.Conn] = true
+	}
+	return r.node.server.TerminateReplication(ctx, e, func(c *pgwire.Conn) bool { return senders[c] })
 }
 
 // ensureSlot makes a member's slot, or keeps the one it has if its disk is the same.
@@ -278,35 +252,13 @@ func (r *reign) ensureSlot(name string, keep bool) error {
 // admitter stands for this node among the connections that use slots.
 const admitter = math.MaxInt32
 
-// memberCaughtUp makes a member count for the rule once it has all there is: had it counted before,
-// commits would have waited for its base copy.
-func (r *reign) memberCaughtUp(name string) {
-	r.admitting.Lock() // the rule follows the list, in the same order
-	defer r.admitting.Unlock()
-	p := r.primary
-	counted, err := p.members.count(name)
-	if err != nil {
-		r.node.log.Error("a member that has caught up does not count yet: it will when it streams again", "member", name, "err", err)
-		return
-	}
-	if counted {
-		n := p.members.counted()
-		r.node.log.Info("a member counts from now on", "member", name, "members", n, "rule", p.rule.String())
-		p.group.SetRule(p.rule, n)
-		r.sender.RuleChanged()
-	}
-}
-
 // show answers SHOW on a replication connection.
 func (r *reign) show(name string) (string, bool) {
 	switch name {
 	case "longship.epoch":
 		return strconv.FormatUint(r.epoch, 10), true
 	case "longship.primary":
-		if r.primary != nil {
-			return r.node.address, true
-		}
-		return r.upstream, true
+		return r.node.primaryAddress(), true
 	}
 	value, err := r.node.settings.Show(name)
 	return value, err == nil

@@ -14,59 +14,99 @@ import (
 	"github.com/longship-db/longship/walsender"
 )
 
-// A session is one client's view of the node during one reign: a sql.Backend.
+// A session is one client's view of the node: a sql.Backend. It outlives the node's roles, except that
+// of a primary.
 type session struct {
-	reign *reign
-	own   wal.LSN // end of the last commit acknowledged to this client
+	node *Node
+	own  wal.LSN // end of the last commit acknowledged to this client
 }
 
 // Catalog implements sql.Backend.
-func (s *session) Catalog() *sql.Catalog { return s.reign.catalog }
+func (s *session) Catalog() *sql.Catalog { return s.node.catalog }
 
 // Begin implements sql.Backend. On a new primary it waits until the first record of its epoch is
-// acknowledged: before that nobody knows all that has been shown to somebody.
+// acknowledged: before that nobody knows all that has been shown to somebody. On any primary it waits
+// for the read lease: without one, a successor may have acknowledged what is not seen here (I11).
 func (s *session) Begin(ctx context.Context, m sql.TxnMode) (sql.Txn, error) {
-	select {
-	case <-s.reign.opened:
-	default:
-		if err := s.awaitOpen(ctx); err != nil {
+	for {
+		r, err := s.node.present.await(ctx)
+		if err != nil {
 			return nil, err
 		}
+		if err := r.mayRead(ctx); err != nil {
+			return nil, err
+		}
+		var tx *kv.Txn
+		begun := s.node.present.enter(r, func() {
+			tx = r.table.Begin(kv.TxnOptions{
+				Own:       s.own,
+				Latest:    !m.ReadOnly && !m.Explicit,
+				Exclusive: m.Exclusive,
+			})
+		})
+		if begun {
+			return &txn{Txn: tx, session: s, reign: r}, nil
+		}
 	}
-	tx := s.reign.table.Begin(kv.TxnOptions{
-		Own:       s.own,
-		Latest:    !m.ReadOnly && !m.Explicit,
-		Exclusive: m.Exclusive,
-	})
-	return &txn{Txn: tx, session: s}, nil
 }
 
-func (s *session) awaitOpen(ctx context.Context) error {
+// mayRead waits until what this reign shows is all there is.
+func (r *reign) mayRead(ctx context.Context) error {
 	select {
-	case <-s.reign.opened:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case <-r.opened:
+	default:
+		select {
+		case <-r.opened:
+		case <-r.over:
+			return nil // whoever called finds out that there is another
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
+	if r.primary == nil {
+		return nil
+	}
+	return r.primary.group.WaitLease(ctx)
 }
 
 // Checkpoint implements sql.Checkpointer.
 func (s *session) Checkpoint(ctx context.Context) error {
-	return clientError(s.reign.checkpointer.Request(ctx))
+	r, err := s.node.present.await(ctx)
+	if err != nil {
+		return err
+	}
+	return clientError(r.checkpointer.Request(ctx))
 }
 
 // WaitLSN implements sql.LSNWaiter: everything up to lsn can be seen by every session of this node.
 func (s *session) WaitLSN(ctx context.Context, lsn wal.LSN) error {
-	if s.reign.primary != nil {
-		return s.reign.horizon.Wait(ctx, lsn)
+	for {
+		r, err := s.node.present.await(ctx)
+		if err != nil {
+			return err
+		}
+		shown := &r.applied
+		if r.primary != nil {
+			shown = r.horizon
+		}
+		at := shown.Load()
+		if at >= lsn {
+			return nil
+		}
+		select {
+		case <-shown.Changed(at):
+		case <-r.over:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	return s.reign.applied.Wait(ctx, lsn)
 }
 
 // A txn is a kv transaction in the shape that package sql asks for.
 type txn struct {
 	*kv.Txn
 	session *session
+	reign   *reign
 }
 
 // Get implements sql.Txn.
@@ -96,14 +136,18 @@ func (t *txn) Delete(key string) error { return clientError(t.Txn.Delete(key)) }
 // safe as the level asks. A wait that ends early is an unknown outcome, never a success: the record
 // is in the log, and whether it stays there is decided without us.
 func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (wal.LSN, error) {
-	p := t.session.reign.primary
+	p := t.reign.primary
 	if p == nil { // a standby has nothing to commit
 		lsn, err := t.Txn.Commit(ctx)
 		return lsn, clientError(err)
 	}
 	p.active.Add(1)
 	defer p.active.Add(-1)
+	if err := p.gate.enter(ctx); err != nil {
+		return 0, err
+	}
 	lsn, err := t.Txn.Commit(ctx)
+	p.gate.leave()
 	if err != nil || lsn == wal.InvalidLSN {
 		return 0, clientError(err)
 	}

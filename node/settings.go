@@ -58,10 +58,23 @@ func newSettings(cfg Config) (*sql.Settings, error) {
 	return s, nil
 }
 
+// standbyNames is synchronous_standby_names as it is wanted: what this node was started with, if it
+// was told; else what the cluster was told; else the default.
+func (n *Node) standbyNames() string {
+	const name = "synchronous_standby_names"
+	if text, told := n.cfg.Settings[name]; told {
+		return text
+	}
+	if text, told := n.raft.State().Settings[name]; told {
+		return text
+	}
+	return n.settings.String(name)
+}
+
 // retention is how much WAL is kept, as the settings are now.
 func (n *Node) retention() wal.Retention {
 	return wal.Retention{
-		SegmentSize:          n.id.SegmentSize,
+		SegmentSize:          n.identity().SegmentSize,
 		MinWALSize:           n.settings.Bytes("min_wal_size"),
 		MaxWALSize:           n.settings.Bytes("max_wal_size"),
 		KeepSize:             n.settings.Bytes("wal_keep_size"),

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	"github.com/longship-db/longship/slots"
@@ -15,9 +16,9 @@ import (
 // new base copy helps.
 var errRebuild = errors.New("the WAL that this node needs is gone")
 
-// runStandby is the node's time as a standby of one upstream, on one timeline. It returns nil when ctx
-// has ended and everything is shut down cleanly, and also when the log has to be opened again on
-// another timeline.
+// runStandby is the node's time as a standby of one primary, on one timeline, or of nobody. It returns
+// nil when ctx has ended and everything is shut down cleanly, and also when the role has ended: log
+// then says where the log ends now.
 func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered) error {
 	r, err := n.newStandbyReign(role, log)
 	if err != nil {
@@ -28,30 +29,26 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	}
 	redo := n.start(r.redo.Run)
 	r.checkpoints = n.start(r.checkpointer.Run)
-	streaming, stopStreaming := context.WithCancelCause(ctx)
-	defer stopStreaming(nil)
-	r.giveUp = stopStreaming
-	streamed := make(chan error, 1)
-	go func() { streamed <- r.stream.Run(streaming) }()
+	streamed := r.startStream(ctx)
 	close(r.opened)
-	n.reign.Store(r)
-	n.announceReady("standby %s %s follows %s", n.cfg.Name, n.address, role.Upstream)
-
-	var end error
-	select {
-	case end = <-streamed:
-	case err := <-n.fatal:
-		return err
+	n.present.set(r)
+	if role.Upstream.Address != "" && role.Fetch == nil {
+		n.announceReady("standby %s %s follows %s", n.cfg.Name, n.address, role.Upstream.Address)
 	}
+	end, req := r.serveStandby(ctx, role, streamed)
 	if IsFatal(end) {
 		return end
 	}
-	n.reign.Store(nil)
+	n.present.set(nil)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
+	if ctx.Err() != nil {
+		if err := n.server.TerminateSessions(drain, errShuttingDown()); err != nil {
+			return asFatal(err)
+		}
+	}
 	for _, step := range []func() error{
-		func() error { return n.server.TerminateSessions(drain, errShuttingDown()) },
-		func() error { return n.server.TerminateReplication(drain, errShuttingDown()) },
+		func() error { return r.endSenders(drain, errShuttingDown()) },
 		redo.stop,
 		r.checkpoints.stop,
 		n.failed,
@@ -61,29 +58,120 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 		}
 	}
 	defer r.table.Close()
-	return r.endStandby(drain, stopped(ctx, end))
+	if err := r.endStandby(drain, ctx.Err() != nil, stopped(ctx, end)); err != nil || req == nil {
+		return err
+	}
+	return n.seal(log, *req)
 }
 
-// endStandby leaves the data directory as the reason for the end asks.
-func (r *reign) endStandby(ctx context.Context, end error) error {
-	if change, ok := errors.AsType[*walreceiver.SwitchError](end); ok {
+// startStream follows the upstream, if there is one. The channel says what the stream ended with.
+func (r *reign) startStream(ctx context.Context) <-chan error {
+	streamed := make(chan error, 1)
+	streaming, giveUp := context.WithCancelCause(ctx)
+	r.giveUp = giveUp
+	if r.stream == nil {
+		context.AfterFunc(streaming, func() { streamed <- context.Cause(streaming) })
+		return streamed
+	}
+	go func() { streamed <- r.stream.Run(streaming) }()
+	return streamed
+}
+
+// errRoleEnds ends a stream because the node is to be something else.
+var errRoleEnds = errors.New("the role ends")
+
+// serveStandby returns when the stream has ended: by itself, or because the node is asked to promise
+// something, or to be something else. A node that follows nobody answers requests to seal as it is.
+func (r *reign) serveStandby(ctx context.Context, role Role, streamed <-chan error) (error, *sealRequest) {
+	n := r.node
+	watching, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
+	other := make(chan struct{})
+	go func() {
+		defer close(other)
+		if role.Fetch != nil {
+			r.awaitFetched(watching, role.Fetch)
+		} else {
+			n.awaitOtherRole(watching, role, r.epoch)
+		}
+	}()
+	defer func() { stopWatching(); <-other }()
+
+	for {
+		select {
+		case err := <-streamed:
+			return err, nil
+		case err := <-n.fatal:
+			return err, nil
+		case req := <-n.seals:
+			if r.stream != nil {
+				r.giveUp(errRoleEnds)
+				return <-streamed, &req
+			}
+			if err := r.seal(req); err != nil {
+				return err, nil
+			}
+		case req := <-n.fetches:
+			if r.stream != nil {
+				req.done <- sealReply{err: fmt.Errorf("node %s follows another", n.cfg.Name)}
+				continue
+			}
+			n.wanted = &req
+			r.giveUp(errRoleEnds)
+			return <-streamed, nil
+		case <-other:
+			r.giveUp(errRoleEnds)
+			return <-streamed, nil
+		}
+	}
+}
+
+// endStandby leaves the data directory, and what is known of the log, as the reason for the end asks.
+func (r *reign) endStandby(ctx context.Context, stopping bool, end error) error {
+	n := r.node
+	if !r.wasCut { // otherwise the control file says so; what the checkpointer knows is from before
 		r.log.Control = r.checkpointer.Control()
-		return startup.SwitchTimeline(r.node.dir, r.log, change.History, change.End)
+	}
+	r.log.Horizon = max(r.log.Horizon, r.horizon.Load())
+	if change, ok := errors.AsType[*walreceiver.SwitchError](end); ok {
+		return startup.SwitchTimeline(n.dir, r.log, change.History, change.End)
 	}
 	if r.wasCut {
-		return end // the control file says so; what the checkpointer knows is from before
+		return withoutRoleEnd(end)
 	}
-	if err := r.redo.CatchUp(); err != nil {
-		return err
+	whole := true
+	if r.stream != nil {
+		r.log.End, whole = r.stream.End()
 	}
-	if err := r.checkpointer.Shutdown(ctx); err != nil {
-		return err
+	removed, gone := errors.AsType[*wal.RemovedError](end)
+	if stopping || gone {
+		if err := r.redo.CatchUp(); err != nil {
+			return err
+		}
+		if err := r.checkpointer.Shutdown(ctx); err != nil {
+			return err
+		}
 	}
-	if removed, ok := errors.AsType[*wal.RemovedError](end); ok {
-		r.node.log.Warn("taking a new base copy", "upstream", r.upstream, "because", removed)
+	if gone {
+		n.log.Warn("taking a new base copy", "upstream", r.upstream.Name, "because", removed)
 		return errRebuild
 	}
-	return end
+	if !whole && !stopping {
+		log, err := startup.Recover(n.dir, n.identity(), n.log.With("component", "startup"))
+		if err != nil {
+			return explainRecovery(err, n.dir.Path)
+		}
+		*r.log = *log
+	}
+	return withoutRoleEnd(end)
+}
+
+// withoutRoleEnd is nil for the end of a role that goes on in another.
+func withoutRoleEnd(err error) error {
+	if errors.Is(err, errRoleEnds) {
+		return nil
+	}
+	return err
 }
 
 // cut takes what only this node has out of its log, for the stream. The checkpointer must not write
@@ -97,7 +185,7 @@ func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
 	r.wasCut = true
 	err := startup.Cut(r.node.dir, r.log, fork, r.node.store.Applied())
 	if errors.Is(err, startup.ErrStoreAhead) {
-		r.node.log.Warn("taking a new base copy", "upstream", r.upstream, "because", err)
+		r.node.log.Warn("taking a new base copy", "upstream", r.upstream.Name, "because", err)
 		r.giveUp(errRebuild)
 	}
 	return err
@@ -105,24 +193,38 @@ func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
 
 // promise is given to the primary of an epoch before any of its log is taken: this node follows
 // nothing older any more, whatever happens to it (I3).
-func (r *reign) promise(_ context.Context, epoch uint64) error { return r.checkpointer.Promise(epoch) }
+func (r *reign) promise(_ context.Context, epoch uint64) error {
+	if err := r.checkpointer.Promise(epoch); err != nil {
+		return err
+	}
+	r.node.promised.Store(epoch)
+	return nil
+}
 
-// newStandbyReign puts together what a standby needs to follow its upstream. Nothing runs yet.
+// newStandbyReign puts together what a standby needs to follow its upstream, if it has one. Nothing
+// runs yet.
 func (n *Node) newStandbyReign(role Role, log *startup.Recovered) (*reign, error) {
 	r := n.newReign(log, new(wal.Position))
 	// What the store holds was within the horizon when it was applied (I7).
 	r.horizon.Advance(max(log.Horizon, n.store.Applied()))
 	r.upstream = role.Upstream
-	cfg := n.receiverConfig(n.id, role.Upstream)
-	cfg.Promise = r.promise
-	r.stream = walreceiver.New(cfg, walreceiver.Log{
-		Dir:     log.Dir,
-		End:     log.End,
-		History: log.History,
-		Applied: &r.applied,
-		Horizon: r.horizon,
-		Cut:     r.cut,
-	})
+	r.tail.Advance(log.End.LSN)
+	if role.Upstream.Address != "" {
+		cfg := n.receiverConfig(n.identity(), role.Upstream.Address)
+		cfg.Promise = r.promise
+		if role.Fetch != nil {
+			cfg.Fetch, cfg.Slot = true, ""
+			cfg.Promise = nil // the source is sealed for the same epoch: nothing it sends is acknowledged
+		}
+		r.stream = walreceiver.New(cfg, walreceiver.Log{
+			Dir:     log.Dir,
+			End:     log.End,
+			History: log.History,
+			Applied: &r.applied,
+			Horizon: r.horizon,
+			Cut:     r.cut,
+		})
+	}
 	return r, r.assemble()
 }
 
@@ -136,6 +238,8 @@ func (n *Node) receiverConfig(id startup.Identity, address string) walreceiver.C
 		NodeID:         uint64(id.NodeID),
 		Incarnation:    uint64(id.Incarnation),
 		SystemID:       id.SystemID,
+		Secret:         n.cfg.ClusterSecret,
+		Leases:         n.leases,
 		Timeout:        n.settings.Duration("wal_receiver_timeout"),
 		StatusInterval: n.settings.Duration("wal_receiver_status_interval"),
 		RetryInterval:  n.settings.Duration("wal_retrieve_retry_interval"),

@@ -17,7 +17,7 @@ func (n *Node) start(f func(context.Context) error) *task {
 	go func() {
 		defer close(t.done)
 		if err := stopped(ctx, f(ctx)); err != nil {
-			t.err = &FatalError{Err: err}
+			t.err = asFatal(err)
 			n.fail(t.err)
 		}
 	}()

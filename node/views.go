@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/sql"
-	"github.com/longship-db/longship/wal"
-	"github.com/longship-db/longship/walsender"
 )
 
 // superuserOID is the only role's.
@@ -129,75 +126,4 @@ func (r *reign) viewProgressBasebackup(context.Context) ([][]sql.Value, error) {
 		}
 	}
 	return rows, nil
-}
-
-// clusterColumns are those of longship_cluster: one row, the cluster as this node knows it.
-var clusterColumns = []sql.Column{
-	{Name: "node", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "system_identifier", Type: sql.Text},
-	{Name: "epoch", Type: sql.Int8}, {Name: "timeline", Type: sql.Int4}, {Name: "phase", Type: sql.Text},
-	{Name: "primary", Type: sql.Text}, {Name: "primary_address", Type: sql.Text}, {Name: "rule", Type: sql.Text},
-	{Name: "horizon", Type: sql.PgLSN}, {Name: "version", Type: sql.Text}, {Name: "started", Type: sql.Timestamptz},
-}
-
-func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
-	n := r.node
-	role, phase, name, addr, rule := "standby", "following", sql.Null, sql.TextValue(r.upstream), sql.Null
-	if p := r.primary; p != nil {
-		role, phase = "primary", "opening"
-		name, addr, rule = sql.TextValue(n.cfg.Name), sql.TextValue(n.address), sql.TextValue(p.rule.String())
-		select {
-		case <-r.opened:
-			phase = "steady"
-		default:
-		}
-	}
-	return [][]sql.Value{{
-		sql.TextValue(n.cfg.Name), sql.TextValue(role), sql.TextValue(strconv.FormatUint(n.id.SystemID, 10)),
-		sql.Int8Value(int64(r.epoch)), sql.Int4Value(int32(r.log.End.Timeline)), sql.TextValue(phase),
-		name, addr, rule, sql.LSNOrNull(r.horizon.Load()), sql.TextValue(Version), sql.TimeValue(n.started),
-	}}, nil
-}
-
-// memberColumns are those of longship_members. counted says whether ANY MAJORITY counts the member.
-var memberColumns = []sql.Column{
-	{Name: "name", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "state", Type: sql.Text},
-	{Name: "address", Type: sql.Text}, {Name: "zone", Type: sql.Text}, {Name: "node_id", Type: sql.Text},
-	{Name: "incarnation", Type: sql.Text}, {Name: "write_lsn", Type: sql.PgLSN}, {Name: "flush_lsn", Type: sql.PgLSN},
-	{Name: "replay_lsn", Type: sql.PgLSN}, {Name: "counted", Type: sql.Bool},
-}
-
-func (r *reign) viewMembers(context.Context) ([][]sql.Value, error) {
-	if r.primary == nil {
-		self := r.node.self()
-		return [][]sql.Value{memberRow(self, "standby", "running", r.stream.Written().Load(), r.stream.Flushed().Load(), r.applied.Load())}, nil
-	}
-	stats := map[string]walsender.Stat{}
-	for _, s := range r.sender.Stats() {
-		if s.Member && (s.State > stats[s.Name].State || stats[s.Name].Conn == nil) {
-			stats[s.Name] = s
-		}
-	}
-	w := r.primary.writer
-	var rows [][]sql.Value
-	for _, m := range r.primary.members.all() {
-		if m.Name == r.node.cfg.Name {
-			rows = append(rows, memberRow(m, "primary", "running", w.Written().Load(), w.Flushed().Load(), r.applied.Load()))
-			continue
-		}
-		state := "down"
-		s := stats[m.Name]
-		if s.Conn != nil {
-			state = s.State.String()
-		}
-		rows = append(rows, memberRow(m, "standby", state, s.Write, s.Flush, s.Replay))
-	}
-	return rows, nil
-}
-
-func memberRow(m Member, role, state string, write, flush, replay wal.LSN) []sql.Value {
-	return []sql.Value{
-		sql.TextValue(m.Name), sql.TextValue(role), sql.TextValue(state), sql.TextValue(m.Address), sql.TextValue(""),
-		sql.TextValue(m.NodeID.String()), sql.TextValue(m.Incarnation.String()),
-		sql.LSNOrNull(write), sql.LSNOrNull(flush), sql.LSNOrNull(replay), sql.BoolValue(m.Counted),
-	}
 }

@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/wal"
+)
+
+// membersFile in the folder global remembers who the members were, and where: a node whose Raft store
+// is lost, or whose address has changed, finds the others by it. Nothing else believes it.
+const membersFile = "members.json"
+
+// knownPeers is what the file says. A file that cannot be read is as good as none.
+func (n *Node) knownPeers() []raftlog.Member {
+	b, err := wal.ReadFile(n.dir.FS, n.dir.FS.PathJoin(n.dir.Global(), membersFile), 1<<20)
+	var members []raftlog.Member
+	if err == nil {
+		err = json.Unmarshal(b, &members)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		n.log.Warn("cannot read the list of known members", "err", err)
+	}
+	return members
+}
+
+// rememberPeers keeps the file as Raft says.
+func (n *Node) rememberPeers(ctx context.Context) error {
+	var written []raftlog.Member
+	for {
+		s, changed := n.raft.Watch()
+		if len(s.Members) > 0 && !slices.Equal(written, s.Members) {
+			b, err := json.MarshalIndent(s.Members, "", "  ")
+			if err == nil {
+				err = wal.WriteFileDurably(n.dir.FS, n.dir.Global(), membersFile, append(b, '\n'))
+			}
+			if err != nil {
+				n.log.Warn("cannot write the list of known members", "err", err)
+			}
+			written = s.Members
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// refuseCopy finds out whether this directory is the copy of another node's that runs: where that node
+// was last known to be, somebody answers with our identity (invariant I9).
+func (n *Node) refuseCopy(ctx context.Context) error {
+	me := n.memberID()
+	for _, m := range n.knownPeers() {
+		if m.ID != me || m.Address == n.address {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		h, err := n.peers.Probe(ctx, m.Address, election.ProbeRequest{})
+		cancel()
+		if err == nil && h.ID == me {
+			return pgwire.Errorf(pgwire.CodeObjectInUse, "this data directory is a copy of that of node %s, which runs at %s: start it with an empty directory, another --name and --join %s", m.Name, m.Address, m.Address)
+		}
+	}
+	return nil
+}
+
+// newPeers makes the connections to other members.
+func (n *Node) newPeers() *election.Client {
+	return election.NewClient(election.ClientConfig{
+		ID:       n.memberID,
+		Name:     n.cfg.Name,
+		Address:  n.address,
+		SystemID: func() uint64 { return n.identity().SystemID },
+		Secret:   n.cfg.ClusterSecret,
+	})
+}
+
+// primaryAddress is where clients find the primary, as far as this node knows; "" if there is none.
+func (n *Node) primaryAddress() string {
+	s := n.raft.State()
+	m, _ := s.Member(s.Primary.ID)
+	return m.Address
+}
+
+// awaitPrimary returns the primary that a new copy of the data can be taken from.
+func (n *Node) awaitPrimary(ctx context.Context) (raftlog.Member, error) {
+	for {
+		s, changed := n.raft.Watch()
+		if m, ok := s.Member(s.Primary.ID); ok && m.ID != n.memberID() && s.Phase == raftlog.Steady {
+			return m, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return raftlog.Member{}, context.Cause(ctx)
+		}
+	}
+}
+
+// newIdentity is the identity of a node that has no data yet.
+func newIdentity(name string, node startup.Hex64) startup.Identity {
+	if node == 0 {
+		node = startup.RandomID()
+	}
+	return startup.Identity{Name: name, NodeID: node, Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major}
+}

@@ -1,0 +1,82 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/startup"
+)
+
+// A sealRequest asks the node to promise that it acknowledges nothing before an epoch any more, and
+// to say how far its log reaches (invariant I3). The goroutine that lives the node's roles answers:
+// by then it has left the role in which it could have acknowledged something.
+type sealRequest struct {
+	epoch uint64
+	done  chan<- sealReply
+}
+
+type sealReply struct {
+	answer raftlog.Answer
+	err    error
+}
+
+// Seal implements election.Service. A node that is part of the reign of that epoch, or of a later one,
+// refuses: whoever asks has missed something.
+func (n *Node) Seal(ctx context.Context, asked election.SealRequest) (raftlog.Answer, error) {
+	if r, _ := n.present.load(); r != nil && (r.primary != nil || r.stream != nil) && asked.Epoch <= n.promised.Load() {
+		return raftlog.Answer{}, pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState,
+			"node %s follows epoch %d already", n.cfg.Name, n.promised.Load())
+	}
+	done := make(chan sealReply, 1)
+	select {
+	case n.seals <- sealRequest{asked.Epoch, done}:
+	case <-ctx.Done():
+		return raftlog.Answer{}, context.Cause(ctx)
+	}
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return raftlog.Answer{}, context.Cause(ctx)
+	}
+}
+
+// seal answers a request between two roles: streams are closed, and what was written is flushed. The
+// promise is on disk before the answer is given.
+func (n *Node) seal(log *startup.Recovered, req sealRequest) error {
+	return n.answerSeal(log, req, func() error { return startup.Seal(n.dir, log, req.epoch) })
+}
+
+// seal answers a request within the reign of a standby that follows nobody: there is nothing to stop.
+func (r *reign) seal(req sealRequest) error {
+	return r.node.answerSeal(r.log, req, func() error { return r.checkpointer.Seal(req.epoch, r.log.End.LSN) })
+}
+
+func (n *Node) answerSeal(log *startup.Recovered, req sealRequest, promise func() error) error {
+	if err := promise(); err != nil {
+		err = fmt.Errorf("seal for epoch %d: %w", req.epoch, err)
+		req.done <- sealReply{err: err}
+		return asFatal(err)
+	}
+	n.promised.Store(max(n.promised.Load(), req.epoch))
+	a := n.answer(log)
+	req.done <- sealReply{answer: a}
+	n.log.Info("sealed", "epoch", req.epoch, "last_epoch", a.Position.Epoch, "end", a.Position.LSN)
+	return nil
+}
+
+// answer is what this node, sealed, says of itself.
+func (n *Node) answer(log *startup.Recovered) raftlog.Answer {
+	return raftlog.Answer{
+		ID:        n.memberID(),
+		Name:      n.cfg.Name,
+		RunID:     n.runID,
+		Promised:  n.promised.Load(),
+		Position:  raftlog.Position{Epoch: log.LastEpoch(), LSN: log.End.LSN},
+		LeaseLeft: n.leases.Left(),
+		Priority:  n.cfg.FailoverPriority,
+	}
+}

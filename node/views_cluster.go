@@ -1,0 +1,253 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/sql"
+	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/wal"
+	"github.com/longship-db/longship/walsender"
+)
+
+// clusterColumns are those of longship_cluster: one row, the cluster as this node knows it.
+var clusterColumns = []sql.Column{
+	{Name: "node", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "system_identifier", Type: sql.Text},
+	{Name: "epoch", Type: sql.Int8}, {Name: "timeline", Type: sql.Int4}, {Name: "phase", Type: sql.Text},
+	{Name: "primary", Type: sql.Text}, {Name: "primary_address", Type: sql.Text}, {Name: "rule", Type: sql.Text},
+	{Name: "horizon", Type: sql.PgLSN}, {Name: "version", Type: sql.Text}, {Name: "started", Type: sql.Timestamptz},
+	{Name: "waiting", Type: sql.Text}, {Name: "raft_leader", Type: sql.Text},
+}
+
+func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
+	n := r.node
+	s := n.raft.State()
+	role := "standby"
+	if r.primary != nil {
+		role = "primary"
+	}
+	leader, _ := n.raft.Leader()
+	return [][]sql.Value{{
+		sql.TextValue(n.cfg.Name), sql.TextValue(role), sql.TextValue(strconv.FormatUint(n.identity().SystemID, 10)),
+		sql.Int8Value(int64(s.Epoch)), sql.Int4Value(int32(r.log.End.Timeline)), textOrNull(string(s.Phase)),
+		textOrNull(s.Primary.Name), textOrNull(n.primaryAddress()), sql.TextValue(ruleText(s)),
+		sql.LSNOrNull(r.horizon.Load()), sql.TextValue(Version), sql.TimeValue(n.started),
+		textOrNull(n.waitingFor(r)), textOrNull(leader.Name),
+	}}, nil
+}
+
+func textOrNull(s string) sql.Value { return orNull(s != "", sql.TextValue(s)) }
+
+// ruleText is the rule that binds now.
+func ruleText(s *raftlog.State) string {
+	if s.Opening != nil {
+		return s.Opening.Text
+	}
+	return s.Rule.Text
+}
+
+// waitingFor says why this node cannot do its work yet, as far as it knows.
+func (n *Node) waitingFor(r *reign) string {
+	select {
+	case <-r.opened:
+	default:
+		return "waiting for the first record of the epoch to be acknowledged under the rule"
+	}
+	if r.primary != nil || r.stream != nil {
+		return ""
+	}
+	if _, ok := n.raft.Leader(); !ok {
+		return "waiting for a Raft leader: a majority of the nodes must be up and reach one another"
+	}
+	if n.raft.IsLeader() {
+		if lines := n.coordinator.Report().Lines; len(lines) > 0 {
+			return strings.Join(lines, "; ")
+		}
+	}
+	return "waiting for a primary to be named"
+}
+
+// memberColumns are those of longship_members. counted says whether majorities count the member.
+var memberColumns = []sql.Column{
+	{Name: "name", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "state", Type: sql.Text},
+	{Name: "address", Type: sql.Text}, {Name: "zone", Type: sql.Text}, {Name: "node_id", Type: sql.Text},
+	{Name: "incarnation", Type: sql.Text}, {Name: "write_lsn", Type: sql.PgLSN}, {Name: "flush_lsn", Type: sql.PgLSN},
+	{Name: "replay_lsn", Type: sql.PgLSN}, {Name: "counted", Type: sql.Bool}, {Name: "voter", Type: sql.Bool},
+	{Name: "leaving", Type: sql.Bool}, {Name: "raft_address", Type: sql.Text}, {Name: "gossip_address", Type: sql.Text},
+	{Name: "failover_priority", Type: sql.Int4},
+}
+
+// A memberState is what a node knows of how another is.
+type memberState struct {
+	state               string
+	write, flush, apply wal.LSN
+}
+
+func (r *reign) viewMembers(context.Context) ([][]sql.Value, error) {
+	s := r.node.raft.State()
+	known := r.memberStates()
+	var rows [][]sql.Value
+	for _, m := range s.Members {
+		role, at := "standby", known[m.Name]
+		if m.ID == s.Primary.ID {
+			role = "primary"
+		}
+		if at.state == "" {
+			at.state = "down"
+		}
+		rows = append(rows, []sql.Value{
+			sql.TextValue(m.Name), sql.TextValue(role), sql.TextValue(at.state), sql.TextValue(m.Address), sql.TextValue(m.Zone),
+			sql.TextValue(hex(m.ID.Node)), sql.TextValue(hex(m.ID.Incarnation)),
+			sql.LSNOrNull(at.write), sql.LSNOrNull(at.flush), sql.LSNOrNull(at.apply),
+			sql.BoolValue(m.Counted), sql.BoolValue(m.Voter), sql.BoolValue(m.Leaving),
+			sql.TextValue(m.RaftAddress), sql.TextValue(m.GossipAddress), sql.Int4Value(int32(m.Priority)),
+		})
+	}
+	return rows, nil
+}
+
+// memberStates is what gossip says of the others, and what the streams say, which is newer.
+func (r *reign) memberStates() map[string]memberState {
+	n := r.node
+	known := map[string]memberState{}
+	for _, m := range n.gossip.Members() {
+		if m.Alive {
+			known[m.Name] = memberState{"running", m.Meta.Write, m.Meta.Flush, m.Meta.Replay}
+		}
+	}
+	if r.primary != nil {
+		for _, m := range n.raft.State().Members {
+			known[m.Name] = memberState{}
+		}
+		streams := map[string]walsender.Stat{}
+		for _, s := range r.sender.Stats() {
+			if s.Member && (s.State > streams[s.Name].State || streams[s.Name].Conn == nil) {
+				streams[s.Name] = s
+				known[s.Name] = memberState{s.State.String(), s.Write, s.Flush, s.Replay}
+			}
+		}
+	}
+	known[n.cfg.Name] = memberState{"running", r.written().Load(), r.flushed().Load(), r.applied.Load()}
+	return known
+}
+
+// historyColumns are those of longship_history: a row for each epoch.
+var historyColumns = []sql.Column{
+	{Name: "epoch", Type: sql.Int8}, {Name: "parent", Type: sql.Int8}, {Name: "timeline", Type: sql.Int4},
+	{Name: "start_lsn", Type: sql.PgLSN}, {Name: "steady", Type: sql.Bool}, {Name: "primary", Type: sql.Text},
+	{Name: "cause", Type: sql.Text}, {Name: "decided_by", Type: sql.Text}, {Name: "time", Type: sql.Timestamptz},
+	{Name: "lost_bytes", Type: sql.Int8},
+}
+
+func (n *Node) viewHistory(context.Context) ([][]sql.Value, error) {
+	var rows [][]sql.Value
+	for _, h := range n.raft.State().History {
+		rows = append(rows, []sql.Value{
+			sql.Int8Value(int64(h.Epoch)), orNull(h.Parent != 0, sql.Int8Value(int64(h.Parent))), sql.Int4Value(int32(h.Timeline)),
+			sql.LSNValue(h.Start), sql.BoolValue(h.Steady), sql.TextValue(h.Primary),
+			sql.TextValue(h.Cause), sql.TextValue(h.DecidedBy), sql.TimeValue(h.Time), sql.Int8Value(int64(h.LostBytes)),
+		})
+	}
+	return rows, nil
+}
+
+// orphanColumns are those of longship_orphans: a row for each tail that was cut off this node's log.
+var orphanColumns = []sql.Column{
+	{Name: "folder", Type: sql.Text}, {Name: "epoch", Type: sql.Int8}, {Name: "start_lsn", Type: sql.PgLSN},
+	{Name: "end_lsn", Type: sql.PgLSN}, {Name: "time", Type: sql.Timestamptz}, {Name: "transactions", Type: sql.Int8},
+	{Name: "keys", Type: sql.Text},
+}
+
+func (n *Node) viewOrphans(context.Context) ([][]sql.Value, error) {
+	orphans, err := n.dir.Orphans()
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]sql.Value
+	for _, o := range orphans {
+		rows = append(rows, []sql.Value{
+			sql.TextValue(o.Path), sql.Int8Value(int64(o.Epoch)), sql.LSNOrNull(o.Fork), sql.LSNOrNull(o.End),
+			timeOrNull(o.Time), sql.Int8Value(int64(o.Transactions)), sql.TextValue(orphanKeys(o)),
+		})
+	}
+	return rows, nil
+}
+
+// shownKeys is how many keys of an orphan a view shows; the others are in its summary.
+const shownKeys = 20
+
+// orphanKeys lists the keys that an orphan's transactions wrote.
+func orphanKeys(o startup.Orphan) string {
+	var keys []string
+	for _, op := range o.Operations {
+		if !slices.Contains(keys, op.Key) {
+			keys = append(keys, op.Key)
+		}
+		if len(keys) > shownKeys {
+			keys[shownKeys] = "…"
+			break
+		}
+	}
+	return strings.Join(keys, ", ")
+}
+
+// whatIfColumns are those of longship_what_if: what follows if some nodes are lost.
+var whatIfColumns = []sql.Column{
+	{Name: "lose", Type: sql.Text}, {Name: "then", Type: sql.Text}, {Name: "primary", Type: sql.Text}, {Name: "lost_bytes", Type: sql.Int8},
+}
+
+func (n *Node) viewWhatIf(ctx context.Context) ([][]sql.Value, error) {
+	reports, err := n.reports(ctx)
+	if err != nil {
+		return nil, clientError(err)
+	}
+	var rows [][]sql.Value
+	for _, o := range raftlog.WhatIf(n.raft.State(), reports) {
+		rows = append(rows, []sql.Value{
+			sql.TextValue(strings.Join(o.Lose, ",")), sql.TextValue(o.Then), textOrNull(o.Primary), sql.Int8Value(int64(o.LostBytes)),
+		})
+	}
+	return rows, nil
+}
+
+// reports is how all members are, as the Raft leader finds them.
+func (n *Node) reports(ctx context.Context) ([]raftlog.Report, error) {
+	e, err := n.Explain(ctx, election.ExplainRequest{})
+	if err != nil {
+		return nil, err
+	}
+	s := n.raft.State()
+	var reports []raftlog.Report
+	for _, seen := range e.Health {
+		m, ok := s.Named(seen.Name)
+		if !ok {
+			continue
+		}
+		r := raftlog.Report{ID: m.ID, Name: m.Name}
+		if h := seen.Health; h != nil && h.ID == m.ID {
+			r.Alive, r.Position = true, h.Position
+			r.Streaming = h.StreamSilence >= 0 && h.StreamEpoch == s.Epoch
+		}
+		reports = append(reports, r)
+	}
+	return reports, nil
+}
+
+// ExplainFailover implements sql.FailoverExplainer: one line per node, why it is a candidate or not.
+func (s *session) ExplainFailover(ctx context.Context) ([]string, error) {
+	reports, err := s.node.reports(ctx)
+	if err != nil {
+		return nil, clientError(err)
+	}
+	var lines []string
+	for _, l := range raftlog.Explain(s.node.raft.State(), reports) {
+		lines = append(lines, l.String())
+	}
+	return lines, nil
+}
+
+func hex(v uint64) string { return startup.Hex64(v).String() }
