@@ -27,6 +27,8 @@ type Consensus interface {
 	Transfer(context.Context, string) error // leadership, to the Raft server of that ID, or any if it is empty
 }
 
+var _ Consensus = (*raftlog.Node)(nil)
+
 // A CoordinatorConfig is what a node tells its coordinator.
 type CoordinatorConfig struct {
 	Self  syncrep.ID
@@ -155,7 +157,7 @@ func (c *Coordinator) act(ctx context.Context, wg *sync.WaitGroup) {
 		c.dismiss()
 	}
 	switch {
-	case s.Epoch == 0:
+	case !s.Initialised():
 		c.say("waiting for the cluster to be founded")
 		c.pause(ctx, changed, 0)
 	case s.Phase == raftlog.Sealing:

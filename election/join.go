@@ -38,7 +38,7 @@ func (c *Coordinator) join(ctx context.Context, r JoinRequest) (JoinReply, error
 			return JoinReply{}, fmt.Errorf("join: %w", err)
 		}
 		s := c.cfg.Raft.State()
-		if s.Epoch == 0 {
+		if !s.Initialised() {
 			return JoinReply{}, unready("the cluster has not been founded yet")
 		}
 		replace, err := c.admit(ctx, s, r)

@@ -79,11 +79,25 @@ func TestJoinForwarded(t *testing.T) {
 		if err != nil || len(reply.Health) != 4 || reply.Health[0].Health == nil || !reply.Health[0].Health.InOffice || reply.Health[3].Error == "" || reply.Report.Leader != "n3" {
 			t.Errorf("%+v, %v", reply, err)
 		}
+		if len(reply.Lines) == 0 || len(reply.WhatIf) != 3 || reply.WhatIf[0].Primary == "" || reply.WhatIf[0].Primary == "n1" {
+			t.Errorf("%+v", reply)
+		}
 		if r := f.ship("n1").c.Report(); r.Leader != "n3" {
 			t.Errorf("%+v", r)
 		}
 		if removed, err := f.ship("n1").c.Remove(f.t.Context(), RemoveRequest{Name: "n4"}); err != nil || !removed.Gone {
 			t.Errorf("%+v, %v", removed, err)
+		}
+	})
+}
+
+// Without a Raft leader any node still says what it sees.
+func TestExplainWithoutLeader(t *testing.T) {
+	sail(t, majority, 3, func(f *fleet) {
+		f.change(func() { f.ship("n3").up, f.ship("n2").up = false, false })
+		reply, err := f.ship("n1").c.Explain(f.t.Context(), ExplainRequest{})
+		if err != nil || reply.Report.Leader != "" || !strings.Contains(reply.Report.Doing, "no Raft leader") || reply.Health[1].Error == "" || len(reply.Lines) == 0 {
+			t.Errorf("%+v, %v", reply, err)
 		}
 	})
 }

@@ -17,10 +17,20 @@ type Report struct {
 	Lines  []string  `json:"lines,omitempty"` // what is missing, if it cannot go on
 }
 
-// An ExplainReply is what a failover would find now.
+// An ExplainReply is what a failover would find now. It is advice: the members are asked one by one, and
+// have promised nothing.
 type ExplainReply struct {
-	Report Report `json:"report"`
-	Health []Seen `json:"health"` // in the order of the members
+	Report Report            `json:"report"`
+	Health []Seen            `json:"health"` // in the order of the members
+	Lines  []Line            `json:"lines"`
+	WhatIf []raftlog.Outcome `json:"what_if"`
+}
+
+// A Line is a raftlog.Line: why a node is a candidate or is not, or, without a node, what is missing.
+type Line struct {
+	Node      string `json:"node,omitempty"`
+	Candidate bool   `json:"candidate"`
+	Why       string `json:"why"`
 }
 
 // Seen is a member as it was found.
@@ -33,8 +43,11 @@ type Seen struct {
 // Report says what this coordinator is doing; one that is not the Raft leader does nothing.
 func (c *Coordinator) Report() Report {
 	if !c.cfg.Raft.IsLeader() {
-		leader, _ := c.cfg.Raft.Leader()
-		return Report{Leader: leader.Name, Doing: "nothing: not the Raft leader"}
+		leader, ok := c.cfg.Raft.Leader()
+		if !ok {
+			return Report{Doing: "nothing: there is no Raft leader", Lines: []string{"a majority of the members must be up and reach each other"}}
+		}
+		return Report{Leader: leader.Name, Doing: "nothing: " + leader.Name + " coordinates"}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,14 +81,41 @@ func (c *Coordinator) sayAgain(doing string) {
 	}
 }
 
-// Explain asks all members how they are, on whichever node it is asked.
+// Explain says what a failover would find now. Any node answers: the Raft leader if it can be reached,
+// which knows what it waits for, or else this one.
 func (c *Coordinator) Explain(ctx context.Context, r ExplainRequest) (ExplainReply, error) {
-	return onLeader(ctx, c, r.Forwarded, func(ctx context.Context) (ExplainReply, error) {
-		return ExplainReply{Report: c.Report(), Health: c.look(ctx, c.cfg.Raft.State())}, nil
-	}, func(ctx context.Context, leader string) (ExplainReply, error) {
-		r.Forwarded = true
-		return c.cfg.Peers.Explain(ctx, leader, r)
-	})
+	if leader, ok := c.cfg.Raft.Leader(); ok && !r.Forwarded && leader.ID != c.cfg.Self {
+		there, cancel := context.WithTimeout(ctx, c.failoverTimeout())
+		defer cancel()
+		if reply, err := c.cfg.Peers.Explain(there, leader.Address, ExplainRequest{Forwarded: true}); err == nil {
+			return reply, nil
+		}
+	}
+	s := c.cfg.Raft.State()
+	reply := ExplainReply{Report: c.Report(), Health: c.look(ctx, s)}
+	if !s.Initialised() {
+		return reply, nil
+	}
+	reports := reportsOf(s, reply.Health)
+	for _, l := range raftlog.Explain(s, reports) {
+		reply.Lines = append(reply.Lines, Line(l))
+	}
+	reply.WhatIf = raftlog.WhatIf(s, reports)
+	return reply, nil
+}
+
+// reportsOf makes raftlog's reports of what the members said, in their order.
+func reportsOf(s *raftlog.State, all []Seen) []raftlog.Report {
+	var reports []raftlog.Report
+	for i, m := range s.Members {
+		r := raftlog.Report{ID: m.ID, Name: m.Name}
+		if h := all[i].Health; h != nil && h.ID == m.ID {
+			r.Alive, r.Position = true, h.Position
+			r.Streaming = h.StreamEpoch == s.Epoch && h.StreamSilence >= 0
+		}
+		reports = append(reports, r)
+	}
+	return reports
 }
 
 // look asks all members at once how they are.

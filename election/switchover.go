@@ -189,7 +189,7 @@ func (c *Coordinator) obey(ctx context.Context, o *order) {
 // beginFailover seals, if that has not been done yet.
 func (c *Coordinator) beginFailover(ctx context.Context, s *raftlog.State, o *order) error {
 	switch {
-	case s.Epoch == 0:
+	case !s.Initialised():
 		return unready("the cluster has not been founded yet")
 	case s.Phase == raftlog.Sealing:
 		return nil
