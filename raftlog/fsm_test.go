@@ -1,0 +1,194 @@
+package raftlog
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/longship-db/longship/syncrep"
+)
+
+// A sink keeps a snapshot in memory.
+type sink struct {
+	bytes.Buffer
+	canceled bool
+}
+
+func (s *sink) ID() string    { return "snapshot" }
+func (s *sink) Cancel() error { s.canceled = true; return nil }
+func (s *sink) Close() error  { return nil }
+
+type machine struct {
+	t *testing.T
+	*fsm
+	index uint64
+}
+
+func newMachine(t *testing.T) *machine {
+	return &machine{t: t, fsm: newFSM(func(err error) { t.Errorf("fatal: %v", err) })}
+}
+
+func (m *machine) apply(id uint64, c Command) error {
+	m.t.Helper()
+	encoded, err := proposal{id: id, command: c}.encode()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.index++
+	return m.Apply(&raft.Log{Index: m.index, Data: encoded}).(answer).err()
+}
+
+func (m *machine) snapshot() *sink {
+	m.t.Helper()
+	s, err := m.Snapshot()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	var to sink
+	if err := s.Persist(&to); err != nil {
+		m.t.Fatal(err)
+	}
+	return &to
+}
+
+func (m *machine) restore(from *sink) {
+	m.t.Helper()
+	if err := m.Restore(io.NopCloser(bytes.NewReader(from.Bytes()))); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func initCommand() *Init {
+	return &Init{SystemID: 7, Member: Member{Name: "n1", ID: syncrep.ID{Node: 1, Incarnation: 1}, RaftID: "r1"}, RunID: 1, Timeline: 1}
+}
+
+// A member that got a snapshot at any index and one that applied every command have the same, then and
+// from then on: the state, and the answers to what may come again.
+func TestHashAcrossSnapshots(t *testing.T) {
+	all := newMachine(t)
+	commands := append([]Command{initCommand(), &Leave{}, &SlotCreate{Slot: Slot{Name: "s"}}, &SlotCreate{Slot: Slot{Name: "s"}}}, someCommands()...)
+	var behind []*machine
+	for i, c := range commands {
+		late := newMachine(t)
+		late.restore(all.snapshot())
+		late.index = all.index
+		behind = append(behind, late)
+		all.apply(uint64(i), c)
+		all.apply(uint64(i), c)
+		for _, late := range behind {
+			late.apply(uint64(i), c)
+			late.apply(uint64(i), c)
+			if got, want := late.current().hash(), all.current().hash(); got != want {
+				t.Fatalf("after %s: the one restored has %x at %d, the other %x at %d", kindOf(c), got, late.current().Applied, want, all.current().Applied)
+			}
+		}
+	}
+}
+
+// A proposal that comes twice has one effect, and one answer.
+func TestDuplicateProposal(t *testing.T) {
+	m := newMachine(t)
+	m.apply(1, initCommand())
+	if err := m.apply(2, &SlotCreate{Slot: Slot{Name: "vault"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.apply(3, &SlotDrop{Name: "vault"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.apply(2, &SlotCreate{Slot: Slot{Name: "vault"}}); err != nil {
+		t.Errorf("the answer to a slot's creation that comes again is %v", err)
+	}
+	if len(m.current().State.Slots) != 0 {
+		t.Error("a slot is there again after its creation came again")
+	}
+	// What was refused is not accepted later: its author was told so.
+	if err := m.apply(4, &SlotDrop{Name: "archive"}); !errors.Is(err, ErrNoSlot) {
+		t.Errorf("drop of a slot that is not there: %v", err)
+	}
+	m.apply(5, &SlotCreate{Slot: Slot{Name: "archive"}})
+	if err := m.apply(4, &SlotDrop{Name: "archive"}); !errors.Is(err, ErrNoSlot) {
+		t.Errorf("the same again: %v", err)
+	}
+	if n := len(m.current().State.Slots); n != 1 {
+		t.Errorf("%d slots, want 1", n)
+	}
+	for id := range uint64(2 * rememberedAnswers) {
+		m.apply(100+id, &barrier{})
+	}
+	if n := len(m.current().Answers); n != rememberedAnswers {
+		t.Errorf("%d answers are remembered, want %d", n, rememberedAnswers)
+	}
+}
+
+// Who waits for an answer gets it from a snapshot too.
+func TestAnswerFromSnapshot(t *testing.T) {
+	leader, follower := newMachine(t), newMachine(t)
+	a, b := follower.await(1), follower.await(1)
+	other := follower.await(2)
+	leader.apply(1, initCommand())
+	_, newer := follower.watch()
+	follower.restore(leader.snapshot())
+	for _, w := range []<-chan answer{a, b} {
+		if err := (<-w).err(); err != nil {
+			t.Error(err)
+		}
+	}
+	select {
+	case <-other:
+		t.Error("an answer came to what was not proposed")
+	default:
+	}
+	follower.forget(2, other)
+	if len(follower.waiting) != 0 {
+		t.Errorf("%d proposals are still waited for", len(follower.waiting))
+	}
+	<-newer
+}
+
+// A state machine that cannot understand a command stops: the others go on from another state.
+func TestUnknownCommandIsFatal(t *testing.T) {
+	stopped := make(chan error, 1)
+	done := make(chan struct{})
+	s := newStore(nil, func(err error) { stopped <- err })
+	go func() {
+		defer close(done)
+		newFSM(s.fatal).Apply(&raft.Log{Index: 9, Data: []byte("\x02from tomorrow")})
+		t.Error("the state machine went on")
+	}()
+	<-done
+	if _, ok := errors.AsType[*InvalidError](<-stopped); !ok {
+		t.Error("it did not say why")
+	}
+}
+
+func FuzzReadSnapshot(f *testing.F) {
+	f.Add([]byte(`{"version":1,"applied":3,"state":{"epoch":1},"answers":[{"id":"5","code":"conflict","text":"late"}]}`))
+	f.Add([]byte(`{"version":2,"state":{}}`))
+	f.Add([]byte(`{"version":1}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := readSnapshot(bytes.NewReader(b))
+		if err != nil {
+			return
+		}
+		var to sink
+		if err := (snapshot{r}).Persist(&to); err != nil {
+			t.Fatal(err)
+		}
+		again, err := readSnapshot(&to)
+		if err != nil || again.hash() != r.hash() {
+			t.Fatalf("%q comes back as another: %v", b, err)
+		}
+	})
+}
+
+// A snapshot from another version is refused.
+func TestSnapshotOfAnotherVersion(t *testing.T) {
+	for _, text := range []string{`{"version":2,"state":{}}`, `{"version":1}`, `{"version":1,"state":{"members":1}}`, `{"version":1,"state":{"reserve":[]}}`, ``} {
+		if err := newMachine(t).Restore(io.NopCloser(bytes.NewReader([]byte(text)))); err == nil {
+			t.Errorf("snapshot %s is accepted", text)
+		}
+	}
+}
