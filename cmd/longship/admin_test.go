@@ -19,12 +19,16 @@ import (
 //	      asked to do
 //	fail  the node refuses what it is asked, with this message, detail and hint
 //	ok    it no longer does
+//	cut   it does the next thing, but ends the session, as a deposed primary does
 func TestCommands(t *testing.T) {
 	n := startFakeNode(t)
 	t.Setenv("PGHOST", "127.0.0.1")
 	t.Setenv("PGPORT", strconv.Itoa(n.port))
 	datadriven.RunTest(t, "testdata/commands", func(t *testing.T, d *datadriven.TestData) string {
 		switch d.Cmd {
+		case "cut":
+			n.cutNext()
+			return ""
 		case "ok":
 			n.failWith(nil)
 			return ""

@@ -3,9 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -39,11 +42,69 @@ func switchover(c *cli.Context) error {
 	if to := c.String("to"); to != "" {
 		args = append(args, status.Literal(to))
 	}
-	primary, err := change(c, "longship_switchover", args...)
+	primary, err := movePrimary(c, "longship_switchover", args...)
 	if err != nil {
 		return err
 	}
+	if to := c.String("to"); to != "" && primary != to {
+		return fmt.Errorf("%s is primary now, and not %s: see longship status", primary, to)
+	}
 	return printPrimary(c, primary)
+}
+
+// movePrimary calls a function that names another primary, and returns its name. The old primary ends
+// its sessions, the one that asked perhaps among them: then the outcome is read from what the node
+// knows.
+func movePrimary(c *cli.Context, function string, args ...string) (string, error) {
+	before, err := clusterNow(c)
+	if err != nil {
+		return "", err
+	}
+	primary, err := change(c, function, args...)
+	ended, ok := errors.AsType[*status.EndedError](err)
+	if !ok {
+		return primary, err
+	}
+	if now, ok := awaitReign(c, before.Text("epoch")); ok {
+		return now.Text("primary"), nil
+	}
+	return "", fmt.Errorf("%w; it is not known whether the primary moves: see longship status", ended)
+}
+
+// What movePrimary does when it was cut off.
+const (
+	outcomeTimeout = 20 * time.Second
+	outcomePause   = 200 * time.Millisecond
+)
+
+// awaitReign waits until an epoch after the given one is steady.
+func awaitReign(c *cli.Context, epoch string) (status.Row, bool) {
+	deadline := time.NewTimer(outcomeTimeout)
+	defer deadline.Stop()
+	for {
+		if now, err := clusterNow(c); err == nil && now.Text("epoch") != epoch && now.Text("phase") == "steady" {
+			return now, true
+		}
+		select {
+		case <-c.Context.Done():
+			return nil, false
+		case <-deadline.C:
+			return nil, false
+		case <-time.After(outcomePause):
+		}
+	}
+}
+
+// clusterNow is the row of longship_cluster.
+func clusterNow(c *cli.Context) (status.Row, error) {
+	rows, err := query(c, queryTimeout, "SELECT * FROM longship_cluster")
+	if err != nil {
+		return nil, err
+	}
+	if len(rows[0]) != 1 {
+		return nil, fmt.Errorf("longship_cluster has %d rows, want 1", len(rows[0]))
+	}
+	return rows[0][0], nil
 }
 
 const failoverHelp = `Replaces the primary, dead or alive, by the best of the nodes that can be reached. The cluster does that
@@ -94,7 +155,7 @@ func failover(c *cli.Context) error {
 			return err
 		}
 	}
-	primary, err := change(c, "longship_failover", fmt.Sprint(accept))
+	primary, err := movePrimary(c, "longship_failover", strconv.FormatBool(accept))
 	if err != nil {
 		return err
 	}

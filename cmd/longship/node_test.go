@@ -21,6 +21,8 @@ type fakeNode struct {
 	mu    sync.Mutex
 	calls []string
 	fail  error // of functions and EXPLAIN FAILOVER
+	cut   bool  // the next function ends its session, as a deposed primary does, in a new epoch
+	epoch int64
 }
 
 // startFakeNode serves until the test ends.
@@ -45,6 +47,13 @@ func (n *fakeNode) addViews() {
 	table := func(name string, columns []sql.Column, rows ...[]sql.Value) {
 		n.catalog.AddView(name, columns, func(context.Context) ([][]sql.Value, error) { return rows, nil })
 	}
+	n.catalog.AddView("longship_cluster", []sql.Column{
+		{Name: "epoch", Type: sql.Int8}, {Name: "phase", Type: sql.Text}, {Name: "primary", Type: sql.Text},
+	}, func(context.Context) ([][]sql.Value, error) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return [][]sql.Value{{sql.Int8Value(n.epoch), sql.TextValue("steady"), sql.TextValue("n2")}}, nil
+	})
 	member := []sql.Column{
 		{Name: "name", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "state", Type: sql.Text}, {Name: "address", Type: sql.Text},
 		{Name: "write_lsn", Type: sql.PgLSN}, {Name: "flush_lsn", Type: sql.PgLSN}, {Name: "replay_lsn", Type: sql.PgLSN},
@@ -106,7 +115,17 @@ func (n *fakeNode) called(name string, args []sql.Value) error {
 		}
 	}
 	n.calls = append(n.calls, fmt.Sprintf("%s(%s)", name, strings.Join(list, ", ")))
+	if n.cut && name != "explain failover" {
+		n.cut, n.epoch = false, n.epoch+1
+		return pgwire.Errorf(pgwire.CodeAdminShutdown, "terminating connection: this node is no longer the primary").Fatal()
+	}
 	return n.fail
+}
+
+func (n *fakeNode) cutNext() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut = true
 }
 
 // take returns what was called since.

@@ -79,7 +79,15 @@ func (c *Client) Address() string {
 	return net.JoinHostPort(c.config.Host, strconv.Itoa(int(c.config.Port)))
 }
 
-// Query implements Source: all statements travel as one query string.
+// An EndedError says that the connection ended before the node had answered: what it was asked to do
+// may have been done.
+type EndedError struct{ Err error }
+
+func (e *EndedError) Error() string { return e.Err.Error() }
+func (e *EndedError) Unwrap() error { return e.Err }
+
+// Query implements Source: all statements travel as one query string. The error is an *EndedError if
+// it is not known whether they were run.
 func (c *Client) Query(ctx context.Context, statements ...string) ([][]Row, error) {
 	if c.conn == nil || c.conn.IsClosed() {
 		conn, err := pgconn.ConnectConfig(ctx, c.config)
@@ -89,6 +97,9 @@ func (c *Client) Query(ctx context.Context, statements ...string) ([][]Row, erro
 		c.conn = conn
 	}
 	results, err := c.conn.Exec(ctx, strings.Join(statements, "; ")).ReadAll()
+	if err != nil && c.conn.IsClosed() {
+		return nil, &EndedError{c.explain(err)}
+	}
 	if err != nil {
 		return nil, c.explain(err)
 	}
