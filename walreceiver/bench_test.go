@@ -72,7 +72,7 @@ func BenchmarkReceive(b *testing.B) {
 	}()
 	var r *session
 	restart := func() {
-		s.at = mark{End: emptyEnd}
+		s.at, s.epoch = mark{End: emptyEnd}, 1
 		s.raw = wal.NewRawWriter(dir, 1, logStart, wal.SyncFdatasync)
 		r = &session{s: s, c: c, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
 	}
@@ -84,7 +84,7 @@ func BenchmarkReceive(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := r.message(b.Context(), msg.(*pgproto3.CopyData).Data); err != nil {
+		if err := r.message(msg.(*pgproto3.CopyData).Data); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -126,14 +126,15 @@ func loopback(t testing.TB) (a, b net.Conn) {
 func TestReceiveAllocations(t *testing.T) {
 	log := makeLog(t, make([]int, 3000)...)
 	s := New(testConfig(t), Log{Dir: newDir(t, vfs.NewMem()), End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position)})
+	s.epoch, s.cfg.Leases = 1, NewLeases()
 	r := &session{s: s, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
 	id := pgwire.StreamID{Epoch: 1, Session: 42}
-	keepalive := (&pgwire.Keepalive{Native: true, Stream: id}).Append(nil)
+	keepalive := (&pgwire.Keepalive{Native: true, Stream: id, Lease: 1}).Append(nil)
 	buf := make([]byte, 0, 1<<16)
 	i, at := 0, logStart
 	allocs := testing.AllocsPerRun(1000, func() {
 		x := pgwire.XLogData{Start: at, End: log.ends[i], Native: true, Stream: id, Data: log.bytes[at-logStart : log.ends[i]-logStart]}
-		if err := errors.Join(r.message(t.Context(), keepalive), r.message(t.Context(), x.Append(buf))); err != nil {
+		if err := errors.Join(r.message(keepalive), r.message(x.Append(buf))); err != nil {
 			t.Fatal(err)
 		}
 		at = log.ends[i]

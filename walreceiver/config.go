@@ -21,6 +21,7 @@ type Config struct {
 	NodeID      uint64
 	Incarnation uint64
 	SystemID    uint64 // of the cluster; 0 if not known yet
+	Secret      string // that members show each other; empty: none is shown
 
 	Timeout        time.Duration // wal_receiver_timeout; 0: none
 	StatusInterval time.Duration // wal_receiver_status_interval; 0: no periodic reports
@@ -33,10 +34,19 @@ type Config struct {
 	SyncMethod wal.SyncMethod // wal_sync_method; default fdatasync
 	Slot       string         // primary_slot_name; may be empty
 
-	// Promise is called with the epoch of the upstream when a stream begins, before any of it is
-	// written or acknowledged. The node promises durably to follow nothing older, or refuses with
-	// an error. May be nil.
+	// Promise is called with the epoch of the upstream on each connection, before anything is done
+	// for its sake: before the log is cut, moved to another timeline, written or acknowledged
+	// (invariant I3). The node promises durably to follow nothing older, or refuses with an error.
+	// May be nil.
 	Promise func(ctx context.Context, epoch uint64) error
+
+	// Leases are the node's promises to primaries. nil: none are given.
+	Leases *Leases
+
+	// Fetch gets the log of a node that is sealed, up to its last byte, instead of following a
+	// primary. Nothing is promised to that node, what it is told acknowledges nothing, and no slot
+	// is used there. Run does not end by itself when everything is there: Flushed tells.
+	Fetch bool
 
 	Logger *slog.Logger
 
@@ -75,18 +85,20 @@ func (c Config) withDefaults() Config {
 // parameters is the start-up packet: a native replication connection of this node, or a plain one if
 // this node is nobody yet.
 func (c *Config) parameters() map[string]string {
+	p := map[string]string{"user": "longship", "database": "replication", "replication": "true", "application_name": c.Name}
 	if c.NodeID == 0 {
-		return map[string]string{"user": "longship", "database": "replication", "replication": "true", "application_name": c.Name}
+		return p
 	}
-	return map[string]string{
-		"user":                 "longship",
-		"database":             "replication",
-		"replication":          "true",
-		"application_name":     c.Name,
-		"_pq_.longship":        "1",
-		"longship.node_id":     strconv.FormatUint(c.NodeID, 16),
-		"longship.incarnation": strconv.FormatUint(c.Incarnation, 16),
-		"longship.address":     c.Address,
-		"longship.system_id":   strconv.FormatUint(c.SystemID, 10),
+	p["_pq_.longship"] = "1"
+	p["longship.node_id"] = strconv.FormatUint(c.NodeID, 16)
+	p["longship.incarnation"] = strconv.FormatUint(c.Incarnation, 16)
+	p["longship.address"] = c.Address
+	p["longship.system_id"] = strconv.FormatUint(c.SystemID, 10)
+	if c.Secret != "" {
+		p["longship.secret"] = c.Secret
 	}
+	if c.Fetch {
+		p["longship.fetch"] = "on"
+	}
+	return p
 }

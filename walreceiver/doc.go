@@ -13,7 +13,9 @@
 // The stream reconnects by itself. When the upstream's log has taken another timeline, the ancestry
 // of the two says where they part; the stream follows the old timeline up to there, or has the tail
 // cut, and ends with a [SwitchError]: the log is then reopened on the next timeline. Nothing is
-// reported on a connection before its place in the ancestry is settled.
+// reported on a connection before its place in the ancestry is settled, and nothing at all is done for
+// an upstream before its epoch has been promised. [Leases] are the other promises, to a primary that
+// answers strong reads; they ride on the reports.
 //
 // [Identify] asks an upstream who it is, and [BaseCopy] takes a copy of its data directory.
 package walreceiver

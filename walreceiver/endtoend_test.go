@@ -28,6 +28,7 @@ type primary struct {
 	dir     *wal.Dir
 	history wal.History
 	group   *syncrep.Group
+	slots   *slots.Slots
 	sender  *walsender.Server
 	address string
 	stop    func()
@@ -42,12 +43,16 @@ func newPrimary(t *testing.T, dir *wal.Dir, end wal.End, h wal.History) *primary
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.group.SetRule(rule, 2)
+	id := syncrep.ID{Node: testNodeID, Incarnation: testIncarnation}
+	p.group.SetRules(rule, syncrep.Resolved{K: 1, Listed: []syncrep.Listed{{ID: id, Name: "n2"}}})
+	own := syncrep.ID{Node: 1, Incarnation: 1}
+	p.group.SetMembers([]syncrep.ID{own, id}, own)
 	p.group.LocalFlush(end.LSN)
 	held, err := slots.Open(dir.FS, "pg_replslot", 10)
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.slots = held
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	p.sender = walsender.New(walsender.Config{
 		Log: &walsender.Log{
@@ -73,7 +78,9 @@ func (p *primary) serve(logger *slog.Logger) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { wire.Serve(ctx, listener) })
-	wg.Go(func() { p.writer.Run(ctx) })
+	if p.writer != nil {
+		wg.Go(func() { p.writer.Run(ctx) })
+	}
 	p.stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
 	p.t.Cleanup(p.stop)
 }
@@ -201,6 +208,61 @@ func TestEndToEnd(t *testing.T) {
 		t.Error("the standby's log differs from the primary's")
 	}
 	s.stop()
+}
+
+// A strong read at the primary asks the standby for its promise, and the standby's lasts longer than the
+// primary counts on.
+func TestEndToEndLease(t *testing.T) {
+	p := newPrimary(t, allocated(t), emptyEnd, timeline1)
+	leases := NewLeases()
+	cfg := func(c *Config) { c.Dial, c.Leases = (&flaky{address: p.address}).dial, leases }
+	s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, cfg)
+	s.run()
+	p.commit(100, syncrep.On)
+	for range 3 {
+		if err := p.group.WaitLease(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ours := p.group.Lease() // before the other: promises are on record before the primary hears of them
+		leases.mu.Lock()
+		theirs := leases.until
+		leases.mu.Unlock()
+		if theirs.Before(ours) || time.Until(ours) > pgwire.LeaseTerm {
+			t.Errorf("the primary counts on %v, the standby's promise lasts %v longer", time.Until(ours), theirs.Sub(ours))
+		}
+	}
+	s.stop()
+}
+
+// A sealed standby's log is fetched whole, beyond what its horizon shows.
+func TestEndToEndFetch(t *testing.T) {
+	p := newPrimary(t, allocated(t), emptyEnd, timeline1)
+	f := &flaky{address: p.address}
+	source := f.follow(t, newDir(t, vfs.NewMem()), emptyEnd, timeline1)
+	last := p.commit(5000, syncrep.On)
+	source.stop()
+	p.stop()
+
+	sealed := &primary{t: t}
+	sealed.sender = walsender.New(walsender.Config{
+		Log: &walsender.Log{
+			System: walsender.System{SystemID: testSystemID, Epoch: 1, Timeline: 1, History: timeline1, Format: testFormat},
+			Dir:    source.dir, Inserted: source.Flushed(), Flushed: source.Flushed(), Horizon: new(wal.Position),
+		},
+		Sealed: func() bool { return true },
+		Slots:  p.slots, Show: func(string) (string, bool) { return "", false },
+	})
+	sealed.serve(slog.New(slog.NewTextHandler(t.Output(), nil)))
+	f.address = sealed.address
+	s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, func(c *Config) { c.Dial, c.Fetch = f.dial, true })
+	s.run()
+	if err := s.Flushed().Wait(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	if !bytes.Equal(s.content(1), readLog(t, source.dir, timeline1, last)) {
+		t.Error("what was fetched differs")
+	}
 }
 
 // allocated is a log folder with its first segment.

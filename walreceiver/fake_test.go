@@ -20,9 +20,10 @@ import (
 )
 
 const (
-	testSystemID = 7000000000000000001
-	testSegSize  = wal.MinSegmentSize
-	logStart     = wal.LSN(testSegSize) // segment 0 is never written
+	testSystemID                = 7000000000000000001
+	testSegSize                 = wal.MinSegmentSize
+	testNodeID, testIncarnation = 0x22, 0xabc
+	logStart                    = wal.LSN(testSegSize) // segment 0 is never written
 )
 
 var testFormat = wal.Format{Version: wal.PG15, SegmentSize: testSegSize, SystemID: testSystemID}
@@ -161,8 +162,8 @@ func testConfig(t testing.TB) Config {
 		Primary:        "10.0.0.1:5433",
 		Name:           "n2",
 		Address:        "10.0.0.2:5433",
-		NodeID:         0x22,
-		Incarnation:    0xabc,
+		NodeID:         testNodeID,
+		Incarnation:    testIncarnation,
 		SystemID:       testSystemID,
 		Timeout:        time.Minute,
 		StatusInterval: 10 * time.Second,
@@ -263,7 +264,9 @@ type fakeConn struct {
 	be      *pgproto3.Backend
 	id      pgwire.StreamID
 	horizon wal.LSN
+	lease   pgwire.LeaseRequest // in each message
 	startup map[string]string
+	command string // START_REPLICATION as it came
 
 	mu       sync.Mutex
 	reports  []report
@@ -353,6 +356,12 @@ func (c *fakeConn) identify(h wal.History) {
 	c.t.Helper()
 	c.expect("IDENTIFY_SYSTEM")
 	c.rows("IDENTIFY_SYSTEM", []any{uint64(testSystemID), h.Timeline, "0/0", nil})
+	c.expect("SHOW longship.epoch")
+	c.rows("SHOW", []any{c.id.Epoch})
+	if c.startup["longship.fetch"] == "" {
+		c.expect("SHOW in_hot_standby")
+		c.rows("SHOW", []any{"off"})
+	}
 	if h.Timeline > 1 {
 		c.expect(fmt.Sprintf("TIMELINE_HISTORY %d", h.Timeline))
 		c.rows("TIMELINE_HISTORY", []any{wal.HistoryFileName(h.Timeline), string(h.Format())})
@@ -363,6 +372,7 @@ func (c *fakeConn) identify(h wal.History) {
 func (c *fakeConn) startCopy(at wal.LSN, tli wal.TimelineID) *fakeConn {
 	c.t.Helper()
 	q := c.expect("START_REPLICATION")
+	c.command = q
 	if want := fmt.Sprintf("%s TIMELINE %d", at, tli); !strings.HasSuffix(q, " "+want) {
 		c.t.Fatalf("fake primary: got %q, want … %s", q, want)
 	}
@@ -424,7 +434,7 @@ func (c *fakeConn) data(b []byte) { c.send(&pgproto3.CopyData{Data: b}) }
 func (c *fakeConn) xlog(start wal.LSN, b []byte) {
 	c.t.Helper()
 	m := pgwire.XLogData{Start: start, End: start + wal.LSN(len(b)), Time: wal.TimestampOf(time.Now()),
-		Native: true, Horizon: c.horizon, Stream: c.id, Data: b}
+		Native: true, Horizon: c.horizon, Stream: c.id, Lease: c.lease, Data: b}
 	c.data(m.Append(nil))
 }
 
@@ -437,6 +447,6 @@ func (c *fakeConn) sendLog(l *testLog, from, to wal.LSN) {
 func (c *fakeConn) keepalive(end wal.LSN, ask bool) {
 	c.t.Helper()
 	m := pgwire.Keepalive{End: end, Time: wal.TimestampOf(time.Now()), ReplyRequested: ask,
-		Native: true, Horizon: c.horizon, Stream: c.id}
+		Native: true, Horizon: c.horizon, Stream: c.id, Lease: c.lease}
 	c.data(m.Append(nil))
 }

@@ -67,6 +67,7 @@ type session struct {
 	id        pgwire.StreamID // of the upstream's stream
 	wake      chan struct{}   // says "look again" to the replier
 	requested atomic.Bool     // a reply has been asked for
+	lease     atomic.Int64    // the lease request that was granted last and is not answered yet; 0: none
 	heard     atomic.Int64    // when the last message came, Unix nanoseconds
 
 	// Owned by the replying goroutine.
@@ -111,7 +112,7 @@ func (r *session) run(ctx context.Context) error {
 		cancel(err)
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { end(r.receive(ctx)) })
+	wg.Go(func() { end(r.receive()) })
 	wg.Go(func() {
 		if err := r.reply(ctx); err != nil {
 			end(err)
@@ -122,7 +123,7 @@ func (r *session) run(ctx context.Context) error {
 }
 
 // receive is the first stage: it reads, verifies and writes.
-func (r *session) receive(ctx context.Context) error {
+func (r *session) receive() error {
 	for {
 		msg, err := r.c.receive()
 		if err != nil {
@@ -130,7 +131,7 @@ func (r *session) receive(ctx context.Context) error {
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.CopyData:
-			if err := r.message(ctx, msg.Data); err != nil {
+			if err := r.message(msg.Data); err != nil {
 				return err
 			}
 		case *pgproto3.CopyDone:
@@ -147,7 +148,7 @@ func (r *session) receive(ctx context.Context) error {
 }
 
 // message acts on one message of the stream.
-func (r *session) message(ctx context.Context, b []byte) error {
+func (r *session) message(b []byte) error {
 	m := &r.msg
 	if err := m.Decode(b); err != nil {
 		return err
@@ -156,9 +157,10 @@ func (r *session) message(ctx context.Context, b []byte) error {
 	r.heard.Store(now.UnixNano())
 	if m.Kind == pgwire.StreamKeepalive {
 		k := &m.Keepalive
-		if err := r.belongs(ctx, k.Native, k.Stream); err != nil {
+		if err := r.belongs(k.Native, k.Stream); err != nil {
 			return err
 		}
+		r.grant(k.Lease)
 		r.s.horizon.Advance(k.Horizon)
 		r.s.noted(k.End, k.Time, now)
 		if k.ReplyRequested {
@@ -168,9 +170,10 @@ func (r *session) message(ctx context.Context, b []byte) error {
 		return nil
 	}
 	x := &m.XLogData
-	if err := r.belongs(ctx, x.Native, x.Stream); err != nil {
+	if err := r.belongs(x.Native, x.Stream); err != nil {
 		return err
 	}
+	r.grant(x.Lease)
 	err := r.data(x.Start, x.Data)
 	if err == nil {
 		// Only now: replay has nothing to do before the bytes are there.
@@ -180,22 +183,17 @@ func (r *session) message(ctx context.Context, b []byte) error {
 	return err
 }
 
-// belongs checks that a message is of this stream. The first one says which stream that is; nothing
-// of it counts before its epoch has been promised.
-func (r *session) belongs(ctx context.Context, native bool, id pgwire.StreamID) error {
+// belongs checks that a message is of this stream. The first one says which stream that is; its epoch
+// is the one that was promised.
+func (r *session) belongs(native bool, id pgwire.StreamID) error {
 	switch {
 	case !native:
 		return ErrNotNative
 	case r.begins():
-		if id.Epoch < r.s.epoch {
-			return fmt.Errorf("the upstream is of epoch %d: this node has followed epoch %d", id.Epoch, r.s.epoch)
+		if id.Epoch != r.s.epoch {
+			return fmt.Errorf("protocol violation: a stream of epoch %d from an upstream of epoch %d", id.Epoch, r.s.epoch)
 		}
-		if promise := r.s.cfg.Promise; promise != nil {
-			if err := promise(ctx, id.Epoch); err != nil {
-				return fmt.Errorf("follow epoch %d: %w", id.Epoch, err)
-			}
-		}
-		r.id, r.s.epoch = id, id.Epoch
+		r.id = id
 		close(r.begun)
 		r.s.begun(id.Epoch)
 		return nil
@@ -203,6 +201,17 @@ func (r *session) belongs(ctx context.Context, native bool, id pgwire.StreamID) 
 		return fmt.Errorf("protocol violation: a message of epoch %d, session %016x on a stream of epoch %d, session %016x", id.Epoch, id.Session, r.id.Epoch, r.id.Session)
 	}
 	return nil
+}
+
+// grant promises the primary what it asks for. The promise is on record here before the primary can
+// hear of it.
+func (r *session) grant(request pgwire.LeaseRequest) {
+	leases := r.s.cfg.Leases
+	if request == 0 || leases == nil || r.s.cfg.Fetch || !leases.Grant(r.id.Epoch) {
+		return
+	}
+	r.lease.Store(int64(request))
+	r.wakeReplier()
 }
 
 func (r *session) begins() bool {
@@ -275,7 +284,7 @@ func (r *session) due(now time.Time) (due, ping bool) {
 	cfg := &r.s.cfg
 	since := now.Sub(r.sentAt)
 	switch {
-	case r.requested.Swap(false), r.s.Flushed().Load() != r.sent.Flush:
+	case r.requested.Swap(false), r.lease.Load() != 0, r.s.Flushed().Load() != r.sent.Flush:
 		due = true
 	case r.s.applied.Load() != r.sent.Apply && since >= cfg.ApplyInterval:
 		due = true
@@ -325,6 +334,7 @@ func (r *session) send(ping bool) error {
 		ReplyRequested: ping,
 		Native:         true,
 		Stream:         r.id,
+		Lease:          pgwire.LeaseRequest(r.lease.Swap(0)),
 	}
 	r.sentAt = now
 	b := append(r.replies[:0], 'd', 0, 0, 0, 0)

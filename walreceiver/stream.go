@@ -42,7 +42,7 @@ type Stream struct {
 	raw     *wal.RawWriter
 
 	at     mark   // end of what is written; owned by Run, and by the receiving goroutine while it lives
-	epoch  uint64 // the latest followed: nothing older is; as at
+	epoch  uint64 // of the upstream, the latest promised: nothing older is followed; owned by Run
 	failed int    // attempts in a row that brought nothing; owned by Run
 
 	mu     sync.Mutex
@@ -72,6 +72,14 @@ func New(cfg Config, log Log) *Stream {
 // what they are when a connection ends.
 func (s *Stream) Written() *wal.Position { return s.raw.Written() }
 func (s *Stream) Flushed() *wal.Position { return s.raw.Flushed() }
+
+// End is where the log ends, on which timeline, and its last record. It is not whole if some of the
+// zeros that belong to a SWITCH have not come: the log must be recovered before it is continued. End
+// is called once Run has returned, unless that failed with what it passed to Config.Fatal.
+func (s *Stream) End() (end wal.End, whole bool) { return s.at.End, s.at.Pad <= s.at.LSN }
+
+// Stalled is how long the oldest write or sync of the log has been under way, 0 if none is.
+func (s *Stream) Stalled() time.Duration { return s.raw.Stalled() }
 
 // A fatalError is a failure of our own disk: no other connection would help.
 type fatalError struct{ error }
@@ -176,6 +184,9 @@ func (s *Stream) follow(ctx context.Context, c *conn) error {
 	if err != nil {
 		return err
 	}
+	if err := s.promise(ctx, c); err != nil {
+		return err
+	}
 	theirs, err := c.history(sys.Timeline)
 	if err != nil {
 		return err
@@ -196,7 +207,7 @@ func (s *Stream) follow(ctx context.Context, c *conn) error {
 // startReplication asks for the log from our end on.
 func (s *Stream) startReplication(c *conn) error {
 	slot := ""
-	if s.cfg.Slot != "" {
+	if s.cfg.Slot != "" && !s.cfg.Fetch {
 		slot = `SLOT "` + strings.ReplaceAll(s.cfg.Slot, `"`, `""`) + `" `
 	}
 	err := c.startCopy(fmt.Sprintf("START_REPLICATION %s%s TIMELINE %d", slot, s.at.LSN, s.at.Timeline))

@@ -277,53 +277,6 @@ func TestStreamHorizon(t *testing.T) {
 	})
 }
 
-// Nothing of a stream counts before its epoch is promised; a refused epoch gets no report.
-func TestStreamPromisesFirst(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		promised := uint64(5)
-		s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, func(c *Config) {
-			c.Promise = func(_ context.Context, epoch uint64) error {
-				if epoch < promised {
-					return fmt.Errorf("promised %d", promised)
-				}
-				promised = epoch
-				return nil
-			}
-		})
-		s.run()
-		c := s.accept()
-		c.id.Epoch = 4
-		c.horizon = logStart + 8
-		c.stream(logStart)
-		<-c.read
-		if n := len(c.take()); n > 0 || s.horizon.Load() != 0 {
-			t.Errorf("%d reports to an old epoch, horizon %s", n, s.horizon.Load())
-		}
-		c = s.accept()
-		c.id.Epoch = 6
-		c.stream(logStart)
-		lastReport(t, c, logStart, logStart, 0)
-		c.nc.Close()
-		promised = 5 // even if the promise were forgotten: a stream never goes back
-		c = s.accept()
-		c.id.Epoch = 5
-		c.stream(logStart)
-		<-c.read
-		if n := len(c.take()); n > 0 {
-			t.Errorf("%d reports to an older epoch than was followed", n)
-		}
-		promised = 6
-		c = s.accept()
-		c.id.Epoch = 6
-		c.stream(logStart)
-		lastReport(t, c, logStart, logStart, 0)
-		if st := s.Status(); promised != 6 || st.Epoch != 6 || st.State != StateStreaming {
-			t.Errorf("promised %d, status %+v", promised, st)
-		}
-		s.stop()
-	})
-}
-
 // Messages that do not belong on the stream end it.
 func TestStreamProtocolViolations(t *testing.T) {
 	tests := map[string]func(c *fakeConn, log *testLog){
@@ -373,13 +326,17 @@ func makeOnTimeline(t testing.TB, tli wal.TimelineID) []byte {
 func TestStreamEnds(t *testing.T) {
 	t.Run("other cluster", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, func(c *Config) { c.SystemID++ })
+			promised := false
+			s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, func(c *Config) {
+				c.SystemID++
+				c.Promise = func(context.Context, uint64) error { promised = true; return nil }
+			})
 			s.run()
 			c := s.accept().handshake()
 			c.expect("IDENTIFY_SYSTEM")
 			c.rows("IDENTIFY_SYSTEM", []any{uint64(testSystemID), 1, "0/0", nil})
-			if _, ok := errors.AsType[*OtherSystemError](<-s.done); !ok {
-				t.Error("want an OtherSystemError")
+			if _, ok := errors.AsType[*OtherSystemError](<-s.done); !ok || promised {
+				t.Errorf("want an OtherSystemError, and nothing promised to that cluster; promised: %t", promised)
 			}
 		})
 	})

@@ -14,5 +14,6 @@
 //	receiver      what is below the horizon, so that no archive holds what a failover could take back
 //	named in the  what is flushed here, since the horizon waits for its report
 //	  rule
-//	on a standby  what is flushed here and below the horizon, whoever asks
+//	on a standby  what is flushed here and below the horizon, whoever asks; all that is flushed, if the
+//	              node is sealed and a member fetches
 package walsender
