@@ -17,7 +17,7 @@ type Node struct {
 	fsm    *fsm
 	store  *store
 	stream *stream
-	trans  *raft.NetworkTransport
+	trans  *patientTransport
 	raft   *raft.Raft
 
 	leadership  signal     // when somebody begins or ends to lead
@@ -53,19 +53,20 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open Raft snapshots in %s: %w", cfg.Dir, err), db.Close())
 	}
-	n.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	n.trans = &patientTransport{NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          n.stream,
 		Logger:          &raftLogger{to: cfg.Logger},
 		MaxPool:         pooledConns,
 		MaxRPCsInFlight: 1, // pipelining makes commits slower (hashicorp/raft#541)
 		Timeout:         cfg.attempt(),
-	})
+	})}
 	notify := make(chan bool, 1)
 	n.raft, err = raft.NewRaft(cfg.raftConfig(notify), n.fsm, n.store, n.store, snapshots{files, n.store}, n.trans)
 	if err != nil {
 		n.trans.Close()
 		return nil, errors.Join(fmt.Errorf("start Raft: %w", err), db.Close())
 	}
+	n.trans.raft.Store(n.raft)
 	n.watcher.Go(func() { n.watchLeadership(notify) })
 	return n, nil
 }
