@@ -37,7 +37,7 @@ type CoordinatorConfig struct {
 	Peers Peers // all members, this node included, at their addresses
 
 	FailoverTimeout func() time.Duration // failover_timeout; nil: 2 s
-	Hint            <-chan struct{}      // something may be wrong with the primary: look now; nil: none
+	Hint            <-chan struct{}      // something may be wrong with the primary: look now; never closed; nil: none
 	Logger          *slog.Logger         // nil: none
 }
 

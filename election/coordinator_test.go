@@ -350,6 +350,7 @@ func TestJudge(t *testing.T) {
 		refused  = sighting{err: fmt.Errorf("dial: %w", syscall.ECONNREFUSED)}
 		timeout  = sighting{err: errors.New("timeout")}
 	)
+	tries := map[string]int{"not in office, the third": 3, "not in office, the hundredth": 100}
 	type look struct {
 		after time.Duration
 		what  sighting
@@ -363,16 +364,39 @@ func TestJudge(t *testing.T) {
 		"has left":                        {{0, ok, fine}, {1, idle, dead}},
 		"took office of an older epoch":   {{0, older, fine}, {1, older, fine}, {2 * time.Second, older, dead}},
 		"not in office yet":               {{0, idle, fine}, {1999 * time.Millisecond, idle, fine}, {2 * time.Second, idle, dead}},
+		"not in office, the third":        {{2 * time.Second, idle, fine}, {5999 * time.Millisecond, idle, fine}, {6 * time.Second, idle, dead}},
+		"not in office, the hundredth":    {{15 * time.Second, idle, fine}, {16 * time.Second, idle, dead}},
 		"silent":                          {{0, ok, fine}, {time.Second, timeout, fine}, {2 * time.Second, timeout, silent}},
 		"silent from the beginning":       {{time.Second, timeout, fine}, {1999 * time.Millisecond, timeout, fine}, {2 * time.Second, timeout, silent}},
 		"silent once, as we stood still":  {{0, ok, fine}, {time.Hour, timeout, fine}, {time.Hour + 1, ok, fine}, {time.Hour + 2, timeout, fine}},
 		"silent, answered, silent":        {{0, timeout, fine}, {time.Second, ok, fine}, {2 * time.Second, timeout, fine}, {2900 * time.Millisecond, timeout, fine}},
 		"started again before it started": {{0, again, dead}},
 	} {
-		v := &vigil{epoch: 3, office: office, since: begin, heard: begin}
+		v := &vigil{epoch: 3, office: office, since: begin, heard: begin, tries: tries[name]}
+		v.tries = max(v.tries, 1)
 		for i, l := range looks {
 			if got, why := v.judge(l.what, begin.Add(l.after), 2*time.Second); got != l.want || (got != fine) != (why != "") {
 				t.Errorf("%s: look %d: %d %q, want %d", name, i, got, why, l.want)
+			}
+		}
+	}
+}
+
+// Only a stream of this epoch that is not silent itself speaks for a primary, and only of a member.
+func TestHears(t *testing.T) {
+	good := Health{ID: id(2), StreamEpoch: 3, StreamSilence: time.Second}
+	for want, healths := range map[bool][]Health{
+		true: {good, {ID: id(2), StreamEpoch: 3}, {ID: id(2), StreamEpoch: 3, StreamSilence: 2*time.Second - 1}},
+		false: {
+			{ID: id(9), StreamEpoch: 3, StreamSilence: time.Second},
+			{ID: id(2), StreamEpoch: 2, StreamSilence: time.Second},
+			{ID: id(2), StreamEpoch: 3, StreamSilence: -1},
+			{ID: id(2), StreamEpoch: 3, StreamSilence: 2 * time.Second},
+		},
+	} {
+		for _, h := range healths {
+			if h.hears(id(2), 3, 2*time.Second) != want {
+				t.Errorf("%+v: %t", h, !want)
 			}
 		}
 	}

@@ -165,7 +165,7 @@ func (c *Coordinator) choose(s *raftlog.State, b *ballot) (raftlog.Choice, loss,
 	var l loss
 	decide := func(prefer string) (raftlog.Choice, error) {
 		choice, err := raftlog.Choose(s, b.answers, prefer)
-		if _, refused := errors.AsType[*raftlog.Refusal](err); refused && c.mandate != nil && c.mandate.acceptLoss {
+		if _, refused := errors.AsType[*raftlog.Refusal](err); refused && c.mandate.acceptsLoss() {
 			l.accepted = true
 			return raftlog.ChooseAcceptingLoss(s, b.answers, prefer)
 		}

@@ -42,6 +42,9 @@ func (o *order) survive(survivors []Survivor) {
 	o.survivors = survivors
 }
 
+// acceptsLoss reports whether data may be lost: somebody said so, and is still there to see it happen.
+func (o *order) acceptsLoss() bool { return o != nil && o.acceptLoss && o.ctx.Err() == nil }
+
 // Switchover moves the primary, on whichever node it is asked. It returns once a later epoch is steady.
 // If the error is a *pgwire.Error of anything but the end of ctx, all is as it was. If the new primary
 // fails while it opens its epoch, somebody else becomes primary: the reply tells.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/syncrep"
 )
 
 // A vigil is the watch over one primary: over the process that Raft named, at the address it has.
@@ -15,6 +16,7 @@ type vigil struct {
 	office  raftlog.Office
 	address string
 	since   time.Time
+	tries   int // this and those before it that did not open their epoch
 
 	seen chan sighting // from the goroutine that probes
 	stop func()        // ends it, and waits for that
@@ -37,6 +39,9 @@ type sighting struct {
 func (s sighting) gone(office raftlog.Office) bool {
 	return Gone(s.err) || s.err == nil && s.health.ID != office.ID
 }
+
+// maxTries bounds the patience with primaries that do not take office, in failover_timeouts.
+const maxTries = 8
 
 // A verdict is what a vigil makes of a sighting.
 type verdict int
@@ -102,9 +107,10 @@ func (c *Coordinator) suspect(ctx context.Context, s *raftlog.State, why string)
 // judge decides on a sighting.
 //
 // A process that is gone, was started again or has left office is done with at once: it never goes on
-// with its epoch. One that has not taken office yet has failover_timeout for that, and one that is
-// silent as long for an answer; then more than one probe must have gone unanswered, since it may be
-// this node that stood still.
+// with its epoch. One that is silent has failover_timeout for an answer; then more than one probe must
+// have gone unanswered, since it may be this node that stood still. One that has not taken office yet
+// has as long for that, and longer each time that nobody made it: else a cluster that is slow would
+// never get there.
 func (v *vigil) judge(seen sighting, now time.Time, timeout time.Duration) (verdict, string) {
 	switch {
 	case seen.gone(v.office):
@@ -131,8 +137,9 @@ func (v *vigil) judge(seen sighting, now time.Time, timeout time.Duration) (verd
 		return fine, ""
 	case v.took:
 		return dead, "it has left office"
-	case now.Sub(v.since) >= timeout:
-		return dead, fmt.Sprintf("it did not take office within %v", timeout)
+	}
+	if patience := timeout * time.Duration(min(v.tries, maxTries)); now.Sub(v.since) >= patience {
+		return dead, fmt.Sprintf("it did not take office within %v", patience)
 	}
 	return fine, ""
 }
@@ -152,7 +159,15 @@ func (c *Coordinator) keepVigil(ctx context.Context, s *raftlog.State) *vigil {
 	}
 	now := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
-	v := &vigil{epoch: s.Epoch, office: s.Primary, address: m.Address, since: now, heard: now, seen: make(chan sighting)}
+	v := &vigil{
+		epoch: s.Epoch, office: s.Primary, address: m.Address, since: now, heard: now, seen: make(chan sighting),
+	}
+	for _, r := range s.History {
+		if r.Epoch > s.SteadyEpoch {
+			v.tries++
+		}
+	}
+	v.tries = max(v.tries, 1)
 	var wg sync.WaitGroup
 	wg.Go(func() { c.probe(ctx, v) })
 	v.stop = func() { cancel(); wg.Wait() }
@@ -217,7 +232,7 @@ func (c *Coordinator) streaming(ctx context.Context, s *raftlog.State, timeout t
 		wg.Go(func() {
 			name := ""
 			h, err := c.ask(ctx, m.Address)
-			if err == nil && h.ID == m.ID && h.StreamEpoch == s.Epoch && h.StreamSilence >= 0 && h.StreamSilence < timeout {
+			if err == nil && h.hears(m.ID, s.Epoch, timeout) {
 				name = m.Name
 			}
 			select {
@@ -237,4 +252,9 @@ func (c *Coordinator) streaming(ctx context.Context, s *raftlog.State, timeout t
 		}
 	}
 	return ""
+}
+
+// hears reports whether this is how a member is that has heard of the primary of an epoch lately.
+func (h Health) hears(id syncrep.ID, epoch uint64, lately time.Duration) bool {
+	return h.ID == id && h.StreamEpoch == epoch && h.StreamSilence >= 0 && h.StreamSilence < lately
 }
