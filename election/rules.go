@@ -46,7 +46,7 @@ type KeeperConfig struct {
 // How long things take. They weigh patience against availability; none of them matters for safety.
 const (
 	proposeTimeout = 5 * time.Second        // of one proposal: without a majority of Raft it takes that long
-	proposePause   = 100 * time.Millisecond // after one that failed
+	proposePause   = time.Second            // after one that failed, unless the state changes before
 	openPause      = time.Second            // until an opening rule that nobody meets is replaced
 	changeSettle   = 500 * time.Millisecond // how long another rule is wanted before it is proposed,
 	urgentSettle   = 100 * time.Millisecond // and that is enough while commits wait
@@ -79,8 +79,9 @@ type Keeper struct {
 	force    inForce
 	counted  []syncrep.ID // as the group knows them
 	opened   bool
+	seen     uint64     // index of the state that was looked at last
 	proposal chan error // of the one proposal under way, or nil
-	retry    time.Time  // the next one not before this
+	failed   failure    // of the last one
 	unmet    stopwatch  // the opening rule cannot be met
 	differs  stopwatch  // another rule is wanted
 	backOff  backOff
@@ -92,6 +93,12 @@ type inForce struct {
 	rules []raftlog.Rule // the rule, and its joint partner; or the opening rule
 	held  *wal.Position  // how far the log is, under all of them
 	joint joint          // the change under way, if there are two
+}
+
+// A failure is that of a proposal: it is not made again before the state changes, or a while has passed.
+type failure struct {
+	index uint64
+	again time.Time
 }
 
 // NewKeeper returns a keeper, which does nothing before Run.
@@ -125,6 +132,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}()
 	for {
 		state, changed := k.cfg.Raft.Watch()
+		k.seen = state.Index
 		if epoch, over := k.over(state); over {
 			k.cfg.Group.Hold(syncrep.Unbounded)
 			k.cfg.Logger.Info("reign is over", "later", epoch, "phase", state.Phase)
@@ -229,8 +237,8 @@ func (k *Keeper) decide(s *raftlog.State, now time.Time) step {
 		return step{}
 	case k.proposal != nil:
 		return step{} // one at a time: its end is waited for
-	case now.Before(k.retry):
-		return step{again: k.retry}
+	case s.Index == k.failed.index && now.Before(k.failed.again):
+		return step{again: k.failed.again}
 	case s.Phase == raftlog.Opening:
 		return k.open(s, now)
 	case s.Joint != nil:
@@ -267,7 +275,7 @@ func (k *Keeper) wait(ctx context.Context, changed <-chan struct{}, next step) e
 	case err := <-k.proposal:
 		k.proposal = nil
 		if err != nil {
-			k.retry = time.Now().Add(proposePause)
+			k.failed = failure{k.seen, time.Now().Add(proposePause)}
 			k.cfg.Logger.Warn("proposal failed", "error", err)
 		}
 	case <-changed:

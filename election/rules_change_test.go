@@ -327,6 +327,24 @@ func TestKeeperCallsOff(t *testing.T) {
 	})
 }
 
+// A change is called off once, however long Raft takes to hear of it.
+func TestKeeperCallsOffOnce(t *testing.T) {
+	inBubble(t, "ANY 1 (n2)", func(w *world) {
+		w.raft.outcome = func(c raftlog.Command) (apply, answer bool) {
+			_, cancel := c.(*raftlog.RuleCancel)
+			return !cancel, !cancel
+		}
+		w.write(0x60)
+		w.flush(2, 0x60)
+		w.set("ANY 1 (n3)")
+		w.pass(time.Minute)
+		w.raft.late(0)
+		w.wantRule("1 of [2]")
+		w.pass(proposeTimeout + time.Second)
+		w.wantRule("1 of [2] + 1 of [3]")
+	})
+}
+
 // A change is not called off when that would not let commits go on, unless something else would.
 func TestKeeperCallsOffForSomethingElse(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
