@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/syncrep"
 )
 
 const majority = "ANY MAJORITY (*)"
@@ -213,7 +214,8 @@ func TestCoordinatorEndsAnywhere(t *testing.T) {
 						}
 					}
 				})
-				if took := f.awaitSteady(1, 2*time.Minute); took > 15*time.Second {
+				took := f.awaitSteady(1, 2*time.Minute)
+				if took > 15*time.Second || !ended && took > 200*time.Millisecond {
 					t.Errorf("%s at step %d: took %v", ends, steps, took)
 				}
 				s := f.now()
@@ -289,8 +291,8 @@ func TestTargetIsRaised(t *testing.T) {
 		f.change(func() { f.ship("n2").promised = 7; f.ship("n2").follows = 0 })
 		f.kill("n1")
 		f.awaitSteady(1, time.Minute)
-		if s := f.now(); s.Epoch != 7 {
-			t.Errorf("epoch %d, want 7", s.Epoch)
+		if s := f.now(); s.Epoch != 7 || len(s.History) != 2 {
+			t.Errorf("%+v, want epoch 7 after epoch 1", s.History)
 		}
 	})
 }
@@ -320,6 +322,38 @@ func TestFetchFails(t *testing.T) {
 	})
 }
 
+// A winner that was started again while it fetched is not named on what it answered before.
+func TestFetcherRestarts(t *testing.T) {
+	sail(t, "ANY 2 (*)", 5, func(f *fleet) {
+		var tried []string
+		f.change(func() {
+			f.state.Members[3].Priority = 0
+			f.ship("n4").behind = true
+			f.fetches = func(s *ship, _ FetchRequest) error {
+				if tried = append(tried, s.member.Name); len(tried) == 1 {
+					s.runID++
+				}
+				return nil
+			}
+		})
+		f.pass(100 * time.Millisecond)
+		f.kill("n1")
+		f.change(func() { f.ship("n4").position.LSN += 0x10000; f.ship("n4").behind = false })
+		f.awaitSteady(1, time.Minute)
+		asked := 0
+		f.change(func() {
+			for _, e := range f.events {
+				if e == "seal n2:5433" {
+					asked++
+				}
+			}
+		})
+		if s := f.now(); asked < 2 || s.Primary.RunID != f.peek(s.Primary.Name).runID {
+			t.Errorf("asked %d times; %v, %+v", asked, tried, s.Primary)
+		}
+	})
+}
+
 // An answer from another disk than Raft lists at the address is none (I9).
 func TestAnotherDiskIsNoAnswer(t *testing.T) {
 	sail(t, "ANY 1 (*)", 3, func(f *fleet) {
@@ -333,6 +367,20 @@ func TestAnotherDiskIsNoAnswer(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// Nor is one from a member at another one's address: a copy of its directory answers there.
+func TestAnotherMemberIsNoAnswer(t *testing.T) {
+	b := &ballot{failed: make(map[syncrep.ID]error)}
+	n2 := raftlog.Member{Name: "n2", ID: id(2), Priority: 5}
+	b.take(response{member: n2, answer: raftlog.Answer{ID: id(3), Name: "n3"}})
+	if len(b.answers) != 0 || b.failed[id(2)] == nil {
+		t.Errorf("%+v", b)
+	}
+	b.take(response{member: n2, answer: raftlog.Answer{ID: id(2), Name: "formerly", Priority: 9}})
+	if len(b.answers) != 1 || b.answers[0].Name != "n2" || b.answers[0].Priority != 5 {
+		t.Errorf("%+v", b.answers)
+	}
 }
 
 // A verdict takes no more and no less than it should.
