@@ -15,9 +15,10 @@ import (
 // somebody who debugs Raft, the errors about a peer that is down most of all: they come many times a
 // second. Errors about nobody else are warnings.
 type raftLogger struct {
-	to   *slog.Logger
-	name string
-	args []any
+	to    *slog.Logger
+	name  string
+	args  []any
+	quiet bool // of a transport, whose errors are all about others
 }
 
 // aboutOthers are the keys of messages about a peer or a connection.
@@ -25,7 +26,7 @@ var aboutOthers = []any{"peer", "target", "id", "remote-address", "local-address
 
 func (l *raftLogger) Log(level hclog.Level, msg string, args ...any) {
 	at := slog.LevelDebug
-	if level >= hclog.Error && level < hclog.Off && !slices.ContainsFunc(args, isAboutOthers) {
+	if !l.quiet && level == hclog.Error && !slices.ContainsFunc(args, isAboutOthers) {
 		at = slog.LevelWarn
 	}
 	if !l.to.Enabled(context.Background(), at) {
@@ -59,12 +60,12 @@ func (l *raftLogger) IsError() bool { return l.to.Enabled(context.Background(), 
 func (l *raftLogger) ImpliedArgs() []any { return l.args }
 
 func (l *raftLogger) With(args ...any) hclog.Logger {
-	return &raftLogger{to: l.to, name: l.name, args: slices.Concat(l.args, args)}
+	return &raftLogger{to: l.to, name: l.name, args: slices.Concat(l.args, args), quiet: l.quiet}
 }
 
 func (l *raftLogger) Name() string                     { return l.name }
 func (l *raftLogger) Named(name string) hclog.Logger   { return l.ResetNamed(name) }
-func (l *raftLogger) ResetNamed(s string) hclog.Logger { return &raftLogger{l.to, s, l.args} }
+func (l *raftLogger) ResetNamed(s string) hclog.Logger { return &raftLogger{l.to, s, l.args, l.quiet} }
 func (l *raftLogger) SetLevel(hclog.Level)             {}
 func (l *raftLogger) GetLevel() hclog.Level            { return hclog.Trace }
 

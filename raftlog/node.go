@@ -55,7 +55,7 @@ func Open(cfg Config) (*Node, error) {
 	}
 	n.trans = &patientTransport{NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          n.stream,
-		Logger:          &raftLogger{to: cfg.Logger},
+		Logger:          &raftLogger{to: cfg.Logger, quiet: true},
 		MaxPool:         pooledConns,
 		MaxRPCsInFlight: 1, // pipelining makes commits slower (hashicorp/raft#541)
 		Timeout:         cfg.attempt(),
@@ -132,8 +132,9 @@ func (n *Node) Leader() (Member, bool) {
 }
 
 // IsLeader reports whether this node leads Raft, as far as it knows. A new leader calls Barrier before
-// it acts on the state.
-func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
+// it acts on the state. A node that is cut off leads nobody, though its Raft may never notice that:
+// with a disk that hangs, it looks at nothing any more.
+func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader && !n.stream.isCut() }
 
 // WatchLeader returns a channel that is closed when Leader or IsLeader may answer otherwise.
 func (n *Node) WatchLeader() <-chan struct{} { return n.leadership.next() }
@@ -219,7 +220,10 @@ func (n *Node) WriteStalled() time.Duration { return n.store.stalled() }
 
 // Cut closes the listener and every connection of this node's Raft at once, waits for nobody, and lets
 // no new ones be. It does not end the node.
-func (n *Node) Cut() { n.stream.cut() }
+func (n *Node) Cut() {
+	n.stream.cut()
+	n.leadership.raise()
+}
 
 // Close ends the Raft server. What is being proposed ends with ErrClosed, its outcome unknown.
 func (n *Node) Close() error {

@@ -48,6 +48,9 @@ func (s *stream) Accept() (net.Conn, error) {
 
 // Dial connects to another member.
 func (s *stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	if s.isCut() {
+		return nil, errCut
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	c, err := s.dial(ctx, "tcp", string(addr))
@@ -74,6 +77,12 @@ func (s *stream) cut() {
 	for c := range conns {
 		go c.Conn.Close()
 	}
+}
+
+func (s *stream) isCut() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns == nil
 }
 
 func (s *stream) track(c net.Conn) (net.Conn, error) {

@@ -1,0 +1,110 @@
+package raftlog
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func testLogger(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), nil))
+}
+
+// The same over real sockets: two nodes, one of them cut off.
+func TestLoopback(t *testing.T) {
+	nodes := make([]*Node, 2)
+	members := make([]Member, 2)
+	for i := range nodes {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "raft")
+		id, _, err := LoadID(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d net.Dialer
+		cfg := Config{
+			Dir: dir, ID: id, Listener: l, Advertise: l.Addr().String(), Dial: d.DialContext, Logger: testLogger(t),
+			Heartbeat: 200 * time.Millisecond, Election: 200 * time.Millisecond, Lease: 100 * time.Millisecond,
+			Fatal: func(err error) { t.Error(err) },
+		}
+		if i == 0 {
+			if err := Bootstrap(cfg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if nodes[i], err = Open(cfg); err != nil {
+			t.Fatal(err)
+		}
+		defer nodes[i].Close()
+		members[i] = initCommand().Member
+		members[i].Name, members[i].ID.Node = "n"+string('1'+rune(i)), uint64(i+1)
+		members[i].RaftID, members[i].RaftAddress = id, l.Addr().String()
+	}
+	n := nodes[0]
+	begin := initCommand()
+	begin.Member = members[0]
+	for _, c := range []Command{begin, &Join{Member: members[1]}, &Ready{ID: members[1].ID, RaftID: members[1].RaftID}} {
+		if _, err := n.Propose(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Reconcile(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for {
+		s, newer := nodes[1].Watch()
+		if len(s.Members) == 2 && s.Members[1].Voter {
+			break
+		}
+		<-newer
+	}
+	n.Cut()
+	for {
+		moved := n.WatchLeader()
+		if !n.IsLeader() {
+			break
+		}
+		<-moved
+	}
+	if err := n.ProposeEncoded(t.Context(), nil); err == nil {
+		t.Error("nothing is proposed, without an error")
+	}
+	for _, n := range nodes {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := n.Close(); err != nil {
+			t.Errorf("the second Close() = %v", err)
+		}
+	}
+	if _, err := n.Propose(t.Context(), &Leave{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("Propose() on a closed node = %v, want %v", err, ErrClosed)
+	}
+}
+
+// hashicorp/raft is quiet unless something is wrong here.
+func TestRaftLogger(t *testing.T) {
+	var b bytes.Buffer
+	logger := &raftLogger{to: slog.New(slog.NewTextHandler(&b, nil))}
+	logger.Info("entering follower state")
+	logger.Warn("heartbeat timeout reached")
+	logger.Error("failed to heartbeat to", "peer", "n2", "error", "refused")
+	(&raftLogger{to: logger.to, quiet: true}).Error("failed to accept connection", "error", "closed")
+	if b.Len() > 0 {
+		t.Errorf("logged %s", &b)
+	}
+	logger.With("node", "n1").Named("snapshot").Error("failed to take snapshot", "error", hclog.Fmt("%d bytes", 7))
+	if got := b.String(); !strings.Contains(got, `level=WARN msg="raft: failed to take snapshot" node=n1 error="7 bytes"`) {
+		t.Errorf("logged %s", got)
+	}
+}
