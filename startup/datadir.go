@@ -205,7 +205,7 @@ func (d DataDir) clear() error {
 	if err := d.keepIdentity(); err != nil {
 		return err
 	}
-	// A crash here leaves the mark, and the former identity.
+	// A crash from here on leaves the mark, and the identity under the one name or the other.
 	names, err := d.names()
 	if err != nil {
 		return err
@@ -233,10 +233,7 @@ func (d DataDir) keepIdentity() error {
 	if _, known, err := d.former(identityFile); err != nil || !known {
 		return err
 	}
-	if err := d.FS.Rename(d.join(identityFile), d.join(formerFile)); err != nil {
-		return err
-	}
-	return wal.SyncDir(d.FS, d.Path)
+	return d.FS.Rename(d.join(identityFile), d.join(formerFile))
 }
 
 // Discard marks the data in the directory as worth nothing: the next Open clears it. The mark has no

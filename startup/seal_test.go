@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -177,7 +178,11 @@ func TestSealAfterCut(t *testing.T) {
 	if c := s.checkpointer.Control(); c.Durable != f.at || c.ReignStart != 0 || known.Durable != f.end {
 		t.Errorf("after the cut at %s a promise brought back %+v", f.at, c)
 	}
+	s.log.Horizon = s.horizon.Load()
 	must(t, SwitchTimeline(f.d, s.log, child, wal.End{LSN: f.at, Timeline: 5}))
+	if s.log.Horizon > f.at {
+		t.Errorf("the log ends at %s, and its horizon is %s", f.at, s.log.Horizon)
+	}
 	must(t, s.checkpointer.Seal(6, f.at))
 	c := s.checkpointer.Control()
 	if c.PromisedEpoch != 6 || c.Timeline != 5 || c.Durable != f.at || c.Horizon > f.at || c.ReignStart != 0 {
@@ -260,5 +265,41 @@ func TestPromiseBesideCheckpointer(t *testing.T) {
 	}
 	if err := p.checkpointer.Promise(5); err == nil {
 		t.Error("an older epoch was promised")
+	}
+}
+
+// Nor is one that is given while the log is being recovered.
+func TestPromiseMeanwhile(t *testing.T) {
+	disk := vfs.NewCrashableMem()
+	d := stoppedPrimary(t, disk, 10)
+	promised := false
+	proving := DataDir{Path: d.Path, FS: errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileWriteAt && !promised {
+			promised = true
+			return d.Promise(5)
+		}
+		return nil
+	}))}
+	if r := recoverDir(t, proving); !promised || r.Control.PromisedEpoch != 5 {
+		t.Errorf("promised %v, %+v", promised, r.Control)
+	}
+}
+
+// Nobody else changes the control file between the reading and the replacing.
+func TestControlIsLocked(t *testing.T) {
+	d := newCluster(t, vfs.NewMem())
+	steps := 0
+	d.FS = errorfs.Wrap(d.FS, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if steps++; op.Kind == errorfs.OpFileClose {
+			return nil
+		}
+		if lock, ok := controlLocks.Load(d); !ok || lock.(*sync.Mutex).TryLock() {
+			t.Errorf("%v of %s without the lock", op.Kind, op.Path)
+		}
+		return nil
+	}))
+	must(t, d.Promise(5))
+	if lock, _ := controlLocks.Load(d); steps == 0 || !lock.(*sync.Mutex).TryLock() {
+		t.Errorf("%d steps, and the lock is still held", steps)
 	}
 }
