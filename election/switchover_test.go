@@ -30,6 +30,9 @@ func TestSwitchover(t *testing.T) {
 			}
 			f.pass(time.Minute)
 			f.wantPrimary(test.want, 2)
+			if f.ship(test.want).c.cfg.Raft.IsLeader() { // the order is done with: it may step aside
+				t.Errorf("%s is primary and leads Raft", test.want)
+			}
 		})
 	}
 }
