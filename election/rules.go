@@ -139,7 +139,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			k.cfg.Deposed(epoch)
 			return ErrDeposed
 		}
-		if state.Phase == raftlog.Opening && k.cfg.First == 0 {
+		if k.mine(state) && state.Phase == raftlog.Opening && k.cfg.First == 0 {
 			return fmt.Errorf("epoch %d began with a promotion: its first record must have been written", k.cfg.Epoch)
 		}
 		k.follow(state)

@@ -31,10 +31,9 @@ func inBubble(t *testing.T, text string, test func(w *world)) {
 // wantSteps compares the rules that Raft held since the last call.
 func (w *world) wantSteps(want ...string) {
 	w.t.Helper()
-	if got := w.raft.steps; !slices.Equal(got, want) {
+	if got := w.raft.forget(); !slices.Equal(got, want) {
 		w.t.Errorf("Raft held\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
-	w.raft.steps = nil
 }
 
 // While a rule changes, acknowledgements satisfy both, and the new one stands alone only once all that was
@@ -72,7 +71,7 @@ func TestKeeperJoint(t *testing.T) {
 // A rule is used when Raft holds it, not before (mutant onestepPrimary).
 func TestKeeperUsesWhatRaftHolds(t *testing.T) {
 	inBubble(t, "ANY 2 (*)", func(w *world) {
-		w.raft.outcome = func(raftlog.Command) (apply, answer bool) { return false, false }
+		w.raft.answer(func(raftlog.Command) (apply, answer bool) { return false, false })
 		w.set("ANY 1 (n2)")
 		w.pass(time.Second)
 		w.write(0x60)
@@ -81,7 +80,8 @@ func TestKeeperUsesWhatRaftHolds(t *testing.T) {
 		w.check()
 
 		// Raft has both, which nobody here has heard of: the old one is enough.
-		w.raft.lag, w.raft.outcome = true, nil
+		w.raft.setLag(true)
+		w.raft.answer(nil)
 		w.raft.late(0)
 		w.wantRule("2 of [2 3 4 5] + 1 of [2]")
 		w.flush(3, 0x60)
@@ -100,11 +100,11 @@ func TestKeeperUsesWhatRaftHolds(t *testing.T) {
 // Until this node hears that the new rule stands alone, it acknowledges under both.
 func TestKeeperHearsOfNewAloneLate(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
-		w.raft.outcome = func(c raftlog.Command) (apply, answer bool) {
+		w.raft.answer(func(c raftlog.Command) (apply, answer bool) {
 			_, end := c.(*raftlog.RuleEnd)
 			w.raft.lag = end
 			return true, true
-		}
+		})
 		w.set("ANY 1 (n3)")
 		w.pass(time.Second)
 		w.wantRule("1 of [3]")
@@ -206,7 +206,7 @@ func TestKeeperReplacedNode(t *testing.T) {
 		w.start(0)
 		w.write(0x50)
 		w.stream(2, 0x50)
-		w.raft.steps = nil
+		w.raft.forget()
 		w.join(4, "n3")
 		w.remove(3)
 		w.pass(time.Minute)
@@ -227,7 +227,7 @@ func TestKeeperReplacedNodeGoesFirst(t *testing.T) {
 		w.start(0)
 		w.write(0x50)
 		w.stream(2, 0x50)
-		w.raft.steps = nil
+		w.raft.forget()
 		w.join(4, "n3")
 		w.remove(3)
 		w.join(5, "n5")
@@ -245,7 +245,7 @@ func TestKeeperReplacedNodeGoesFirst(t *testing.T) {
 func TestKeeperPinsAnew(t *testing.T) {
 	inBubble(t, "FIRST 1 (*)", func(w *world) {
 		w.wantRule("1 of [2]")
-		w.raft.steps = nil
+		w.raft.forget()
 		w.leave(2)
 		w.write(0x60)
 		w.flush(3, 0x60)
@@ -270,7 +270,7 @@ func TestKeeperDoesNotFlap(t *testing.T) {
 		w.leave(3)
 		w.pass(time.Second)
 		w.wantRule("1 of [2]")
-		w.raft.steps = nil
+		w.raft.forget()
 		for range 100 {
 			w.stream(3, 0x50)
 			w.pass(changeSettle / 2)
@@ -284,7 +284,7 @@ func TestKeeperDoesNotFlap(t *testing.T) {
 // A short absence of the pinned standby changes nothing.
 func TestKeeperPatience(t *testing.T) {
 	inBubble(t, "FIRST 1 (*)", func(w *world) {
-		w.raft.steps = nil
+		w.raft.forget()
 		w.leave(2)
 		w.pass(urgentSettle / 2)
 		w.stream(2, 0x50)
@@ -299,7 +299,7 @@ func TestKeeperCallsOff(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
 		w.write(0x60)
 		w.flush(2, 0x60)
-		w.raft.steps = nil
+		w.raft.forget()
 		w.set("ANY 1 (n3)") // which hangs at 0/50
 		w.pass(time.Second)
 		w.write(0x70)
@@ -315,7 +315,7 @@ func TestKeeperCallsOff(t *testing.T) {
 		w.pass(5 * time.Second)
 		w.wantRule("1 of [2] + 1 of [3]")
 		w.pass(jointTimeout)
-		w.raft.steps = nil
+		w.raft.forget()
 		w.pass(2*backOffMin - 5*time.Second)
 		w.wantSteps()
 		w.set("ANY 1 (n4, n5)") // this was not tried yet
@@ -330,10 +330,10 @@ func TestKeeperCallsOff(t *testing.T) {
 // A change is called off once, however long Raft takes to hear of it.
 func TestKeeperCallsOffOnce(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
-		w.raft.outcome = func(c raftlog.Command) (apply, answer bool) {
+		w.raft.answer(func(c raftlog.Command) (apply, answer bool) {
 			_, cancel := c.(*raftlog.RuleCancel)
 			return !cancel, !cancel
-		}
+		})
 		w.write(0x60)
 		w.flush(2, 0x60)
 		w.set("ANY 1 (n3)")
@@ -364,10 +364,10 @@ func TestKeeperCallsOffForSomethingElse(t *testing.T) {
 // What is held under the new rule is so for good, on disks: the change can end though nobody is there.
 func TestKeeperEndsWhatWasHeld(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
-		w.raft.outcome = func(c raftlog.Command) (apply, answer bool) {
+		w.raft.answer(func(c raftlog.Command) (apply, answer bool) {
 			_, end := c.(*raftlog.RuleEnd)
 			return !end, !end
-		}
+		})
 		w.leave(2)
 		w.set("ANY 1 (n3)")
 		w.pass(time.Second)
@@ -403,7 +403,7 @@ func TestKeeperComparesRulesWhole(t *testing.T) {
 func TestKeeperDoesNotBeginInVain(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
 		w.leave(3)
-		w.raft.steps = nil
+		w.raft.forget()
 		w.set("ANY 1 (n3)")
 		w.pass(time.Minute)
 		w.wantSteps()

@@ -56,7 +56,7 @@ type chaos struct {
 func newChaos(t *testing.T, r *rand.Rand) *chaos {
 	w := newWorld(t, 1+2*r.Uint64N(2), texts[r.IntN(len(texts))], 3+r.IntN(3))
 	c := &chaos{world: w, r: r, end: 0x100, nodes: len(w.disks)}
-	w.raft.outcome = c.outcome()
+	w.raft.answer(c.outcome())
 	w.start(time.Duration(r.IntN(2)) * time.Second)
 	return c
 }
@@ -89,9 +89,7 @@ func (c *chaos) step() {
 	case 15:
 		c.change()
 	case 16:
-		c.raft.mu.Lock()
-		c.raft.outcome = c.outcome()
-		c.raft.mu.Unlock()
+		c.raft.answer(c.outcome())
 	case 17:
 		c.raft.setLag(c.r.IntN(4) == 0)
 	case 18:

@@ -137,7 +137,7 @@ func TestKeeperDeposed(t *testing.T) {
 func TestKeeperDeposedWhileProposing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2, "", 1)
-		w.raft.outcome = func(raftlog.Command) (apply, answer bool) { return false, false }
+		w.raft.answer(func(raftlog.Command) (apply, answer bool) { return false, false })
 		w.start(0)
 		start := time.Now()
 		w.raft.edit(func(s *raftlog.State) { s.Phase, s.Target = raftlog.Sealing, 3 })
@@ -152,7 +152,7 @@ func TestKeeperDeposedWhileProposing(t *testing.T) {
 func TestKeeperWithoutRaft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, "FIRST 1 (n2, n3)", 3)
-		w.raft.outcome = func(raftlog.Command) (apply, answer bool) { return false, false }
+		w.raft.answer(func(raftlog.Command) (apply, answer bool) { return false, false })
 		w.start(0)
 		w.write(0x50)
 		w.stream(2, 0x50)
@@ -217,7 +217,7 @@ func TestKeeperSteadyUnderReplacedRule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3, "ANY 1 (*)", 5)
 		w.raft.lag = true
-		w.raft.outcome = func(raftlog.Command) (apply, answer bool) { return false, false }
+		w.raft.answer(func(raftlog.Command) (apply, answer bool) { return false, false })
 		w.start(0)
 		w.stream(2, 0x100)
 		w.text = "ANY 2 (*)"
@@ -226,7 +226,7 @@ func TestKeeperSteadyUnderReplacedRule(t *testing.T) {
 		})
 		w.raft.late(0)
 		w.wantRule("opening 2 of [2 3 4 5]")
-		w.raft.outcome = nil
+		w.raft.answer(nil)
 		w.raft.setLag(false)
 		w.pass(time.Minute)
 		w.wantHorizon(0)
@@ -242,7 +242,7 @@ func TestKeeperSteadyUnderReplacedRule(t *testing.T) {
 func TestKeeperSteadyUnderAnotherRule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3, "ANY 1 (*)", 5)
-		w.raft.outcome = func(raftlog.Command) (apply, answer bool) { return false, false }
+		w.raft.answer(func(raftlog.Command) (apply, answer bool) { return false, false })
 		w.start(0)
 		w.stream(2, 0x100)
 		w.raft.edit(func(s *raftlog.State) {

@@ -294,6 +294,22 @@ func (r *fakeRaft) Propose(ctx context.Context, c raftlog.Command) (*raftlog.Sta
 	return seen, err
 }
 
+// answer says what becomes of proposals from now on; nil: they are applied and answered.
+func (r *fakeRaft) answer(outcome func(raftlog.Command) (apply, answer bool)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.outcome = outcome
+}
+
+// forget returns the rules that Raft held since it was called last.
+func (r *fakeRaft) forget() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	steps := r.steps
+	r.steps = nil
+	return steps
+}
+
 // late applies a command that was proposed a while ago.
 func (r *fakeRaft) late(i int) {
 	r.mu.Lock()
