@@ -8,8 +8,11 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/longship-db/longship/syncrep"
 )
@@ -95,7 +98,13 @@ type cluster struct {
 	dir     string
 	nodes   map[string]*Node
 	members map[string]Member
-	mu      sync.Mutex // guards nodes: forwarding reads them
+	broken  atomic.Pointer[disk]
+
+	loseAnswers atomic.Bool
+	forwarded   atomic.Int32 // commands, their answers lost
+
+	mu    sync.Mutex // guards nodes, which forwarding reads, and what follows
+	ended []string   // nodes that have met a fatal error
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -127,7 +136,7 @@ func (c *cluster) open(name string, found bool) *Node {
 	cfg := Config{
 		Dir: dir, ID: id, Advertise: name, Listener: c.network.listen(name), Dial: c.network.dial,
 		Logger:  slog.New(slog.NewTextHandler(c.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", name),
-		Fatal:   func(err error) { c.t.Errorf("%s: %v", name, err) },
+		Fatal:   func(err error) { c.fatal(name, err) },
 		Forward: c.forward,
 	}
 	if found {
@@ -135,7 +144,7 @@ func (c *cluster) open(name string, found bool) *Node {
 			c.t.Fatal(err)
 		}
 	}
-	n, err := Open(cfg)
+	n, err := c.start(cfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -146,13 +155,54 @@ func (c *cluster) open(name string, found bool) *Node {
 	return n
 }
 
+// start is Open, with a disk that can be made to fail.
+func (c *cluster) start(cfg Config) (*Node, error) {
+	cfg, err := cfg.complete()
+	if err != nil {
+		return nil, err
+	}
+	db, err := openBolt(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return openOn(&disk{boltStore: db, broken: &c.broken}, cfg)
+}
+
+// A disk fails all writes once it is broken.
+type disk struct {
+	boltStore
+	broken *atomic.Pointer[disk]
+}
+
+func (d *disk) StoreLogs(logs []*raft.Log) error {
+	if d.broken.Load() == d {
+		return errDisk
+	}
+	return d.boltStore.StoreLogs(logs)
+}
+
+// fatal notes that a node has to end.
+func (c *cluster) fatal(name string, err error) {
+	if !errors.Is(err, errDisk) || c.broken.Load() == nil {
+		c.t.Errorf("%s: %v", name, err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = append(c.ended, name)
+}
+
 // forward carries a command as the port for members does: errors as text.
 func (c *cluster) forward(ctx context.Context, leader Member, command []byte) error {
 	n := c.node(leader.Name)
 	if n == nil {
 		return errors.New("connection refused")
 	}
-	return DecodeError(EncodeError(n.ProposeEncoded(ctx, command)))
+	err := DecodeError(EncodeError(n.ProposeEncoded(ctx, command)))
+	if c.loseAnswers.Load() {
+		c.forwarded.Add(1)
+		return errors.New("connection reset")
+	}
+	return err
 }
 
 func (c *cluster) kill(name string) {

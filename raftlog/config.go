@@ -96,6 +96,9 @@ func Bootstrap(cfg Config) (err error) {
 	if last, err := db.LastIndex(); err != nil || last > 0 {
 		return err
 	}
+	if term, err := db.GetUint64(keyTerm); err == nil && term > 1 {
+		return nil // its log is in a snapshot
+	}
 	first := raft.Configuration{Servers: []raft.Server{{
 		Suffrage: raft.Voter, ID: raft.ServerID(cfg.ID), Address: raft.ServerAddress(cfg.Advertise),
 	}}}

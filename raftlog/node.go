@@ -33,7 +33,7 @@ type Node struct {
 }
 
 // Open starts the Raft server whose store is in cfg.Dir. If nobody has added it to a cluster yet, it
-// waits for that.
+// waits for that. If Open fails, the listener is the caller's to close.
 func Open(cfg Config) (*Node, error) {
 	cfg, err := cfg.complete()
 	if err != nil {
@@ -43,16 +43,25 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	n, err := openOn(db, cfg)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return n, nil
+}
+
+// openOn starts the Raft server on a store.
+func openOn(db boltStore, cfg Config) (*Node, error) {
 	if id, err := db.Get(keyID); err != nil || string(id) != cfg.ID {
-		return nil, errors.Join(fmt.Errorf("raft store in %s is that of server %q, not %q", cfg.Dir, id, cfg.ID), err, db.Close())
+		return nil, errors.Join(fmt.Errorf("raft store in %s is that of server %q, not %q", cfg.Dir, id, cfg.ID), err)
+	}
+	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, snapshotsToKeep, &raftLogger{to: cfg.Logger})
+	if err != nil {
+		return nil, fmt.Errorf("open Raft snapshots in %s: %w", cfg.Dir, err)
 	}
 	n := &Node{cfg: cfg, quit: make(chan struct{}), stream: newStream(cfg.Listener, cfg.Advertise, cfg.Dial)}
 	n.store = newStore(db, n.lose)
 	n.fsm = newFSM(n.store.fatal)
-	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, snapshotsToKeep, &raftLogger{to: cfg.Logger})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open Raft snapshots in %s: %w", cfg.Dir, err), db.Close())
-	}
 	n.trans = &patientTransport{NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          n.stream,
 		Logger:          &raftLogger{to: cfg.Logger, quiet: true},
@@ -64,7 +73,7 @@ func Open(cfg Config) (*Node, error) {
 	n.raft, err = raft.NewRaft(cfg.raftConfig(notify), n.fsm, n.store, n.store, snapshots{files, n.store}, n.trans)
 	if err != nil {
 		n.trans.Close()
-		return nil, errors.Join(fmt.Errorf("start Raft: %w", err), db.Close())
+		return nil, fmt.Errorf("start Raft: %w", err)
 	}
 	n.trans.raft.Store(n.raft)
 	n.watcher.Go(func() { n.watchLeadership(notify) })

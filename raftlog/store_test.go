@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -70,21 +71,15 @@ func TestDiskOfLeaderFails(t *testing.T) {
 		c.three()
 		leader, follower := c.leader(), c.follower()
 		n := c.node(leader)
-		var fatal atomic.Int32
-		n.cfg.Fatal = func(err error) {
-			fatal.Add(1)
-			if !errors.Is(err, errDisk) {
-				t.Errorf("fatal error is %v, want %v", err, errDisk)
-			}
-		}
-		synctest.Wait() // nobody uses the store now
-		n.store.db = &brokenStore{boltStore: n.store.db}
+		c.broken.Store(n.store.db.(*disk))
 		c.propose(follower, &SlotCreate{Slot: Slot{Name: "vault"}})
 		if next := c.leader(); next == leader {
 			t.Errorf("%s leads with a broken disk", next)
 		}
-		if fatal.Load() != 1 {
-			t.Errorf("%d fatal errors, want 1", fatal.Load())
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !slices.Equal(c.ended, []string{leader}) {
+			t.Errorf("fatal errors at %v, want one at %s", c.ended, leader)
 		}
 		if !n.stream.isCut() {
 			t.Error("the node is not cut off")
@@ -172,6 +167,15 @@ func TestBootstrapAgain(t *testing.T) {
 	look(func(db boltStore) {
 		if term, err := db.GetUint64(keyTerm); term != 5 || err != nil {
 			t.Errorf("the term is %d, %v, want 5", term, err)
+		}
+	})
+	look(func(db boltStore) { db.DeleteRange(1, 2) }) // as after a snapshot
+	if err := Bootstrap(cfg); err != nil {
+		t.Fatal(err)
+	}
+	look(func(db boltStore) {
+		if last, err := db.LastIndex(); last != 0 || err != nil {
+			t.Errorf("the log ends at %d, %v, want none", last, err)
 		}
 	})
 }
