@@ -1,0 +1,332 @@
+package raftlog
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/longship-db/longship/syncrep"
+)
+
+// A search goes through everything that can happen to a cluster of n members in a few failovers, with
+// the decisions and the state machine as they are in production:
+//
+//	reign     records of the first epoch reach any of the disks, and are acknowledged as the rule says,
+//	          whatever the rule is, while it changes too
+//	failover  any subset answers the seal, and whoever may be promoted then is, each of them in turn
+//	reign     of the next epoch, under any rule, followed by any of the others as far as may be; it
+//	          becomes steady and acknowledges, or does not
+//	failover  …
+//
+// Whoever is promoted must have everything that was acknowledged. What a disk does after its seal, or
+// without one while others are sealed, is covered by what it did before: positions only grow.
+//
+// Worlds that differ in the names of the members alone are visited once.
+type search struct {
+	n         int
+	failovers int
+	mutant    mutant
+	seen      [8]map[key]bool // by step
+	decisions int
+	promoted  int
+	lost      string // a promotion that lost something
+}
+
+// TestEveryFailover is the claim: nothing acknowledged is ever lost.
+func TestEveryFailover(t *testing.T) {
+	for _, c := range []struct {
+		n, failovers int
+		noMajority   bool // by the rules alone, which stands for larger clusters
+	}{
+		{1, 2, false}, {2, 3, false}, {2, 3, true}, {3, 2, false}, {3, 3, true}, {4, 2, false}, {4, 2, true}, {5, 2, false},
+	} {
+		if raceEnabled && (c.n > 3 || c.n == 3 && c.failovers > 2) {
+			continue // minutes, and there is one goroutine only
+		}
+		t.Run(fmt.Sprintf("%d members, majority needed %v", c.n, !c.noMajority), func(t *testing.T) {
+			t.Parallel()
+			s := newSearch(c.n, c.failovers, mutant{noMajority: c.noMajority})
+			s.run()
+			if s.lost != "" {
+				t.Fatal(s.lost)
+			}
+			t.Logf("%d decisions, %d promotions", s.decisions, s.promoted)
+			if s.promoted == 0 {
+				t.Error("nobody was ever promoted")
+			}
+		})
+	}
+}
+
+func newSearch(n, failovers int, m mutant) *search {
+	s := &search{n: n, failovers: failovers, mutant: m}
+	for i := range s.seen {
+		s.seen[i] = make(map[key]bool)
+	}
+	return s
+}
+
+// fresh reports whether a world has not been at a step before. When something was lost, none is.
+func (s *search) fresh(step int, w *world) bool {
+	k := w.key(s.n)
+	if s.lost != "" || s.seen[step][k] {
+		return false
+	}
+	s.seen[step][k] = true
+	return true
+}
+
+// run begins with every rule and every pair of rules, up to the names of the members. Member A is the
+// first primary; of the others a rule lists the first ones.
+func (s *search) run() {
+	others := 1<<s.n - 2
+	for older := 0; older <= others; older += 2 {
+		for newer := 0; newer <= others; newer += 2 {
+			if tidy(s.n, older, newer) {
+				eachK(older, func(r syncrep.Resolved) {
+					eachK(newer, func(next syncrep.Resolved) { s.firstReign(r, &next) })
+				})
+			}
+		}
+	}
+	receivers := 1
+	if s.n == maxDisks {
+		receivers = 0 // they double the time
+	}
+	for listed := range s.n {
+		for receivers := range receivers + 1 {
+			rule := syncrep.Resolved{Listed: make([]syncrep.Listed, receivers)}
+			for i := range listed {
+				rule.Listed = append(rule.Listed, syncrep.Listed{ID: diskID(i + 1), Name: diskName(i + 1)})
+			}
+			for rule.K = min(1, len(rule.Listed)); rule.K <= len(rule.Listed); rule.K++ {
+				s.firstReign(rule, nil)
+			}
+		}
+	}
+}
+
+// tidy reports whether the members come in the order: listed by both rules, by the older, the newer,
+// none. Every pair of rules can be renamed to be so.
+func tidy(n, older, newer int) bool {
+	last := 3
+	for i := 1; i < n; i++ {
+		class := older>>i&1<<1 | newer>>i&1
+		if class > last {
+			return false
+		}
+		last = class
+	}
+	return true
+}
+
+// eachK yields the rules that list a set of members: one for each number of them, the empty rule if
+// there are none.
+func eachK(set int, yield func(syncrep.Resolved)) {
+	var r syncrep.Resolved
+	for i := range maxDisks {
+		if set>>i&1 == 1 {
+			r.Listed = append(r.Listed, syncrep.Listed{ID: diskID(i), Name: diskName(i)})
+		}
+	}
+	for r.K = min(1, len(r.Listed)); r.K <= len(r.Listed); r.K++ {
+		yield(r)
+	}
+}
+
+// founded is the state of a cluster in its first epoch.
+func (s *search) founded(rule syncrep.Resolved) *State {
+	st := &State{
+		Epoch: 1, Phase: Steady, SteadyEpoch: 1, SteadyPrimary: diskID(0), Primary: Office{ID: diskID(0), Name: "A", RunID: 1},
+		Rule: Rule{Version: 1, Resolved: rule}, History: []Reign{{Epoch: 1, Timeline: 1, Steady: true, Primary: "A"}},
+	}
+	for i := range s.n {
+		st.Members = append(st.Members, Member{
+			Name: diskName(i), ID: diskID(i), RaftID: diskName(i), Priority: 1, Voter: true, Counted: true,
+		})
+	}
+	return st
+}
+
+// firstReign is the first epoch: under one rule, or while it changes to another one, at each moment of
+// that: Raft has both and the primary has not heard of it; it has; Raft has the new one alone.
+func (s *search) firstReign(rule syncrep.Resolved, next *syncrep.Resolved) {
+	st := s.founded(rule)
+	old := s.mutant.rules(st)
+	if next == nil {
+		s.spread(st, 2, old)
+		return
+	}
+	var counted []syncrep.ID
+	for i := range s.n {
+		counted = append(counted, diskID(i))
+	}
+	if s.mutant.oneStep {
+		st.Rule = Rule{Version: 2, Resolved: *next}
+		s.spread(st, 1, old)
+		return
+	}
+	joint := s.apply(st, &RuleBegin{Epoch: 1, Version: 1, Rule: Rule{Resolved: *next}, Counted: counted})
+	s.spread(joint, 1, old)
+	s.spread(joint, 1, s.mutant.rules(joint))
+	s.spread(s.apply(joint, &RuleEnd{Epoch: 1, Version: 2}), 1, s.mutant.rules(joint))
+}
+
+// spread has so many records reach the disks, each any number of them, acknowledges what the rules
+// allow, and goes on with a disk lost, each in turn, and with none.
+func (s *search) spread(st *State, records int, rules []syncrep.Resolved) {
+	w := &world{state: st, wiped: -1}
+	var whole journal
+	for range records {
+		whole = whole.add(1)
+	}
+	var from func(i int)
+	from = func(i int) {
+		if i < s.n {
+			for n := 0; n <= records; n++ {
+				w.disks[i] = whole.prefix(n)
+				from(i + 1)
+			}
+			return
+		}
+		w.acked = w.released(0, whole, rules)
+		if !s.fresh(0, w) {
+			return
+		}
+		s.failover(w, s.failovers)
+		for i := range s.n {
+			if s.n > 3 && st.Joint != nil {
+				break // the search would take minutes
+			}
+			s.failover(s.wipe(w, i), s.failovers)
+		}
+	}
+	from(0)
+}
+
+// wipe replaces disk i by an empty one, which joins in place of the old one.
+func (s *search) wipe(w *world, i int) *world {
+	next := *w
+	next.wiped, next.disks[i] = int8(i), 0
+	m, _ := w.state.Member(diskID(i))
+	m.ID.Incarnation, m.RaftID = 2, m.RaftID+"2"
+	next.state = s.apply(w.state, &Join{Member: m, Replace: true})
+	return &next
+}
+
+// apply has the state machine carry a command out that it must take.
+func (s *search) apply(st *State, c Command) *State {
+	next, err := st.apply(st.Index+1, c)
+	if err != nil {
+		panic(fmt.Sprintf("%T: %v", c, err))
+	}
+	return next
+}
+
+// failover seals every subset and promotes whom it may, and has left failovers to go.
+func (s *search) failover(w *world, left int) {
+	lacking := slices.ContainsFunc(w.disks[:s.n], func(j journal) bool { return !j.has(w.acked) })
+	if left == 1 && !lacking || !s.fresh(2*left-1, w) {
+		return // nobody could be a wrong choice, or it is known
+	}
+	sealing := s.apply(w.state, &Seal{Epoch: w.state.Epoch, Target: w.state.Epoch + 1})
+	like := s.likes(w)
+	before := make(map[[2]int]bool)
+	for set := 1; set < 1<<s.n && s.lost == ""; set++ {
+		if !firstOfLikes(set, like) {
+			continue
+		}
+		var answers []Answer
+		for i := range s.n {
+			if set>>i&1 == 1 {
+				answers = append(answers, Answer{
+					ID: w.id(i), Name: diskName(i), RunID: 1, Promised: sealing.Target, Position: w.disks[i].position(), Priority: 1,
+				})
+			}
+		}
+		s.check(w, sealing, answers)
+		for i := range s.n {
+			if set>>i&1 == 1 && like[i] < 0 && left > 1 && !s.choose(w, sealing, answers, diskName(i), left, before) {
+				break
+			}
+		}
+	}
+}
+
+// likes returns for each disk the one before it that differs from it in name alone, or -1.
+func (s *search) likes(w *world) (like [maxDisks]int) {
+	for i := range s.n {
+		like[i] = -1
+		for j := range i {
+			if w.trait(j) == w.trait(i) {
+				like[i] = j
+			}
+		}
+	}
+	return like
+}
+
+// firstOfLikes reports whether a set takes those that differ in name alone in their order.
+func firstOfLikes(set int, like [maxDisks]int) bool {
+	for i, l := range like {
+		if set>>i&1 == 1 && l >= 0 && set>>l&1 == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// check has the state machine judge, as they stand, the candidates that must not be taken: those that
+// lack something, of those with the same log one.
+func (s *search) check(w *world, sealing *State, answers []Answer) {
+	var judged [maxDisks]journal
+	for i, a := range answers {
+		log := w.disks[a.ID.Node-1]
+		if judged[i] = log; log.has(w.acked) || slices.Contains(judged[:i], log) {
+			continue
+		}
+		s.decisions++
+		err := s.mutant.check(sealing, answers, i)
+		if _, refused := err.(*Refusal); refused {
+			return // whoever it is
+		}
+		if err == nil {
+			s.lost = fmt.Sprintf("%s may be promoted by the answers of %s: %s", a.Name, names(answers), w)
+		}
+	}
+}
+
+// choose promotes whom the coordinator would, given a preference, and reports whether it would anybody.
+// Before says which winners have been promoted in this world, each with which log.
+func (s *search) choose(w *world, sealing *State, answers []Answer, prefer string, left int, before map[[2]int]bool) bool {
+	s.decisions++
+	choice, err := s.mutant.choose(sealing, answers, prefer)
+	if err != nil {
+		return false
+	}
+	winner, source := int(choice.Winner.ID.Node)-1, int(choice.Source.ID.Node)-1
+	next := *w
+	next.disks[winner] = w.disks[source]
+	if !next.disks[winner].has(w.acked) {
+		s.lost = fmt.Sprintf("%s is promoted by the answers of %s: %s", choice.Winner.Name, names(answers), w)
+		return false
+	}
+	outcome := [2]int{winner, int(next.disks[winner])}
+	if before[outcome] {
+		return true
+	}
+	before[outcome] = true
+	fetched := choice.Winner
+	fetched.ID, fetched.Position = w.id(winner), next.disks[winner].position()
+	next.state = s.apply(sealing, s.mutant.promotion(sealing, append(answers, fetched), choice))
+	s.promoted++
+	s.nextReign(&next, left-1)
+	return true
+}
+
+func names(answers []Answer) (all string) {
+	for _, a := range answers {
+		all += a.Name
+	}
+	return all
+}
