@@ -31,7 +31,7 @@ var _ Consensus = (*raftlog.Node)(nil)
 
 // A CoordinatorConfig is what a node tells its coordinator.
 type CoordinatorConfig struct {
-	Self  syncrep.ID
+	Self  func() syncrep.ID // this node, with its present disk
 	Name  string
 	Raft  Consensus
 	Peers Peers // all members, this node included, at their addresses

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/syncrep"
 )
 
 // A fleet is a cluster of ships, each a node with its coordinator, in a bubble. Raft is one state that
@@ -108,7 +109,7 @@ func newFleet(t *testing.T, text string, n int) *fleet {
 func (f *fleet) launch(s *ship) {
 	peers := &lanes{f, s}
 	s.c = NewCoordinator(CoordinatorConfig{
-		Self: s.member.ID, Name: s.member.Name, Raft: &view{f, s}, Peers: peers,
+		Self: func() syncrep.ID { return s.member.ID }, Name: s.member.Name, Raft: &view{f, s}, Peers: peers,
 		FailoverTimeout: func() time.Duration { return testTimeout },
 	})
 	ctx, cancel := context.WithCancel(f.t.Context())

@@ -71,8 +71,8 @@ func (c *Coordinator) reconcile(ctx context.Context) error {
 
 // stepAside gives up leadership if this node is the primary and another voter can have it.
 func (c *Coordinator) stepAside(ctx context.Context, s *raftlog.State) {
-	others := slices.ContainsFunc(s.Members, func(m raftlog.Member) bool { return m.Voter && !m.Leaving && m.ID != c.cfg.Self })
-	if s.Phase != raftlog.Steady || s.Primary.ID != c.cfg.Self || !others || c.engaged.Load() || !c.handover.due(s.Epoch, time.Now()) {
+	others := slices.ContainsFunc(s.Members, func(m raftlog.Member) bool { return m.Voter && !m.Leaving && m.ID != c.cfg.Self() })
+	if s.Phase != raftlog.Steady || s.Primary.ID != c.cfg.Self() || !others || c.engaged.Load() || !c.handover.due(s.Epoch, time.Now()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/syncrep"
 )
 
 // lone is the only process that can be reached: it was started again since it was primary.
@@ -83,7 +84,7 @@ func TestRealRaft(t *testing.T) {
 	defer cancel()
 	node := openRaft(t)
 	peer := &lone{address: "n1:1", runID: 2}
-	c := NewCoordinator(CoordinatorConfig{Self: id(1), Name: "n1", Raft: node, Peers: peer})
+	c := NewCoordinator(CoordinatorConfig{Self: func() syncrep.ID { return id(1) }, Name: "n1", Raft: node, Peers: peer})
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()

@@ -84,7 +84,7 @@ func (c *Coordinator) sayAgain(doing string) {
 // Explain says what a failover would find now. Any node answers: the Raft leader if it can be reached,
 // which knows what it waits for, or else this one.
 func (c *Coordinator) Explain(ctx context.Context, r ExplainRequest) (ExplainReply, error) {
-	if leader, ok := c.cfg.Raft.Leader(); ok && !r.Forwarded && leader.ID != c.cfg.Self {
+	if leader, ok := c.cfg.Raft.Leader(); ok && !r.Forwarded && leader.ID != c.cfg.Self() {
 		there, cancel := context.WithTimeout(ctx, c.failoverTimeout())
 		defer cancel()
 		if reply, err := c.cfg.Peers.Explain(there, leader.Address, ExplainRequest{Forwarded: true}); err == nil {

@@ -98,7 +98,7 @@ func onLeader[Reply any](ctx context.Context, c *Coordinator, forwarded bool,
 		switch {
 		case c.cfg.Raft.IsLeader():
 			reply, err = here(ctx)
-		case ok && !forwarded && leader.ID != c.cfg.Self:
+		case ok && !forwarded && leader.ID != c.cfg.Self():
 			reply, err = there(ctx, leader.Address)
 		}
 		switch {

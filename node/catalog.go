@@ -132,6 +132,8 @@ func (n *Node) addClusterFunctions(c *sql.Catalog) {
 	c.AddFunc(sql.Func{
 		Name: "longship_switchover", Args: []sql.Type{sql.Text}, Defaults: []sql.Value{sql.TextValue("")}, Result: sql.Text,
 		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
+			ctx, cancel := n.orderContext(ctx)
+			defer cancel()
 			reply, err := n.Switchover(ctx, election.SwitchoverRequest{To: args[0].Text()})
 			return sql.TextValue(reply.Primary), clientError(err)
 		},
@@ -139,6 +141,8 @@ func (n *Node) addClusterFunctions(c *sql.Catalog) {
 	c.AddFunc(sql.Func{
 		Name: "longship_failover", Args: []sql.Type{sql.Bool}, Defaults: []sql.Value{sql.BoolValue(false)}, Result: sql.Text,
 		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
+			ctx, cancel := n.orderContext(ctx)
+			defer cancel()
 			reply, err := n.Failover(ctx, election.FailoverRequest{AcceptLoss: args[0].Bool()})
 			return sql.TextValue(reply.Primary), clientError(err)
 		},
@@ -154,6 +158,12 @@ func (n *Node) addClusterFunctions(c *sql.Catalog) {
 			return sql.TextValue(text), clientError(err)
 		},
 	})
+}
+
+// orderContext is that of an order to change the primary. It goes on when the session ends that gave
+// it, as one on the old primary does on the way.
+func (n *Node) orderContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), handOverTimeout)
 }
 
 // slotFunctionColumns is what pg_create_physical_replication_slot returns.

@@ -49,7 +49,7 @@ func (n *Node) enterCluster(ctx context.Context) error {
 	}
 	n.raft = raft
 	n.coordinator = election.NewCoordinator(election.CoordinatorConfig{
-		Self:            n.memberID(),
+		Self:            n.memberID,
 		Name:            n.cfg.Name,
 		Raft:            raft,
 		Peers:           n.peers,
