@@ -18,7 +18,7 @@ type Config struct {
 	Name    string // of the node, unique in the cluster
 
 	Listen        string   // host:port for clients, receivers and members
-	AdvertiseHost string   // host under which others reach this node; default: the one in Listen
+	AdvertiseHost string   // host, or host:port for the port of Listen, under which others reach this node; default: as in Listen
 	Join          []string // client addresses of members of the cluster to join; none: found one
 
 	RaftListen       string // host:port for the Raft of the members
@@ -57,6 +57,11 @@ func (c *Config) check() error {
 	if c.FailoverPriority < 0 {
 		return fmt.Errorf("failover priority %d: want 0, for never, or more", c.FailoverPriority)
 	}
+	if _, port := c.advertised(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("advertised address %q: port must be a number from 1 to 65535", c.AdvertiseHost)
+		}
+	}
 	for _, addr := range c.Join {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return fmt.Errorf("join address %q: want host:port", addr)
@@ -65,12 +70,22 @@ func (c *Config) check() error {
 	return nil
 }
 
+// advertised is the host under which others reach this node, and the port that stands before the one in
+// Listen; each "" if it is as it is here.
+func (c *Config) advertised() (host, port string) {
+	if host, port, err := net.SplitHostPort(c.AdvertiseHost); err == nil {
+		return host, port
+	}
+	return c.AdvertiseHost, ""
+}
+
 // advertise is under which host others find this node's gossip; the port is the one it listens on.
 func (c *Config) advertise() string {
-	if c.AdvertiseHost == "" {
+	host, _ := c.advertised()
+	if host == "" {
 		return ""
 	}
-	return net.JoinHostPort(c.AdvertiseHost, "0")
+	return net.JoinHostPort(host, "0")
 }
 
 // checkLoopback refuses addresses that other machines can reach: there is no authentication yet, so

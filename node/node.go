@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,10 +129,11 @@ func (n *Node) runLocked(ctx context.Context) error {
 
 // listen opens the ports. From here on clients are answered, if only that the system is starting up.
 func (n *Node) listen() (err error) {
-	if n.listener, n.address, err = n.open(n.cfg.Listen, "--listen"); err != nil {
+	host, port := n.cfg.advertised()
+	if n.listener, n.address, err = open(n.cfg.Listen, "--listen", host, port); err != nil {
 		return err
 	}
-	if n.raftListener, n.raftAddress, err = n.open(n.cfg.RaftListen, "--raft-listen"); err != nil {
+	if n.raftListener, n.raftAddress, err = open(n.cfg.RaftListen, "--raft-listen", host, ""); err != nil {
 		return errors.Join(err, n.listener.Close())
 	}
 	n.server = pgwire.NewServer(pgwire.Config{
@@ -145,20 +147,18 @@ func (n *Node) listen() (err error) {
 	return nil
 }
 
-// open opens one port and works out under which address others reach it.
-func (n *Node) open(listen, flag string) (net.Listener, string, error) {
+// open opens one port. It returns the address under which others reach it: that of the listener, or the
+// host and the port given.
+func open(listen, flag, host, port string) (net.Listener, string, error) {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: is another node running there? choose another port with %s", err, flag)
 	}
-	host, port, err := net.SplitHostPort(l.Addr().String())
+	ownHost, ownPort, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		return nil, "", errors.Join(err, l.Close())
 	}
-	if n.cfg.AdvertiseHost != "" {
-		host = n.cfg.AdvertiseHost
-	}
-	return l, net.JoinHostPort(host, port), nil
+	return l, net.JoinHostPort(cmp.Or(host, ownHost), cmp.Or(port, ownPort)), nil
 }
 
 // live finds out who this node is, takes its place in the cluster, and then is what the cluster wants

@@ -96,6 +96,11 @@ func (n *Node) takeOffice(o raftlog.Office, epoch uint64, log *startup.Recovered
 		n.log.Error("not taking office: this node's log is not the one it was named for", "epoch", epoch, "log", here, "named_for", o.Position)
 		return false, nil
 	}
+	if o.LossAccepted {
+		if err := startup.AcceptLoss(n.dir, log); err != nil {
+			return false, err
+		}
+	}
 	if err := startup.BeginTimeline(n.dir, log, epoch, fmt.Sprintf("node %s takes office", n.cfg.Name)); err != nil {
 		return false, explainRecovery(fmt.Errorf("open timeline %d: %w", epoch, err), n.dir.Path)
 	}

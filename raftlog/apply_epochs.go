@@ -54,7 +54,9 @@ func (c *Promote) change(s *State) error {
 		rule.Version = s.Joint.Version + 1
 	}
 	s.Epoch, s.Phase = c.Target, Opening
-	s.Primary = Office{ID: c.Winner, Name: name, RunID: winner.RunID, Position: c.Position, LeaseWait: c.LeaseWait}
+	s.Primary = Office{
+		ID: c.Winner, Name: name, RunID: winner.RunID, Position: c.Position, LeaseWait: c.LeaseWait, LossAccepted: c.AcceptLoss,
+	}
 	s.Opening = &rule
 	s.History = append(s.History, Reign{
 		Epoch: c.Target, Parent: c.Position.Epoch, Timeline: wal.TimelineID(c.Target), Start: c.Position.LSN,

@@ -96,6 +96,8 @@ type Office struct {
 	RunID     uint64        `json:"run_id,string"`
 	Position  Position      `json:"position"`
 	LeaseWait time.Duration `json:"lease_wait"` // from taking office until old read leases have run out
+
+	LossAccepted bool `json:"loss_accepted,omitempty"` // somebody gave up what this process does not have
 }
 
 // A Reign is one line of the cluster's history.
