@@ -57,6 +57,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	}
 	n.present.set(r)
 	keeper := n.start(r.keepRule)
+	prepare := n.start(r.prepare)
 
 	var req *sealRequest
 	select {
@@ -69,6 +70,9 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 		n.log.Warn("this node is not the primary any more", "epoch", r.epoch, "next_epoch", epoch)
 	}
 	n.present.set(nil)
+	if err := prepare.stop(); err != nil {
+		return err
+	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	end := r.endReign

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/pgwire"
@@ -223,6 +224,22 @@ func (r *reign) admit(name string, id syncrep.ID) error {
 		return clientError(err)
 	}
 	r.admitted[name] = id
+	return nil
+}
+
+// prepareDelay keeps the preparation of the next change of timelines out of the way of this one.
+const prepareDelay = 500 * time.Millisecond
+
+// prepare has what the next change of timelines needs ready, so that commits wait less for it.
+func (r *reign) prepare(ctx context.Context) error {
+	select {
+	case <-time.After(prepareDelay):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := r.log.Dir.Prepare(); err != nil {
+		r.node.log.Warn("the next failover will take longer", "err", err)
+	}
 	return nil
 }
 

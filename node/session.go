@@ -26,32 +26,36 @@ func (s *session) Catalog() *sql.Catalog { return s.node.catalog }
 
 // Begin implements sql.Backend. On a new primary it waits until the first record of its epoch is
 // acknowledged: before that nobody knows all that has been shown to somebody. On any primary it waits
-// for the read lease: without one, a successor may have acknowledged what is not seen here (I11).
+// for the read lease: without one, a successor may have acknowledged what is not seen here (I11). A
+// statement that writes on its own does without: what it has read is proved by its commit's
+// acknowledgement, and if it comes to nothing else, it waits then.
 func (s *session) Begin(ctx context.Context, m sql.TxnMode) (sql.Txn, error) {
 	for {
 		r, err := s.node.present.await(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if err := r.mayRead(ctx); err != nil {
+		writes := !m.ReadOnly && !m.Explicit
+		if err := r.mayRead(ctx, writes); err != nil {
 			return nil, err
 		}
 		var tx *kv.Txn
 		begun := s.node.present.enter(r, func() {
 			tx = r.table.Begin(kv.TxnOptions{
 				Own:       s.own,
-				Latest:    !m.ReadOnly && !m.Explicit,
+				Latest:    writes,
 				Exclusive: m.Exclusive,
 			})
 		})
 		if begun {
-			return &txn{Txn: tx, session: s, reign: r}, nil
+			return &txn{Txn: tx, session: s, reign: r, unproved: writes}, nil
 		}
 	}
 }
 
-// mayRead waits until what this reign shows is all there is.
-func (r *reign) mayRead(ctx context.Context) error {
+// mayRead waits until what this reign shows is all there is; not for the lease if a commit will prove
+// that.
+func (r *reign) mayRead(ctx context.Context, writes bool) error {
 	select {
 	case <-r.opened:
 	default:
@@ -63,7 +67,7 @@ func (r *reign) mayRead(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-	if r.primary == nil {
+	if r.primary == nil || writes {
 		return nil
 	}
 	return r.primary.group.WaitLease(ctx)
@@ -105,8 +109,9 @@ func (s *session) WaitLSN(ctx context.Context, lsn wal.LSN) error {
 // A txn is a kv transaction in the shape that package sql asks for.
 type txn struct {
 	*kv.Txn
-	session *session
-	reign   *reign
+	session  *session
+	reign    *reign
+	unproved bool // begun without the lease: an answer other than a commit's must wait for it
 }
 
 // Get implements sql.Txn.
@@ -148,6 +153,9 @@ func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (wal.LSN, error) 
 	}
 	lsn, err := t.Txn.Commit(ctx)
 	p.gate.leave()
+	if err == nil && lsn == wal.InvalidLSN {
+		err = t.prove(ctx)
+	}
 	if err != nil || lsn == wal.InvalidLSN {
 		return 0, clientError(err)
 	}
@@ -159,6 +167,22 @@ func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (wal.LSN, error) 
 	}
 	t.session.own = lsn
 	return lsn, nil
+}
+
+// WaitSeen waits until what an error tells of what was read is acknowledged, and current.
+func (t *txn) WaitSeen(ctx context.Context) error {
+	if err := t.Txn.WaitSeen(ctx); err != nil {
+		return err
+	}
+	return t.prove(ctx)
+}
+
+// prove waits for the lease, if the transaction began without.
+func (t *txn) prove(ctx context.Context) error {
+	if !t.unproved || t.reign.primary == nil {
+		return nil
+	}
+	return t.reign.primary.group.WaitLease(ctx)
 }
 
 // clientError gives an error of the table, the log or the rule the SQLSTATE that clients know.

@@ -29,6 +29,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	}
 	redo := n.start(r.redo.Run)
 	r.checkpoints = n.start(r.checkpointer.Run)
+	prepare := n.start(r.prepare)
 	streamed := r.startStream(ctx)
 	close(r.opened)
 	n.present.set(r)
@@ -51,6 +52,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 		func() error { return r.endSenders(drain, errShuttingDown()) },
 		redo.stop,
 		r.checkpoints.stop,
+		prepare.stop,
 		n.failed,
 	} {
 		if err := step(); err != nil {

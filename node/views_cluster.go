@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
+	"github.com/longship-db/longship/walreceiver"
 	"github.com/longship-db/longship/walsender"
 )
 
@@ -50,25 +52,28 @@ func ruleText(s *raftlog.State) string {
 	return s.Rule.Text
 }
 
-// waitingFor says why this node cannot do its work yet, as far as it knows.
+// waitingFor says why this node cannot do its work now, as far as it knows; "" if it can.
 func (n *Node) waitingFor(r *reign) string {
 	select {
 	case <-r.opened:
 	default:
-		return "waiting for the first record of the epoch to be acknowledged under the rule"
+		return "for the first record of the epoch to be acknowledged under the rule"
 	}
-	if r.primary != nil || r.stream != nil {
+	if r.primary != nil || r.stream != nil && r.stream.Status().State == walreceiver.StateStreaming {
 		return ""
 	}
 	if _, ok := n.raft.Leader(); !ok {
-		return "waiting for a Raft leader: a majority of the nodes must be up and reach one another"
+		return "for a Raft leader: a majority of the nodes must be up and reach one another"
+	}
+	if r.stream != nil {
+		return fmt.Sprintf("for an answer of the primary, %s at %s", r.upstream.Name, r.upstream.Address)
 	}
 	if n.raft.IsLeader() {
 		if lines := n.coordinator.Report().Lines; len(lines) > 0 {
-			return strings.Join(lines, "; ")
+			return "for a primary: " + strings.Join(lines, "; ")
 		}
 	}
-	return "waiting for a primary to be named"
+	return "for a primary to be named; EXPLAIN FAILOVER says what is missing"
 }
 
 // memberColumns are those of longship_members. counted says whether majorities count the member.

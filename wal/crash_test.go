@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -179,6 +180,11 @@ func flushUntil(w *RawWriter, stop chan struct{}) error {
 // A new timeline's first segment survives a cut whole or not at all, and an attempt repeated after a
 // cut leaves nothing of the one before.
 func TestCopyHeadPowerCuts(t *testing.T) {
+	t.Run("unprepared", func(t *testing.T) { testCopyHeadPowerCuts(t, false) })
+	t.Run("prepared", func(t *testing.T) { testCopyHeadPowerCuts(t, true) })
+}
+
+func testCopyHeadPowerCuts(t *testing.T, prepared bool) {
 	c := newCutter(1)
 	d := newDir(t, errorfs.Wrap(c.disk, c))
 	log := buildLog(t, d, emptyLog, true, pattern(30_000), pattern(600), pattern(40_000))
@@ -187,8 +193,19 @@ func TestCopyHeadPowerCuts(t *testing.T) {
 	c.flushed = func() LSN { return 0 }
 	c.mu.Unlock()
 	history := first.Child(2, fork, "no recovery target specified")
+	if prepared {
+		must(t, d.Prepare())
+		must(t, d.Prepare()) // there is one already
+	}
 	must(t, d.CopyHead(1, 2, fork))
 	must(t, d.WriteHistory(history))
+	names, err := c.disk.List("/pg_wal")
+	must(t, err)
+	for _, name := range names {
+		if strings.HasPrefix(name, tempPrefix) {
+			t.Errorf("%s is left over", name)
+		}
+	}
 	c.mu.Lock()
 	c.flushed = nil
 	c.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -26,6 +27,9 @@ type Dir struct {
 	// naming is held from looking whether a segment's name is free until it is taken, so that a
 	// recycled file never replaces a segment just allocated.
 	naming sync.Mutex
+
+	preparing sync.Mutex
+	spare     atomic.Pointer[string] // path of a file of zeros, see Prepare
 }
 
 // NewDir returns the folder path, which must exist.
@@ -158,6 +162,31 @@ func (d *Dir) Allocate(tli TimelineID, segno uint64) error {
 	return d.putInPlace(tmp, name)
 }
 
+// Prepare has a file of zeros ready for the next CopyHead, which then takes as long as copying does: a
+// change of timelines holds up commits, and zeros for a segment may take longer than all the rest.
+func (d *Dir) Prepare() error {
+	d.preparing.Lock()
+	defer d.preparing.Unlock()
+	if d.spare.Load() != nil {
+		return nil
+	}
+	tmp := d.tempName()
+	if err := d.writeZeros(tmp); err != nil {
+		return errors.Join(fmt.Errorf("prepare a segment: %w", err), d.FS.Remove(tmp))
+	}
+	d.spare.Store(&tmp)
+	return nil
+}
+
+// zeroFile returns the path of a file of zeros: the prepared one, or one made now.
+func (d *Dir) zeroFile() (path string, err error) {
+	if spare := d.spare.Swap(nil); spare != nil {
+		return *spare, nil
+	}
+	path = d.tempName()
+	return path, d.writeZeros(path)
+}
+
 // CopyHead makes the first segment of timeline tli, which leaves parent at at: a copy of the parent's
 // up to there, then zeros. A file of that name, left by an attempt that a crash cut short, is
 // replaced, so nothing of tli may have been acknowledged yet. CopyHead comes before WriteHistory: a
@@ -165,8 +194,8 @@ func (d *Dir) Allocate(tli TimelineID, segno uint64) error {
 func (d *Dir) CopyHead(parent, tli TimelineID, at LSN) error {
 	size := d.Format.SegmentSize
 	segno := size.Segno(at)
-	name, tmp := size.FileName(tli, segno), d.tempName()
-	err := d.writeZeros(tmp)
+	name := size.FileName(tli, segno)
+	tmp, err := d.zeroFile()
 	if n := size.Offset(at); err == nil && n > 0 {
 		err = d.copyHead(tmp, parent, segno, n)
 	}
