@@ -76,7 +76,7 @@ func primaryPowerCuts(t *testing.T, seed uint64) {
 	redo := p.checkpointer.Control().Redo
 	p.shutdown()
 	c.off()
-	if c.cuts < 10 || segment.Segno(redo) < 6 {
+	if c.cuts < 5 || segment.Segno(redo) < 6 {
 		t.Errorf("%d power cuts, redo at %s: too little happened", c.cuts, redo)
 	}
 	if r := recoverDir(t, d); !r.Clean {

@@ -3,6 +3,7 @@ package startup
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -24,8 +25,9 @@ func (p *primary) stopWriter() wal.LSN {
 // A seal is on disk when it is answered, and the next start neither proves what is known nor loses it.
 func TestSeal(t *testing.T) {
 	p := quietPrimary(t, vfs.NewCrashableMem())
-	p.held.Store(true)
 	horizon := p.writer.Flushed().Load()
+	must(t, p.horizon.Wait(t.Context(), horizon))
+	p.held.Store(true)
 	p.commitFlushed(0, 100)
 	end := p.stopWriter()
 	must(t, p.checkpointer.Seal(5, end))
@@ -57,6 +59,35 @@ func TestSeal(t *testing.T) {
 		t.Error("an epoch was opened that the seal says is over")
 	}
 	must(t, BeginTimeline(p.d, r, 7, ""))
+}
+
+func TestEpochAt(t *testing.T) {
+	first := wal.History{Timeline: 1}
+	// Epoch 2 wrote nothing, 4 and 5 did; 3 has another parent.
+	h := first.Child(2, 0x100, "").Child(4, 0x100, "").Child(5, 0x180, "")
+	tests := []struct {
+		h    wal.History
+		end  wal.LSN
+		want uint64
+	}{
+		{first, 0, 1},
+		{first, 0x5000, 1},
+		{h, 0x80, 1},
+		{h, 0x100, 1}, // it has switched and received nothing: the parent's, and its parent's
+		{h, 0x101, 4},
+		{h, 0x180, 4},
+		{h, 0x188, 5},
+		{h, math.MaxUint64, 5},
+	}
+	for _, tt := range tests {
+		if got := EpochAt(tt.h, tt.end); got != tt.want {
+			t.Errorf("EpochAt(%d, %s) = %d, want %d", tt.h.Timeline, tt.end, got, tt.want)
+		}
+		r := &Recovered{History: tt.h, End: wal.End{LSN: tt.end, Timeline: tt.h.Timeline}}
+		if got := r.LastEpoch(); got != tt.want {
+			t.Errorf("LastEpoch() = %d, want %d", got, tt.want)
+		}
+	}
 }
 
 // What is sealed is neither checkpointed nor changed: not when a checkpoint is due, nor when one is

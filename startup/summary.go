@@ -56,8 +56,12 @@ type OrphanOp struct {
 // OrphanOps are at most 10,000 operations.
 type OrphanOps []OrphanOp
 
-// UnmarshalJSON reads an array, and no more of it than there may be.
+// UnmarshalJSON reads an array, and no more of it than there may be. null is an empty one.
 func (ops *OrphanOps) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*ops = OrphanOps{}
+		return nil
+	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
 		return fmt.Errorf("operations: want an array, not %.20s", b)
@@ -79,7 +83,7 @@ func (ops *OrphanOps) UnmarshalJSON(b []byte) error {
 // Limits of a summary. What is left out is in the segments.
 const (
 	summaryFile     = "summary.json"
-	summaryLimit    = 16 << 20 // bytes of the file
+	summaryLimit    = 4 << 20 // bytes of the file
 	summaryOps      = 10_000
 	summaryOpsLimit = summaryLimit - 4<<10 // bytes of the operations; the other fields need less than the rest
 )

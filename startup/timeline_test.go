@@ -117,35 +117,6 @@ func TestPromiseWhileTakingOffice(t *testing.T) {
 	}
 }
 
-func TestEpochAt(t *testing.T) {
-	first := wal.History{Timeline: 1}
-	// Epoch 2 wrote nothing, 4 and 5 did; 3 has another parent.
-	h := first.Child(2, 0x100, "").Child(4, 0x100, "").Child(5, 0x180, "")
-	tests := []struct {
-		h    wal.History
-		end  wal.LSN
-		want uint64
-	}{
-		{first, 0, 1},
-		{first, 0x5000, 1},
-		{h, 0x80, 1},
-		{h, 0x100, 1}, // it has switched and received nothing: the parent's, and its parent's
-		{h, 0x101, 4},
-		{h, 0x180, 4},
-		{h, 0x188, 5},
-		{h, math.MaxUint64, 5},
-	}
-	for _, tt := range tests {
-		if got := EpochAt(tt.h, tt.end); got != tt.want {
-			t.Errorf("EpochAt(%d, %s) = %d, want %d", tt.h.Timeline, tt.end, got, tt.want)
-		}
-		r := &Recovered{History: tt.h, End: wal.End{LSN: tt.end, Timeline: tt.h.Timeline}}
-		if got := r.LastEpoch(); got != tt.want {
-			t.Errorf("LastEpoch() = %d, want %d", got, tt.want)
-		}
-	}
-}
-
 // Whenever the power fails while a node takes office, it has lost nothing, and takes office with a
 // timeline that nobody can have seen.
 func TestBeginTimelinePowerCuts(t *testing.T) {
