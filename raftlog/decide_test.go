@@ -18,8 +18,9 @@ import (
 // TestDecisions runs the scripts in testdata/decisions.
 //
 //	cluster epoch=N phase=P [target=N] primary=NAME [steady-epoch=N] [steady-primary=NAME]
-//	NAME [priority=N] [leaving] [uncounted] [nonvoter]  a member; its ID is its place in the list, 1
-//	rule|joint|opening K NAME …                         names of no member are receivers
+//	NAME [priority=N] [leaving] [uncounted] [nonvoter] [node=N] [incarnation=N]
+//	                                                    a member, by default with its place in the list and 1
+//	rule|joint|opening K NAME …                         names of no member are receivers; n2~ is another disk of n2
 //
 //	rules                                               what Rules says
 //	choose [prefer=NAME] [accept-loss]                  on the answers that follow, in this form:
@@ -141,7 +142,12 @@ func (s *script) rule(words []string) Rule {
 	r := Rule{Text: fmt.Sprintf("ANY %s (%s)", words[0], strings.Join(words[1:], ", "))}
 	r.K = int(s.number(words[0]))
 	for _, name := range words[1:] {
-		r.Listed = append(r.Listed, syncrep.Listed{ID: s.id(name), Name: name})
+		base, other := strings.CutSuffix(name, "~")
+		id := s.id(base)
+		if other {
+			id.Incarnation++
+		}
+		r.Listed = append(r.Listed, syncrep.Listed{ID: id, Name: base})
 	}
 	return r
 }
@@ -159,7 +165,7 @@ func (s *script) cluster() string {
 			st.Opening = new(s.rule(l.words))
 		default:
 			st.Members = append(st.Members, Member{
-				Name: l.name, ID: syncrep.ID{Node: uint64(len(st.Members) + 1), Incarnation: 1},
+				Name: l.name, ID: s.disk(l, uint64(len(st.Members)+1)),
 				Priority: int(s.number(l.value("priority", "1"))), Leaving: l.has("leaving"),
 				Counted: !l.has("uncounted"), Voter: !l.has("nonvoter"),
 			})
@@ -170,6 +176,14 @@ func (s *script) cluster() string {
 	st.SteadyEpoch = s.number(s.arg("steady-epoch", strconv.FormatUint(st.Epoch, 10)))
 	st.SteadyPrimary = s.id(s.arg("steady-primary", primary))
 	return ""
+}
+
+// disk is the identity that a line gives a member.
+func (s *script) disk(l line, node uint64) syncrep.ID {
+	return syncrep.ID{
+		Node:        s.number(l.value("node", strconv.FormatUint(node, 10))),
+		Incarnation: s.number(l.value("incarnation", "1")),
+	}
 }
 
 func (s *script) rules() string {
@@ -193,8 +207,7 @@ func resolvedText(r syncrep.Resolved) string {
 
 func (s *script) answers() (answers []Answer) {
 	for _, l := range s.lines() {
-		id := s.id(l.name)
-		id.Incarnation = s.number(l.value("incarnation", "1"))
+		id := s.disk(l, s.id(l.name).Node)
 		answers = append(answers, Answer{
 			ID: id, Name: l.name, Position: s.position(l.words[0]),
 			Promised:  s.number(l.value("promised", strconv.FormatUint(s.state.Target, 10))),
