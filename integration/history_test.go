@@ -317,42 +317,47 @@ func TestRegisterModel(t *testing.T) {
 type clientele struct {
 	*history
 	cluster *cluster
-	timeout time.Duration // of a statement; then its outcome is unknown
-	pause   time.Duration // of each client after a statement
 
+	ctx    context.Context // ends with stop
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	count  int // of clients
 }
 
 // How long clients wait: for a node that does not answer, and until they look for the primary again.
 const (
 	connectTimeout = 300 * time.Millisecond
-	reconnectPause = 20 * time.Millisecond
+	reconnectPause = 10 * time.Millisecond
+	hasty          = time.Second      // for the outcome of a statement, before they go elsewhere
+	loyal          = 20 * time.Second // the same
 )
 
-// startClients begins a history. Its clients pause after each statement, which makes for a moderate
-// load; one that has no answer after a second goes elsewhere.
+// startClients begins a history with clients that make for a moderate load, and one more for each node
+// that reads what that node shows.
 func (c *cluster) startClients(name string, clients int) *clientele {
-	k := c.newClientele(name)
-	k.start(clients)
+	k := &clientele{history: newHistory(c.t, name), cluster: c}
+	k.ctx, k.cancel = context.WithCancel(c.t.Context())
+	c.t.Cleanup(k.stop)
+	k.add(clients, hasty)
+	for _, n := range c.nodes {
+		k.wg.Go(func() { k.observe(n) })
+	}
 	return k
 }
 
-func (c *cluster) newClientele(name string) *clientele {
-	return &clientele{history: newHistory(c.t, name), cluster: c, timeout: time.Second, pause: 3 * time.Millisecond}
+// add adds clients that wait so long for the outcome of a statement.
+func (k *clientele) add(clients int, patience time.Duration) {
+	for range clients {
+		w := k.worker(patience)
+		k.wg.Go(w.run)
+	}
 }
 
-// start lets the clients begin, and one more for each node that reads what that node shows.
-func (k *clientele) start(clients int) {
-	ctx, cancel := context.WithCancel(k.t.Context())
-	k.cancel = cancel
-	k.t.Cleanup(k.stop)
-	for i := range clients {
-		w := &worker{clientele: k, id: i, random: rand.New(rand.NewPCG(uint64(i), 77)), known: map[string]string{}}
-		k.wg.Go(func() { w.run(ctx) })
-	}
-	for _, n := range k.cluster.nodes {
-		k.wg.Go(func() { k.observe(ctx, n) })
+func (k *clientele) worker(patience time.Duration) *worker {
+	k.count++
+	return &worker{
+		clientele: k, id: k.count, patience: patience,
+		random: rand.New(rand.NewPCG(uint64(k.count), 77)), known: map[string]string{},
 	}
 }
 
@@ -382,30 +387,35 @@ func (c *cluster) connConfig(first int, attrs string) (*pgx.ConnConfig, error) {
 // A worker is one client.
 type worker struct {
 	*clientele
-	id     int
-	random *rand.Rand
-	known  map[string]string // the value that it saw last in each register of the era
-	era    int               // of known
-	next   int               // number of the next value, or row
+	id       int
+	patience time.Duration
+	random   *rand.Rand
+	known    map[string]string // the value that it saw last in each register of the era
+	era      int               // of known
+	next     int               // number of the next value, or row
 }
 
-func (w *worker) run(ctx context.Context) {
+// thinkTime is the pause after a statement.
+const thinkTime = 3 * time.Millisecond
+
+func (w *worker) run() {
 	cfg, err := w.cluster.connConfig(w.id, "read-write")
 	if err != nil {
 		w.t.Error(err)
 		return
 	}
-	for ctx.Err() == nil {
-		conn, err := pgx.ConnectConfig(ctx, cfg)
-		if err == nil {
-			for err == nil && ctx.Err() == nil {
-				err = w.step(ctx, conn)
-				pause(ctx, w.pause)
-			}
-			w.close(conn)
-			w.note(err)
+	for w.ctx.Err() == nil {
+		conn, err := pgx.ConnectConfig(w.ctx, cfg)
+		if err != nil {
+			pause(w.ctx, reconnectPause+rand.N(reconnectPause))
+			continue
 		}
-		pause(ctx, reconnectPause+rand.N(reconnectPause))
+		for err == nil && w.ctx.Err() == nil {
+			err = w.step(conn)
+			pause(w.ctx, thinkTime)
+		}
+		w.note(err)
+		hangUp(conn)
 	}
 }
 
@@ -422,7 +432,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (k *clientele) close(conn *pgx.Conn) {
+func hangUp(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), connectTimeout)
 	defer cancel()
 	conn.Close(ctx)
@@ -439,8 +449,8 @@ func (h *history) note(err error) {
 }
 
 // step does one thing. It is not interrupted, except by its timeout.
-func (w *worker) step(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.timeout)
+func (w *worker) step(conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), w.patience)
 	defer cancel()
 	era := w.eraNow()
 	if era != w.era {
@@ -534,25 +544,25 @@ func readRegister(ctx context.Context, conn *pgx.Conn, key string) (string, erro
 }
 
 // observe reads what a node shows, whatever its role, and notes it: none of it may ever be gone.
-func (k *clientele) observe(ctx context.Context, n *node) {
-	for ctx.Err() == nil {
-		tryout, cancel := context.WithTimeout(ctx, connectTimeout)
-		conn, err := pgx.Connect(tryout, n.dsn("default_query_exec_mode=exec"))
+func (k *clientele) observe(n *node) {
+	for k.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(k.ctx, connectTimeout)
+		conn, err := pgx.Connect(ctx, n.dsn("default_query_exec_mode=exec"))
 		cancel()
 		if err == nil {
-			for err == nil && ctx.Err() == nil {
-				err = k.look(ctx, conn)
-				pause(ctx, 50*time.Millisecond)
+			for err == nil && k.ctx.Err() == nil {
+				err = k.look(conn)
+				pause(k.ctx, 50*time.Millisecond)
 			}
-			k.close(conn)
+			hangUp(conn)
 		}
-		pause(ctx, 2*reconnectPause)
+		pause(k.ctx, 2*reconnectPause)
 	}
 }
 
 // look reads a few rows of one client, the newest among them.
-func (k *clientele) look(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, k.timeout)
+func (k *clientele) look(conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(k.ctx, hasty)
 	defer cancel()
 	prefix := k.prefix("row", k.eraNow())
 	rows, err := conn.Query(ctx, "SELECT key, lsn::text FROM kv WHERE key >= $1 AND key < $2 ORDER BY key DESC LIMIT 100",

@@ -1,0 +1,60 @@
+package integration
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Switchovers under load, one after the other: nothing is lost, nothing is done twice, and a client that
+// connects again when its session ends hears of nothing else.
+func TestSwitchover(t *testing.T) {
+	rounds := 10
+	if long {
+		rounds = 100
+	}
+	c := newCluster(t, 3)
+	random := rand.New(rand.NewPCG(5, 0))
+	k := c.startClients("switchover", 8)
+	var pauses, commands []time.Duration
+	for round := range rounds {
+		k.await(50 + random.IntN(100))
+		old := c.primary()
+		to := c.bystanders(random, 1)[0]
+		epoch := old.epoch()
+		at, began := k.now(), time.Now()
+		out, err := runTool(t, "", longship, "switchover", "--to", to.name, "--host", "127.0.0.1", "--port", strconv.Itoa(c.nodes[round%3].port))
+		if err != nil {
+			t.Fatalf("switchover %d from %s to %s: %v\n%s", round, old.name, to.name, err, out)
+		}
+		commands = append(commands, time.Since(began))
+		k.await(50)
+		if now := c.primary(); now != to {
+			t.Errorf("%s is primary, want %s", now.name, to.name)
+		}
+		k.nextEra()
+		gap := k.gap(at)
+		pauses = append(pauses, gap)
+		t.Logf("%s to %s: no write for %v; %s", old.name, to.name, gap.Round(time.Millisecond), c.phases(began, epoch))
+	}
+	k.finish()
+	for what, times := range k.told {
+		if !strings.Contains("57P01 25006 lost", what) {
+			t.Errorf("clients were told %s, %d times", what, times)
+		}
+	}
+	k.checkEpochs(1 + rounds)
+	t.Logf("longest time without an acknowledged write in a switchover: %s\nthe command took: %s", percentiles(pauses), percentiles(commands))
+}
+
+// checkEpochs verifies that there were so many epochs and that each of them opened.
+func (k *clientele) checkEpochs(want int) {
+	k.t.Helper()
+	got := k.cluster.primary().value("SELECT count(*) FROM longship_history WHERE steady")
+	if got != fmt.Sprint(want) {
+		k.t.Errorf("%s epochs were steady, want %d", got, want)
+	}
+}
