@@ -10,6 +10,7 @@ import (
 
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
 )
 
 // Initialised reports whether the cluster has been made: the zero State is nobody's.
@@ -37,6 +38,7 @@ func (s *State) apply(index uint64, c Command) (*State, error) {
 		}
 	}
 	next := s.clone()
+	next.Index = index // slots are numbered by it
 	if err := c.change(next); err != nil {
 		return nil, err
 	}
@@ -56,10 +58,14 @@ func (s *State) clone() *State {
 }
 
 // dismiss removes those who leave and are needed no more: no rule lists them, so nothing that they
-// alone have was acknowledged, and they are not a primary whose word would spare a failover.
+// alone have was acknowledged, and they are not a primary whose word would spare a failover. Their
+// slots go with them.
 func (s *State) dismiss() {
 	s.Members = slices.DeleteFunc(s.Members, func(m Member) bool {
 		return m.Leaving && m.ID != s.Primary.ID && m.ID != s.SteadyPrimary && !s.listed(m.ID)
+	})
+	s.Slots = slices.DeleteFunc(s.Slots, func(slot Slot) bool {
+		return !slot.Member.IsZero() && s.member(slot.Member) == nil
 	})
 }
 
@@ -96,19 +102,51 @@ func (s *State) inEpoch(epoch uint64, phases ...Phase) error {
 	return nil
 }
 
+// inReign compares the epoch of a primary that speaks of its slots.
+func (s *State) inReign(epoch uint64) error { return s.inEpoch(epoch, Steady, Sealing, Opening) }
+
+// A slot begins where every node still has the log. A standby removes WAL as it likes, but for what
+// slots need; from where the primary's own slot stands, it keeps it. (A node holds nothing for its own
+// slot, and the primary asks only for what it has.) A member that joins is given what the primary has:
+// if that is gone elsewhere, it takes another base copy.
 func (c *SlotCreate) change(s *State) error {
+	if err := s.inReign(c.Epoch); err != nil {
+		return err
+	}
 	if err := slots.CheckName(c.Slot.Name); err != nil {
 		return invalid("%v", err)
 	}
-	i, found := s.slot(c.Slot.Name)
-	if found {
-		return fmt.Errorf("%w: %s", ErrSlotExists, c.Slot.Name)
+	slot := c.Slot
+	slot.Number = s.Index
+	i, found := s.slot(slot.Name)
+	switch kept := s.keptEverywhere(); {
+	case !slot.Member.IsZero() && s.member(slot.Member) == nil:
+		return conflict("%s is no member", slot.Member)
+	case !slot.Member.IsZero() && found:
+		s.Slots[i] = slot
+		return nil
+	case found:
+		return fmt.Errorf("%w: %s", ErrSlotExists, slot.Name)
+	case slot.Member.IsZero() && slot.Restart != 0 && slot.Restart < kept:
+		return conflict("the log before %s need not be on every node any more", kept)
 	}
-	s.Slots = slices.Insert(s.Slots, i, c.Slot)
+	s.Slots = slices.Insert(s.Slots, i, slot)
 	return nil
 }
 
+// keptEverywhere is where the log begins that every node has, as far as the state can tell.
+func (s *State) keptEverywhere() wal.LSN {
+	i := slices.IndexFunc(s.Slots, func(slot Slot) bool { return slot.Member == s.Primary.ID })
+	if i < 0 {
+		return 0
+	}
+	return s.Slots[i].Restart
+}
+
 func (c *SlotDrop) change(s *State) error {
+	if err := s.inReign(c.Epoch); err != nil {
+		return err
+	}
 	i, found := s.slot(c.Name)
 	if !found {
 		return fmt.Errorf("%w: %s", ErrNoSlot, c.Name)
@@ -118,9 +156,12 @@ func (c *SlotDrop) change(s *State) error {
 }
 
 func (c *SlotAdvance) change(s *State) error {
+	if err := s.inReign(c.Epoch); err != nil {
+		return err
+	}
 	for _, a := range c.Slots {
-		if i, found := s.slot(a.Name); found {
-			s.Slots[i].Restart = max(s.Slots[i].Restart, a.Restart)
+		if i, found := s.slot(a.Name); found && s.Slots[i].Number == a.Number {
+			s.Slots[i].Restart = a.Restart
 		}
 	}
 	return nil

@@ -62,8 +62,17 @@ func (c *Promote) change(s *State) error {
 		Epoch: c.Target, Parent: c.Position.Epoch, Timeline: wal.TimelineID(c.Target), Start: c.Position.LSN,
 		Primary: name, Cause: c.Cause, DecidedBy: c.By, Time: c.Time, LostBytes: c.LostBytes,
 	})
+	s.cutSlots(c.Position.LSN)
 	s.endSeal()
 	return nil
+}
+
+// cutSlots puts slots that lie past the start of a new epoch there: with loss accepted, what their
+// consumers have of the log beyond is not part of it any more.
+func (s *State) cutSlots(start wal.LSN) {
+	for i := range s.Slots {
+		s.Slots[i].Restart = min(s.Slots[i].Restart, start)
+	}
 }
 
 func (s *State) endSeal() {

@@ -94,11 +94,11 @@ func readCommand(t *testing.T, d *datadriven.TestData) Command {
 	case "set-steady":
 		return &SetSteady{Epoch: a.number("epoch"), RunID: a.number("run"), Version: a.number("version")}
 	case "slot-create":
-		return &SlotCreate{Slot: Slot{Name: a.text("name"), Restart: a.lsn("restart")}}
+		return &SlotCreate{Epoch: a.number("epoch"), Slot: Slot{Name: a.text("name"), Restart: a.lsn("restart"), Member: a.slotMember()}}
 	case "slot-drop":
-		return &SlotDrop{Name: a.text("name")}
+		return &SlotDrop{Epoch: a.number("epoch"), Name: a.text("name")}
 	case "slot-advance":
-		return &SlotAdvance{Slots: []Slot{{Name: a.text("name"), Restart: a.lsn("restart")}}}
+		return &SlotAdvance{Epoch: a.number("epoch"), Slots: []Slot{{Name: a.text("name"), Number: a.number("number"), Restart: a.lsn("restart")}}}
 	case "setting-set":
 		return &SettingSet{Name: a.text("name"), Value: a.text("value"), Reset: d.HasArg("reset")}
 	}
@@ -161,6 +161,14 @@ func (a arguments) disk(s string) syncrep.ID {
 func (a arguments) member() Member {
 	name := a.d.CmdArgs[0].Key
 	return Member{Name: name, ID: a.disk(name), RaftID: "r" + strings.TrimPrefix(name, "n"), Priority: 100}
+}
+
+// slotMember is whose slot it is, nobody's if it is not said.
+func (a arguments) slotMember() (id syncrep.ID) {
+	if a.text("of") != "" {
+		id = a.disk(a.text("of"))
+	}
+	return id
 }
 
 func (a arguments) ids(key string) (ids []syncrep.ID) {
@@ -242,7 +250,11 @@ func printState(s *State) string {
 		b.WriteByte('\n')
 	}
 	for _, slot := range s.Slots {
-		fmt.Fprintf(&b, "slot %s at %s\n", slot.Name, slot.Restart)
+		fmt.Fprintf(&b, "slot %s #%d at %s", slot.Name, slot.Number, slot.Restart)
+		if !slot.Member.IsZero() {
+			fmt.Fprintf(&b, " of %s", printID(slot.Member))
+		}
+		b.WriteByte('\n')
 	}
 	if len(s.Settings) > 0 {
 		fmt.Fprintf(&b, "settings %v\n", s.Settings)

@@ -93,19 +93,26 @@ type SetSteady struct {
 	Version uint64 `json:"version"`       // of State.Opening
 }
 
-// SlotCreate makes a permanent physical slot.
+// SlotCreate makes a permanent physical slot, for the primary. One for a member replaces what has its
+// name. The state machine numbers it.
 type SlotCreate struct {
-	Slot Slot `json:"slot"`
+	Epoch uint64 `json:"epoch"`
+	Slot  Slot   `json:"slot"`
 }
 
 // SlotDrop removes one.
 type SlotDrop struct {
-	Name string `json:"name"`
+	Epoch uint64 `json:"epoch"`
+	Name  string `json:"name"`
 }
 
-// SlotAdvance moves slots forward. Those that are gone or further already stay as they are.
+// SlotAdvance puts slots where the primary says that their consumers are, which may be back: a consumer
+// can be restored from a backup. Those that are gone, or were made again since, stay as they are. The
+// epoch keeps out what a primary says that is none any more: it does not know of consumers that have
+// gone to another.
 type SlotAdvance struct {
-	Slots []Slot `json:"slots"`
+	Epoch uint64 `json:"epoch"`
+	Slots []Slot `json:"slots"` // name, number and restart
 }
 
 // SettingSet gives a setting a value for the whole cluster, or takes it away.

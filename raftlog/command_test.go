@@ -34,9 +34,9 @@ func someCommands() []Command {
 		},
 		&OpeningRule{Epoch: 1, Version: 2, Rule: rule},
 		&SetSteady{Epoch: 1, RunID: 1 << 63, Version: 2},
-		&SlotCreate{Slot: Slot{Name: "vault", Restart: 0x28}},
-		&SlotDrop{Name: "vault"},
-		&SlotAdvance{Slots: []Slot{{Name: "vault", Restart: 0x28}}},
+		&SlotCreate{Epoch: 1, Slot: Slot{Name: "vault", Restart: 0x28}},
+		&SlotDrop{Epoch: 1, Name: "vault"},
+		&SlotAdvance{Epoch: 1, Slots: []Slot{{Name: "vault", Restart: 0x28}}},
 		&SettingSet{Name: "fsync", Value: "on", Reset: true},
 		&barrier{},
 	}

@@ -69,7 +69,7 @@ func initCommand() *Init {
 // from then on: the state, and the answers to what may come again.
 func TestHashAcrossSnapshots(t *testing.T) {
 	all := newMachine(t)
-	commands := append([]Command{initCommand(), &Leave{}, &SlotCreate{Slot: Slot{Name: "s"}}, &SlotCreate{Slot: Slot{Name: "s"}}}, someCommands()...)
+	commands := append([]Command{initCommand(), &Leave{}, &SlotCreate{Epoch: 1, Slot: Slot{Name: "s"}}, &SlotCreate{Epoch: 1, Slot: Slot{Name: "s"}}}, someCommands()...)
 	var behind []*machine
 	for i, c := range commands {
 		late := newMachine(t)
@@ -92,24 +92,24 @@ func TestHashAcrossSnapshots(t *testing.T) {
 func TestDuplicateProposal(t *testing.T) {
 	m := newMachine(t)
 	m.apply(1, initCommand())
-	if err := m.apply(2, &SlotCreate{Slot: Slot{Name: "vault"}}); err != nil {
+	if err := m.apply(2, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.apply(3, &SlotDrop{Name: "vault"}); err != nil {
+	if err := m.apply(3, &SlotDrop{Epoch: 1, Name: "vault"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.apply(2, &SlotCreate{Slot: Slot{Name: "vault"}}); err != nil {
+	if err := m.apply(2, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}}); err != nil {
 		t.Errorf("the answer to a slot's creation that comes again is %v", err)
 	}
 	if len(m.current().State.Slots) != 0 {
 		t.Error("a slot is there again after its creation came again")
 	}
 	// What was refused is not accepted later: its author was told so.
-	if err := m.apply(4, &SlotDrop{Name: "archive"}); !errors.Is(err, ErrNoSlot) {
+	if err := m.apply(4, &SlotDrop{Epoch: 1, Name: "archive"}); !errors.Is(err, ErrNoSlot) {
 		t.Errorf("drop of a slot that is not there: %v", err)
 	}
-	m.apply(5, &SlotCreate{Slot: Slot{Name: "archive"}})
-	if err := m.apply(4, &SlotDrop{Name: "archive"}); !errors.Is(err, ErrNoSlot) {
+	m.apply(5, &SlotCreate{Epoch: 1, Slot: Slot{Name: "archive"}})
+	if err := m.apply(4, &SlotDrop{Epoch: 1, Name: "archive"}); !errors.Is(err, ErrNoSlot) {
 		t.Errorf("the same again: %v", err)
 	}
 	if n := len(m.current().State.Slots); n != 1 {

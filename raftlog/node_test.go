@@ -47,14 +47,14 @@ func TestProposeOnFollower(t *testing.T) {
 		c.three()
 		name := c.follower()
 		begin := time.Now()
-		s := c.propose(name, &SlotCreate{Slot: Slot{Name: "vault"}})
+		s := c.propose(name, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
 		if len(s.Slots) != 1 {
 			t.Errorf("the slot is not there when Propose returns")
 		}
 		if took := time.Since(begin); took > 5*time.Millisecond {
 			t.Errorf("a follower's proposal took %v", took)
 		}
-		_, err := c.node(name).Propose(t.Context(), &SlotCreate{Slot: Slot{Name: "vault"}})
+		_, err := c.node(name).Propose(t.Context(), &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
 		if !errors.Is(err, ErrSlotExists) {
 			t.Errorf("the same slot again: %v, want %v", err, ErrSlotExists)
 		}
@@ -74,7 +74,7 @@ func TestLeaderKilled(t *testing.T) {
 		changed := c.node(follower).WatchLeader()
 		c.kill(leader)
 		begin := time.Now()
-		s := c.propose(follower, &SlotCreate{Slot: Slot{Name: "vault"}})
+		s := c.propose(follower, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
 		if len(s.Slots) != 1 {
 			t.Errorf("the slot is not there when Propose returns")
 		}
@@ -104,7 +104,7 @@ func TestAnswerLost(t *testing.T) {
 			time.Sleep(3 * time.Second) // of the bubble
 			c.network.deafen("nobody")
 		}()
-		s := c.propose(name, &SlotCreate{Slot: Slot{Name: "vault"}})
+		s := c.propose(name, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
 		if len(s.Slots) != 1 {
 			t.Errorf("slots are %v, want one", s.Slots)
 		}
@@ -130,7 +130,7 @@ func TestNoMajority(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		begin := time.Now()
-		_, err := c.node(follower).Propose(ctx, &SlotCreate{Slot: Slot{Name: "vault"}})
+		_, err := c.node(follower).Propose(ctx, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
 		if !errors.Is(err, ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Propose() = %v, want %v", err, ErrUnknown)
 		}
@@ -145,7 +145,7 @@ func TestNoMajority(t *testing.T) {
 		}
 		// What waits when the node is closed, ends.
 		go c.kill(follower)
-		if _, err := c.node(follower).Propose(t.Context(), &SlotDrop{Name: "vault"}); !errors.Is(err, ErrClosed) {
+		if _, err := c.node(follower).Propose(t.Context(), &SlotDrop{Epoch: 1, Name: "vault"}); !errors.Is(err, ErrClosed) {
 			t.Errorf("Propose() = %v, want %v", err, ErrClosed)
 		}
 	})
@@ -155,7 +155,7 @@ func TestNoMajority(t *testing.T) {
 func TestRestartFromDisk(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
 		c.three()
-		c.propose("n1", &SlotCreate{Slot: Slot{Name: "vault", Restart: 0x5000}})
+		c.propose("n1", &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault", Restart: 0x5000}})
 		c.equal()
 		names := []string{"n1", "n2", "n3"}
 		for _, name := range names {
@@ -186,7 +186,7 @@ func TestSnapshotInstalled(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i := range 20 {
-			c.propose(c.leader(), &SlotCreate{Slot: Slot{Name: fmt.Sprintf("slot_%d", i)}})
+			c.propose(c.leader(), &SlotCreate{Epoch: 1, Slot: Slot{Name: fmt.Sprintf("slot_%d", i)}})
 		}
 		if err := leader.raft.Snapshot().Error(); err != nil {
 			t.Fatal(err)

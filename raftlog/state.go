@@ -114,10 +114,14 @@ type Reign struct {
 	LostBytes uint64         `json:"lost_bytes,omitempty"` // at most, when loss was accepted
 }
 
-// A Slot is a permanent physical replication slot.
+// A Slot is a permanent physical replication slot. Every node keeps the log from Restart on, which is
+// never past what its consumer has confirmed, nor past the horizon: so whoever is the primary next has
+// it, as part of its own log.
 type Slot struct {
-	Name    string  `json:"name"`
-	Restart wal.LSN `json:"restart"` // 0: reserves nothing yet
+	Name    string     `json:"name"`
+	Number  uint64     `json:"number"`          // index of the Raft entry that made it
+	Restart wal.LSN    `json:"restart"`         // 0: reserves nothing yet
+	Member  syncrep.ID `json:"member,omitzero"` // whose it is, and with whom it goes; zero: a client's
 }
 
 // Member returns the member with a disk.
@@ -127,6 +131,15 @@ func (s *State) Member(id syncrep.ID) (Member, bool) {
 		return Member{}, false
 	}
 	return s.Members[i], true
+}
+
+// Slot returns the slot called name.
+func (s *State) Slot(name string) (Slot, bool) {
+	i, found := s.slot(name)
+	if !found {
+		return Slot{}, false
+	}
+	return s.Slots[i], true
 }
 
 // Named returns the member that has a name and is not leaving.

@@ -72,7 +72,7 @@ func TestDiskOfLeaderFails(t *testing.T) {
 		leader, follower := c.leader(), c.follower()
 		n := c.node(leader)
 		c.broken.Store(n.store.db.(*disk))
-		c.propose(follower, &SlotCreate{Slot: Slot{Name: "vault"}})
+		c.propose(follower, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
 		if next := c.leader(); next == leader {
 			t.Errorf("%s leads with a broken disk", next)
 		}

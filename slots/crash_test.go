@@ -119,7 +119,7 @@ func (l *life) check(what string, fs vfs.FS) {
 	for _, name := range []string{"a", "b"} {
 		found := absent
 		if slot, ok := s.Get(name); ok {
-			found = state{slot.Restart, slot.InvalidatedAt}
+			found = state{restart: slot.Restart, invalidatedAt: slot.InvalidatedAt}
 			if found.restart != 0 && found.restart < l.removed {
 				l.t.Errorf("%s: slot %s needs WAL from %s, removed up to %s", what, name, found.restart, l.removed)
 			}
@@ -198,7 +198,7 @@ func TestKillThenPowerCut(t *testing.T) {
 		l.slots = open(t, mem)
 		found := map[string][]state{"a": {absent}, "b": {absent}}
 		for _, slot := range l.slots.List() {
-			found[slot.Name] = []state{{slot.Restart, slot.InvalidatedAt}}
+			found[slot.Name] = []state{{restart: slot.Restart, invalidatedAt: slot.InvalidatedAt}}
 		}
 		l.may = found // what was seen once stays
 		l.removeWAL()

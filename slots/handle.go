@@ -20,7 +20,7 @@ func (h *Handle) Advance(lsn wal.LSN) {
 		return
 	}
 	h.slot.state.restart = lsn
-	h.slot.dirty = true
+	h.slot.dirty = h.slot.dirty || h.slot.state.number == 0
 }
 
 // Release ends the use of the slot. A temporary one stays its connection's.

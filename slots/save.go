@@ -35,12 +35,15 @@ func (s *Slots) dirty() []*slot {
 // the lower one, and becomes the new one when it is known to be there.
 func (s *Slots) save(sl *slot) error {
 	s.mu.Lock()
-	st := sl.state
+	st, write := sl.wanted(), s.folder.replace
+	if !sl.filed {
+		write = s.folder.create
+	}
 	sl.floor = lower(sl.floor, st.restart)
 	sl.dirty = false
 	s.mu.Unlock()
 
-	err := s.folder.replace(sl.name, st)
+	err := write(sl.name, st)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,6 +51,6 @@ func (s *Slots) save(sl *slot) error {
 		sl.dirty = true
 		return err
 	}
-	sl.floor = st.restart
+	sl.floor, sl.filed = st.restart, true
 	return nil
 }

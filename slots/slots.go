@@ -26,6 +26,7 @@ type Slots struct {
 
 	mu    sync.Mutex // guards the rest
 	slots []*slot    // in order of creation
+	holds map[*Hold]wal.LSN
 	freed chan struct{}
 }
 
@@ -37,9 +38,24 @@ type slot struct {
 	lease     uint64 // handles of another lease are void
 	revoked   bool   // invalidated under this lease: its handle advances nothing
 	state     state
-	dirty     bool    // the file may not say state
+	agreed    wal.LSN // of a slot with a number: what the cluster holds; 0 = nothing, or nothing that is here
+	filed     bool    // there is a file
+	dirty     bool    // the file may not say what it should
 	floor     wal.LSN // lowest restart LSN the file may hold; 0 = it reserves nothing
 }
+
+// wanted is what the file should say. Of a slot that the cluster has agreed on that is the cluster's
+// position: after a crash this node is no primary, whose consumers would have told it more.
+func (sl *slot) wanted() state {
+	st := sl.state
+	if st.number != 0 {
+		st.restart = sl.agreed
+	}
+	return st
+}
+
+// needs is where the WAL begins that the slot needs, here and after a crash, 0 if it needs none.
+func (sl *slot) needs() wal.LSN { return lower(sl.state.restart, lower(sl.agreed, sl.floor)) }
 
 // A Slot is a slot as views show it.
 type Slot struct {
@@ -48,30 +64,31 @@ type Slot struct {
 	PID           int32   // who uses it, 0 = nobody
 	Restart       wal.LSN // 0 = reserves nothing
 	InvalidatedAt wal.LSN // Restart when it was invalidated, 0 = never was
+	Number        uint64  // of the agreement that made it; 0 = it is this node's alone
 }
 
-// Open reads the slots in dir, which it creates, and removes what unfinished requests left there. Not
-// more than max slots can exist; to find more is an error. A file that cannot be believed is a
-// *CorruptError.
+// Open reads the slots in dir, which it creates, and removes what unfinished requests left there. max
+// limits what Create makes, not what the cluster agrees on: a node that has room for fewer than are
+// there keeps WAL for all of them. A file that cannot be believed is a *CorruptError.
 func Open(fs vfs.FS, dir string, max int) (*Slots, error) {
-	s := &Slots{folder: folder{fs: fs, dir: dir}, max: max}
+	s := &Slots{folder: folder{fs: fs, dir: dir}, max: max, holds: make(map[*Hold]wal.LSN)}
 	err := s.folder.load(func(name string, st state) {
-		s.slots = append(s.slots, &slot{name: name, state: st, floor: st.restart})
+		sl := &slot{name: name, state: st, floor: st.restart, filed: true}
+		if st.number != 0 {
+			sl.agreed = st.restart
+		}
+		s.slots = append(s.slots, sl)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if len(s.slots) > max {
-		return nil, fmt.Errorf("%d replication slots in %s, but max_replication_slots is %d: increase it and try again",
-			len(s.slots), dir, max)
-	}
 	return s, nil
 }
 
-// Create makes a slot for the connection pid. A permanent one is on disk when Create returns, and in
-// nobody's use. A temporary one has no file, and is used by pid until ReleaseAll. restart is what the
-// slot keeps, 0 for nothing before the first Advance: it is kept from the start of the call on, so who
-// takes it from a checkpoint looks afterwards whether its segment is still there.
+// Create makes a slot of this node alone for the connection pid. A permanent one is on disk when Create
+// returns, and in nobody's use. A temporary one has no file, and is used by pid until ReleaseAll.
+// restart is what the slot keeps, 0 for nothing before the first Advance: it is kept from the start of
+// the call on, so who takes it from a checkpoint looks afterwards whether its segment is still there.
 //
 // The error is an *Error with a name error, ErrExists or ErrNoneFree, or the disk's.
 func (s *Slots) Create(name string, temporary bool, restart wal.LSN, pid int32) error {
@@ -93,21 +110,39 @@ func (s *Slots) Create(name string, temporary bool, restart wal.LSN, pid int32) 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sl.floor = restart
+	sl.floor, sl.filed = restart, true
 	s.free(sl)
 	return nil
+}
+
+// CanCreate returns nil if Create could make a permanent slot now, or the *Error that it would return.
+func (s *Slots) CanCreate(name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.vacant(name)
 }
 
 func (s *Slots) insert(sl *slot) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.find(sl.name) != nil {
-		return &Error{Err: ErrExists, Name: sl.name}
-	}
-	if len(s.slots) >= s.max {
-		return &Error{Err: ErrNoneFree, Name: sl.name}
+	if err := s.vacant(sl.name); err != nil {
+		return err
 	}
 	s.slots = append(s.slots, sl)
+	return nil
+}
+
+// vacant returns nil if a slot with the name can be made. The caller holds mu.
+func (s *Slots) vacant(name string) error {
+	if s.find(name) != nil {
+		return &Error{Err: ErrExists, Name: name}
+	}
+	if len(s.slots) >= s.max {
+		return &Error{Err: ErrNoneFree, Name: name}
+	}
 	return nil
 }
 
@@ -155,7 +190,7 @@ func (s *Slots) Acquire(name string, pid int32) (*Handle, error) {
 	return &Handle{slots: s, slot: sl, lease: sl.lease}, nil
 }
 
-// Drop removes a slot for the connection pid. While another connection uses it, Drop fails with
+// Drop removes a slot for the connection pid, here. While another connection uses it, Drop fails with
 // ErrActive, or waits for its end if wait is set. The error is an *Error, ErrNotFound or ErrActive, the
 // cause of ctx, or the disk's.
 func (s *Slots) Drop(ctx context.Context, name string, pid int32, wait bool) error {
@@ -169,14 +204,37 @@ func (s *Slots) Drop(ctx context.Context, name string, pid int32, wait bool) err
 	}
 	s.disk.Lock()
 	defer s.disk.Unlock()
-	if err := s.folder.drop(name); err != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
+	return s.drop(sl)
+}
+
+// Claim is the first part of Drop, for a slot that the cluster drops: nobody else uses it from here on.
+// Then it is gone with Mirror, or free again with Unclaim or the end of the connection.
+func (s *Slots) Claim(ctx context.Context, name string, pid int32, wait bool) error {
+	_, err := s.claim(ctx, name, pid, wait)
+	return err
+}
+
+// Unclaim undoes Claim, if the slot is still there.
+func (s *Slots) Unclaim(name string, pid int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sl := s.find(name); sl != nil && sl.pid == pid {
 		s.free(sl)
-		return fmt.Errorf("drop replication slot %s: %w", name, err)
+	}
+}
+
+// drop removes a permanent slot, whose use ends. The caller holds disk.
+func (s *Slots) drop(sl *slot) error {
+	if sl.filed {
+		if err := s.folder.drop(sl.name); err != nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.free(sl)
+			return fmt.Errorf("drop replication slot %s: %w", sl.name, err)
+		}
 	}
 	s.remove(sl)
-	s.folder.discard(name)
+	s.folder.discard(sl.name)
 	return nil
 }
 
@@ -257,19 +315,24 @@ func (s *Slots) List() []Slot {
 func (sl *slot) view() Slot {
 	return Slot{
 		Name: sl.name, Temporary: sl.temporary, PID: sl.pid,
-		Restart: sl.state.restart, InvalidatedAt: sl.state.invalidatedAt,
+		Restart: sl.state.restart, InvalidatedAt: sl.state.invalidatedAt, Number: sl.state.number,
 	}
 }
 
-// MinRestart is the position from which on the slots need the log, 0 if they need none of it. A slot
-// needs what it would need after a crash, too: until its file is saved, that is its older position.
-// (PostgreSQL learnt this in 18: before, WAL went by the positions in memory.)
+// MinRestart is the position from which on the slots, and the holds, need the log, 0 if they need none
+// of it. A slot needs what it would need after a crash, too: until its file is saved, that is its older
+// position. (PostgreSQL learnt this in 18: before, WAL went by the positions in memory.) And it needs
+// what the cluster has agreed on, for then it is there for whoever is the primary next: while the
+// cluster cannot agree on anything, every node keeps its WAL, up to max_slot_wal_keep_size.
 func (s *Slots) MinRestart() wal.LSN {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var lowest wal.LSN
 	for _, sl := range s.slots {
-		lowest = lower(lowest, lower(sl.state.restart, sl.floor))
+		lowest = lower(lowest, sl.needs())
+	}
+	for _, lsn := range s.holds {
+		lowest = lower(lowest, lsn)
 	}
 	return lowest
 }
@@ -307,25 +370,28 @@ type Invalidated struct {
 func (s *Slots) Invalidate(olderThan wal.LSN) ([]Invalidated, error) {
 	s.disk.Lock()
 	defer s.disk.Unlock()
-	lost := s.invalidate(olderThan)
-	if len(lost) == 0 {
+	lost, changed := s.invalidate(olderThan)
+	if !changed {
 		return nil, nil
 	}
 	return lost, s.saveDirty()
 }
 
-func (s *Slots) invalidate(olderThan wal.LSN) []Invalidated {
+func (s *Slots) invalidate(olderThan wal.LSN) (lost []Invalidated, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var lost []Invalidated
 	for _, sl := range s.slots {
-		if sl.state.restart == 0 || sl.state.restart >= olderThan {
-			continue
+		if sl.state.restart != 0 && sl.state.restart < olderThan {
+			lost = append(lost, Invalidated{Name: sl.name, Restart: sl.state.restart, PID: sl.pid})
+			sl.state = state{invalidatedAt: sl.state.restart, number: sl.state.number}
+			sl.agreed = 0
+			sl.revoked, sl.dirty, changed = true, true, true
 		}
-		lost = append(lost, Invalidated{Name: sl.name, Restart: sl.state.restart, PID: sl.pid})
-		sl.state = state{invalidatedAt: sl.state.restart}
-		sl.revoked = true
-		sl.dirty = true
+		if sl.agreed != 0 && sl.agreed < olderThan {
+			// The consumer has moved on, which the cluster does not know yet.
+			sl.agreed = 0
+			sl.dirty, changed = true, true
+		}
 	}
-	return lost
+	return lost, changed
 }

@@ -13,6 +13,7 @@ import (
 type state struct {
 	restart       wal.LSN // 0 = reserves nothing
 	invalidatedAt wal.LSN // restart when the slot was invalidated; 0 = never was
+	number        uint64  // of the agreement that made the slot; 0 = it is this node's alone
 }
 
 // The file of a slot, little endian:
@@ -20,15 +21,16 @@ type state struct {
 //	| offset | size | field                                   |
 //	|      0 |    4 | magic "LSRS"                            |
 //	|      4 |    4 | CRC-32C of all that follows             |
-//	|      8 |    1 | version, 1                              |
+//	|      8 |    1 | version, 2                              |
 //	|      9 |    1 | length of the name, 1 to 63             |
 //	|     10 |    8 | restart LSN, 0 = reserves nothing       |
 //	|     18 |    8 | invalidated at, 0 = never               |
-//	|     26 |      | name, the same as the folder's          |
+//	|     26 |    8 | number of the agreement, 0 = none       |
+//	|     34 |      | name, the same as the folder's          |
 const (
 	stateMagic   = "LSRS"
-	stateVersion = 1
-	stateFixed   = 26
+	stateVersion = 2
+	stateFixed   = 34
 	maxStateSize = stateFixed + maxNameLen
 )
 
@@ -41,6 +43,7 @@ func appendState(dst []byte, name string, s state) []byte {
 	dst = append(dst, 0, 0, 0, 0, stateVersion, byte(len(name)))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(s.restart))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(s.invalidatedAt))
+	dst = binary.LittleEndian.AppendUint64(dst, s.number)
 	dst = append(dst, name...)
 	b := dst[start:]
 	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
@@ -68,5 +71,6 @@ func decodeState(b []byte) (name string, s state, err error) {
 	return name, state{
 		restart:       wal.LSN(binary.LittleEndian.Uint64(b[10:])),
 		invalidatedAt: wal.LSN(binary.LittleEndian.Uint64(b[18:])),
+		number:        binary.LittleEndian.Uint64(b[26:]),
 	}, nil
 }

@@ -11,8 +11,8 @@ import (
 
 // The file is a format: it does not change by accident.
 func TestStateBytes(t *testing.T) {
-	got := appendState([]byte("x"), "n1", state{restart: 0x16_B374D848, invalidatedAt: 0x1_00000002})
-	const want = "78" + "4c535253" + "90003862" + "01" + "02" + "48d874b316000000" + "0200000001000000" + "6e31"
+	got := appendState([]byte("x"), "n1", state{restart: 0x16_B374D848, invalidatedAt: 0x1_00000002, number: 0x0A})
+	const want = "78" + "4c535253" + "31fda07b" + "02" + "02" + "48d874b316000000" + "0200000001000000" + "0a00000000000000" + "6e31"
 	if hex.EncodeToString(got) != want {
 		t.Errorf("appendState = %x, want %s", got, want)
 	}
@@ -44,7 +44,7 @@ func TestDecodeStateOfAnotherVersion(t *testing.T) {
 	b := appendState(nil, "n1", state{restart: 7})
 	b[8]++
 	binary.LittleEndian.PutUint32(b[4:], crc32.Checksum(b[8:], castagnoli))
-	if _, _, err := decodeState(b); err == nil || !strings.Contains(err.Error(), "version 2, want 1") {
+	if _, _, err := decodeState(b); err == nil || !strings.Contains(err.Error(), "version 3, want 2") {
 		t.Errorf("decodeState = %v", err)
 	}
 }

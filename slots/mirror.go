@@ -1,0 +1,231 @@
+package slots
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// An Agreed is a permanent slot as the cluster has agreed on it. Agreements are numbered, in their
+// order: a slot dropped and made again under the same name is another one.
+type Agreed struct {
+	Name    string
+	Number  uint64  // of the agreement that made the slot, never 0
+	Restart wal.LSN // 0 = reserves nothing
+}
+
+// An Agreement is all that the cluster has agreed on about slots that concern this node.
+type Agreement struct {
+	Slots []Agreed
+	AsOf  uint64 // number of the last agreement that went into it
+
+	// Leading says that the consumers are connected here: a slot's own position is newer than the
+	// cluster's. Elsewhere a slot is where the cluster says.
+	Leading bool
+
+	// Oldest is where the WAL begins that this node has.
+	Oldest func() (wal.LSN, error)
+}
+
+// Mirror makes the permanent slots those of the cluster: WAL that one of them needs is kept here, and
+// should this node be the primary next, they are there, none further than the cluster knows that its
+// consumer is. One whose WAL is not here is lost, here. When Mirror has returned without error, new
+// slots are on disk; positions follow with the next Save:
+//
+//	crash before a new slot's file is there: the next Mirror makes it; nobody relies on this node for it
+//	crash before a position is saved: the file has an older one, and WAL went by that
+//	crash while slots are dropped: the next Mirror drops the rest
+//
+// An agreement that is older than a slot says nothing about it: after a start that is what a node has,
+// until it hears from the others. Slots of this node alone stay while it is leading, for it is about
+// to tell the others. When it is not, they go.
+func (s *Slots) Mirror(a Agreement) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	var errs []error
+	for _, sl := range s.dismissed(a) {
+		errs = append(errs, s.drop(sl))
+	}
+	s.add(a)
+	// Only now: what was removed before a slot was there is seen, and what is removed after is not its.
+	oldest, err := a.Oldest()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	s.place(a, oldest)
+	for _, sl := range s.unfiled() {
+		errs = append(errs, s.save(sl))
+	}
+	return errors.Join(errs...)
+}
+
+// dismissed are the slots that are to go.
+func (s *Slots) dismissed(a Agreement) []*slot {
+	known := make(map[string]bool, len(a.Slots))
+	for _, slot := range a.Slots {
+		known[slot.Name] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var gone []*slot
+	for _, sl := range s.slots {
+		local := sl.state.number == 0
+		if !sl.temporary && !known[sl.name] && sl.state.number <= a.AsOf && !(local && a.Leading) {
+			gone = append(gone, sl)
+		}
+	}
+	return gone
+}
+
+// add makes those in memory that are not there, or are there as another one.
+func (s *Slots) add(a Agreement) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, want := range a.Slots {
+		sl := s.find(want.Name)
+		if sl != nil && sl.temporary { // one that a connection has made on a standby gives way
+			s.free(sl)
+			s.slots = slices.DeleteFunc(s.slots, func(other *slot) bool { return other == sl })
+			sl = nil
+		}
+		if sl == nil {
+			s.slots = append(s.slots, newAgreed(want))
+			continue
+		}
+		local := sl.state.number == 0
+		if sl.state.number >= want.Number || sl.state.number > a.AsOf || local && a.Leading {
+			continue
+		}
+		s.free(sl)
+		sl.state = state{restart: want.Restart, number: want.Number}
+		sl.agreed, sl.dirty, sl.revoked = want.Restart, true, false
+	}
+}
+
+func newAgreed(a Agreed) *slot {
+	return &slot{name: a.Name, state: state{restart: a.Restart, number: a.Number}, agreed: a.Restart, dirty: true}
+}
+
+// place gives each slot the cluster's position, if its WAL is here.
+func (s *Slots) place(a Agreement, oldest wal.LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, want := range a.Slots {
+		sl := s.find(want.Name)
+		if sl == nil || sl.state.number != want.Number {
+			continue
+		}
+		before := sl.wanted()
+		if a.Leading {
+			sl.lead(want.Restart, oldest)
+		} else {
+			sl.follow(want.Restart, oldest)
+		}
+		sl.dirty = sl.dirty || before != sl.wanted()
+	}
+}
+
+// lead takes note of what the cluster holds of a slot that is used here. The WAL from there on stays.
+func (sl *slot) lead(restart, oldest wal.LSN) {
+	switch {
+	case sl.state.restart == 0 && sl.state.invalidatedAt != 0: // it is lost
+		sl.agreed = 0
+	case restart < oldest: // nothing is left to keep of what the consumer does not need any more
+		sl.agreed = 0
+		if sl.state.restart != 0 && sl.state.restart < oldest && sl.pid == 0 {
+			sl.state = state{invalidatedAt: sl.state.restart, number: sl.state.number}
+		}
+	default:
+		sl.agreed = restart
+	}
+}
+
+// follow puts a slot where the cluster has it: forward, because its consumer has moved on, or back, if
+// this node knew of more than the cluster did when it ceased to be the primary.
+func (sl *slot) follow(restart, oldest wal.LSN) {
+	lost := sl.state.restart == 0 && sl.state.invalidatedAt != 0
+	switch {
+	case restart != 0 && restart < oldest:
+		sl.state.restart, sl.state.invalidatedAt = 0, restart
+	case restart != 0 && lost && restart <= sl.state.invalidatedAt: // invalidated here: its WAL may go any moment
+	default:
+		sl.state.restart, sl.state.invalidatedAt = restart, 0
+	}
+	sl.agreed = sl.state.restart
+}
+
+func (s *Slots) unfiled() []*slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []*slot
+	for _, sl := range s.slots {
+		if !sl.temporary && !sl.filed {
+			list = append(list, sl)
+		}
+	}
+	return list
+}
+
+// Adopt says that the slot of this node alone called name is now the cluster's, by the agreement with
+// that number.
+//
+//	crash before the file says so: this node is not leading then, and makes the slot as agreed
+func (s *Slots) Adopt(name string, number uint64) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	s.mu.Lock()
+	sl := s.find(name)
+	if sl == nil || sl.temporary || sl.state.number != 0 {
+		s.mu.Unlock()
+		return nil
+	}
+	sl.state.number, sl.agreed, sl.dirty = number, sl.state.restart, true
+	s.mu.Unlock()
+	return s.save(sl)
+}
+
+// Renew begins a slot anew as one of this node alone, at restart, as Drop and Create would, but so that
+// it is there all the time. The error is an *Error, ErrNotFound or ErrActive, or the disk's.
+func (s *Slots) Renew(name string, restart wal.LSN, pid int32) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	s.mu.Lock()
+	sl := s.find(name)
+	var err error
+	switch {
+	case sl == nil || sl.temporary:
+		err = &Error{Err: ErrNotFound, Name: name}
+	case sl.pid != 0 && sl.pid != pid:
+		err = &Error{Err: ErrActive, Name: name, PID: sl.pid}
+	default:
+		s.free(sl)
+		sl.state, sl.agreed, sl.dirty = state{restart: restart}, 0, true
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.save(sl)
+}
+
+// A Hold keeps WAL for a slot while the cluster agrees on it.
+type Hold struct{ slots *Slots }
+
+// Hold returns a hold that keeps nothing yet.
+func (s *Slots) Hold() *Hold { return &Hold{slots: s} }
+
+// Keep makes the hold keep WAL from lsn on. Who took the position from a checkpoint looks afterwards
+// whether its segment is still there.
+func (h *Hold) Keep(lsn wal.LSN) {
+	h.slots.mu.Lock()
+	defer h.slots.mu.Unlock()
+	h.slots.holds[h] = lsn
+}
+
+// Release ends the hold.
+func (h *Hold) Release() {
+	h.slots.mu.Lock()
+	defer h.slots.mu.Unlock()
+	delete(h.slots.holds, h)
+}
