@@ -15,8 +15,11 @@ import (
 )
 
 const demoHelp = `Starts a cluster on this machine, each node a process of its own, and commits to it at a steady pace.
-Kill a node and it is started again. At the end, every commit that was acknowledged is looked for on
-every node; the exit code is 1 if one is missing.
+Kill a node and it is started again; kill the primary and another takes over, and how long no commit was
+acknowledged is printed. At the end, every commit that was acknowledged is looked for on every node; the
+exit code is 1 if one is missing.
+
+A node's port for Raft is its client port + 100, and for gossip + 200.
 
 Settings reach the nodes through the environment: LONGSHIP_SYNCHRONOUS_STANDBY_NAMES and so on, see
 longship start --help. SIGINT and SIGTERM end the demonstration; a second one, without the check.`
@@ -51,12 +54,12 @@ func runDemo(c *cli.Context) error {
 		RestartDelay: c.Duration("restart-delay"),
 		Out:          os.Stdout,
 	}
-	const maxNodes, maxLoad = 16, 100_000
+	const maxNodes, maxLoad, maxPort = 16, 100_000, 65535
 	switch {
 	case cfg.Nodes < 1 || cfg.Nodes > maxNodes:
 		return usagef("--nodes %d: want 1 to %d", cfg.Nodes, maxNodes)
-	case cfg.Port < 1 || cfg.Port+cfg.Nodes-1 > 65535:
-		return usagef("--port %d: want room for %d ports up to 65535", cfg.Port, cfg.Nodes)
+	case cfg.Port < 1 || cfg.LastPort() > maxPort:
+		return usagef("--port %d: want room for %d ports up to 65535, and for as many 100 and 200 above: at most %d", cfg.Port, cfg.Nodes, cfg.Port+maxPort-cfg.LastPort())
 	case cfg.Load < 1 || cfg.Load > maxLoad:
 		return usagef("--load %d: want 1 to %d commits per second", cfg.Load, maxLoad)
 	case cfg.For < 0 || cfg.RestartDelay < 0:

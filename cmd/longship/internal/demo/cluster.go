@@ -2,14 +2,11 @@ package demo
 
 import (
 	"context"
-	"errors"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 )
-
-// stopTimeout is how long a node may take to shut down before it is killed.
-const stopTimeout = 15 * time.Second
 
 // A cluster is the nodes and who looks after them.
 type cluster struct {
@@ -26,7 +23,9 @@ type cluster struct {
 	hastening   sync.Once
 }
 
-func newCluster(cfg Config, event func(string)) *cluster {
+// newCluster returns a cluster that start begins and stop ends. It tells event what happens to nodes,
+// and opened the epochs that primaries say have begun.
+func newCluster(cfg Config, event func(string), opened func(epoch uint64)) *cluster {
 	c := &cluster{
 		delay:    cfg.RestartDelay,
 		event:    event,
@@ -34,8 +33,17 @@ func newCluster(cfg Config, event func(string)) *cluster {
 		failed:   make(chan error, cfg.Nodes),
 		hastened: make(chan struct{}),
 	}
+	founder := cfg.address(0)
 	for i := range cfg.Nodes {
-		c.processes = append(c.processes, newProcess(cfg, i))
+		p := newProcess(cfg, i)
+		p.opened = opened
+		if p.exists() {
+			founder = "" // what an earlier run has left goes on
+		}
+		c.processes = append(c.processes, p)
+	}
+	for _, p := range c.processes {
+		p.founder = founder
 	}
 	return c
 }
@@ -46,6 +54,7 @@ func (c *cluster) start() {
 	c.launched.Go(func() { c.launcher.run(ctx) })
 	for _, p := range c.processes {
 		c.supervisors.Go(func() {
+			defer close(p.ended)
 			if err := p.supervise(c.launcher, c.delay, c.hastened, c.event); err != nil {
 				c.failed <- err
 			}
@@ -53,27 +62,42 @@ func (c *cluster) start() {
 	}
 }
 
-// waitReady waits until every node has been ready once, and returns the primary.
-func (c *cluster) waitReady(ctx context.Context) (*process, error) {
+// waitReady waits until every node has been ready once.
+func (c *cluster) waitReady(ctx context.Context) error {
 	for _, p := range c.processes {
 		select {
 		case <-p.readiness:
 		case err := <-c.failed:
-			return nil, err
+			return err
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
-	if p := c.primary(); p != nil {
-		return p, nil
-	}
-	return nil, errors.New("no node says that it is the primary")
+	return nil
 }
 
-// primary is the node that was primary when it was last ready, nil if there is none.
-func (c *cluster) primary() *process {
+// primary is the node that says it is the primary, of the latest epoch if there are several: one that
+// is frozen does not know that it was deposed. It is nil if there is none.
+func (c *cluster) primary() (primary *process) {
+	var latest uint64
 	for _, p := range c.processes {
-		if p.condition().primary {
+		if epoch := p.condition().epoch; epoch > latest {
+			latest, primary = epoch, p
+		}
+	}
+	return primary
+}
+
+// named is the node of that name.
+func (c *cluster) named(name string) *process {
+	i := slices.IndexFunc(c.processes, func(p *process) bool { return p.name == name })
+	return c.processes[i]
+}
+
+// standby is a node other than the primary, nil if there is none.
+func (c *cluster) standby(primary *process) *process {
+	for _, p := range c.processes {
+		if p != primary {
 			return p
 		}
 	}
@@ -83,51 +107,39 @@ func (c *cluster) primary() *process {
 // hasten starts at once whoever is down.
 func (c *cluster) hasten() { c.hastening.Do(func() { close(c.hastened) }) }
 
-// stop ends every node and waits until it is gone: the primary first, so that its standbys get its
-// last word. When hurry ends they are killed.
+// stop ends every node and waits until it is gone: the primary last, when nobody is left that it would
+// have to hand over to. When hurry ends they are killed.
 func (c *cluster) stop(hurry context.Context) {
 	if c.endLauncher == nil {
 		return // never started
 	}
-	done := make(chan struct{})
-	go func() {
-		c.supervisors.Wait()
-		close(done)
-	}()
-	first := c.primary()
+	last := c.primary()
 	c.hasten() // nobody waits to start one again
-	if first != nil {
-		first.stop(syscall.SIGTERM)
-		c.waitDown(first, hurry)
-	}
+	var others []*process
 	for _, p := range c.processes {
-		p.stop(syscall.SIGTERM)
+		if p != last {
+			others = append(others, p)
+		}
 	}
-	select {
-	case <-done:
-	case <-hurry.Done():
-	case <-time.After(stopTimeout):
+	stopAll(hurry, others)
+	if last != nil {
+		stopAll(hurry, []*process{last})
 	}
-	for _, p := range c.processes {
-		p.stop(syscall.SIGKILL)
-	}
-	<-done
+	c.supervisors.Wait()
 	c.endLauncher()
 	c.launched.Wait()
 }
 
-// waitDown waits for the end of a node that has been told to stop.
-func (c *cluster) waitDown(p *process, hurry context.Context) {
-	deadline := time.After(stopTimeout)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for p.condition().pid != "-" {
-		select {
-		case <-tick.C:
-		case <-hurry.Done():
-			return
-		case <-deadline:
-			return
-		}
+// stopTimeout is how long a node may take to shut down before it is killed.
+const stopTimeout = 15 * time.Second
+
+func stopAll(hurry context.Context, list []*process) {
+	ctx, cancel := context.WithTimeout(hurry, stopTimeout)
+	defer cancel()
+	for _, p := range list {
+		p.stop(syscall.SIGTERM)
+	}
+	for _, p := range list {
+		p.awaitEnd(ctx)
 	}
 }

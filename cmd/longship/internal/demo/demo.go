@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,7 +17,7 @@ import (
 type Config struct {
 	Nodes        int
 	Dir          string        // node i lives in Dir/ni and logs to Dir/ni.log; "": a temporary folder, removed at the end
-	Port         int           // of the first node; the others have the next ones
+	Port         int           // for clients of the first node, + 100 for Raft, + 200 for gossip; the others have the next ones
 	For          time.Duration // 0: until ctx ends
 	Load         int           // commits per second
 	RestartDelay time.Duration // between the death of a node and its next start
@@ -29,8 +28,6 @@ type Config struct {
 
 // ErrLost says that an acknowledged commit was not found again.
 var ErrLost = errors.New("acknowledged commits were lost")
-
-const host = "127.0.0.1"
 
 // Run is the demonstration. It ends when ctx does, or after cfg.For, with a check of all that was
 // acknowledged; when hurry ends, at once. When it returns, every process that it started is gone.
@@ -60,67 +57,57 @@ func Run(ctx, hurry context.Context, cfg Config) (err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	d := &demo{cfg: cfg, ledger: NewLedger(), show: newDisplay(cfg.Out, cancel)}
-	d.cluster = newCluster(cfg, d.show.event)
+	d := &demo{cfg: cfg, ledger: NewLedger(), reigns: new(Reigns), show: newDisplay(cfg.Out, cancel)}
+	d.load = newLoad(cfg, d.ledger, d.reigns, d.reignBegan)
+	d.cluster = newCluster(cfg, d.show.event, d.load.follow)
 	defer d.show.close()
 	defer d.cluster.stop(hurry)
+	defer d.load.stop(hurry)
 	return d.run(ctx, hurry)
 }
 
-// checkPorts makes sure that every node can listen before any is started.
-func checkPorts(cfg Config) error {
-	for i := range cfg.Nodes {
-		l, err := net.Listen("tcp", cfg.address(i))
-		if err != nil {
-			return fmt.Errorf("cannot listen on %s: %w: perhaps another demo or node runs there; choose other ports with --port", cfg.address(i), cause(err))
-		}
-		if err := l.Close(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// cause strips what an error of package net repeats.
-func cause(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op.Err
-	}
-	return err
-}
-
-func (cfg *Config) address(i int) string { return net.JoinHostPort(host, strconv.Itoa(cfg.Port+i)) }
-func (cfg *Config) name(i int) string    { return "n" + strconv.Itoa(i+1) }
+func (cfg *Config) name(i int) string { return "n" + strconv.Itoa(i+1) }
 
 type demo struct {
 	cfg     Config
 	cluster *cluster
+	load    *load
 	ledger  *Ledger
+	reigns  *Reigns
 	show    *display
 }
 
 func (d *demo) run(ctx, hurry context.Context) error {
-	d.show.event(fmt.Sprintf("starting %d nodes in %s", d.cfg.Nodes, d.cfg.Dir))
+	d.say("starting %d nodes in %s", d.cfg.Nodes, d.cfg.Dir)
 	d.cluster.start()
-	primary, err := d.cluster.waitReady(ctx)
-	if err != nil {
+	if err := d.cluster.waitReady(ctx); err != nil {
 		return d.interrupted(ctx, err)
 	}
-	load := startLoad(d.cfg, d.ledger)
-	defer load.stop(hurry)
-	if err := d.ledger.waitFirst(ctx); err != nil {
+	d.load.start()
+	if err := d.awaitFirst(ctx); err != nil {
 		return d.interrupted(ctx, err)
 	}
 	begun := time.Now()
-	d.printReady(primary)
 	d.watch(ctx, begun)
 	ran := time.Since(begun)
 
 	// Nobody is killed any more, as far as we can help it: start at once who is down, so that the
 	// commits under way can end and every node can be asked.
 	d.cluster.hasten()
-	load.stop(hurry)
+	d.load.stop(hurry)
 	return d.finish(hurry, ran)
+}
+
+// patience is how long the demonstration waits for the first commit before it says what is wrong.
+const patience = 10 * time.Second
+
+// awaitFirst waits until commits flow.
+func (d *demo) awaitFirst(ctx context.Context) error {
+	complaint := time.AfterFunc(patience, func() {
+		d.say("no commit in %s: %v; going on trying", patience, d.load.trouble.Load())
+	})
+	defer complaint.Stop()
+	return d.ledger.waitFirst(ctx)
 }
 
 // interrupted turns the end of ctx, which was asked for, into none.
@@ -131,28 +118,50 @@ func (d *demo) interrupted(ctx context.Context, err error) error {
 	return err
 }
 
+func (d *demo) say(format string, args ...any) { d.show.event(fmt.Sprintf(format, args...)) }
+
+// reignBegan says who acknowledges commits now. The first time that means that the demonstration is
+// ready; later, that the primary has changed.
+func (d *demo) reignBegan(r Reign) {
+	primary := d.cluster.named(r.Node)
+	if r.Gap == 0 {
+		d.printReady(primary)
+		return
+	}
+	d.say("%s", r)
+	d.say("  kill      %s   # the primary now", killLine(primary))
+}
+
 // printReady says that commits flow, and what to try next.
 func (d *demo) printReady(primary *process) {
-	say := func(format string, args ...any) { d.show.event(fmt.Sprintf(format, args...)) }
-	say("ready: primary %s %s", primary.name, primary.address)
-	say("  write     psql -h %s -p %s -c \"INSERT INTO kv VALUES ('hello', 'world')\"", host, port(primary.address))
-	for _, p := range d.cluster.processes {
-		if p != primary {
-			say("  read      psql -h %s -p %s -c \"SELECT * FROM kv WHERE key = 'hello'\"", host, port(p.address))
-			say("  kill      kill -9 $(head -n 1 %s)   # started again after %s", p.pidFile(), d.cfg.RestartDelay)
-			break
-		}
+	d.say("ready: primary %s %s", primary.name, primary.address)
+	d.say("  write     psql \"%s\" -c \"INSERT INTO kv VALUES ('hello', 'world')\"", d.cfg.hosts())
+	standby := d.cluster.standby(primary)
+	if standby != nil {
+		d.say("  read      psql -h %s -p %s -c \"SELECT * FROM kv WHERE key = 'hello'\"", host, port(standby.address))
 	}
-	say("  kill      kill -9 $(head -n 1 %s)   # the primary", primary.pidFile())
-	say("  look      %s status --watch --port %s", d.cfg.Program, port(primary.address))
+	d.say("  kill      %s   # the primary: %s", killLine(primary), d.afterKill())
+	if standby != nil {
+		d.say("  kill      %s   # a standby: it comes back after %s", killLine(standby), d.cfg.RestartDelay)
+		d.say("  move      %s switchover --port %s   # to another primary, without a loss", d.cfg.Program, port(standby.address))
+		d.say("  look      %s status --watch --port %s", d.cfg.Program, port(standby.address))
+	} else {
+		d.say("  look      %s status --watch --port %s", d.cfg.Program, port(primary.address))
+	}
 	if d.cfg.For == 0 {
-		say("  stop      Ctrl-C: every acknowledged commit is then looked for on every node")
+		d.say("  stop      Ctrl-C: every acknowledged commit is then looked for on every node")
 	}
 }
 
-func port(address string) string {
-	_, p, _ := net.SplitHostPort(address)
-	return p
+func killLine(p *process) string { return fmt.Sprintf("kill -9 $(head -n 1 %s)", p.pidFile()) }
+
+// afterKill says what follows the death of the primary. Two nodes are too few for a majority without
+// one of them.
+func (d *demo) afterKill() string {
+	if d.cfg.Nodes > 2 {
+		return "a standby takes over in about a second, and this one comes back by itself"
+	}
+	return fmt.Sprintf("it comes back after %s, and commits wait for it", d.cfg.RestartDelay)
 }
 
 // watch shows what goes on until the time is over.
@@ -171,7 +180,8 @@ func (d *demo) watch(ctx context.Context, begun time.Time) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			d.show.update(d.view(eyes.look(ctx), time.Since(begun)))
+			seen := eyes.look(ctx)
+			d.show.update(d.view(seen, time.Now(), time.Since(begun)))
 		}
 	}
 }

@@ -1,13 +1,19 @@
 package demo
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +23,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/longship-db/longship/cmd/longship/internal/status"
+	"github.com/longship-db/longship/node"
+	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -33,6 +41,9 @@ func playNode() int {
 	args := map[string]string{}
 	for i := 2; i+1 < len(os.Args); i += 2 {
 		args[os.Args[i]] = os.Args[i+1]
+	}
+	if os.Getenv("FAKE_NODE") == "not" {
+		return runNode(args)
 	}
 	name, dir := args["--name"], args["--data-dir"]
 	if os.Getenv("FAKE_NODE") == "broken" && name == "n2" {
@@ -55,12 +66,38 @@ func playNode() int {
 	return 0
 }
 
+// runNode is a real node.
+func runNode(args map[string]string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	n, err := node.New(node.Config{
+		DataDir:          args["--data-dir"],
+		Name:             args["--name"],
+		Listen:           args["--listen"],
+		RaftListen:       args["--raft-listen"],
+		GossipListen:     args["--gossip-listen"],
+		Join:             strings.FieldsFunc(args["--join"], func(r rune) bool { return r == ',' }),
+		FailoverPriority: 1,
+		SegmentSize:      1 << 20,
+		Logger:           slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Out:              os.Stdout,
+	})
+	if err == nil {
+		err = n.Run(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
 func startFakes(t *testing.T, behaviour string) (*cluster, chan string) {
 	t.Helper()
 	t.Setenv("FAKE_NODE", behaviour)
 	events := make(chan string, 100)
 	cfg := Config{Nodes: 2, Dir: t.TempDir(), Port: 1, RestartDelay: time.Millisecond, Program: os.Args[0]}
-	c := newCluster(cfg, func(line string) { events <- line })
+	c := newCluster(cfg, func(line string) { events <- line }, func(uint64) {})
 	c.start()
 	return c, events
 }
@@ -73,9 +110,12 @@ func alive(pid string) bool {
 // A node that is killed is started again, and when the cluster has been stopped nobody is left.
 func TestClusterRestartsTheDead(t *testing.T) {
 	c, events := startFakes(t, "")
-	primary, err := c.waitReady(t.Context())
-	if err != nil || primary.name != "n1" {
-		t.Fatalf("waitReady() = %v, %v, want n1", primary, err)
+	if err := c.waitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	primary := c.primary()
+	if primary == nil || primary.name != "n1" {
+		t.Fatalf("primary() = %v, want n1", primary)
 	}
 	n2 := c.processes[1]
 	first := n2.condition().pid
@@ -107,7 +147,7 @@ func TestClusterRestartsTheDead(t *testing.T) {
 // A node that does not listen to SIGTERM is killed when there is no more time.
 func TestClusterStopsTheDeaf(t *testing.T) {
 	c, _ := startFakes(t, "deaf")
-	if _, err := c.waitReady(t.Context()); err != nil {
+	if err := c.waitReady(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	pid := c.processes[0].condition().pid
@@ -123,26 +163,228 @@ func TestClusterStopsTheDeaf(t *testing.T) {
 func TestClusterReportsTheBroken(t *testing.T) {
 	c, _ := startFakes(t, "broken")
 	defer c.stop(t.Context())
-	_, err := c.waitReady(t.Context())
+	err := c.waitReady(t.Context())
 	if err == nil || err.Error() != "n2 ended before it was ready: exit status 1: no luck today" {
 		t.Errorf("waitReady() = %v", err)
 	}
 }
 
-// A port that is taken is noticed before anything is started or made.
+// freePorts is where a demonstration of three nodes can run, below the ports that the system hands out.
+func freePorts(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		cfg := Config{Nodes: 3, Port: 10_000 + rand.IntN(20_000)}
+		if checkPorts(cfg) == nil {
+			return cfg.Port
+		}
+	}
+	t.Fatal("no free ports")
+	return 0
+}
+
+// Whichever port is taken, it is noticed before anything is started or made.
 func TestPortInUse(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	base := freePorts(t)
+	for _, test := range []struct {
+		network string
+		offset  int
+		want    string
+	}{{"tcp", 0, "for clients"}, {"tcp", 2, "for clients"}, {"tcp", 101, "for Raft"}, {"tcp", 202, "for gossip:"}, {"udp", 200, "for gossip over UDP"}} {
+		t.Run(fmt.Sprint(test.network, test.offset), func(t *testing.T) {
+			address := net.JoinHostPort(host, strconv.Itoa(base+test.offset))
+			var l io.Closer
+			var err error
+			if test.network == "udp" {
+				l, err = net.ListenPacket("udp", address)
+			} else {
+				l, err = net.Listen("tcp", address)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			dir := filepath.Join(t.TempDir(), "demo")
+			err = Run(t.Context(), t.Context(), Config{Nodes: 3, Port: base, Load: 1, Dir: dir, Program: "/nonexistent"})
+			if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), address+" "+test.want) || !strings.Contains(err.Error(), "--port") {
+				t.Errorf("Run() = %v, want address in use, %q and what to do", err, test.want)
+			}
+			if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the folder was made: %v", err)
+			}
+		})
+	}
+}
+
+// The first node makes the cluster, once. Later, and where an earlier run has left one, all join.
+func TestArguments(t *testing.T) {
+	joins := func(c *cluster) string {
+		var list []string
+		for _, p := range c.processes {
+			args := p.arguments()
+			if i := slices.Index(args, "--join"); i >= 0 {
+				list = append(list, args[i+1])
+			} else {
+				list = append(list, "-")
+			}
+		}
+		return strings.Join(list, " ")
+	}
+	cfg := Config{Nodes: 3, Dir: t.TempDir(), Port: 1}
+	c := newCluster(cfg, nil, func(uint64) {})
+	if got, want := joins(c), "- 127.0.0.1:1 127.0.0.1:1"; got != want {
+		t.Errorf("at first %s, want %s", got, want)
+	}
+	all := "127.0.0.1:2,127.0.0.1:3 127.0.0.1:1,127.0.0.1:3 127.0.0.1:1,127.0.0.1:2"
+	for _, p := range c.processes {
+		p.hear("ready: primary n1 127.0.0.1:1 epoch 1")
+	}
+	if got := joins(c); got != all {
+		t.Errorf("once they were ready %s, want %s", got, all)
+	}
+	n3 := c.processes[2]
+	if err := os.MkdirAll(n3.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(n3.dir, identityFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := joins(newCluster(cfg, nil, nil)); got != all {
+		t.Errorf("where there was a cluster %s, want %s", got, all)
+	}
+}
+
+// A node that was deposed and does not know it is not the primary.
+func TestLatestPrimary(t *testing.T) {
+	c := newCluster(Config{Nodes: 3, Dir: t.TempDir(), Port: 1}, nil, func(uint64) {})
+	for i, line := range []string{"primary n1 127.0.0.1:1 epoch 9", "primary n2 127.0.0.1:2 epoch 10", "standby n3 127.0.0.1:3 follows 127.0.0.1:2"} {
+		c.processes[i].hear("ready: " + line)
+	}
+	if p := c.primary(); p == nil || p.name != "n2" {
+		t.Errorf("primary() = %v, want n2", p)
+	}
+	c.processes[1].hear("ready: standby n2 127.0.0.1:2 follows 127.0.0.1:1")
+	if p := c.primary(); p == nil || p.name != "n1" {
+		t.Errorf("primary() = %v, want n1", p)
+	}
+}
+
+// The primary is killed twice under load: each time another takes over, nothing is lost, the dead come
+// back, and in the end no process is left.
+func TestFailovers(t *testing.T) {
+	t.Setenv("FAKE_NODE", "not")
+	dir := t.TempDir()
+	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	dir := filepath.Join(t.TempDir(), "demo")
-	err = Run(t.Context(), t.Context(), Config{Nodes: 1, Port: l.Addr().(*net.TCPAddr).Port, Dir: dir, Program: "/nonexistent"})
-	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "--port") {
-		t.Errorf("Run() = %v, want address in use and what to do", err)
+	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	defer end()
+	outcome := make(chan error, 1)
+	go func() {
+		cfg := Config{Nodes: 3, Dir: dir, Port: freePorts(t), Load: 200, RestartDelay: 200 * time.Millisecond, Program: os.Args[0], Out: w}
+		outcome <- Run(ctx, t.Context(), cfg)
+		w.Close()
+	}()
+	reign := regexp.MustCompile(`^primary (n\d) since \S+, epoch (\d+), no commit acknowledged for \d+\.\d\d s$`)
+	primaries := []string{"n1"}
+	pids := map[string]bool{}
+	var last string
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		last = lines.Text()
+		t.Log(last)
+		for _, name := range []string{"n1", "n2", "n3"} {
+			pids[pidOf(dir, name)] = true
+		}
+		if m := reign.FindStringSubmatch(last); m != nil {
+			primaries = append(primaries, m[1])
+		}
+		// Once a second: all run, so the next one to be killed can be replaced.
+		primary := primaries[len(primaries)-1]
+		switch steady := strings.Count(last, " running") == 3 && strings.Contains(last, "primary "+primary+" "); {
+		case !steady:
+		case len(primaries) == 3:
+			end()
+		default:
+			pid, err := strconv.Atoi(pidOf(dir, primary))
+			if err != nil {
+				t.Error(err)
+			}
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
-	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the folder was made: %v", err)
+	if err := <-outcome; err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+	if len(primaries) != 3 || primaries[0] == primaries[1] || primaries[1] == primaries[2] {
+		t.Errorf("primaries %v, want two changes", primaries)
+	}
+	if !strings.HasPrefix(last, "acknowledged ") || !strings.HasSuffix(last, " lost 0") {
+		t.Errorf("last line %q", last)
+	}
+	for pid := range pids {
+		if alive(pid) {
+			t.Errorf("process %s is still there", pid)
+		}
+	}
+}
+
+// pidOf is the process that a node's pid file names, "" if there is none.
+func pidOf(dir, name string) string {
+	text, _ := os.ReadFile(filepath.Join(dir, name, startup.PIDFile))
+	pid, _, _ := strings.Cut(string(text), "\n")
+	return pid
+}
+
+func TestReigns(t *testing.T) {
+	var r Reigns
+	at := func(ms int) time.Time {
+		return time.Date(2000, 1, 1, 12, 0, 0, 0, time.UTC).Add(time.Duration(ms) * time.Millisecond)
+	}
+	var began []string
+	note := func(node string, epoch uint64, ms int) {
+		if reign, isNew := r.Acknowledged(node, epoch, at(ms)); isNew {
+			began = append(began, reign.String())
+		}
+	}
+	if reign, silence := r.Now(at(0)); reign != (Reign{}) || silence != 0 {
+		t.Errorf("Now() at first = %v, %s", reign, silence)
+	}
+	note("n1", 1, 1000)
+	note("n1", 1, 2000)
+	note("n1", 1, 1990) // noted late: time does not go back
+	note("n2", 2, 2430)
+	note("n1", 1, 2440) // of a reign that is over: nothing
+	note("n1", 3, 2500)
+	want := "primary n1 since 12:00:01, epoch 1; " +
+		"primary n2 since 12:00:02, epoch 2, no commit acknowledged for 0.43 s; " +
+		"primary n1 since 12:00:02, epoch 3, no commit acknowledged for 0.07 s"
+	if got := strings.Join(began, "; "); got != want {
+		t.Errorf("reigns %s, want %s", got, want)
+	}
+	if reign, silence := r.Now(at(3000)); reign.Epoch != 3 || silence != 500*time.Millisecond {
+		t.Errorf("Now() = %v, %s", reign, silence)
+	}
+	if count, longest := r.Changes(); count != 2 || longest != 430*time.Millisecond {
+		t.Errorf("Changes() = %d, %s", count, longest)
+	}
+}
+
+// When a later epoch has begun, whoever waits for an earlier primary stops waiting.
+func TestFollow(t *testing.T) {
+	l := newLoad(Config{Nodes: 3, Port: 1, Load: 50}, NewLedger(), new(Reigns), nil)
+	defer l.abandon()
+	open := func(i int, epoch uint64) *session {
+		s := &session{epoch: epoch}
+		s.ctx, s.end = context.WithCancel(t.Context())
+		l.all[i].session.Store(s)
+		return s
+	}
+	old, present := open(0, 1), open(1, 2)
+	l.follow(2)
+	l.follow(1) // heard late
+	if old.ctx.Err() == nil || present.ctx.Err() != nil || l.newest.Load() != 2 {
+		t.Errorf("old session %v, present %v, newest epoch %d", old.ctx.Err(), present.ctx.Err(), l.newest.Load())
 	}
 }
 
@@ -285,12 +527,12 @@ func TestLineWriter(t *testing.T) {
 	}
 }
 
-// A standbyAt has replayed up to a position and holds one key.
+// A standbyAt has replayed up to a position and holds one key. At 0 it is a primary.
 type standbyAt wal.LSN
 
 func (s standbyAt) Query(_ context.Context, statements ...string) ([][]status.Row, error) {
 	if strings.Contains(statements[0], "replay_lsn") {
-		return [][]status.Row{{{{Name: "replay_lsn", Value: wal.LSN(s).String()}}}}, nil
+		return [][]status.Row{{{{Name: "replay_lsn", Value: wal.LSN(s).String()}, {Name: "standby", Value: s != 0}}}}, nil
 	}
 	return [][]status.Row{{{{Name: "key", Value: "demo/k"}, {Name: "value", Value: "7"}, {Name: "lsn", Value: "0/50"}}}}, nil
 }
@@ -299,8 +541,10 @@ func TestReadKeysWaitsForReplay(t *testing.T) {
 	if _, _, err := readKeys(t.Context(), standbyAt(0x4F), 0x50); err == nil {
 		t.Error("a standby that is behind was read")
 	}
-	rows, end, err := readKeys(t.Context(), standbyAt(0x50), 0x50)
-	if err != nil || rows["demo/k"] != "7" || end != 0x50 {
-		t.Errorf("readKeys() = %v, %s, %v", rows, end, err)
+	for _, at := range []standbyAt{0x50, 0} { // 0: it has become the primary
+		rows, end, err := readKeys(t.Context(), at, 0x50)
+		if err != nil || rows["demo/k"] != "7" || end != 0x50 {
+			t.Errorf("readKeys() at %s = %v, %s, %v", wal.LSN(at), rows, end, err)
+		}
 	}
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,42 +32,73 @@ const (
 	lastCommits = 10 * time.Second
 )
 
-// A load is a group of writers, one connection each.
+// A load is a group of writers, one connection each, which follow the primary.
 type load struct {
+	ledger *Ledger
+	reigns *Reigns
+	began  func(Reign) // called at the first acknowledgement of each reign
+
 	enough  context.CancelFunc // no new commits
 	abandon context.CancelFunc // do not wait for those under way either
-	writers sync.WaitGroup
+	ctx     context.Context    // ends with enough
+	all     []*writer
+	running sync.WaitGroup
+	newest  atomic.Uint64 // epoch, of those that nodes say have begun
+	trouble atomic.Value  // string: why a writer last failed to find the primary
 }
 
-func startLoad(cfg Config, ledger *Ledger) *load {
+// newLoad returns a load that start begins and stop ends.
+func newLoad(cfg Config, ledger *Ledger, reigns *Reigns, began func(Reign)) *load {
 	abandoned, abandon := context.WithCancel(context.Background())
 	ctx, enough := context.WithCancel(abandoned)
-	l := &load{enough: enough, abandon: abandon}
+	l := &load{ledger: ledger, reigns: reigns, began: began, enough: enough, abandon: abandon, ctx: ctx}
 	count := min(max(cfg.Load/25, 4), 64, max(cfg.Load, 1))
 	interval := time.Second * time.Duration(count) / time.Duration(cfg.Load)
 	for i := range count {
-		w := &writer{
+		l.all = append(l.all, &writer{
+			load:      l,
 			id:        i,
 			conninfo:  cfg.conninfo(),
 			interval:  interval,
 			offset:    interval * time.Duration(i) / time.Duration(count), // or all would commit at once
-			ledger:    ledger,
 			abandoned: abandoned,
 			keys:      make([]string, keysPerWriter),
-		}
-		l.writers.Go(func() { w.run(ctx) })
+		})
 	}
 	return l
+}
+
+func (l *load) start() {
+	for _, w := range l.all {
+		l.running.Go(func() { w.run(l.ctx) })
+	}
+}
+
+// follow ends the sessions of earlier epochs, now that a later one has begun. Most end by themselves;
+// that of a primary which is frozen, or cut off, would keep its writer waiting.
+func (l *load) follow(epoch uint64) {
+	for {
+		newest := l.newest.Load()
+		if epoch <= newest {
+			return
+		}
+		if l.newest.CompareAndSwap(newest, epoch) {
+			break
+		}
+	}
+	for _, w := range l.all {
+		w.leave(epoch)
+	}
 }
 
 // stop ends the load: commits under way get some time to be answered.
 func (l *load) stop(hurry context.Context) {
 	l.enough()
-	defer l.writers.Wait()
+	defer l.running.Wait()
 	defer l.abandon()
 	done := make(chan struct{})
 	go func() {
-		l.writers.Wait()
+		l.running.Wait()
 		close(done)
 	}()
 	select {
@@ -75,36 +108,49 @@ func (l *load) stop(hurry context.Context) {
 	}
 }
 
-// conninfo finds the primary among the nodes. What the environment says of other servers is left out
-// of it.
-func (cfg *Config) conninfo() string {
+// hosts is the part of a connection string that names all nodes.
+func (cfg *Config) hosts() string {
 	var hosts, ports []string
 	for i := range cfg.Nodes {
 		hosts = append(hosts, host)
 		ports = append(ports, strconv.Itoa(cfg.Port+i))
 	}
-	return fmt.Sprintf("host=%s port=%s %s target_session_attrs=read-write", strings.Join(hosts, ","), strings.Join(ports, ","), credentials)
+	return fmt.Sprintf("host=%s port=%s target_session_attrs=read-write", strings.Join(hosts, ","), strings.Join(ports, ","))
 }
 
-const credentials = "user=longship password='' dbname=longship sslmode=disable connect_timeout=5 application_name=demo"
+// conninfo finds the primary among the nodes. What the environment says of other servers is left out
+// of it.
+func (cfg *Config) conninfo() string { return cfg.hosts() + " " + credentials }
+
+// The timeout, in seconds, is for each node: one that is frozen must not keep us from the next.
+const credentials = "user=longship password='' dbname=longship sslmode=disable connect_timeout=1 application_name=demo"
 
 // A writer commits to keys of its own, one after the other, at a steady pace.
 type writer struct {
+	load      *load
 	id        int
 	conninfo  string
 	interval  time.Duration
 	offset    time.Duration // of the first commit
-	ledger    *Ledger
 	abandoned context.Context
+	session   atomic.Pointer[session] // nil: none
 
 	keys    []string // "": to be named before its next use
 	retired int      // keys whose fate is unknown
 	value   int64
 }
 
+// A session is a connection to the primary of one epoch.
+type session struct {
+	conn  *pgx.Conn
+	node  string
+	epoch uint64
+	ctx   context.Context // of its commits
+	end   context.CancelFunc
+}
+
 func (w *writer) run(ctx context.Context) {
-	var conn *pgx.Conn
-	defer func() { w.close(conn) }()
+	defer w.close()
 	next := time.Now().Add(w.offset - w.interval)
 	for {
 		// After a pause nothing is made up for: a load that comes in bursts would not be steady.
@@ -112,19 +158,58 @@ func (w *writer) run(ctx context.Context) {
 		if !sleep(ctx, time.Until(next)) {
 			return
 		}
-		if conn != nil && !usable(conn) {
-			w.close(conn)
-			conn = nil
+		s := w.session.Load()
+		if s != nil && (s.ctx.Err() != nil || !usable(s.conn)) {
+			w.close()
+			s = nil
 		}
-		if conn == nil {
-			c, err := pgx.Connect(ctx, w.conninfo)
-			if err != nil {
-				sleep(ctx, retryPause)
+		if s == nil {
+			var err error
+			if s, err = w.open(ctx); err != nil {
+				w.load.trouble.Store(strings.Join(strings.Fields(err.Error()), " "))
+				// Not all at the same time: the first to get through ends the gap.
+				sleep(ctx, retryPause/2+rand.N(retryPause))
 				continue
 			}
-			conn = c
 		}
-		w.commit(conn)
+		if !w.commit(s) {
+			w.close()
+		}
+	}
+}
+
+// openTimeout bounds the search for a primary that answers.
+const openTimeout = 5 * time.Second
+
+var errNoPrimary = errors.New("the node is not the primary")
+
+// open connects to the primary and asks of which epoch it is the primary.
+func (w *writer) open(ctx context.Context) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, w.conninfo)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{conn: conn}
+	s.ctx, s.end = context.WithCancel(w.abandoned)
+	var primary *string
+	err = conn.QueryRow(ctx, `SELECT node, "primary", epoch FROM longship_cluster`).Scan(&s.node, &primary, &s.epoch)
+	w.session.Store(s)
+	if err == nil && (primary == nil || *primary != s.node || s.epoch < w.load.newest.Load()) {
+		err = errNoPrimary
+	}
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// leave ends the session if it is of an epoch before the given one.
+func (w *writer) leave(epoch uint64) {
+	if s := w.session.Load(); s != nil && s.epoch < epoch {
+		s.end()
 	}
 }
 
@@ -157,20 +242,26 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// commit writes the next value to the next key and notes what became of it.
-func (w *writer) commit(conn *pgx.Conn) {
+// commit writes the next value to the next key and notes what became of it. After a failure it returns
+// false: another connection, perhaps to another node, is a better place for the next one.
+func (w *writer) commit(s *session) bool {
 	key, value := w.next()
 	begin := time.Now()
-	_, err := conn.Exec(w.abandoned, upsert, key, strconv.FormatInt(value, 10))
+	_, err := s.conn.Exec(s.ctx, upsert, key, strconv.FormatInt(value, 10))
 	switch {
 	case err == nil:
-		w.ledger.Acknowledged(key, value, time.Since(begin))
+		now := time.Now()
+		w.load.ledger.Acknowledged(key, value, now.Sub(begin))
+		if reign, isNew := w.load.reigns.Acknowledged(s.node, s.epoch, now); isNew {
+			w.load.began(reign)
+		}
 	case certainlyNot(err):
-		w.ledger.Refused()
+		w.load.ledger.Refused()
 	default:
-		w.ledger.Unknown(key, value)
+		w.load.ledger.Unknown(key, value)
 		w.retire(key)
 	}
+	return err == nil
 }
 
 // next goes around the keys.
@@ -208,11 +299,14 @@ func certainlyNot(err error) bool {
 	return pgErr.Code == "57P03" // cannot_connect_now
 }
 
-func (w *writer) close(conn *pgx.Conn) {
-	if conn == nil {
+// close ends the session, if there is one.
+func (w *writer) close() {
+	s := w.session.Swap(nil)
+	if s == nil {
 		return
 	}
+	s.end()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	conn.Close(ctx) // whether the server hears of it does not matter
+	s.conn.Close(ctx) // whether the server hears of it does not matter
 }

@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,19 +24,23 @@ type process struct {
 	name    string
 	address string
 	dir     string
-	args    []string // of the program
+	args    []string // of the program, without --join
+	others  []string // addresses of the other nodes
+	founder string   // address of the node that makes the cluster; "": there is one
 	program string
+	opened  func(epoch uint64) // called when the node says that its epoch as primary has begun
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd // nil while it is down
 	stopping bool
-	primary  bool      // what it said when it was last ready
+	epoch    uint64    // as primary, when it last said that it is ready; 0: it is a standby
 	ready    bool      // since it was last started
 	started  time.Time // last
 	restart  time.Time // when it will be started again, while it is down
 	said     string    // the last line on its standard output
 
 	readiness chan struct{} // closed when it is ready for the first time
+	ended     chan struct{} // closed when it has ended and is not started again
 }
 
 func newProcess(cfg Config, i int) *process {
@@ -44,12 +50,40 @@ func newProcess(cfg Config, i int) *process {
 		dir:       filepath.Join(cfg.Dir, cfg.name(i)),
 		program:   cfg.Program,
 		readiness: make(chan struct{}),
+		ended:     make(chan struct{}),
 	}
-	p.args = []string{"start", "--data-dir", p.dir, "--name", p.name, "--listen", p.address}
-	if i > 0 {
-		p.args = append(p.args, "--join", cfg.address(0))
+	p.args = []string{"start", "--data-dir", p.dir, "--name", p.name, "--listen", p.address,
+		"--raft-listen", cfg.at(i, raftPorts), "--gossip-listen", cfg.at(i, gossipPorts)}
+	for j := range cfg.Nodes {
+		if j != i {
+			p.others = append(p.others, cfg.address(j))
+		}
 	}
 	return p
+}
+
+// arguments are those of the program for its next start. The first node of all makes the cluster, once:
+// if its directory is lost later, it comes back as a new member, and does not make another cluster.
+func (p *process) arguments() []string {
+	join := p.others
+	if p.founder != "" && !isClosed(p.readiness) {
+		join = []string{p.founder}
+		if p.founder == p.address {
+			join = nil
+		}
+	}
+	if len(join) == 0 {
+		return p.args
+	}
+	return append(slices.Clone(p.args), "--join", strings.Join(join, ","))
+}
+
+// identityFile is in the directory of a node that is a member of a cluster.
+const identityFile = "node.json"
+
+func (p *process) exists() bool {
+	_, err := os.Stat(filepath.Join(p.dir, identityFile))
+	return err == nil
 }
 
 func (p *process) pidFile() string { return filepath.Join(p.dir, startup.PIDFile) }
@@ -109,7 +143,7 @@ func (p *process) runOnce(l *launcher) (end string, err error) {
 		return "", err
 	}
 	defer log.Close()
-	cmd := exec.Command(p.program, p.args...)
+	cmd := exec.Command(p.program, p.arguments()...)
 	cmd.Env = environment()
 	cmd.Stdout = &lineWriter{line: p.hear}
 	cmd.Stderr = log
@@ -154,7 +188,8 @@ func environment() []string {
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
 		switch name {
-		case "LONGSHIP_DATA_DIR", "LONGSHIP_NAME", "LONGSHIP_LISTEN", "LONGSHIP_ADVERTISE_HOST", "LONGSHIP_JOIN", "NOTIFY_SOCKET":
+		case "LONGSHIP_DATA_DIR", "LONGSHIP_NAME", "LONGSHIP_LISTEN", "LONGSHIP_RAFT_LISTEN", "LONGSHIP_GOSSIP_LISTEN",
+			"LONGSHIP_ADVERTISE_HOST", "LONGSHIP_JOIN", "NOTIFY_SOCKET":
 		default:
 			env = append(env, v)
 		}
@@ -165,16 +200,31 @@ func environment() []string {
 // hear is called for each line that the node prints.
 func (p *process) hear(line string) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.said = line
 	role, ok := strings.CutPrefix(line, "ready: ")
 	if !ok {
+		p.mu.Unlock()
 		return
 	}
-	p.ready, p.primary = true, strings.HasPrefix(role, "primary ")
+	p.ready, p.epoch = true, reignIn(role)
+	epoch := p.epoch
 	if !isClosed(p.readiness) {
 		close(p.readiness)
 	}
+	p.mu.Unlock()
+	if epoch != 0 {
+		p.opened(epoch)
+	}
+}
+
+// reignIn is the epoch in "primary n1 127.0.0.1:5433 epoch 1", and 0 for what a standby says.
+func reignIn(role string) uint64 {
+	words := strings.Fields(role)
+	if len(words) != 5 || words[0] != "primary" || words[3] != "epoch" {
+		return 0
+	}
+	epoch, _ := strconv.ParseUint(words[4], 10, 64)
+	return epoch
 }
 
 // stop sends the signal, if the node runs, and keeps it from being started again.
@@ -187,18 +237,31 @@ func (p *process) stop(s syscall.Signal) {
 	}
 }
 
+// awaitEnd waits for the end of a node that has been told to stop. When ctx ends it is killed.
+func (p *process) awaitEnd(ctx context.Context) {
+	select {
+	case <-p.ended:
+	case <-ctx.Done():
+		p.stop(syscall.SIGKILL)
+		<-p.ended
+	}
+}
+
 // A condition is what there is to say of a process.
 type condition struct {
-	pid     string // "-" while it is down
-	text    string
-	ready   bool
-	primary bool
+	pid   string // "-" while it is down
+	text  string
+	ready bool
+	epoch uint64 // of which it says that it is the primary; 0: of none
 }
 
 func (p *process) condition() condition {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := condition{pid: "-", ready: p.ready, primary: p.primary && p.ready}
+	c := condition{pid: "-", ready: p.ready}
+	if p.ready {
+		c.epoch = p.epoch
+	}
 	if p.cmd != nil {
 		c.pid = fmt.Sprint(p.cmd.Process.Pid)
 	}

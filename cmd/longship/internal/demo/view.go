@@ -79,17 +79,24 @@ func (d *display) close() {
 }
 
 // view is the present state for people, in one line and in several.
-func (d *demo) view(s *status.Snapshot, ran time.Duration) (summary string, lines []string) {
+func (d *demo) view(s *status.Snapshot, now time.Time, ran time.Duration) (summary string, lines []string) {
 	recent := d.ledger.Recent()
 	t := d.ledger.Totals()
 	numbers := fmt.Sprintf("%s  %d commits/s  p50 %s  p99 %s  acknowledged %d  unknown %d  refused %d",
 		ran.Round(time.Second), len(recent), percentile(recent, 50), percentile(recent, 99), t.Acknowledged, t.Unknown, t.Refused)
+	reign, silence := d.reigns.Now(now)
+	primary := fmt.Sprintf("primary %s (epoch %d)", reign.Node, reign.Epoch)
+	waiting := ""
+	if silence > d.noticeable() {
+		waiting = fmt.Sprintf("no commit acknowledged for %s", seconds(silence))
+		primary = waiting
+	}
 
 	brief := map[string][]string{}
 	if s != nil {
 		brief = s.Brief()
 	}
-	summary = numbers
+	summary = numbers + "  " + primary
 	rows := [][]string{append([]string{"node", "pid", "process"}, status.BriefColumns...)}
 	for _, p := range d.cluster.processes {
 		c := p.condition()
@@ -100,11 +107,20 @@ func (d *demo) view(s *status.Snapshot, ran time.Duration) (summary string, line
 		}
 		rows = append(rows, row)
 	}
-	lines = append([]string{numbers, ""}, status.Columns(rows)...)
+	lines = []string{numbers, reign.String()}
+	if waiting != "" {
+		lines[1] = waiting + "; before: " + lines[1]
+	}
+	lines = append(append(lines, ""), status.Columns(rows)...)
 	if s != nil {
-		lines = append(append(lines, ""), s.Head(time.Now())...)
+		lines = append(append(lines, ""), s.Head(now)...)
 	}
 	return summary, lines
+}
+
+// noticeable is how long nothing must have been acknowledged to be worth saying.
+func (d *demo) noticeable() time.Duration {
+	return max(500*time.Millisecond, 3*time.Second/time.Duration(d.cfg.Load))
 }
 
 // percentile is the p-th percentile of sorted durations, in milliseconds.
@@ -116,7 +132,7 @@ func percentile(sorted []time.Duration, p int) string {
 	return fmt.Sprintf("%.3g ms", d.Seconds()*1e3)
 }
 
-// An observer asks the primary for the cluster's state.
+// An observer asks a node for the cluster's state: the primary, which knows most, or another.
 type observer struct {
 	cluster *cluster
 	of      *process // whom client is connected to
@@ -126,21 +142,33 @@ type observer struct {
 // lookTimeout is short: what is shown must not stand still while a node hangs.
 const lookTimeout = 700 * time.Millisecond
 
-// look returns nil if the primary does not answer.
+// look returns nil if nobody answers.
 func (o *observer) look(ctx context.Context) *status.Snapshot {
 	primary := o.cluster.primary()
-	if primary == nil {
-		return nil
+	if primary != nil {
+		if s := o.ask(ctx, primary); s != nil {
+			return s
+		}
 	}
+	for _, p := range o.cluster.processes {
+		if p != primary && p.condition().ready {
+			return o.ask(ctx, p)
+		}
+	}
+	return nil
+}
+
+// ask returns nil if the node does not answer.
+func (o *observer) ask(ctx context.Context, p *process) *status.Snapshot {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	if primary != o.of {
+	if p != o.of {
 		o.close(ctx)
-		client, err := status.NewClient(nodeConninfo(primary))
+		client, err := status.NewClient(nodeConninfo(p, anyNode))
 		if err != nil {
 			return nil
 		}
-		o.of, o.client = primary, client
+		o.of, o.client = p, client
 	}
 	s, err := status.Collect(ctx, o.client)
 	if err != nil {
