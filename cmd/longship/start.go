@@ -53,7 +53,7 @@ func startFlags() []cli.Flag {
 		&cli.StringFlag{Name: "listen", Usage: "`HOST:PORT` for clients, receivers and members", Value: fmt.Sprintf("%s:%d", status.DefaultHost, status.DefaultPort)},
 		&cli.StringFlag{Name: "raft-listen", Usage: "`HOST:PORT` for the members' Raft (default: the host of --listen, its port + 100)"},
 		&cli.StringFlag{Name: "gossip-listen", Usage: "`HOST:PORT`, TCP and UDP, for the members' gossip (default: the host of --listen, its port + 200)"},
-		&cli.StringFlag{Name: "advertise-host", Usage: "`HOST` under which other nodes reach this one (default: the one in --listen)"},
+		&cli.StringFlag{Name: "advertise-host", Usage: "`HOST[:PORT]` under which other nodes reach this one, the port if it is another than that of --listen (default: as in --listen)"},
 		&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT,…` of members of the cluster to join"},
 		&cli.StringFlag{Name: "zone", Usage: "`NAME` of the place where the node is, a rack or a building, for people to see"},
 		&cli.IntFlag{Name: "failover-priority", Usage: "of nodes that will do, the one with the highest `NUMBER` is promoted; 0: never this one", Value: 1},
