@@ -132,19 +132,21 @@ func (n *Node) addClusterFunctions(c *sql.Catalog) {
 	c.AddFunc(sql.Func{
 		Name: "longship_switchover", Args: []sql.Type{sql.Text}, Defaults: []sql.Value{sql.TextValue("")}, Result: sql.Text,
 		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
-			ctx, cancel := n.orderContext(ctx)
-			defer cancel()
-			reply, err := n.Switchover(ctx, election.SwitchoverRequest{To: args[0].Text()})
-			return sql.TextValue(reply.Primary), clientError(err)
+			primary, err := n.orders.do(ctx, func(ctx context.Context) (string, error) {
+				reply, err := n.Switchover(ctx, election.SwitchoverRequest{To: args[0].Text()})
+				return reply.Primary, err
+			})
+			return sql.TextValue(primary), clientError(err)
 		},
 	})
 	c.AddFunc(sql.Func{
 		Name: "longship_failover", Args: []sql.Type{sql.Bool}, Defaults: []sql.Value{sql.BoolValue(false)}, Result: sql.Text,
 		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
-			ctx, cancel := n.orderContext(ctx)
-			defer cancel()
-			reply, err := n.Failover(ctx, election.FailoverRequest{AcceptLoss: args[0].Bool()})
-			return sql.TextValue(reply.Primary), clientError(err)
+			primary, err := n.orders.do(ctx, func(ctx context.Context) (string, error) {
+				reply, err := n.Failover(ctx, election.FailoverRequest{AcceptLoss: args[0].Bool()})
+				return reply.Primary, err
+			})
+			return sql.TextValue(primary), clientError(err)
 		},
 	})
 	c.AddFunc(sql.Func{
@@ -158,12 +160,6 @@ func (n *Node) addClusterFunctions(c *sql.Catalog) {
 			return sql.TextValue(text), clientError(err)
 		},
 	})
-}
-
-// orderContext is that of an order to change the primary. It goes on when the session ends that gave
-// it, as one on the old primary does on the way.
-func (n *Node) orderContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), handOverTimeout)
 }
 
 // slotFunctionColumns is what pg_create_physical_replication_slot returns.
@@ -184,18 +180,22 @@ func (n *Node) addSlotFunctions(c *sql.Catalog) {
 			if err != nil {
 				return nil, err
 			}
-			var restart wal.LSN
-			if args[1].Bool() {
-				restart = r.checkpointer.Control().Redo
-			}
 			name := args[0].Text()
-			if err := r.slots.Create(name, false, restart, admitter); err != nil {
+			restart, err := r.createSlot(ctx, name, args[1].Bool())
+			if err != nil {
 				return nil, clientError(err)
 			}
 			return []sql.Value{sql.NameValue(name), sql.LSNOrNull(restart)}, nil
 		},
 	})
-	n.addFunc(c, "pg_drop_replication_slot", []sql.Type{sql.Name}, sql.Void, func(r *reign, args []sql.Value) (sql.Value, error) {
-		return sql.VoidValue(), clientError(r.slots.Drop(context.Background(), args[0].Text(), admitter, false))
+	c.AddFunc(sql.Func{
+		Name: "pg_drop_replication_slot", Args: []sql.Type{sql.Name}, Result: sql.Void,
+		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
+			r, err := n.present.await(ctx)
+			if err == nil {
+				err = r.dropSlot(ctx, args[0].Text(), admitter, false)
+			}
+			return sql.VoidValue(), clientError(err)
+		},
 	})
 }

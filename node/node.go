@@ -56,6 +56,7 @@ type Node struct {
 	reigned  atomic.Uint64                    // the last epoch in which this process was the primary
 	seals    chan sealRequest
 	fetches  chan fetchRequest
+	orders   *orders       // of sessions, to change the primary
 	wanted   *fetchRequest // by the role that has just ended; owned by the goroutine of the roles
 	hints    chan struct{} // make the coordinator look
 	fatal    chan error    // a failure that the process must not survive
@@ -80,6 +81,7 @@ func New(cfg Config) (*Node, error) {
 		leases:   walreceiver.NewLeases(),
 		seals:    make(chan sealRequest),
 		fetches:  make(chan fetchRequest),
+		orders:   newOrders(),
 		hints:    make(chan struct{}, 1),
 		fatal:    make(chan error, 1),
 	}
@@ -178,6 +180,7 @@ func (n *Node) live(ctx context.Context) error {
 	if IsFatal(err) {
 		return err
 	}
+	n.orders.close()
 	return errors.Join(err, n.leaveCluster(ctx))
 }
 
