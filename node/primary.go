@@ -56,6 +56,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 		return &FatalError{Err: err}
 	}
 	n.present.set(r)
+	r.slotKeeper = n.start(r.keepSlots)
 	keeper := n.start(r.keepRule)
 	prepare := n.start(r.prepare)
 
@@ -119,6 +120,7 @@ func (r *reign) endReign(ctx context.Context, keeper, redo, writer *task) error 
 	return inOrder(
 		func() error { return n.server.TerminateSessions(ctx, errShuttingDown()) },
 		keeper.stop,
+		r.slotKeeper.stop,
 		redo.stop,
 		r.redo.CatchUp,
 		r.checkpoints.stop,
@@ -140,6 +142,7 @@ func (r *reign) demote(ctx context.Context, keeper, redo, writer *task) error {
 		func() error { return n.server.TerminateSessions(ctx, errDemoted()) },
 		func() error { return r.endSenders(ctx, errDemoted()) },
 		keeper.stop,
+		r.slotKeeper.stop,
 		redo.stop,
 		r.checkpoints.stop,
 		n.failed,

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -44,8 +43,11 @@ type reign struct {
 	giveUp   context.CancelCauseFunc // ends the stream for good
 	wasCut   bool                    // the log was cut; set by the stream, read when that has ended
 
-	admitting sync.Mutex // one member connects at a time
-	admitted  map[string]syncrep.ID
+	admitting sync.Mutex            // one member connects at a time
+	admitted  map[string]syncrep.ID // by slot: the members that have connected
+
+	slotKeeper *task              // runs keepSlots
+	slotFlush  chan chan struct{} // makes it publish what has moved
 }
 
 // newReign begins what both roles have. assemble completes it once the role's own log is there.
@@ -58,7 +60,8 @@ func (n *Node) newReign(log *startup.Recovered, horizon *wal.Position) *reign {
 		opened:  make(chan struct{}),
 		over:    make(chan struct{}),
 
-		admitted: map[string]syncrep.ID{},
+		admitted:  map[string]syncrep.ID{},
+		slotFlush: make(chan chan struct{}),
 	}
 	r.applied.Advance(n.store.Applied())
 	return r
@@ -75,6 +78,10 @@ func (r *reign) assemble() error {
 		return err
 	}
 	r.slots = set
+	// Before anything is removed or anybody served: no slot is ahead of what the cluster knows.
+	if err := r.mirrorSlots(n.raft.State(), false); err != nil {
+		return err
+	}
 	var writer *wal.Writer
 	var tableLog kv.Log // stays a nil interface on a standby
 	var buffered wal.Buffered
@@ -198,33 +205,24 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 		},
 		Primary: r.primary != nil,
 		Slots:   r.slots,
-		Redo:    func() wal.LSN { return r.checkpointer.Control().Redo },
-		Timeout: n.settings.Duration("wal_sender_timeout"),
-		Show:    r.show,
-		Backup:  r,
-		Sealed:  func() bool { return r.primary == nil && r.stream == nil },
-		Fatal:   func(err error) { n.fail(&FatalError{Err: err}) },
-		Logger:  n.log,
+		CreateSlot: func(ctx context.Context, name string, reserve bool) error {
+			_, err := r.createSlot(ctx, name, reserve)
+			return err
+		},
+		DropSlot: r.dropSlot,
+		Redo:     func() wal.LSN { return r.checkpointer.Control().Redo },
+		Timeout:  n.settings.Duration("wal_sender_timeout"),
+		Show:     r.show,
+		Backup:   r,
+		Sealed:   func() bool { return r.primary == nil && r.stream == nil },
+		Fatal:    func(err error) { n.fail(&FatalError{Err: err}) },
+		Logger:   n.log,
 	}
 	if r.primary != nil {
 		cfg.Sync = r.primary.group
 		cfg.CaughtUp = func() { r.primary.keeper.Kick() }
 	}
 	return walsender.New(cfg)
-}
-
-// admit gives a member that connects its slot, which keeps the WAL from the present redo position on:
-// what it needs from now on is kept for it. An empty disk in the place of a known one is another
-// member: the slot starts anew.
-func (r *reign) admit(name string, id syncrep.ID) error {
-	r.admitting.Lock()
-	defer r.admitting.Unlock()
-	known, ok := r.admitted[name]
-	if err := r.ensureSlot(slots.MemberName(name), !ok || known == id); err != nil {
-		return clientError(err)
-	}
-	r.admitted[name] = id
-	return nil
 }
 
 // prepareDelay keeps the preparation of the next change of timelines out of the way of this one.
@@ -252,22 +250,6 @@ func (r *reign) endSenders(ctx context.Context, e *pgwire.Error) error {
 	}
 	return r.node.server.TerminateReplication(ctx, e, func(c *pgwire.Conn) bool { return senders[c] })
 }
-
-// ensureSlot makes a member's slot, or keeps the one it has if its disk is the same.
-func (r *reign) ensureSlot(name string, keep bool) error {
-	if s, exists := r.slots.Get(name); exists {
-		if keep && s.Restart != 0 { // one that was invalidated keeps nothing
-			return nil
-		}
-		if err := r.slots.Drop(context.Background(), name, admitter, false); err != nil {
-			return err
-		}
-	}
-	return r.slots.Create(name, false, r.checkpointer.Control().Redo, admitter)
-}
-
-// admitter stands for this node among the connections that use slots.
-const admitter = math.MaxInt32
 
 // show answers SHOW on a replication connection.
 func (r *reign) show(name string) (string, bool) {

@@ -114,6 +114,7 @@ func (n *Node) Hold(ctx context.Context, req election.HoldRequest) (election.Hol
 		return election.HoldReply{}, err
 	}
 	p := r.primary
+	r.publishSlots(ctx)
 	p.gate.close()
 	release := time.AfterFunc(req.Limit, p.gate.open)
 	end, err := r.drainTo(ctx, req.Target)

@@ -29,6 +29,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	}
 	redo := n.start(r.redo.Run)
 	r.checkpoints = n.start(r.checkpointer.Run)
+	r.slotKeeper = n.start(r.keepSlots)
 	prepare := n.start(r.prepare)
 	streamed := r.startStream(ctx)
 	close(r.opened)
@@ -51,6 +52,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	for _, step := range []func() error{
 		func() error { return r.endSenders(drain, errShuttingDown()) },
 		redo.stop,
+		r.slotKeeper.stop,
 		r.checkpoints.stop,
 		prepare.stop,
 		n.failed,

@@ -43,6 +43,10 @@ type Agreement struct {
 func (s *Slots) Mirror(a Agreement) error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
+	if a.AsOf < s.asOf {
+		return nil
+	}
+	s.asOf = a.AsOf
 	var errs []error
 	for _, sl := range s.dismissed(a) {
 		errs = append(errs, s.drop(sl))

@@ -23,6 +23,7 @@ type Slots struct {
 
 	// disk is held while files change, and taken before mu. Readers and consumers never wait for it.
 	disk sync.Mutex
+	asOf uint64 // of the last agreement mirrored; guarded by disk
 
 	mu    sync.Mutex // guards the rest
 	slots []*slot    // in order of creation

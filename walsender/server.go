@@ -43,6 +43,11 @@ type Config struct {
 	Slots *slots.Slots
 	Sync  *syncrep.Group // where clients' reports count; nil on a standby
 
+	// CreateSlot and DropSlot make a permanent slot, and remove any, where the whole cluster has to
+	// agree. Errors of package slots get their SQLSTATE. nil: Slots is asked alone.
+	CreateSlot func(ctx context.Context, name string, reserveWAL bool) error
+	DropSlot   func(ctx context.Context, name string, pid int32, wait bool) error
+
 	// Redo is the redo position of the last checkpoint: where a slot created with RESERVE_WAL begins.
 	Redo func() wal.LSN
 

@@ -77,7 +77,7 @@ func (s *Session) run(ctx context.Context, cmd command) error {
 	case readSlot:
 		return s.readSlot(cmd)
 	case createSlot:
-		return s.createSlot(cmd)
+		return s.createSlot(ctx, cmd)
 	case dropSlot:
 		return s.dropSlot(ctx, cmd)
 	case startReplication:

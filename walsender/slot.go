@@ -47,6 +47,9 @@ func SlotError(err error) error {
 func (s *Session) releaseSlots() { s.server.cfg.Slots.ReleaseAll(s.conn.PID) }
 
 func (s *Session) acquireSlot(name string) (*slots.Handle, error) {
+	if err := s.usable(name); err != nil {
+		return nil, err
+	}
 	h, err := s.server.cfg.Slots.Acquire(name, s.conn.PID)
 	if err != nil {
 		return nil, s.slotError(err)
@@ -54,7 +57,19 @@ func (s *Session) acquireSlot(name string) (*slots.Handle, error) {
 	return h, nil
 }
 
-func (s *Session) createSlot(cmd createSlot) error {
+// usable refuses the use of a slot that another node moves.
+func (s *Session) usable(name string) error {
+	cfg := &s.server.cfg
+	slot, ok := cfg.Slots.Get(name)
+	if !ok || slot.Number == 0 || cfg.Primary {
+		return nil
+	}
+	return pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "cannot use replication slot \"%s\" on a standby", name).
+		WithDetail("It follows the primary's, where its position is kept for the whole cluster.").
+		WithHint("Connect to the primary, with all nodes' addresses and target_session_attrs=read-write, or use a temporary slot.")
+}
+
+func (s *Session) createSlot(ctx context.Context, cmd createSlot) error {
 	if cmd.logical {
 		return errLogical()
 	}
@@ -62,7 +77,7 @@ func (s *Session) createSlot(cmd createSlot) error {
 	if err != nil {
 		return err
 	}
-	if err := s.makeSlot(cmd, reserve); err != nil {
+	if err := s.makeSlot(ctx, cmd, reserve); err != nil {
 		return err
 	}
 	// The consistent point of a physical slot is 0/0, even if it reserves WAL.
@@ -97,8 +112,11 @@ func reserveWAL(options []option) (bool, error) {
 // makeSlot creates the slot. One that reserves WAL begins at the last checkpoint's redo position. If
 // that segment has gone before the slot could hold it, another checkpoint has been made, and the
 // slot begins there.
-func (s *Session) makeSlot(cmd createSlot, reserve bool) error {
+func (s *Session) makeSlot(ctx context.Context, cmd createSlot, reserve bool) error {
 	cfg := &s.server.cfg
+	if !cmd.temporary && cfg.CreateSlot != nil {
+		return s.slotError(cfg.CreateSlot(ctx, cmd.slot, reserve))
+	}
 	var restart wal.LSN
 	if reserve {
 		restart = cfg.Redo()
@@ -147,7 +165,11 @@ func timelineAt(h wal.History, lsn wal.LSN) wal.TimelineID {
 }
 
 func (s *Session) dropSlot(ctx context.Context, cmd dropSlot) error {
-	if err := s.server.cfg.Slots.Drop(ctx, cmd.slot, s.conn.PID, cmd.wait); err != nil {
+	drop := s.server.cfg.Slots.Drop
+	if s.server.cfg.DropSlot != nil {
+		drop = s.server.cfg.DropSlot
+	}
+	if err := drop(ctx, cmd.slot, s.conn.PID, cmd.wait); err != nil {
 		return s.slotError(err)
 	}
 	s.conn.SendCommandComplete("DROP_REPLICATION_SLOT")

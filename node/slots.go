@@ -1,0 +1,353 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/slots"
+	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
+)
+
+// Permanent slots are Raft's. Every node mirrors them, and keeps the WAL that they need; the primary's
+// are used by their consumers, and so further than Raft says, until it publishes that. Whoever is the
+// primary next begins with what Raft holds: a consumer then finds its slot at, or before, what it has
+// confirmed, and the WAL from there on.
+//
+// A member's slot is made when it connects, here at first: a member is admitted, and its WAL kept,
+// though Raft may have no majority. The node's own slot says what the others keep for it: while it is
+// the primary, the log from its last checkpoint on. It holds nothing back here.
+
+const (
+	slotLook        = time.Second      // how often the primary looks at what has moved
+	slotPublication = 10 * time.Second // what has moved by less than a segment is published so often
+	slotTimeout     = 5 * time.Second  // how long a client waits for Raft to agree on a slot
+	slotHandOver    = 500 * time.Millisecond
+)
+
+// admitter stands for this node among the connections that use slots.
+const admitter = math.MaxInt32
+
+// keepSlots keeps this node's slots those of Raft, and on the primary Raft's positions those of the
+// slots, until the reign is over.
+func (r *reign) keepSlots(ctx context.Context) error {
+	tick := time.NewTicker(slotLook)
+	defer tick.Stop()
+	published := time.Now()
+	for {
+		s, changed := r.node.raft.Watch()
+		if err := r.mirrorSlots(s, r.primary != nil); err != nil {
+			return err
+		}
+		r.publishNew(ctx, s)
+		if r.publishMoved(ctx, s, time.Since(published) >= slotPublication) {
+			published = time.Now()
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+		case done := <-r.slotFlush:
+			r.publishMoved(ctx, r.node.raft.State(), true)
+			published = time.Now()
+			close(done)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// mirrorSlots makes this node's permanent slots those of a state. What cannot be written is tried
+// again with the next; only a disk of which nobody knows any more what it holds is an error.
+func (r *reign) mirrorSlots(s *raftlog.State, leading bool) error {
+	if !s.Initialised() {
+		return nil
+	}
+	a := slots.Agreement{AsOf: s.Index, Leading: leading, Oldest: r.oldestWAL}
+	for _, slot := range s.Slots {
+		if slot.Member != r.node.memberID() {
+			a.Slots = append(a.Slots, slots.Agreed{Name: slot.Name, Number: slot.Number, Restart: slot.Restart})
+		}
+	}
+	err := r.slots.Mirror(a)
+	if errors.Is(err, slots.ErrUnsynced) {
+		return err
+	}
+	if err != nil {
+		r.node.log.Warn("cannot write the replication slots: will try again", "err", err)
+	}
+	return nil
+}
+
+// oldestWAL is where the log begins that this node has.
+func (r *reign) oldestWAL() (wal.LSN, error) {
+	dir := r.log.Dir
+	segments, err := dir.Segments()
+	if err != nil || len(segments) == 0 {
+		return 0, err
+	}
+	return dir.Format.SegmentSize.Start(max(segments[0].Segno, dir.RemovedBelow())), nil
+}
+
+// propose has Raft agree on what this primary says of its slots. It does not give up while the reign
+// lasts: one proposal is answered before the next is made, so none overtakes another, and those that
+// are on their way when the reign ends are refused in the next.
+func (r *reign) propose(ctx context.Context, c raftlog.Command) (*raftlog.State, bool) {
+	s, err := r.node.raft.Propose(ctx, c)
+	if err != nil && ctx.Err() == nil {
+		r.node.log.Info("Raft does not take what this node says of its slots", "err", err)
+	}
+	return s, err == nil
+}
+
+// publishNew tells Raft of slots that it does not know: members' that connected here, and this node's.
+func (r *reign) publishNew(ctx context.Context, s *raftlog.State) {
+	if !r.speaks(s) {
+		return
+	}
+	own := raftlog.Slot{Name: r.ownSlot(), Restart: r.checkpointer.Control().Redo, Member: r.node.memberID()}
+	if known, ok := s.Slot(own.Name); !ok || known.Member != own.Member {
+		r.propose(ctx, &raftlog.SlotCreate{Epoch: r.epoch, Slot: own})
+	}
+	for _, local := range r.slots.List() {
+		member := r.slotOf(local.Name)
+		if _, ok := s.Member(member); !ok || local.Temporary || local.Number != 0 {
+			continue
+		}
+		slot := raftlog.Slot{Name: local.Name, Restart: min(local.Restart, r.horizon.Load()), Member: member}
+		after, ok := r.propose(ctx, &raftlog.SlotCreate{Epoch: r.epoch, Slot: slot})
+		if !ok {
+			return
+		}
+		// A crash here leaves a slot of this node alone, which is no primary then: it gives way to Raft's.
+		if agreed, ok := after.Slot(local.Name); ok && agreed.Member == member {
+			if err := r.slots.Adopt(local.Name, agreed.Number); err != nil {
+				r.slotFailure(err)
+			}
+		}
+	}
+}
+
+// publishMoved tells Raft where the slots are, if one of them has moved by a segment, or back, or if
+// it is time. It reports whether it has.
+func (r *reign) publishMoved(ctx context.Context, s *raftlog.State, now bool) bool {
+	if !r.speaks(s) {
+		return false
+	}
+	moved, due := movedSlots(r.slots.List(), s, r.horizon.Load(), wal.LSN(r.node.identity().SegmentSize))
+	if own, ok := s.Slot(r.ownSlot()); ok && own.Member == r.node.memberID() {
+		if redo := r.checkpointer.Control().Redo; redo > own.Restart {
+			own.Restart = redo
+			moved = append(moved, own)
+		}
+	}
+	if len(moved) == 0 || !due && !now {
+		return false
+	}
+	r.propose(ctx, &raftlog.SlotAdvance{Epoch: r.epoch, Slots: moved})
+	return true
+}
+
+// speaks reports whether Raft may be told where slots are: this node is the primary, and knows how far
+// the log is acknowledged, which it does once its epoch is steady.
+func (r *reign) speaks(s *raftlog.State) bool {
+	if r.primary == nil || s.Epoch != r.epoch {
+		return false
+	}
+	select {
+	case <-r.opened:
+		return true
+	default:
+		return false
+	}
+}
+
+// movedSlots are the slots that are not where Raft has them, with where they are; due, if one of them
+// should not wait. None is published past the horizon: what lies beyond may not be part of the next
+// primary's log, and its consumer would have to go back.
+func movedSlots(list []slots.Slot, s *raftlog.State, horizon, segment wal.LSN) (moved []raftlog.Slot, due bool) {
+	for _, local := range list {
+		agreed, ok := s.Slot(local.Name)
+		at := min(local.Restart, horizon)
+		if !ok || local.Temporary || local.Number != agreed.Number || at == 0 || at == agreed.Restart {
+			continue
+		}
+		// One that goes back must not be found ahead of its consumer; one that holds nothing yet should.
+		due = due || at < agreed.Restart || agreed.Restart == 0 || at-agreed.Restart >= segment
+		agreed.Restart = at
+		moved = append(moved, agreed)
+	}
+	return moved, due
+}
+
+// publishSlots tells Raft where all slots are, before another node takes over. It is no more than a
+// courtesy to those who come back to their slots there, and does not hold up anything for long.
+func (r *reign) publishSlots(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, slotHandOver)
+	defer cancel()
+	done := make(chan struct{})
+	select {
+	case r.slotFlush <- done:
+	case <-r.over:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func (r *reign) ownSlot() string { return slots.MemberName(r.node.cfg.Name) }
+
+// slotOf is the member whose slot has a name, as far as it has connected in this reign.
+func (r *reign) slotOf(name string) syncrep.ID {
+	r.admitting.Lock()
+	defer r.admitting.Unlock()
+	return r.admitted[name]
+}
+
+// admit gives a member that connects its slot, which keeps the WAL from the present redo position on:
+// what it needs from now on is kept for it. An empty disk in the place of a known one is another
+// member: the slot starts anew.
+func (r *reign) admit(name string, id syncrep.ID) error {
+	r.admitting.Lock()
+	defer r.admitting.Unlock()
+	slot := slots.MemberName(name)
+	if err := r.ensureSlot(slot, id); err != nil {
+		return clientError(err)
+	}
+	r.admitted[slot] = id
+	return nil
+}
+
+// ensureSlot makes a member's slot, or keeps the one it has if its disk is the same.
+func (r *reign) ensureSlot(name string, id syncrep.ID) error {
+	owner, known := r.admitted[name]
+	if !known {
+		agreed, ok := r.node.raft.State().Slot(name)
+		owner, known = agreed.Member, ok
+	}
+	redo := r.checkpointer.Control().Redo
+	slot, exists := r.slots.Get(name)
+	switch {
+	case exists && (!known || owner == id) && slot.Restart != 0: // one that was invalidated keeps nothing
+		return nil
+	case exists:
+		return r.slots.Renew(name, redo, admitter)
+	}
+	err := r.slots.Create(name, false, redo, admitter)
+	if errors.Is(err, slots.ErrExists) { // Raft had one
+		return nil
+	}
+	return err
+}
+
+// createSlot makes a permanent slot: Raft first, then here; the other nodes follow. It returns where
+// the slot begins, 0 if it is not to reserve WAL yet.
+//
+//	crash before Raft has agreed: nothing was made, or Raft agrees yet, and nobody was told
+//	crash after that: every node makes the slot, this one when it is back
+func (r *reign) createSlot(ctx context.Context, name string, reserve bool) (wal.LSN, error) {
+	if r.primary == nil {
+		return 0, errSlotOnStandby(name)
+	}
+	if err := r.slots.CanCreate(name); err != nil {
+		return 0, err
+	}
+	hold := r.slots.Hold()
+	defer hold.Release()
+	limited, cancel := context.WithTimeout(ctx, slotTimeout)
+	defer cancel()
+	for {
+		var restart wal.LSN
+		if reserve {
+			restart = r.reserveWAL(hold)
+		}
+		s, err := r.node.raft.Propose(limited, &raftlog.SlotCreate{Epoch: r.epoch, Slot: raftlog.Slot{Name: name, Restart: restart}})
+		if _, late := errors.AsType[*raftlog.ConflictError](err); late && s.Epoch == r.epoch && limited.Err() == nil {
+			continue // a checkpoint was faster: the slot begins at that
+		}
+		if err != nil {
+			return 0, r.slotRefused(ctx, name, err)
+		}
+		return restart, r.slotFailure(r.mirrorSlots(s, true))
+	}
+}
+
+// reserveWAL returns where a new slot begins, and keeps WAL here from there on. It is a checkpoint's redo
+// position, as in PostgreSQL, but not one before what every node keeps.
+func (r *reign) reserveWAL(hold *slots.Hold) wal.LSN {
+	size := r.node.identity().SegmentSize
+	for {
+		restart := r.checkpointer.Control().Redo
+		if own, ok := r.node.raft.State().Slot(r.ownSlot()); ok && own.Member == r.node.memberID() {
+			restart = max(restart, own.Restart)
+		}
+		hold.Keep(restart)
+		if size.Segno(restart) >= r.log.Dir.RemovedBelow() {
+			return restart
+		}
+	}
+}
+
+// dropSlot removes a slot: Raft first, then here. Meanwhile nobody can use it.
+//
+//	crash before Raft has agreed: the slot is there, or Raft agrees yet, and nobody was told
+//	crash after that: every node drops the slot, this one when it is back
+func (r *reign) dropSlot(ctx context.Context, name string, pid int32, wait bool) error {
+	slot, ok := r.slots.Get(name)
+	if ok && (slot.Temporary || r.primary != nil && slot.Number == 0) {
+		return r.slots.Drop(ctx, name, pid, wait)
+	}
+	if ok && r.primary == nil {
+		return errSlotOnStandby(name)
+	}
+	if err := r.slots.Claim(ctx, name, pid, wait); err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, slotTimeout)
+	defer cancel()
+	s, err := r.node.raft.Propose(limited, &raftlog.SlotDrop{Epoch: r.epoch, Name: name})
+	if err != nil && !errors.Is(err, raftlog.ErrNoSlot) {
+		r.slots.Unclaim(name, pid)
+		return r.slotRefused(ctx, name, err)
+	}
+	return r.slotFailure(r.mirrorSlots(s, true))
+}
+
+// slotFailure ends the process if nobody knows any more what is on disk.
+func (r *reign) slotFailure(err error) error {
+	if errors.Is(err, slots.ErrUnsynced) {
+		r.node.fail(&FatalError{Err: err})
+	}
+	return err
+}
+
+// slotRefused is why Raft has not agreed on a slot, for a client.
+func (r *reign) slotRefused(ctx context.Context, name string, err error) error {
+	_, conflict := errors.AsType[*raftlog.ConflictError](err)
+	_, invalid := errors.AsType[*raftlog.InvalidError](err)
+	switch {
+	case errors.Is(err, raftlog.ErrSlotExists):
+		return &slots.Error{Err: slots.ErrExists, Name: name}
+	case conflict:
+		return pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "node %s is not the primary any more", r.node.cfg.Name)
+	case invalid:
+		return pgwire.Errorf(pgwire.CodeInvalidParameterValue, "%w", err)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return pgwire.Errorf(pgwire.CodeCannotConnectNow, "the cluster has not agreed on replication slot \"%s\": %w", name, err).
+		WithDetail("Slots belong to the whole cluster. A majority of its voting members must be there to make or drop one; it may happen yet.").
+		WithHint("Look at longship status for what is missing, and at pg_replication_slots before you try again.")
+}
+
+func errSlotOnStandby(name string) error {
+	return pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "cannot make or drop replication slot \"%s\" on a standby", name).
+		WithHint("Connect to the primary, with all nodes' addresses and target_session_attrs=read-write. A temporary slot can be made here.")
+}
