@@ -181,6 +181,9 @@ func (d *demo) watch(ctx context.Context, begun time.Time) {
 			return
 		case <-tick.C:
 			seen := eyes.look(ctx)
+			if ctx.Err() != nil {
+				return // cut short, it saw nothing
+			}
 			d.show.update(d.view(seen, time.Now(), time.Since(begun)))
 		}
 	}

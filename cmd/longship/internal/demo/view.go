@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,11 +102,11 @@ func (d *demo) view(s *status.Snapshot, now time.Time, ran time.Duration) (summa
 	for _, p := range d.cluster.processes {
 		c := p.condition()
 		summary += "  " + p.name + " " + c.text
-		row := []string{p.name, c.pid, c.text}
-		if c.ready {
-			row = append(row, brief[p.name]...)
+		cells := brief[p.name]
+		if !c.ready || cells == nil {
+			cells = slices.Repeat([]string{"-"}, len(status.BriefColumns))
 		}
-		rows = append(rows, row)
+		rows = append(rows, append([]string{p.name, c.pid, c.text}, cells...))
 	}
 	lines = []string{numbers, reign.String()}
 	if waiting != "" {
