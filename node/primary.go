@@ -202,7 +202,12 @@ func (r *reign) loadTable(end wal.LSN) error {
 	if err := r.redo.CatchUp(); err != nil {
 		return err
 	}
-	return startup.LoadPending(r.log.Dir, r.log.History, r.redoStart(), end, r.table.Recover)
+	next, err := startup.LoadPending(r.log.Dir, r.log.History, r.redoStart(), end, r.redo.NextXID(r.log.Control.NextXID), r.table.Recover)
+	if err != nil {
+		return err
+	}
+	r.table.SetNextXID(next)
+	return nil
 }
 
 // beginEpoch writes the first record of a new epoch, and hands what is released to the keeper: until

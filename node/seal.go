@@ -62,6 +62,7 @@ func (n *Node) answerSeal(log *startup.Recovered, req sealRequest, promise func(
 		return asFatal(err)
 	}
 	n.promised.Store(max(n.promised.Load(), req.epoch))
+	n.leases.Stop(n.promised.Load()) // before it is said what remains of those given
 	a := n.answer(log)
 	req.done <- sealReply{answer: a}
 	n.log.Info("sealed", "epoch", req.epoch, "last_epoch", a.Position.Epoch, "end", a.Position.LSN)

@@ -136,6 +136,7 @@ func (r *reign) endStandby(ctx context.Context, stopping bool, end error) error 
 	if !r.wasCut { // otherwise the control file says so; what the checkpointer knows is from before
 		r.log.Control = r.checkpointer.Control()
 	}
+	r.log.Control.NextXID = r.nextXID()
 	r.log.Horizon = max(r.log.Horizon, r.horizon.Load())
 	if change, ok := errors.AsType[*walreceiver.SwitchError](end); ok {
 		return startup.SwitchTimeline(n.dir, r.log, change.History, change.End)

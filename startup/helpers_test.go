@@ -152,7 +152,8 @@ func newPrimary(t testing.TB, d DataDir, log *Recovered) *primary {
 	c.Log = quiet
 	p.checkpointer = c
 	must(t, p.redo.CatchUp())
-	must(t, LoadPending(log.Dir, log.History, max(p.store.Applied(), log.Control.Redo), log.End.LSN, p.table.Recover))
+	_, err = LoadPending(log.Dir, log.History, max(p.store.Applied(), log.Control.Redo), log.End.LSN, 3, p.table.Recover)
+	must(t, err)
 	return p
 }
 
@@ -332,7 +333,7 @@ func load(d DataDir) (l loaded, err error) {
 	if err := redo.CatchUp(); err != nil {
 		return l, err
 	}
-	if err := LoadPending(r.Dir, r.History, max(store.Applied(), l.redo), r.End.LSN, table.Recover); err != nil {
+	if _, err := LoadPending(r.Dir, r.History, max(store.Applied(), l.redo), r.End.LSN, 3, table.Recover); err != nil {
 		return l, err
 	}
 	rows := map[string]string{}

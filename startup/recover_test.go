@@ -202,7 +202,7 @@ func TestUnknownRecord(t *testing.T) {
 	store, err := openStore(l.d)
 	must(t, err)
 	dir, h := wal.NewDir(l.d.FS, l.d.WAL(), testIdentity.Format()), wal.History{Timeline: 1}
-	err = LoadPending(dir, h, from, end, func(wal.LSN, []kv.Op) error { t.Error("loaded"); return nil })
+	_, err = LoadPending(dir, h, from, end, 3, func(wal.LSN, []kv.Op) error { t.Error("loaded"); return nil })
 	if err == nil {
 		t.Error("LoadPending passed it over")
 	}

@@ -87,25 +87,27 @@ func (r *Redo) CatchUp() error {
 }
 
 // LoadPending hands the commits of a log between the applied LSN and its end to a new primary's
-// table: they may neither be applied, being past the horizon, nor overlooked by what comes after.
-func LoadPending(dir *wal.Dir, h wal.History, from, end wal.LSN, add func(end wal.LSN, ops []kv.Op) error) error {
+// table: they may neither be applied, being past the horizon, nor overlooked by what comes after. It
+// returns the transaction id after the last one used, given that before from it was next.
+func LoadPending(dir *wal.Dir, h wal.History, from, end wal.LSN, next uint32, add func(end wal.LSN, ops []kv.Op) error) (uint32, error) {
 	r := wal.NewReader(wal.NewRawReader(dir, h, nil), from, 0)
 	defer r.Close()
 	var c kv.Commit
 	for {
 		rec, ok, err := r.Next(end)
 		if err != nil || !ok {
-			return err
+			return next, err
 		}
+		next = xidAfter(next, rec.XID)
 		mine, err := decodeCommit(rec, &c)
 		if err != nil {
-			return fmt.Errorf("record at %s: %w", rec.LSN, err)
+			return next, fmt.Errorf("record at %s: %w", rec.LSN, err)
 		}
 		if !mine {
 			continue
 		}
 		if err := add(rec.End, c.Ops); err != nil {
-			return err
+			return next, err
 		}
 	}
 }

@@ -148,7 +148,7 @@ func TestLoadPending(t *testing.T) {
 	x := newRedoTest(t, 10, 3<<20, 10, 10)
 	defer x.close(t)
 	var got []wal.LSN
-	err := LoadPending(x.dir, wal.History{Timeline: 1}, x.ends[0], x.ends[2], func(end wal.LSN, ops []kv.Op) error {
+	next, err := LoadPending(x.dir, wal.History{Timeline: 1}, x.ends[0], x.ends[2], 3, func(end wal.LSN, ops []kv.Op) error {
 		if len(ops) != 1 || ops[0].Key != "k" {
 			t.Errorf("commit at %s: %d operations", end, len(ops))
 		}
@@ -158,8 +158,11 @@ func TestLoadPending(t *testing.T) {
 	if err != nil || !slices.Equal(got, x.ends[1:3]) {
 		t.Errorf("loaded %v, %v, want %v", got, err, x.ends[1:3])
 	}
+	if next != firstXID+1 { // the commits here all have the first one
+		t.Errorf("next transaction id %d, want %d", next, firstXID+1)
+	}
 	boom := errors.New("boom")
-	err = LoadPending(x.dir, wal.History{Timeline: 1}, x.ends[0], x.ends[2], func(wal.LSN, []kv.Op) error { return boom })
+	_, err = LoadPending(x.dir, wal.History{Timeline: 1}, x.ends[0], x.ends[2], 3, func(wal.LSN, []kv.Op) error { return boom })
 	if !errors.Is(err, boom) {
 		t.Error(err)
 	}
