@@ -351,31 +351,3 @@ func copySegment(t *testing.T, from, to *wal.Dir) {
 		t.Fatal(err)
 	}
 }
-
-// FindPrimary asks as a plain receiver.
-func TestFindPrimary(t *testing.T) {
-	for _, tt := range []struct {
-		answer func(c *fakeConn)
-		want   string
-		err    error
-	}{
-		{func(c *fakeConn) { c.rows("SHOW", []any{"10.0.0.1:5433"}) }, "10.0.0.1:5433", nil},
-		{func(c *fakeConn) { c.rows("SHOW", []any{""}) }, "", ErrNoPrimary},
-		{func(c *fakeConn) { c.refuse(pgwire.CodeUndefinedObject, "unrecognized") }, "", ErrNotNative},
-	} {
-		ours, theirs := loopback(t)
-		cfg := testConfig(t)
-		cfg.Dial = func(context.Context, string, string) (net.Conn, error) { return ours, nil }
-		go func() {
-			c := newFakeConn(t, theirs).handshake()
-			if c.startup["_pq_.longship"] != "" {
-				t.Error("asked as a member")
-			}
-			c.expect("SHOW longship.primary")
-			tt.answer(c)
-		}()
-		if got, err := FindPrimary(t.Context(), cfg); got != tt.want || !errors.Is(err, tt.err) {
-			t.Errorf("FindPrimary() = %q, %v, want %q, %v", got, err, tt.want, tt.err)
-		}
-	}
-}
