@@ -149,6 +149,7 @@ func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (wal.LSN, error) 
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	if err := p.gate.enter(ctx); err != nil {
+		t.Rollback()
 		return 0, err
 	}
 	lsn, err := t.Txn.Commit(ctx)
