@@ -14,7 +14,7 @@ func TestBasebackup(t *testing.T) {
 	basebackup, verify := tool(t, "pg_basebackup"), tool(t, "pg_verifybackup")
 	c := newCluster(t, 2)
 	fill(t, c.primary(), rand.New(rand.NewPCG(25, 26)), 4)
-	l := startLoad(c.primary(), "load", 2)
+	l := startLoad(c, "load", 2)
 	for name, args := range map[string][]string{
 		"stream": {"--wal-method=stream"},
 		"fetch":  {"--wal-method=fetch", "--max-rate=100M"},

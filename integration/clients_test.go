@@ -28,8 +28,9 @@ func TestPgIsReady(t *testing.T) {
 			t.Errorf("%s: pg_isready prints %q, want %q", n.name, got, want)
 		}
 	}
-	c.primary().stop()
-	if got, want := isReady(c.primary()), fmt.Sprintf("127.0.0.1:%d - no response", c.primary().port); got != want {
+	n1 := c.primary()
+	n1.stop()
+	if got, want := isReady(n1), fmt.Sprintf("127.0.0.1:%d - no response", n1.port); got != want {
 		t.Errorf("after a stop pg_isready prints %q, want %q", got, want)
 	}
 }
@@ -56,11 +57,7 @@ INSERT INTO kv VALUES ('key' || :k, repeat('x', 100)) ON CONFLICT (key) DO UPDAT
 		tps := regexp.MustCompile(`tps = \S+`).FindString(out)
 		t.Logf("-M %s: %s", mode, tps)
 	}
-	end := c.awaitCaughtUp()
-	for _, s := range c.standbys() {
-		checkSameTable(t, c.primary(), s)
-		checkSameWAL(t, c.primary(), s, end)
-	}
+	c.checkSame()
 }
 
 // pgx with its defaults: prepared statements, binary values, pipelined batches, typed errors.
@@ -119,14 +116,12 @@ func TestPgx(t *testing.T) {
 func TestCancelWaitingCommit(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
-	n1, n2 := c.primary(), c.node(2)
+	n1, n2 := c.pair()
 	n2.freeze()
 	commit := startCommit(t, n1, "INSERT INTO kv VALUES ('a', '1')")
 	commit.awaitFlushed()
 	commit.checkWaiting()
-	if got := n1.value("SELECT count(*) FROM kv WHERE key = 'a'"); got != "0" {
-		t.Errorf("a commit that waits is seen by another session: count = %s", got)
-	}
+	n1.checkUnseen("a")
 	ctx, cancel := testContext(t)
 	defer cancel()
 	if err := commit.conn.PgConn().CancelRequest(ctx); err != nil {
@@ -136,16 +131,15 @@ func TestCancelWaitingCommit(t *testing.T) {
 	if !ok || e.Code != "08007" || !strings.Contains(e.Message, "commit at 0/") {
 		t.Fatalf("cancelled commit ended with %#v, want 08007 and its LSN", e)
 	}
-	if got := n1.value("SELECT count(*) FROM kv WHERE key = 'a'"); got != "0" {
-		t.Errorf("a cancelled commit is seen before it is replicated: count = %s", got)
-	}
+	n1.checkUnseen("a")
 	if got := commit.conn.PgConn().TxStatus(); got != 'I' {
 		t.Errorf("after the error the session's state is %c, want I", got)
 	}
 	n2.thaw()
-	n1.await("SELECT value FROM kv WHERE key = 'a'", "1")
+	c.primary().await("SELECT value FROM kv WHERE key = 'a'", "1")
 
 	// pg_cancel_backend is the other way.
+	n1, n2 = c.pair()
 	n2.freeze()
 	commit = startCommit(t, n1, "INSERT INTO kv VALUES ('b', '1')")
 	commit.awaitFlushed()
@@ -154,7 +148,73 @@ func TestCancelWaitingCommit(t *testing.T) {
 		t.Errorf("pg_cancel_backend: %v, want 08007", err)
 	}
 	n2.thaw()
-	n1.await("SELECT value FROM kv WHERE key = 'b'", "1")
+	c.primary().await("SELECT value FROM kv WHERE key = 'b'", "1")
+}
+
+// checkUnseen verifies that a row is not shown: that it is not there, or that a read waits since nobody
+// can know.
+func (n *node) checkUnseen(key string) {
+	n.t.Helper()
+	got, err := n.tryValue("SET statement_timeout = 100; SELECT count(*) FROM kv WHERE key = '" + key + "'")
+	if sqlState(err) != "57014" && (err != nil || got != "0") {
+		n.t.Errorf("%s: a commit that waits is seen by another session: count of %s = %s (%v)", n.name, key, got, err)
+	}
+}
+
+// Without the read lease, which its standby no longer renews, a primary does not answer what it might
+// have missed the end of. It takes writes all the same: they wait for the rule.
+func TestLapsedLease(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2)
+	n1, n2 := c.pair()
+	n1.exec("INSERT INTO kv VALUES ('a', '1')")
+	n2.freeze()
+	n1.awaitNoLease()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	for _, sql := range []string{
+		"SELECT value FROM kv WHERE key = 'a'",
+		"UPDATE kv SET value = '2' WHERE key = 'none'",
+		"INSERT INTO kv VALUES ('a', '2')",
+		"INSERT INTO kv VALUES ('a', '2') ON CONFLICT DO NOTHING",
+		"BEGIN; SELECT count(*) FROM kv; COMMIT",
+	} {
+		read := startCommit(t, n1, sql)
+		read.checkWaiting()
+		if err := read.conn.PgConn().CancelRequest(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := read.result(ctx); sqlState(err) != "57014" {
+			t.Errorf("without the lease %s ends with %v, want 57014 when cancelled", sql, err)
+		}
+	}
+	if got := n1.value("SELECT pg_is_in_recovery()"); got != "f" {
+		t.Errorf("pg_is_in_recovery() = %s, want f", got)
+	}
+	commit := startCommit(t, n1, "INSERT INTO kv VALUES ('b', '1') RETURNING value")
+	commit.awaitFlushed()
+	commit.checkWaiting()
+	n2.thaw()
+	if err := commit.result(ctx); err != nil && !mayFailWith(err) {
+		t.Errorf("with the standby back the commit ends with %v", err)
+	}
+	c.primary().await("SELECT value FROM kv WHERE key = 'b'", "1")
+}
+
+// awaitNoLease waits until reads of the table wait.
+func (n *node) awaitNoLease() {
+	n.t.Helper()
+	ctx, cancel := testContext(n.t)
+	defer cancel()
+	for {
+		err := n.tryExec("SET statement_timeout = 100; SELECT count(*) FROM kv")
+		if sqlState(err) == "57014" {
+			return
+		}
+		if err != nil || ctx.Err() != nil {
+			n.t.Fatalf("%s: reads do not wait: %v", n.name, err)
+		}
+	}
 }
 
 // A commit is a statement under way in a session of its own.

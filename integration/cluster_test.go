@@ -118,8 +118,36 @@ func (c *cluster) primary() *node {
 			}
 		}
 	}
-	c.t.Fatal("there is no primary")
+	c.t.Fatalf("there is no primary\n%s", c.waiting())
 	return nil
+}
+
+// waiting is what each node says it waits for.
+func (c *cluster) waiting() string {
+	var b strings.Builder
+	for _, n := range c.nodes {
+		if !n.running() {
+			fmt.Fprintf(&b, "%s does not run\n", n.name)
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		v, err := n.ask(ctx, "SELECT role || ', ' || phase || ': ' || waiting FROM longship_cluster")
+		cancel()
+		fmt.Fprintf(&b, "%s: %s %v\n", n.name, v, err)
+	}
+	return b.String()
+}
+
+// pair is the primary and the standby of a cluster of two.
+func (c *cluster) pair() (primary, standby *node) {
+	c.t.Helper()
+	primary = c.primary()
+	for _, n := range c.nodes {
+		if n != primary {
+			standby = n
+		}
+	}
+	return primary, standby
 }
 
 // standbys are the nodes other than the primary.
@@ -149,14 +177,45 @@ func (c *cluster) awaitStreaming() {
 	}
 }
 
-// awaitCaughtUp waits until every standby has flushed and applied all that the primary has.
+// awaitCaughtUp waits until every standby has flushed and applied all that the primary has. If another
+// node becomes the primary meanwhile, it is that one's log that counts.
 func (c *cluster) awaitCaughtUp() wal.LSN {
 	c.t.Helper()
-	end := c.primary().flushed()
-	for _, s := range c.standbys() {
-		s.awaitLSN(end)
+	for {
+		primary := c.primary()
+		end := primary.flushed()
+		for _, n := range c.nodes {
+			if n != primary && n.running() {
+				n.awaitLSN(end)
+			}
+		}
+		if c.primary() == primary {
+			return end
+		}
 	}
-	return end
+}
+
+// checkSame compares the tables and logs of all nodes once they have caught up.
+func (c *cluster) checkSame() {
+	c.t.Helper()
+	end := c.awaitCaughtUp()
+	primary := c.primary()
+	for _, n := range c.nodes {
+		if n != primary && n.running() {
+			checkSameTable(c.t, primary, n)
+			checkSameWAL(c.t, primary, n, end)
+		}
+	}
+}
+
+// dsn is how a client reaches whichever node takes writes.
+func (c *cluster) dsn(more ...string) string {
+	var hosts, ports []string
+	for _, n := range c.nodes {
+		hosts, ports = append(hosts, "127.0.0.1"), append(ports, fmt.Sprint(n.port))
+	}
+	return fmt.Sprintf("host=%s port=%s user=test dbname=test sslmode=disable connect_timeout=2 target_session_attrs=read-write %s",
+		strings.Join(hosts, ","), strings.Join(ports, ","), strings.Join(more, " "))
 }
 
 // ports are handed out from below the range in which the kernel chooses ports of clients.
@@ -239,20 +298,6 @@ func (n *node) awaitReady() {
 	}
 }
 
-// awaitUp waits until the node is ready, even if it first has to be launched again. Any goroutine
-// may call it.
-func (n *node) awaitUp(ctx context.Context) error {
-	n.mu.Lock()
-	up := n.up
-	n.mu.Unlock()
-	select {
-	case <-up:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // down says that the node is not up until it is launched again. It comes before what ends it.
 func (n *node) down() {
 	n.mu.Lock()
@@ -300,13 +345,18 @@ func (n *node) isPrimary(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	v, err := n.ask(ctx, "SELECT role FROM longship_cluster WHERE role = 'primary' AND waiting IS NULL")
+	return err == nil && v == "primary"
+}
+
+// ask is for one value in a session of its own, if the node answers at all.
+func (n *node) ask(ctx context.Context, sql string) (string, error) {
 	c, err := pgx.Connect(ctx, n.dsn())
 	if err != nil {
-		return false
+		return "", err
 	}
 	defer c.Close(ctx)
-	v, err := queryValue(ctx, c, "SELECT role FROM longship_cluster WHERE role = 'primary' AND waiting IS NULL")
-	return err == nil && v == "primary"
+	return queryValue(ctx, c, sql)
 }
 
 // awaitExit waits until the process has ended, with the exit code given.
@@ -369,6 +419,15 @@ func (n *node) dial(ctx context.Context) (*pgx.Conn, error) {
 		if ctx.Err() != nil || sqlState(err) != "57P03" {
 			return c, err
 		}
+		moment(ctx)
+	}
+}
+
+// moment is what a client leaves between two attempts.
+func moment(ctx context.Context) {
+	select {
+	case <-time.After(5 * time.Millisecond):
+	case <-ctx.Done():
 	}
 }
 
@@ -459,22 +518,39 @@ func (n *node) await(sql, want string) {
 	n.awaitThat(sql, func(v string) bool { return v == want }, want)
 }
 
+// awaitThat is await for any value that will do. A node that becomes or ceases to be the primary
+// meanwhile is asked in another session.
 func (n *node) awaitThat(sql string, ok func(string) bool, want string) {
 	n.t.Helper()
 	ctx, cancel := testContext(n.t)
 	defer cancel()
-	c := n.connect()
-	defer c.Close(ctx)
-	for tick := time.NewTicker(5 * time.Millisecond); ; {
-		got, err := queryValue(ctx, c, sql)
-		if err == nil && ok(got) {
-			tick.Stop()
+	for {
+		got, err := n.poll(ctx, sql, ok)
+		if err == nil {
 			return
 		}
-		if ctx.Err() != nil || err != nil {
+		if ctx.Err() != nil || sqlState(err) != "57P01" {
 			n.t.Fatalf("%s: %s = %q (%v), want %q", n.name, sql, got, errors.Join(err, ctx.Err()), want)
 		}
-		<-tick.C
+	}
+}
+
+// poll repeats a query in one session until ok takes its value. It returns the last one.
+func (n *node) poll(ctx context.Context, sql string, ok func(string) bool) (got string, err error) {
+	c, err := n.dial(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close(ctx)
+	for {
+		v, err := queryValue(ctx, c, sql)
+		if err != nil {
+			return got, err
+		}
+		if got = v; ok(got) {
+			return got, nil
+		}
+		moment(ctx)
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 func TestStatusAndWaldumpCommands(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
-	c.primary().exec("INSERT INTO kv VALUES ('hello', 'world')")
+	primary, standby := c.pair()
+	primary.exec("INSERT INTO kv VALUES ('hello', 'world')")
 	end := c.awaitCaughtUp()
 	for _, n := range c.nodes {
 		out := mustRun(t, longship, "status", "--json", "--host", "127.0.0.1", "--port", strconv.Itoa(n.port))
@@ -27,7 +28,7 @@ func TestStatusAndWaldumpCommands(t *testing.T) {
 		if status.Cluster["system_identifier"] == nil || len(status.Members) == 0 {
 			t.Errorf("%s: %s", n.name, out)
 		}
-		if n == c.primary() && (len(status.Replication) != 1 || status.Replication[0]["application_name"] != "n2" || status.Replication[0]["state"] != "streaming") {
+		if n == primary && (len(status.Replication) != 1 || status.Replication[0]["application_name"] != standby.name || status.Replication[0]["state"] != "streaming") {
 			t.Errorf("the primary's replication: %v", status.Replication)
 		}
 		text := mustRun(t, longship, "status", "--host", "127.0.0.1", "--port", strconv.Itoa(n.port))
@@ -39,8 +40,8 @@ func TestStatusAndWaldumpCommands(t *testing.T) {
 			t.Errorf("waldump on %s does not show the row:\n%s", n.name, dump)
 		}
 	}
-	c.primary().stop()
-	if out, err := runTool(t, "", longship, "status", "--host", "127.0.0.1", "--port", strconv.Itoa(c.primary().port)); err == nil || strings.Count(out, "\n") != 1 {
+	primary.stop()
+	if out, err := runTool(t, "", longship, "status", "--host", "127.0.0.1", "--port", strconv.Itoa(primary.port)); err == nil || strings.Count(out, "\n") != 1 {
 		t.Errorf("status of a node that is down: %v\n%s", err, out)
 	}
 }
@@ -50,10 +51,10 @@ func TestStatusAndWaldumpCommands(t *testing.T) {
 func TestSecondSignal(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
-	n1, n2 := c.primary(), c.node(2)
+	n1, n2 := c.pair()
 	n1.exec("INSERT INTO kv VALUES ('a', '1')")
 	c.awaitCaughtUp()
-	n2.freeze() // it will not confirm the shutdown checkpoint
+	n2.freeze() // it will neither take over nor confirm the shutdown checkpoint
 	n1.down()
 	n1.proc.signal(syscall.SIGTERM)
 	ctx, cancel := testContext(t)
@@ -65,7 +66,7 @@ func TestSecondSignal(t *testing.T) {
 	n1.awaitExit(1)
 	n2.thaw()
 	n1.start()
-	if got := n1.value("SELECT value FROM kv WHERE key = 'a'"); got != "1" {
+	if got := c.primary().value("SELECT value FROM kv WHERE key = 'a'"); got != "1" {
 		t.Errorf("a = %q, want 1", got)
 	}
 }

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,17 +26,14 @@ func (n *node) refuses(want ...string) {
 	}
 }
 
-// variant is another process for a node's place: with a flag added, or another data directory.
-func (c *cluster) variant(of *node, dir string, flags ...string) *node {
-	v := &node{t: c.t, name: of.name + "-variant", dir: dir, port: freePort(c.t), up: make(chan struct{})}
-	for _, f := range of.flags {
-		switch {
-		case strings.HasPrefix(f, "--data-dir="):
-			f = "--data-dir=" + dir
-		case strings.HasPrefix(f, "--listen="):
-			f = "--listen=" + v.address()
-		}
-		v.flags = append(v.flags, f)
+// variant is another process for the node's place: with flags added, or another data directory, and
+// ports of its own.
+func (n *node) variant(dir string, flags ...string) *node {
+	v := &node{t: n.t, name: n.name + "-variant", dir: dir, port: freePort(n.t), flags: slices.Clone(n.flags), up: make(chan struct{})}
+	v.replaceFlag("--data-dir", dir)
+	v.replaceFlag("--listen", v.address())
+	for _, other := range []string{"--raft-listen", "--gossip-listen"} {
+		v.replaceFlag(other, fmt.Sprintf("127.0.0.1:%d", freePort(n.t)))
 	}
 	v.flags = append(v.flags, flags...)
 	return v
@@ -52,14 +50,14 @@ func (n *node) replaceFlag(name, value string) {
 
 func TestDataDirLocked(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 1)
-	c.variant(c.primary(), c.primary().dir).refuses("is in use by process", "stop it first")
-	c.primary().exec("INSERT INTO kv VALUES ('a', '1')")
+	n := newCluster(t, 1).primary()
+	n.variant(n.dir).refuses("is in use by process", "stop it first")
+	n.exec("INSERT INTO kv VALUES ('a', '1')")
 
 	// The lock of a process that is gone holds nobody up.
-	c.primary().kill9()
-	c.primary().start()
-	if got := c.primary().value("SELECT value FROM kv WHERE key = 'a'"); got != "1" {
+	n.kill9()
+	n.start()
+	if got := n.value("SELECT value FROM kv WHERE key = 'a'"); got != "1" {
 		t.Errorf("a = %q, want 1", got)
 	}
 }
@@ -67,7 +65,7 @@ func TestDataDirLocked(t *testing.T) {
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
-	v := c.variant(c.primary(), filepath.Join(c.dir, "elsewhere"))
+	v := c.primary().variant(filepath.Join(c.dir, "elsewhere"))
 	v.replaceFlag("--listen", c.primary().address())
 	v.refuses("listen tcp "+c.primary().address(), "address already in use", "--listen")
 	if _, err := os.Stat(filepath.Join(v.dir, "node.json")); err == nil {
@@ -94,7 +92,7 @@ func TestDataDirOfOtherCluster(t *testing.T) {
 	ours, theirs := newCluster(t, 2), newCluster(t, 1)
 	ours.primary().exec("INSERT INTO kv VALUES ('a', 'ours')")
 	ours.awaitCaughtUp()
-	stray := ours.node(2)
+	_, stray := ours.pair()
 	stray.stop()
 	stray.replaceFlag("--join", theirs.primary().address())
 	stray.launch()
@@ -115,22 +113,42 @@ func TestDataDirOfOtherCluster(t *testing.T) {
 	checkSameTable(t, ours.primary(), stray)
 }
 
+// A directory is started as what it is, or not at all, and no node takes another's place while that is
+// there.
 func TestDataDirOfOtherNode(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
+	n1, n2 := c.node(1), c.node(2)
+	n1.exec("INSERT INTO kv VALUES ('a', '1')")
+	c.awaitCaughtUp()
 	for _, n := range c.nodes {
 		n.stop()
 	}
-	c.variant(c.primary(), c.primary().dir, "--wal-segsize=2").refuses("WAL segments of 1 MB", "2 MB were asked for")
-	c.variant(c.primary(), c.primary().dir, "--name=other").refuses(`belongs to node "n1"`, `not "other"`)
-	c.variant(c.primary(), c.primary().dir, "--join="+c.node(2).address()).refuses("does not join")
-	alone := c.variant(c.node(2), c.node(2).dir)
-	alone.flags = slices.DeleteFunc(alone.flags, func(f string) bool { return strings.HasPrefix(f, "--join=") })
-	alone.refuses("is a standby's", "--join")
-	c.primary().start()
-	joiner := c.variant(c.node(2), filepath.Join(c.dir, "n9"), "--name=n9", "--wal-segsize=16")
-	joiner.refuses("WAL segments of 1 MB", "16 MB were asked for")
-	c.variant(c.node(2), filepath.Join(c.dir, "n8"), "--name=n1").refuses(`the name "n1"`)
+	n1.variant(n1.dir, "--wal-segsize=2").refuses("WAL segments of 1 MB", "2 MB were asked for")
+	n1.variant(n1.dir, "--name=other").refuses(`belongs to node "n1"`, `not "other"`)
+	copied := filepath.Join(c.dir, "copied")
+	if err := os.CopyFS(copied, os.DirFS(n2.dir)); err != nil {
+		t.Fatal(err)
+	}
+
+	// Whom to join, and that one has founded the cluster, is of no interest any more.
+	n2.flags = slices.DeleteFunc(n2.flags, func(f string) bool { return strings.HasPrefix(f, "--join=") })
+	n1.flags = append(n1.flags, "--join="+n2.address())
+	n1.launch()
+	n2.launch()
+	n1.awaitReady()
+	n2.awaitReady()
+	n1.flags = n1.flags[:len(n1.flags)-1]
+	c.awaitStreaming()
+	c.checkSame()
+
+	n2.variant(copied).refuses("data directory", "cop", n2.address())
+	join := "--join=" + n1.address()
+	n2.variant(filepath.Join(c.dir, "n8"), "--name=n1", join).refuses("the name n1 is taken", n1.address())
+	n2.variant(filepath.Join(c.dir, "n9"), "--name=n9", "--wal-segsize=16", join).refuses("WAL segments of 1 MB", "16 MB were asked for")
+	if got := c.primary().value("SELECT count(*) FROM longship_members WHERE counted"); got != "2" {
+		t.Errorf("%s members count, want 2", got)
+	}
 }
 
 // A directory that a crash left half-initialised is begun again; one with somebody else's files is

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -12,7 +13,7 @@ func TestJoinUnderLoad(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, "--max-wal-size=4MB", "--min-wal-size=2MB")
 	fill(t, c.primary(), rand.New(rand.NewPCG(15, 16)), 20)
-	l := startLoad(c.primary(), "load", 4)
+	l := startLoad(c, "load", 4)
 	for range 2 {
 		l.await(300)
 		joiner := c.node(len(c.nodes) + 1)
@@ -24,13 +25,9 @@ func TestJoinUnderLoad(t *testing.T) {
 	}
 	l.await(100)
 	l.stop()
-	end := c.awaitCaughtUp()
+	c.checkSame()
 	for _, n := range c.nodes {
 		l.check(n)
-	}
-	for _, s := range c.standbys() {
-		checkSameTable(t, c.primary(), s)
-		checkSameWAL(t, c.primary(), s, end)
 	}
 }
 
@@ -38,26 +35,18 @@ func TestJoinUnderLoad(t *testing.T) {
 func TestInterruptedBaseCopy(t *testing.T) {
 	t.Parallel()
 	c := unstarted(t)
-	c.flags = []string{"--wal-retrieve-retry-interval=500ms", "--advertise-host=127.0.0.2"}
+	t.Cleanup(c.tidy)
+	c.flags = []string{"--wal-retrieve-retry-interval=500ms"}
 	n1 := c.node(1)
 	p := newProxy(t, n1)
 	n1.start()
 	fill(t, n1, rand.New(rand.NewPCG(17, 18)), 8)
 	n1.exec("CHECKPOINT")
 	n2 := c.node(2)
-	n2.replaceFlag("--join", p.address())
 	for _, bytes := range []int{600, 3_000, 100_000, 1_000_000, 4_000_000} {
 		reached := p.limit(bytes)
 		n2.launch()
-		ctx, cancel := testContext(t)
-		select {
-		case <-reached:
-		case <-n2.proc.done:
-			t.Fatalf("after %d bytes the standby ended\n%s", bytes, n2.proc.stderr)
-		case <-ctx.Done():
-			t.Fatalf("the standby has not taken %d bytes\n%s%s", bytes, n2.proc.stdout, n2.proc.stderr)
-		}
-		cancel()
+		awaitLimit(t, reached, n2)
 		n2.kill9()
 		p.open()
 		if strings.Contains(n2.proc.stdout.String(), "ready:") {
@@ -67,63 +56,78 @@ func TestInterruptedBaseCopy(t *testing.T) {
 	n1.await("SELECT count(*) FROM pg_stat_progress_basebackup", "0")
 	n2.start()
 	c.awaitStreaming()
-	n1.exec("INSERT INTO kv VALUES ('after', '1')")
-	end := c.awaitCaughtUp()
-	checkSameTable(t, n1, n2)
-	checkSameWAL(t, n1, n2, end)
-	if got := n1.value("SELECT count(*) FROM longship_members"); got != "2" {
+	c.awaitCounted(2)
+	c.primary().exec("INSERT INTO kv VALUES ('after', '1')")
+	c.checkSame()
+	if got := c.primary().value("SELECT count(*) FROM longship_members"); got != "2" {
 		t.Errorf("%s members, want 2", got)
 	}
 }
 
-// A base copy whose connection breaks, or whose primary restarts, is begun again by the standby itself.
+// awaitLimit waits until a proxy has let through what it was to while a node takes a copy.
+func awaitLimit(t *testing.T, reached <-chan struct{}, joiner *node) {
+	t.Helper()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	select {
+	case <-reached:
+	case <-joiner.proc.done:
+		t.Fatalf("%s ended\n%s", joiner.name, joiner.proc.stderr)
+	case <-ctx.Done():
+		t.Fatalf("%s has not taken as much\n%s%s", joiner.name, joiner.proc.stdout, joiner.proc.stderr)
+	}
+}
+
+// A base copy whose connection breaks, or whose primary crashes and is perhaps not the primary any more
+// when it is back, is begun again by the standby itself.
 func TestBaseCopyConnectionLost(t *testing.T) {
 	t.Parallel()
 	c := unstarted(t)
-	c.flags = []string{"--wal-retrieve-retry-interval=500ms", "--advertise-host=127.0.0.2"}
-	n1 := c.node(1)
-	p := newProxy(t, n1)
+	t.Cleanup(c.tidy)
+	c.flags = []string{"--wal-retrieve-retry-interval=500ms"}
+	proxies := map[*node]*proxy{}
+	for i := range 2 {
+		proxies[c.node(i+1)] = newProxy(t, c.node(i+1))
+	}
+	n1, n2, n3 := c.node(1), c.node(2), c.node(3)
+	c.nodes = c.nodes[:2]
 	n1.start()
 	fill(t, n1, rand.New(rand.NewPCG(27, 28)), 4)
-	n2 := c.node(2)
-	n2.replaceFlag("--join", p.address())
-	reached := p.limit(1_000_000)
+	reached := proxies[n1].limit(1_000_000)
 	n2.launch()
-	<-reached
-	p.open()
+	awaitLimit(t, reached, n2)
+	proxies[n1].open()
 	n2.awaitReady()
 	c.awaitStreaming()
-	end := c.awaitCaughtUp()
-	checkSameTable(t, n1, n2)
-	checkSameWAL(t, n1, n2, end)
+	c.awaitCounted(2)
+	c.checkSame()
 
-	n3 := c.node(3)
-	n3.replaceFlag("--join", p.address())
-	reached = p.limit(1_000_000)
+	primary := c.primary()
+	reached = proxies[primary].limit(1_000_000)
 	n3.launch()
-	<-reached
-	n1.kill9()
-	p.open()
-	n1.start()
+	awaitLimit(t, reached, n3)
+	primary.kill9()
+	proxies[primary].open()
+	primary.start()
 	n3.awaitReady()
+	c.nodes = append(c.nodes, n3)
 	c.awaitStreaming()
-	end = c.awaitCaughtUp()
-	checkSameTable(t, n1, n3)
-	checkSameWAL(t, n1, n3, end)
+	c.awaitCounted(3)
+	c.checkSame()
 }
 
 // A standby whose WAL is gone, since its slot was not allowed to keep it, takes a new copy by itself.
 func TestNewBaseCopyForLostStandby(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 2, "--max-wal-size=4MB", "--min-wal-size=2MB", "--max-slot-wal-keep-size=2MB", "--wal-buffers=256kB", "--synchronous-standby-names=")
-	n1, n2 := c.primary(), c.node(2)
+	c := newCluster(t, 3, "--max-wal-size=4MB", "--min-wal-size=2MB", "--max-slot-wal-keep-size=2MB", "--wal-buffers=256kB", "--synchronous-standby-names=")
+	n1, n2 := c.primary(), c.standbys()[0]
 	n1.exec("INSERT INTO kv VALUES ('a', '1')")
 	c.awaitCaughtUp()
 	n2.stop()
 	n1.exec("DELETE FROM kv WHERE key = 'a'")
 	fill(t, n1, rand.New(rand.NewPCG(31, 32)), 12)
 	n1.exec("CHECKPOINT")
-	if got := n1.value("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'n2'"); got != "lost" {
+	if got := n1.value("SELECT wal_status FROM pg_replication_slots WHERE slot_name = '" + n2.name + "'"); got != "lost" {
 		t.Errorf("wal_status of a slot that is too far behind = %s, want lost", got)
 	}
 	n2.launch()
@@ -133,35 +137,41 @@ func TestNewBaseCopyForLostStandby(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.awaitStreaming()
-	n1.exec("INSERT INTO kv VALUES ('b', '1')")
-	end := c.awaitCaughtUp()
-	checkSameTable(t, n1, n2)
-	checkSameWAL(t, n1, n2, end)
+	c.awaitCounted(3)
+	c.primary().exec("INSERT INTO kv VALUES ('b', '1')")
+	c.checkSame()
+	if got := c.primary().value("SELECT count(*) FROM longship_members"); got != "3" {
+		t.Errorf("%s members, want 3: an empty disk takes the place of the one before", got)
+	}
 }
 
 // A stream that is cut anywhere goes on where it was.
 func TestCutStream(t *testing.T) {
 	t.Parallel()
 	c := unstarted(t)
-	c.flags = []string{"--wal-retrieve-retry-interval=500ms", "--advertise-host=127.0.0.2"}
-	n1 := c.node(1)
-	p := newProxy(t, n1)
-	n1.start()
-	n2 := c.node(2)
-	n2.replaceFlag("--join", p.address())
-	n2.start()
+	t.Cleanup(c.tidy)
+	c.flags = []string{"--wal-retrieve-retry-interval=500ms"}
+	proxies := map[*node]*proxy{}
+	for i := range 2 {
+		proxies[c.node(i+1)] = newProxy(t, c.node(i+1))
+	}
+	c.node(1).start()
+	c.node(2).start()
 	c.awaitStreaming()
+	c.awaitCounted(2)
 	random := rand.New(rand.NewPCG(19, 20))
-	l := startLoad(n1, "load", 4)
+	l := startLoad(c, "load", 4)
 	for range 8 {
+		p := proxies[c.primary()]
 		<-p.limit(1 + random.IntN(200_000))
 		p.open()
 		l.await(20)
 	}
 	l.stop()
-	end := c.awaitCaughtUp()
-	l.check(n2)
-	checkSameWAL(t, n1, n2, end)
+	c.checkSame()
+	for _, n := range c.nodes {
+		l.check(n)
+	}
 }
 
 // Receivers follow a standby as they follow a primary, up to what is certain.
@@ -169,11 +179,11 @@ func TestCascadingReceiver(t *testing.T) {
 	t.Parallel()
 	tool(t, "pg_receivewal")
 	c := newCluster(t, 2, "--wal-keep-size=1GB")
-	standby := c.node(2)
+	primary, standby := c.pair()
 	r := newReceiver(t, standby)
 	p := r.start()
 	random := rand.New(rand.NewPCG(21, 22))
-	fill(t, c.primary(), random, 3)
+	fill(t, primary, random, 3)
 	standby.kill9()
 	ctx, cancel := testContext(t)
 	defer cancel()
@@ -182,26 +192,26 @@ func TestCascadingReceiver(t *testing.T) {
 	}
 	r.stop(p)
 	standby.start()
-	end, _ := fill(t, c.primary(), random, 3)
-	c.primary().exec("INSERT INTO kv VALUES ('past the end', '')")
+	end, _ := fill(t, primary, random, 3)
+	primary.exec("INSERT INTO kv VALUES ('past the end', '')")
 	c.awaitCaughtUp()
 	r.receiveTo(end)
 	r.check(c, 5, end)
 }
 
-// A clean shutdown of the primary ends each stream in order: the receiver has everything, the shutdown
-// checkpoint included, and ends without an error. The primary goes on with the same timeline.
+// A clean shutdown of a node alone ends each stream in order: the receiver has everything, the shutdown
+// checkpoint included, and ends without an error. The next start opens a new timeline.
 func TestCleanShutdown(t *testing.T) {
 	t.Parallel()
 	tool(t, "pg_receivewal")
-	c := newCluster(t, 2, "--wal-keep-size=1GB")
-	n1, n2 := c.primary(), c.node(2)
-	r := newReceiver(t, n1)
+	c := newCluster(t, 1, "--wal-keep-size=1GB")
+	n := c.primary()
+	r := newReceiver(t, n)
 	r.flags = append(r.flags, "--no-loop")
 	p := r.start()
-	end, _ := fill(t, n1, rand.New(rand.NewPCG(23, 24)), 2)
-	idle := n1.connect()
-	n1.stop()
+	end, _ := fill(t, n, rand.New(rand.NewPCG(23, 24)), 2)
+	idle := n.connect()
+	n.stop()
 	ctx, cancel := testContext(t)
 	defer cancel()
 	p.wait(ctx)
@@ -213,31 +223,62 @@ func TestCleanShutdown(t *testing.T) {
 	if err := idle.Ping(ctx); sqlState(err) != "57P01" {
 		t.Errorf("an idle session ends with %v, want 57P01", err)
 	}
-	r.check(c, 1, end)
-	last := segmentSize.FileName(1, segmentSize.PrevSegno(n1.endOfLog()))
-	_, partial := r.segments()
-	if out, _ := runTool(t, "", tool(t, "pg_waldump"), filepath.Join(n1.walDir(), last)); !strings.Contains(out, "CHECKPOINT_SHUTDOWN") {
+	last := segmentSize.FileName(1, segmentSize.PrevSegno(n.endOfLog()))
+	complete, partial := r.segments()
+	if len(complete) == 0 {
+		t.Error("no complete segment was received")
+	}
+	if out, _ := runTool(t, "", tool(t, "pg_waldump"), filepath.Join(n.walDir(), last)); !strings.Contains(out, "CHECKPOINT_SHUTDOWN") {
 		t.Errorf("the log does not end with a shutdown checkpoint\n%s", tail(out, 5))
 	}
-	for name, b := range partial {
-		if i := firstDifference(b, n1.segment(name)); i >= 0 {
+	maps.Copy(complete, partial)
+	for name, b := range complete {
+		if i := firstDifference(b, n.segment(name)); i >= 0 {
 			t.Errorf("%s, received to the end, differs at offset %d", name, i)
 		}
 	}
+	n.start()
+	if got := n.value("SELECT timeline FROM longship_cluster"); got != "2" {
+		t.Errorf("after a restart the timeline is %s, want 2", got)
+	}
+	n.exec("INSERT INTO kv VALUES ('after', '1')")
+	r.flags = r.flags[:0]
+	r.receiveTo(end)
+}
 
-	// The standby has it all too.
-	n2.stop()
-	if i := firstDifference(n1.segment(last), n2.segment(last)); i >= 0 {
-		t.Errorf("the last segments differ at offset %d", i)
+// A primary that is to stop makes another node the primary first. Its sessions hear of it, nothing is
+// lost, and when it is back it follows.
+func TestStopHandsOver(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	old := c.primary()
+	idle := old.connect()
+	l := startLoad(c, "load", 4)
+	for round := range 3 {
+		l.await(50)
+		old = c.primary()
+		epoch := old.value("SELECT epoch FROM longship_cluster")
+		old.stop()
+		if text := old.proc.stderr.String(); !strings.Contains(text, `msg="handed over"`) {
+			t.Errorf("round %d: %s has not handed over\n%s", round, old.name, tail(text, 20))
+		}
+		l.await(50)
+		if got := c.primary().value("SELECT cause || ' of ' || parent FROM longship_history ORDER BY epoch DESC LIMIT 1"); got != "switchover of "+epoch {
+			t.Errorf("round %d: the last epoch was begun by a %s, want a switchover of %s", round, got, epoch)
+		}
+		old.start()
+		if old.isPrimary(t.Context()) {
+			t.Errorf("round %d: %s is the primary again", round, old.name)
+		}
+		c.awaitStreaming()
 	}
-	n1.launch()
-	n2.launch()
-	n1.awaitReady()
-	n2.awaitReady()
-	if got := n1.value("SELECT timeline FROM longship_cluster"); got != "1" {
-		t.Errorf("after a clean restart the timeline is %s, want 1", got)
+	l.stop()
+	t.Logf("no commit for %v at most", l.gap)
+	if err := idle.Ping(t.Context()); sqlState(err) != "57P01" {
+		t.Errorf("an idle session ends with %v, want 57P01", err)
 	}
-	c.awaitStreaming()
-	n1.exec("INSERT INTO kv VALUES ('after', '1')")
-	checkSameWAL(t, n1, n2, c.awaitCaughtUp())
+	c.checkSame()
+	for _, n := range c.nodes {
+		l.check(n)
+	}
 }

@@ -16,7 +16,7 @@ import (
 func TestNoLeaks(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
-	n := c.primary()
+	n, standby := c.pair()
 	n.exec("INSERT INTO kv VALUES ('a', '1')")
 	n.await("SELECT value FROM kv WHERE key = 'a'", "1")
 	files := n.openFiles()
@@ -41,8 +41,8 @@ func TestNoLeaks(t *testing.T) {
 		}
 	}
 	for range 3 {
-		c.node(2).kill9()
-		c.node(2).start()
+		standby.kill9()
+		standby.start()
 		c.awaitStreaming()
 	}
 	n.awaitThat("SELECT count(*) FROM pg_stat_replication", func(string) bool { return n.openFiles() <= files+8 },

@@ -6,16 +6,18 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
 // A load is clients that insert rows as fast as they can and remember which were acknowledged. Their
-// keys begin with the load's name. A client that loses its connection waits for the node to be up
-// again; the row it was inserting may or may not be there.
+// keys begin with the load's name. They know the addresses of all nodes and look for the one that takes
+// writes, as any client would; when they lose their connection, the row that was being inserted may or
+// may not be there.
 type load struct {
 	t    *testing.T
-	node *node
+	dsn  string
 	name string
 
 	cancel context.CancelFunc
@@ -24,17 +26,19 @@ type load struct {
 	mu      sync.Mutex
 	acked   []string
 	unknown map[string]bool
-	failed  int           // errors since the last acknowledgement
+	last    time.Time     // of an acknowledgement
+	gap     time.Duration // the longest time without one
+	err     error         // the last one
 	changed chan struct{} // closed at the next acknowledgement
 }
 
-func startLoad(n *node, name string, clients int) *load {
-	ctx, cancel := testContext(n.t)
-	l := &load{t: n.t, node: n, name: name, cancel: cancel, unknown: map[string]bool{}, changed: make(chan struct{})}
+func startLoad(c *cluster, name string, clients int) *load {
+	ctx, cancel := testContext(c.t)
+	l := &load{t: c.t, dsn: c.dsn(), name: name, cancel: cancel, unknown: map[string]bool{}, changed: make(chan struct{})}
 	for i := range clients {
 		l.wg.Go(func() { l.client(ctx, fmt.Sprintf("%s/%d", name, i)) })
 	}
-	n.t.Cleanup(l.stop)
+	c.t.Cleanup(l.stop)
 	return l
 }
 
@@ -46,28 +50,26 @@ func (l *load) stop() {
 
 // client inserts until ctx ends, in as many sessions as it takes.
 func (l *load) client(ctx context.Context, prefix string) {
-	for i := 0; ctx.Err() == nil; {
-		if err := l.node.awaitUp(ctx); err != nil {
-			return
-		}
-		c, err := pgx.Connect(ctx, l.node.dsn())
+	for i := 0; ctx.Err() == nil; moment(ctx) {
+		c, err := pgx.Connect(ctx, l.dsn)
 		if err != nil {
-			l.fail(ctx, err)
+			l.mu.Lock()
+			l.err = err
+			l.mu.Unlock()
 			continue
 		}
 		for ctx.Err() == nil && err == nil {
 			i++
 			err = l.insert(ctx, c, fmt.Sprintf("%s/%07d", prefix, i))
 		}
-		if err != nil {
-			l.fail(ctx, err)
-		}
-		c.Close(context.WithoutCancel(ctx))
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		c.Close(closing)
+		cancel()
 	}
 }
 
 // insert writes one row. It is not interrupted: a test that stops its load wants to know what became
-// of every row.
+// of every row, and a server that says nothing at all is at fault.
 func (l *load) insert(ctx context.Context, c *pgx.Conn, key string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
@@ -75,13 +77,32 @@ func (l *load) insert(ctx context.Context, c *pgx.Conn, key string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.unknown[key] = true
+		l.unknown[key], l.err = true, err
+		if ctx.Err() != nil || !mayFailWith(err) {
+			l.t.Errorf("load %s: %s: %v", l.name, key, err)
+		}
 		return err
 	}
-	l.acked, l.failed = append(l.acked, key), 0
+	if now := time.Now(); l.last.IsZero() {
+		l.last = now
+	} else {
+		l.gap, l.last = max(l.gap, now.Sub(l.last)), now
+	}
+	l.acked = append(l.acked, key)
 	close(l.changed)
 	l.changed = make(chan struct{})
 	return nil
+}
+
+// mayFailWith reports whether err is one that a client must expect while nodes come and go: the
+// connection is lost, the node shuts down or is not the primary any more, the outcome is unknown, or the
+// node is a standby by now.
+func mayFailWith(err error) bool {
+	switch sqlState(err) {
+	case "", "57P01", "08007", "25006":
+		return true
+	}
+	return false
 }
 
 // valueOf is the value of a key: 4 to 1000 bytes that only this key has.
@@ -91,15 +112,6 @@ func valueOf(key string) string {
 		n = (n*31 + int(c)) % 997
 	}
 	return strings.Repeat(key, 1+n/len(key))[:max(4, n)]
-}
-
-// fail notes an error. Too many in a row, from a node that says it is up, are the test's failure.
-func (l *load) fail(ctx context.Context, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.failed++; l.failed == 2000 && ctx.Err() == nil {
-		l.t.Errorf("load %s: %d errors in a row: %v", l.name, l.failed, err)
-	}
 }
 
 // await waits for n acknowledgements from now on.
@@ -120,7 +132,10 @@ func (l *load) await(n int) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			l.t.Fatalf("load %s: %d commits acknowledged, want %d more than %d", l.name, count, n, start)
+			l.mu.Lock()
+			err := l.err
+			l.mu.Unlock()
+			l.t.Fatalf("load %s: %d commits acknowledged, want %d more than %d; the last error was %v", l.name, count, n, start, err)
 		}
 	}
 }

@@ -264,9 +264,10 @@ func TestPsqlViews(t *testing.T) {
 			}
 		}
 	}
-	c.primary().exec("INSERT INTO kv VALUES ('a', '1')")
+	n1, n2 := c.node(1), c.node(2)
+	n1.exec("INSERT INTO kv VALUES ('a', '1')")
 	end := c.awaitCaughtUp()
-	checkPsql(t, c.primary(), `
+	checkPsql(t, n1, `
 SELECT application_name, state, sync_state, sync_priority, client_addr, usename FROM pg_stat_replication;
 SELECT slot_name, active, wal_status FROM pg_replication_slots;
 SELECT wal_records > 0 AS records, wal_sync > 0 AS syncs FROM pg_stat_wal;
@@ -291,8 +292,8 @@ n1|primary|1|1|steady|n1|%[1]s|ANY MAJORITY (*)
 name|role|state|address
 n1|primary|running|%[1]s
 n2|standby|streaming|%[2]s
-(2 rows)`, c.primary().address(), c.node(2).address()))
-	checkPsql(t, c.node(2), fmt.Sprintf(`
+(2 rows)`, n1.address(), n2.address()))
+	checkPsql(t, n2, fmt.Sprintf(`
 SELECT status, received_tli, slot_name, sender_host, sender_port FROM pg_stat_wal_receiver;
 SELECT pg_is_in_recovery() AS r, pg_last_wal_receive_lsn() >= '%[1]s' AS a, pg_last_wal_replay_lsn() >= '%[1]s' AS b, pg_last_xact_replay_timestamp() IS NOT NULL AS c;
 SELECT node, role, phase, primary_address FROM longship_cluster;
@@ -304,21 +305,22 @@ r|a|b|c
 t|t|t|t
 (1 row)
 node|role|phase|primary_address
-n2|standby|following|%s
+n2|standby|steady|%s
 (1 row)
 in_hot_standby
 on
-(1 row)`, c.primary().port, c.primary().address()))
+(1 row)`, n1.port, n1.address()))
 }
 
 // A standby reads, and says who takes writes.
 func TestPsqlOnStandby(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
-	c.primary().exec("INSERT INTO kv VALUES ('a', '1')")
+	n1, n2 := c.pair()
+	n1.exec("INSERT INTO kv VALUES ('a', '1')")
 	c.awaitCaughtUp()
-	hint := "HINT:  This node is a standby; the primary is at " + c.primary().address() + "."
-	checkPsql(t, c.node(2), `
+	hint := "HINT:  This node is a standby; the primary is at " + n1.address() + "."
+	checkPsql(t, n2, `
 SELECT key, value FROM kv;
 INSERT INTO kv VALUES ('b', '2');
 DELETE FROM kv;
@@ -348,7 +350,7 @@ on
 (1 row)`)
 
 	// libpq finds the primary among several hosts.
-	dsn := fmt.Sprintf("host=127.0.0.1,127.0.0.1 port=%d,%d user=test dbname=test target_session_attrs=read-write", c.node(2).port, c.primary().port)
+	dsn := fmt.Sprintf("host=127.0.0.1,127.0.0.1 port=%d,%d user=test dbname=test target_session_attrs=read-write", n2.port, n1.port)
 	got, err := runTool(t, "", tool(t, "psql"), "-XAt", "-d", dsn, "-c", "SELECT pg_is_in_recovery()")
 	if err != nil || strings.TrimSpace(got) != "f" {
 		t.Errorf("target_session_attrs=read-write leads to pg_is_in_recovery() = %q, %v", got, err)

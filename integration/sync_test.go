@@ -1,17 +1,27 @@
 package integration
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
 
-// checkStates compares who streams, with what priority and sync_state.
-func checkStates(t *testing.T, n *node, want string) {
+// awaitStates waits until those who stream have the priority and sync_state wanted: what a rule says is
+// agreed on first.
+func awaitStates(t *testing.T, n *node, want string) {
 	t.Helper()
-	n.await("SELECT count(*) FROM pg_stat_replication WHERE state <> 'streaming'", "0")
-	got := psql(t, n, "SELECT application_name, sync_priority, sync_state FROM pg_stat_replication ORDER BY application_name", "-A", "-t", "-F", " ")
-	if got = strings.TrimSpace(strings.ReplaceAll(got, "\n", ", ")); strings.TrimSuffix(got, ",") != want {
-		t.Errorf("%s, want %s", got, want)
+	ctx, cancel := testContext(t)
+	defer cancel()
+	for {
+		got := psql(t, n, "SELECT application_name, sync_priority, sync_state FROM pg_stat_replication WHERE state = 'streaming' ORDER BY application_name", "-A", "-t", "-F", " ")
+		got = strings.ReplaceAll(strings.TrimSpace(got), "\n", ", ")
+		if got == want {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%s: %s, want %s", n.name, got, want)
+		}
+		moment(ctx)
 	}
 }
 
@@ -46,51 +56,74 @@ func passesWithout(t *testing.T, c *cluster, setup string, frozen ...*node) {
 	}
 }
 
-// The standbys that a rule names are waited for, and no others, at each level of synchronous_commit.
+const (
+	on          = "SET synchronous_commit = on"
+	local       = "SET synchronous_commit = local"
+	off         = "SET synchronous_commit = off"
+	remoteWrite = "SET synchronous_commit = remote_write"
+	remoteApply = "SET synchronous_commit = remote_apply"
+)
+
+// The standbys that a rule names are waited for, and no others, at each level of synchronous_commit. Of
+// FIRST k the first that stream are.
 func TestSynchronousStandbyNames(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, "--synchronous-standby-names=FIRST 1 (n3, n2)")
-	n2, n3 := c.node(2), c.node(3)
-	const on, local, off = "SET synchronous_commit = on", "SET synchronous_commit = local", "SET synchronous_commit = off"
-	checkStates(t, c.primary(), "n2 2 potential, n3 1 sync")
+	n1, n2, n3 := c.node(1), c.node(2), c.node(3)
+	awaitStates(t, n1, "n2 2 potential, n3 1 sync")
 	passesWithout(t, c, on, n2)
 	waitsFor(t, c, on, n3)
-	waitsFor(t, c, "SET synchronous_commit = remote_write", n3)
-	waitsFor(t, c, "SET synchronous_commit = remote_apply", n3)
+	waitsFor(t, c, remoteWrite, n3)
+	waitsFor(t, c, remoteApply, n3)
 	passesWithout(t, c, local, n2, n3)
 	passesWithout(t, c, off, n2, n3)
 	n3.kill9()
-	checkStates(t, c.primary(), "n2 2 sync")
+	awaitStates(t, n1, "n2 2 sync")
 	waitsFor(t, c, on, n2)
 	n3.start()
-	checkStates(t, c.primary(), "n2 2 potential, n3 1 sync")
+	awaitStates(t, n1, "n2 2 potential, n3 1 sync")
+}
 
-	change := func(rule, states string) {
+// Each primary has the rule that it was told; it takes the place of its predecessor's.
+func TestChangedStandbyNames(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	change := func(rule, state string) (a, b *node) {
 		t.Helper()
-		c.primary().stop()
-		c.primary().replaceFlag("--synchronous-standby-names", rule)
-		c.primary().start()
+		next := c.standbys()[0]
+		next.flags = append(next.flags, "--synchronous-standby-names="+rule)
+		next.restart()
 		c.awaitStreaming()
-		checkStates(t, c.primary(), states)
+		if got := next.value("SELECT longship_switchover($1)", next.name); got != next.name {
+			t.Fatalf("the new primary is %s, want %s", got, next.name)
+		}
+		next.flags = next.flags[:len(next.flags)-1]
+		next.await("SELECT rule FROM longship_cluster", rule)
+		s := c.standbys()
+		awaitStates(t, next, fmt.Sprintf("%[1]s %[3]s, %[2]s %[3]s", s[0].name, s[1].name, state))
+		return s[0], s[1]
 	}
-	change("ANY 2 (n2, n3)", "n2 1 quorum, n3 1 quorum")
-	waitsFor(t, c, on, n2)
-	waitsFor(t, c, on, n3)
-	change("ANY 1 (*)", "n2 1 quorum, n3 1 quorum")
-	passesWithout(t, c, on, n2)
-	passesWithout(t, c, on, n3)
-	waitsFor(t, c, on, n2, n3)
-	change("", "n2 0 async, n3 0 async")
-	passesWithout(t, c, on, n2, n3)
-	change("ANY MAJORITY (*)", "n2 1 quorum, n3 1 quorum")
-	waitsFor(t, c, on, n2, n3)
+	a, b := change("ANY 2 (n1, n2, n3)", "1 quorum")
+	waitsFor(t, c, on, a)
+	waitsFor(t, c, on, b)
+	a, b = change("ANY 1 (*)", "1 quorum")
+	passesWithout(t, c, on, a)
+	passesWithout(t, c, on, b)
+	waitsFor(t, c, on, a, b)
+	a, b = change("", "0 async")
+	passesWithout(t, c, on, a)
+	passesWithout(t, c, on, b)
+	passesWithout(t, c, local, a, b)
+	a, b = change("ANY MAJORITY (*)", "1 quorum")
+	waitsFor(t, c, on, a, b)
 }
 
 // After a commit with remote_apply the standby that was waited for shows it, without any wait there.
 func TestRemoteApply(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 2)
-	conn, standby := c.primary().connect(), c.node(2).connect()
+	n1, n2 := c.pair()
+	conn, standby := n1.connect(), n2.connect()
 	ctx, cancel := testContext(t)
 	defer cancel()
 	if _, err := conn.Exec(ctx, "SET synchronous_commit = remote_apply"); err != nil {
@@ -122,7 +155,7 @@ func TestSynchronousReceiver(t *testing.T) {
 	if err := commit.result(ctx); err != nil {
 		t.Fatal(err)
 	}
-	checkStates(t, n, "pg_receivewal 1 sync")
+	awaitStates(t, n, "pg_receivewal 1 sync")
 	end := n.flushed()
 	r.stop(p)
 	r.check(c, 0, end)
