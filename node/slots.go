@@ -227,24 +227,16 @@ func (r *reign) admit(name string, id syncrep.ID) error {
 
 // ensureSlot makes a member's slot, or keeps the one it has if its disk is the same.
 func (r *reign) ensureSlot(name string, id syncrep.ID) error {
-	owner, known := r.admitted[name]
-	if !known {
-		agreed, ok := r.node.raft.State().Slot(name)
-		owner, known = agreed.Member, ok
-	}
-	redo := r.checkpointer.Control().Redo
 	slot, exists := r.slots.Get(name)
-	switch {
-	case exists && (!known || owner == id) && slot.Restart != 0: // one that was invalidated keeps nothing
-		return nil
-	case exists:
-		return r.slots.Renew(name, redo, admitter)
+	agreed, _ := r.node.raft.State().Slot(name)
+	same := r.admitted[name] == id
+	if slot.Number != 0 { // perhaps of one that is no member any more, and about to go
+		same = agreed.Number == slot.Number && agreed.Member == id
 	}
-	err := r.slots.Create(name, false, redo, admitter)
-	if errors.Is(err, slots.ErrExists) { // Raft had one
+	if exists && same && slot.Restart != 0 { // one that was invalidated keeps nothing
 		return nil
 	}
-	return err
+	return r.slots.Renew(name, r.checkpointer.Control().Redo, admitter)
 }
 
 // createSlot makes a permanent slot: Raft first, then here; the other nodes follow. It returns where

@@ -189,28 +189,43 @@ func (s *Slots) Adopt(name string, number uint64) error {
 	return s.save(sl)
 }
 
-// Renew begins a slot anew as one of this node alone, at restart, as Drop and Create would, but so that
-// it is there all the time. The error is an *Error, ErrNotFound or ErrActive, or the disk's.
+// Renew begins a slot anew as one of this node alone, at restart, whether it was there or not. The error
+// is an *Error, ErrActive or one of Create's, or the disk's.
 func (s *Slots) Renew(name string, restart wal.LSN, pid int32) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
 	s.disk.Lock()
 	defer s.disk.Unlock()
-	s.mu.Lock()
-	sl := s.find(name)
-	var err error
-	switch {
-	case sl == nil || sl.temporary:
-		err = &Error{Err: ErrNotFound, Name: name}
-	case sl.pid != 0 && sl.pid != pid:
-		err = &Error{Err: ErrActive, Name: name, PID: sl.pid}
-	default:
-		s.free(sl)
-		sl.state, sl.agreed, sl.dirty = state{restart: restart}, 0, true
-	}
-	s.mu.Unlock()
+	sl, err := s.renew(name, restart, pid)
 	if err != nil {
 		return err
 	}
-	return s.save(sl)
+	// A crash leaves the slot as it was, or not there at all, or anew: the member has not been answered.
+	err = s.save(sl)
+	if err != nil && !sl.filed {
+		s.remove(sl)
+	}
+	return err
+}
+
+func (s *Slots) renew(name string, restart wal.LSN, pid int32) (*slot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sl := s.find(name)
+	if sl == nil {
+		if err := s.vacant(name); err != nil {
+			return nil, err
+		}
+		sl = &slot{name: name}
+		s.slots = append(s.slots, sl)
+	}
+	if sl.temporary || sl.pid != 0 && sl.pid != pid {
+		return nil, &Error{Err: ErrActive, Name: name, PID: sl.pid}
+	}
+	s.free(sl)
+	sl.state, sl.agreed, sl.dirty = state{restart: restart}, 0, true
+	return sl, nil
 }
 
 // A Hold keeps WAL for a slot while the cluster agrees on it.
