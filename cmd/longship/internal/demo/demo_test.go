@@ -222,10 +222,10 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// A node that was deposed and does not know it is not the primary.
+// Nodes that were deposed and do not know it are not the primary.
 func TestLatestPrimary(t *testing.T) {
 	c := newCluster(Config{Nodes: 3, Dir: t.TempDir(), Port: 1}, nil, func(uint64) {})
-	for i, line := range []string{"primary n1 127.0.0.1:1 epoch 9", "primary n2 127.0.0.1:2 epoch 10", "standby n3 127.0.0.1:3 follows 127.0.0.1:2"} {
+	for i, line := range []string{"primary n1 127.0.0.1:1 epoch 9", "primary n2 127.0.0.1:2 epoch 10", "primary n3 127.0.0.1:3 epoch 8"} {
 		c.processes[i].hear("ready: " + line)
 	}
 	if p := c.primary(); p == nil || p.name != "n2" {
