@@ -9,18 +9,22 @@ import (
 // has been done for a commit that waits: if the node is not the primary afterwards, the commit fails.
 type gate struct {
 	mu   sync.RWMutex
-	shut chan struct{} // closed when the gate opens again; nil while it is open
+	shut chan struct{} // closed when the gate opens again, or never will; nil while it is open
+	err  error         // why it never will
 }
 
 // enter waits until the gate is open. Then leave must be called.
 func (g *gate) enter(ctx context.Context) error {
 	for {
 		g.mu.RLock()
-		shut := g.shut
-		if shut == nil {
+		shut, err := g.shut, g.err
+		if shut == nil && err == nil {
 			return nil
 		}
 		g.mu.RUnlock()
+		if err != nil {
+			return err
+		}
 		select {
 		case <-shut:
 		case <-ctx.Done():
@@ -35,7 +39,7 @@ func (g *gate) leave() { g.mu.RUnlock() }
 func (g *gate) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut == nil {
+	if g.shut == nil && g.err == nil {
 		g.shut = make(chan struct{})
 	}
 }
@@ -43,6 +47,17 @@ func (g *gate) close() {
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.shut != nil {
+		close(g.shut)
+		g.shut = nil
+	}
+}
+
+// fail shuts the gate for good: whoever waits, or comes later, gets err.
+func (g *gate) fail(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.err = err
 	if g.shut != nil {
 		close(g.shut)
 		g.shut = nil

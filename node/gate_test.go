@@ -44,4 +44,15 @@ func TestGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.leave()
+	g.close()
+	go func() { entered <- g.enter(t.Context()) }()
+	g.fail(why)
+	if err := <-entered; !errors.Is(err, why) {
+		t.Errorf("enter() of a gate that failed = %v, want %v", err, why)
+	}
+	g.close()
+	g.open()
+	if err := g.enter(t.Context()); !errors.Is(err, why) {
+		t.Errorf("enter() of a gate that has failed = %v, want %v", err, why)
+	}
 }

@@ -138,6 +138,7 @@ func (r *reign) endReign(ctx context.Context, keeper, redo, writer *task) error 
 func (r *reign) demote(ctx context.Context, keeper, redo, writer *task) error {
 	n := r.node
 	r.primary.group.Hold(syncrep.Unbounded)
+	r.primary.gate.fail(errNotCommitted())
 	return inOrder(
 		func() error { return n.server.TerminateSessions(ctx, errDemoted()) },
 		func() error { return r.endSenders(ctx, errDemoted()) },
@@ -166,6 +167,13 @@ func errShuttingDown() *pgwire.Error {
 func errDemoted() *pgwire.Error {
 	return pgwire.Errorf(pgwire.CodeAdminShutdown, "terminating connection because this node is not the primary any more").
 		WithHint("Connect again with target_session_attrs=read-write and all nodes' addresses.").Fatal()
+}
+
+// errNotCommitted is for a commit that was not let into the log: nothing was done, and it may be made
+// again elsewhere.
+func errNotCommitted() error {
+	return pgwire.Errorf(pgwire.CodeSerializationFailure, "the transaction was not committed because this node is not the primary any more").
+		WithHint("Retry it on the new primary.")
 }
 
 // newPrimaryReign puts together what a primary needs to continue the log. Nothing runs yet.
