@@ -9,7 +9,7 @@ import (
 )
 
 // handOverTimeout bounds how long a primary that is to stop looks for a successor.
-const handOverTimeout = 10 * time.Second
+const handOverTimeout = 5 * time.Second
 
 // untilHandedOver returns a context that ends after ctx: a primary that is told to stop first makes
 // another node the primary, if one can take over, and follows it until it is open. Meanwhile the
