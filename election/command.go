@@ -111,6 +111,7 @@ type ProposeReply struct {
 type JoinRequest struct {
 	Member    raftlog.Member `json:"member"`
 	RunID     uint64         `json:"run_id,string"`
+	Returning bool           `json:"returning,omitempty"` // it has the cluster's data: it was a member before
 	Forwarded bool           `json:"forwarded,omitempty"` // by a member: not to be forwarded again
 }
 

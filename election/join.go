@@ -15,7 +15,7 @@ import (
 //
 //	recorded as       lives at its address       outcome
 //	---------------   ------------------------   --------------------------------------------
-//	nobody            -                          a new member
+//	nobody            -                          a new member; refused if it was one before
 //	the same disk     the same process, nobody   its addresses are what it says now
 //	the same disk     another process            refused: the data directory was copied
 //	another disk of   that disk                  refused: the name is taken
@@ -81,6 +81,10 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 		return false, pgwire.Errorf(pgwire.CodeObjectInUse, "a process with the identity of this data directory, %s, runs at %s already", m.ID, m.Address).
 			WithDetail("The data directory was copied, and the original is in use as member %s.", m.Name).
 			WithHint("Start this node with an empty data directory and a name of its own; or stop the other process first.")
+	}
+	if _, ok := s.Member(r.Member.ID); !ok && r.Returning {
+		return false, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has been removed from the cluster", r.Member.Name, r.Member.ID).
+			WithHint("To be a member again it must start with an empty data directory and --join.")
 	}
 	holder, taken := s.Named(r.Member.Name)
 	switch {

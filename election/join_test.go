@@ -18,6 +18,7 @@ func TestJoin(t *testing.T) {
 		as     string
 		at     string // address it will have
 		runID  uint64
+		before bool // it was a member before
 		change func(f *fleet)
 		code   string // of the refusal
 		text   string
@@ -35,6 +36,8 @@ func TestJoin(t *testing.T) {
 			change: func(f *fleet) { f.ship("n2").member.ID, f.ship("n2").runID = syncrep.ID{Node: 2, Incarnation: 2}, 9 }},
 		{name: "in place of the primary", id: id(4), as: "n1", at: "n4:5433", runID: 9, code: pgwire.CodeObjectNotInPrerequisiteState, text: "primary",
 			change: func(f *fleet) { f.cut[[2]int{2, 0}] = true }},
+		{name: "removed", id: id(4), as: "n4", at: "n4:5433", runID: 1, before: true, code: pgwire.CodeInvalidAuthorization, text: "removed"},
+		{name: "back at the same place", id: id(2), as: "n2", at: "n2:5433", runID: 200, before: true},
 		{name: "nobody", id: syncrep.ID{}, as: "n4", at: "n4:5433", code: pgwire.CodeInvalidParameterValue, text: "identity"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -43,7 +46,7 @@ func TestJoin(t *testing.T) {
 					f.change(func() { test.change(f) })
 				}
 				m := raftlog.Member{Name: test.as, ID: test.id, RaftID: "r", Address: test.at, RaftAddress: "a:1"}
-				reply, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: test.runID})
+				reply, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: test.runID, Returning: test.before})
 				if test.code != "" {
 					f.refused(err, test.code, test.text)
 					if _, there := f.now().Member(test.id); there && test.id == id(4) {

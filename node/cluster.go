@@ -181,7 +181,7 @@ func refusedMember(err error) bool {
 
 // tryJoin asks the Raft leader, or whoever knows it, once.
 func (n *Node) tryJoin(ctx context.Context) error {
-	req := election.JoinRequest{Member: n.member(), RunID: n.runID}
+	req := election.JoinRequest{Member: n.member(), RunID: n.runID, Returning: n.ready.Load()}
 	if n.raft.IsLeader() {
 		_, err := n.coordinator.Join(ctx, req)
 		return err
@@ -258,6 +258,38 @@ func (n *Node) takePart(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// leaveDelay is how long a member that is to leave goes on, for the sake of those who still count it.
+const leaveDelay = 5 * time.Second
+
+// awaitRemoval ends the node once the cluster has removed it. Raft may tell it no more than that it is
+// to leave.
+func (n *Node) awaitRemoval(ctx context.Context) error {
+	var deadline <-chan time.Time
+	for seen := false; ; {
+		s, changed := n.raft.Watch()
+		m, member := s.Member(n.memberID())
+		seen = seen || member
+		if seen && !member {
+			return errRemoved(n.cfg.Name)
+		}
+		if m.Leaving && deadline == nil {
+			n.log.Warn("this node is being removed from the cluster")
+			deadline = time.After(leaveDelay)
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			return errRemoved(n.cfg.Name)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func errRemoved(name string) error {
+	return &RefusedError{Err: fmt.Errorf("%s has been removed; to be a member again it must start with an empty data directory and --join", name)}
 }
 
 // foundWith makes the cluster that this node has bootstrapped one that has a primary: this process, with

@@ -46,6 +46,7 @@ type Node struct {
 	coordinator   *election.Coordinator
 	gossip        *gossip.Gossip
 	connected     atomic.Bool // raft and coordinator are there
+	ready         atomic.Bool // there is data here, of a cluster that this node is a member of
 	tasks         []*task     // of the cluster
 	store         *kv.Store
 
@@ -170,13 +171,14 @@ func (n *Node) live(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, n.raftListener.Close())
 	}
+	n.ready.Store(ready)
 	n.peers = n.newPeers()
 	if err := n.enterCluster(ctx); err != nil {
 		return errors.Join(err, n.raftListener.Close())
 	}
 	roles, stop := n.untilHandedOver(ctx)
 	defer stop()
-	err = n.serveData(roles, ready)
+	err = n.serveData(roles)
 	if IsFatal(err) {
 		return err
 	}
@@ -186,31 +188,40 @@ func (n *Node) live(ctx context.Context) error {
 
 // serveData serves from this node's data, which it takes from another node if it has none. A standby
 // that is too far behind to follow begins anew, as another member with the same name.
-func (n *Node) serveData(ctx context.Context, ready bool) error {
+func (n *Node) serveData(ctx context.Context) error {
 	for {
-		if !ready {
+		if !n.ready.Load() {
 			if err := n.copyCluster(ctx); err != nil {
 				return stopped(ctx, err)
 			}
+			n.ready.Store(true)
 		}
-		part, peers := n.start(n.takePart), n.start(n.rememberPeers)
-		if err := n.openStore(); err != nil {
-			return errors.Join(err, part.stop(), peers.stop())
-		}
-		err := n.serveRoles(ctx)
-		if IsFatal(err) {
-			return err
-		}
-		err = errors.Join(err, part.stop(), peers.stop(), n.store.Close())
-		if !errors.Is(err, errRebuild) {
+		err := n.serveMember(ctx)
+		if !errors.Is(err, errRebuild) || IsFatal(err) {
 			return err
 		}
 		if err := n.dir.Discard(); err != nil {
 			return err
 		}
 		n.renew()
-		ready = false
+		n.ready.Store(false)
 	}
+}
+
+// serveMember is the node's life with one disk.
+func (n *Node) serveMember(ctx context.Context) error {
+	if err := n.openStore(); err != nil {
+		return err
+	}
+	tasks := []*task{n.start(n.takePart), n.start(n.rememberPeers), n.start(n.awaitRemoval)}
+	err := n.serveRoles(ctx)
+	if IsFatal(err) {
+		return err
+	}
+	for _, t := range tasks {
+		err = errors.Join(err, t.stop())
+	}
+	return errors.Join(err, n.store.Close())
 }
 
 func (n *Node) openStore() error {
