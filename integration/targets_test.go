@@ -1,0 +1,85 @@
+package integration
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// target_session_attrs finds the right node for libpq and for pgx, whoever is primary, and in_hot_standby
+// and default_transaction_read_only are what the drivers go by.
+func TestTargetSessionAttrs(t *testing.T) {
+	psql := tool(t, "psql")
+	c := newCluster(t, 3)
+	role := func(attrs string) map[string]string {
+		got := map[string]string{}
+		for first := range c.nodes {
+			cfg, err := c.connConfig(first, attrs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var hosts, ports []string
+			for i := range c.nodes {
+				hosts, ports = append(hosts, "127.0.0.1"), append(ports, fmt.Sprint(c.nodes[(first+i)%3].port))
+			}
+			dsn := fmt.Sprintf("host=%s port=%s connect_timeout=2 target_session_attrs=%s", strings.Join(hosts, ","), strings.Join(ports, ","), attrs)
+			out, err := runTool(t, "", psql, "-X", "-d", dsn, "-Atc", "SELECT role FROM longship_cluster")
+			if err != nil {
+				out = "none"
+			}
+			got["psql: "+strings.TrimSpace(out)] = out
+			got["pgx: "+roleByPgx(t, cfg)] = ""
+		}
+		return got
+	}
+	check := func(when, attrs, want string) {
+		t.Helper()
+		got := role(attrs)
+		if _, ok := got["psql: "+want]; !ok || len(got) != 2 {
+			t.Errorf("%s, %s finds %v, want %s", when, attrs, got, want)
+		}
+		if _, ok := got["pgx: "+want]; !ok {
+			t.Errorf("%s, %s finds %v, want %s", when, attrs, got, want)
+		}
+	}
+	all := func(when string) {
+		t.Helper()
+		for attrs, want := range map[string]string{
+			"read-write": "primary", "primary": "primary", "read-only": "standby", "standby": "standby", "prefer-standby": "standby",
+		} {
+			check(when, attrs, want)
+		}
+	}
+	all("at first")
+	old := c.primary()
+	old.kill9()
+	c.primary()
+	all("after a failover, with one node dead")
+	old.start()
+	c.awaitStreaming()
+	all("when it is back")
+	for _, s := range c.standbys() {
+		s.kill9()
+	}
+	check("without standbys", "prefer-standby", "primary")
+	check("without standbys", "read-write", "primary")
+	check("without standbys", "standby", "none")
+}
+
+// roleByPgx is the role of the node that pgx finds.
+func roleByPgx(t *testing.T, cfg *pgx.ConnConfig) string {
+	ctx, cancel := testContext(t)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return "none"
+	}
+	defer conn.Close(ctx)
+	role, err := queryValue(ctx, conn, "SELECT role FROM longship_cluster")
+	if err != nil {
+		t.Error(err)
+	}
+	return role
+}
