@@ -37,7 +37,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	if role.Upstream.Address != "" && role.Fetch == nil {
 		n.announceReady("standby %s %s follows %s", n.cfg.Name, n.address, role.Upstream.Address)
 	}
-	end, req := r.serveStandby(ctx, role, streamed)
+	req, end := r.serveStandby(ctx, role, streamed)
 	if IsFatal(end) {
 		return end
 	}
@@ -86,7 +86,7 @@ var errRoleEnds = errors.New("the role ends")
 
 // serveStandby returns when the stream has ended: by itself, or because the node is asked to promise
 // something, or to be something else. A node that follows nobody answers requests to seal as it is.
-func (r *reign) serveStandby(ctx context.Context, role Role, streamed <-chan error) (error, *sealRequest) {
+func (r *reign) serveStandby(ctx context.Context, role Role, streamed <-chan error) (*sealRequest, error) {
 	n := r.node
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
@@ -104,16 +104,16 @@ func (r *reign) serveStandby(ctx context.Context, role Role, streamed <-chan err
 	for {
 		select {
 		case err := <-streamed:
-			return err, nil
+			return nil, err
 		case err := <-n.fatal:
-			return err, nil
+			return nil, err
 		case req := <-n.seals:
 			if r.stream != nil {
 				r.giveUp(errRoleEnds)
-				return <-streamed, &req
+				return &req, <-streamed
 			}
 			if err := r.seal(req); err != nil {
-				return err, nil
+				return nil, err
 			}
 		case req := <-n.fetches:
 			if r.stream != nil {
@@ -122,10 +122,10 @@ func (r *reign) serveStandby(ctx context.Context, role Role, streamed <-chan err
 			}
 			n.wanted = &req
 			r.giveUp(errRoleEnds)
-			return <-streamed, nil
+			return nil, <-streamed
 		case <-other:
 			r.giveUp(errRoleEnds)
-			return <-streamed, nil
+			return nil, <-streamed
 		}
 	}
 }
