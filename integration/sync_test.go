@@ -94,9 +94,7 @@ func TestChangedStandbyNames(t *testing.T) {
 		next.flags = append(next.flags, "--synchronous-standby-names="+rule)
 		next.restart()
 		c.awaitStreaming()
-		if got := next.value("SELECT longship_switchover($1)", next.name); got != next.name {
-			t.Fatalf("the new primary is %s, want %s", got, next.name)
-		}
+		c.switchover(next)
 		next.flags = next.flags[:len(next.flags)-1]
 		next.await("SELECT rule FROM longship_cluster", rule)
 		s := c.standbys()
@@ -116,6 +114,25 @@ func TestChangedStandbyNames(t *testing.T) {
 	passesWithout(t, c, local, a, b)
 	a, b = change("ANY MAJORITY (*)", "1 quorum")
 	waitsFor(t, c, on, a, b)
+}
+
+// switchover makes a node the primary. One that cannot be yet, having just been started, is asked again.
+func (c *cluster) switchover(to *node) {
+	c.t.Helper()
+	ctx, cancel := testContext(c.t)
+	defer cancel()
+	for {
+		got, err := to.tryValue("SELECT longship_switchover($1)", to.name)
+		switch {
+		case err == nil && got == to.name:
+			return
+		case err == nil:
+			c.t.Fatalf("the new primary is %s, want %s", got, to.name)
+		case ctx.Err() != nil || sqlState(err) != "55000":
+			c.t.Fatalf("switchover to %s: %v", to.name, err)
+		}
+		moment(ctx)
+	}
 }
 
 // After a commit with remote_apply the standby that was waited for shows it, without any wait there.
