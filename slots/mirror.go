@@ -132,16 +132,12 @@ func (s *Slots) place(a Agreement, oldest wal.LSN) {
 
 // lead takes note of what the cluster holds of a slot that is used here. The WAL from there on stays.
 func (sl *slot) lead(restart, oldest wal.LSN) {
-	switch {
-	case sl.state.restart == 0 && sl.state.invalidatedAt != 0: // it is lost
+	if sl.state.restart != 0 && sl.state.restart < oldest && sl.pid == 0 {
+		sl.state = state{invalidatedAt: sl.state.restart, number: sl.state.number}
+	}
+	sl.agreed = max(restart, oldest) // or what is left of it, until the cluster knows where the consumer is
+	if lost := sl.state.restart == 0 && sl.state.invalidatedAt != 0; lost || restart == 0 {
 		sl.agreed = 0
-	case restart < oldest: // nothing is left to keep of what the consumer does not need any more
-		sl.agreed = 0
-		if sl.state.restart != 0 && sl.state.restart < oldest && sl.pid == 0 {
-			sl.state = state{invalidatedAt: sl.state.restart, number: sl.state.number}
-		}
-	default:
-		sl.agreed = restart
 	}
 }
 
