@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 )
 
 // While the gate is shut nobody gets in, and when close returns nobody is inside.
@@ -15,7 +16,9 @@ func TestGate(t *testing.T) {
 	inside := true // a race, if close does not wait for leave
 	closed := make(chan struct{})
 	go func() {
-		g.close()
+		if err := g.close(t.Context()); err != nil {
+			t.Error(err)
+		}
 		if inside {
 			t.Error("closed with somebody inside")
 		}
@@ -33,7 +36,7 @@ func TestGate(t *testing.T) {
 	}
 	entered := make(chan error, 1)
 	go func() { entered <- g.enter(t.Context()) }()
-	g.close() // again
+	mustClose(t, &g) // again
 	g.open()
 	if err := <-entered; err != nil {
 		t.Fatal(err)
@@ -44,15 +47,57 @@ func TestGate(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.leave()
-	g.close()
+	mustClose(t, &g)
 	go func() { entered <- g.enter(t.Context()) }()
 	g.fail(why)
 	if err := <-entered; !errors.Is(err, why) {
 		t.Errorf("enter() of a gate that failed = %v, want %v", err, why)
 	}
-	g.close()
+	mustClose(t, &g)
 	g.open()
 	if err := g.enter(t.Context()); !errors.Is(err, why) {
 		t.Errorf("enter() of a gate that has failed = %v, want %v", err, why)
 	}
+}
+
+func mustClose(t *testing.T, g *gate) {
+	t.Helper()
+	if err := g.close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Somebody inside, who waits for what only the end of its session ends, holds up nobody but who wants
+// the gate to be empty, and that one only as long as it likes.
+func TestGateWithSomebodyInside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		if err := g.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		why := errors.New("no time")
+		ended, end := context.WithCancelCause(t.Context())
+		closed := make(chan error)
+		go func() { closed <- g.close(ended) }()
+		synctest.Wait()
+		end(why)
+		if err := <-closed; !errors.Is(err, why) {
+			t.Errorf("close() = %v, want %v", err, why)
+		}
+		g.open()
+		if err := g.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		go func() { closed <- g.close(t.Context()) }()
+		synctest.Wait()
+		g.fail(why) // and does not wait
+		if err := <-closed; err != nil {
+			t.Errorf("close() of a gate that fails = %v", err)
+		}
+		if err := g.enter(t.Context()); !errors.Is(err, why) {
+			t.Errorf("enter() of a gate that has failed = %v, want %v", err, why)
+		}
+		g.leave()
+		g.leave()
+	})
 }

@@ -115,9 +115,11 @@ func (n *Node) Hold(ctx context.Context, req election.HoldRequest) (election.Hol
 	}
 	p := r.primary
 	r.publishSlots(ctx)
-	p.gate.close()
 	release := time.AfterFunc(req.Limit, p.gate.open)
-	end, err := r.drainTo(ctx, req.Target)
+	end, err := wal.InvalidLSN, p.gate.close(ctx)
+	if err == nil {
+		end, err = r.drainTo(ctx, req.Target)
+	}
 	if err != nil {
 		release.Stop()
 		p.gate.open()
