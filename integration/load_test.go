@@ -77,7 +77,10 @@ func (l *load) insert(ctx context.Context, c *pgx.Conn, key string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		l.unknown[key], l.err = true, err
+		l.err = err
+		if !notCommitted(err) {
+			l.unknown[key] = true
+		}
 		if ctx.Err() != nil || !mayFailWith(err) {
 			l.t.Errorf("load %s: %s: %v", l.name, key, err)
 		}
@@ -95,15 +98,19 @@ func (l *load) insert(ctx context.Context, c *pgx.Conn, key string) error {
 }
 
 // mayFailWith reports whether err is one that a client must expect while nodes come and go: the
-// connection is lost, the node shuts down or is not the primary any more, the outcome is unknown, or the
-// node is a standby by now.
+// connection is lost, the node shuts down or is not the primary any more, the outcome is unknown, or
+// nothing was done.
 func mayFailWith(err error) bool {
 	switch sqlState(err) {
-	case "", "57P01", "08007", "25006":
+	case "", "57P01", "08007":
 		return true
 	}
-	return false
+	return notCommitted(err)
 }
+
+// notCommitted reports whether err says that nothing was written: by a standby, or by a primary that
+// another node takes over from.
+func notCommitted(err error) bool { return sqlState(err) == "25006" || sqlState(err) == "40001" }
 
 // valueOf is the value of a key: 4 to 1000 bytes that only this key has.
 func valueOf(key string) string {
