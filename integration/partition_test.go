@@ -65,7 +65,7 @@ func TestPartitions(t *testing.T) {
 	if !inNetwork(t) {
 		return
 	}
-	c := newCluster(t, 3)
+	c := newCluster(t, 3, "--failover-timeout=1s")
 	w := &network{t: t, c: c}
 	k := c.startClients("partition", 6)
 	for _, p := range partitions {
@@ -75,6 +75,14 @@ func TestPartitions(t *testing.T) {
 		}
 	}
 	k.finish()
+}
+
+// cutLength is how long a cut lasts at least: past failover_timeout, if that is to begin something.
+func cutLength() time.Duration {
+	if long {
+		return 5 * time.Second
+	}
+	return 1800 * time.Millisecond
 }
 
 // endure goes through one partition.
@@ -93,7 +101,7 @@ func (k *clientele) endure(w *network, p partition) {
 		pause(k.t.Context(), 100*time.Millisecond) // what was on its way has arrived
 		tr = k.try(idle)
 	}
-	pause(k.t.Context(), 3*time.Second-time.Since(began))
+	pause(k.t.Context(), cutLength()-time.Since(began))
 	if !p.stopped {
 		k.await(20)
 	}
