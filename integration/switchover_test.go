@@ -3,8 +3,8 @@ package integration
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 )
@@ -41,13 +41,48 @@ func TestSwitchover(t *testing.T) {
 		t.Logf("%s to %s: no write for %v; %s", old.name, to.name, gap.Round(time.Millisecond), c.phases(began, epoch))
 	}
 	k.finish()
-	for what, times := range k.told {
-		if !strings.Contains("57P01 25006 lost", what) {
-			t.Errorf("clients were told %s, %d times", what, times)
-		}
-	}
+	k.checkTold("57P01", "25006", "lost")
 	k.checkEpochs(1 + rounds)
 	t.Logf("longest time without an acknowledged write in a switchover: %s\nthe command took: %s", percentiles(pauses), percentiles(commands))
+}
+
+// A primary that is told to stop hands over first: for clients it is a switchover.
+func TestStopPrimary(t *testing.T) {
+	rounds := 4
+	if long {
+		rounds = 40
+	}
+	c := newCluster(t, 3)
+	k := c.startClients("stop", 8)
+	var pauses []time.Duration
+	for range rounds {
+		k.await(100)
+		old, epoch := c.primary(), c.primary().epoch()
+		at, began := k.now(), time.Now()
+		old.stop()
+		stopped := time.Since(began)
+		k.await(50)
+		gap := k.gap(at)
+		pauses = append(pauses, gap)
+		t.Logf("%s stopped within %v: no write for %v; %s", old.name, stopped.Round(time.Millisecond), gap.Round(time.Millisecond), c.phases(began, epoch))
+		old.start()
+		c.awaitStreaming()
+		k.nextEra()
+	}
+	k.finish()
+	k.checkTold("57P01", "25006", "lost")
+	k.checkEpochs(1 + rounds)
+	t.Logf("longest time without an acknowledged write when the primary is stopped: %s", percentiles(pauses))
+}
+
+// checkTold verifies that clients were told nothing but what is expected at the end of a session.
+func (h *history) checkTold(expected ...string) {
+	h.t.Helper()
+	for what, times := range h.told {
+		if !slices.Contains(expected, what) {
+			h.t.Errorf("clients were told %s, %d times", what, times)
+		}
+	}
 }
 
 // checkEpochs verifies that there were so many epochs and that each of them opened.
