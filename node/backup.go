@@ -79,9 +79,9 @@ func (b *backup) begin(ctx context.Context) error {
 	r.backups.mu.Lock()
 	defer r.backups.mu.Unlock()
 	b.point = walsender.BackupPoint{
-		LSN:         r.log.Dir.Format.RecordStart(control.Redo),
+		LSN:         r.found.Dir.Format.RecordStart(control.Redo),
 		Checkpoint:  control.Checkpoint,
-		Timeline:    r.log.End.Timeline,
+		Timeline:    r.found.End.Timeline,
 		Time:        time.Now(),
 		FromStandby: r.primary == nil,
 	}
@@ -143,13 +143,13 @@ func (b *backup) End(ctx context.Context) (wal.LSN, wal.TimelineID, error) {
 	r := b.reign
 	if r.primary == nil || b.opt.Member {
 		// Nothing is applied yet if the rule has never been met.
-		return max(r.applied.Load(), b.point.LSN), r.log.End.Timeline, nil
+		return max(r.applied.Load(), b.point.LSN), r.found.End.Timeline, nil
 	}
 	end, err := r.backups.finishSegment(r.primary.writer)
 	if err != nil {
 		return 0, 0, clientError(err)
 	}
-	return end, r.log.End.Timeline, r.horizon.Wait(ctx, end)
+	return end, r.found.End.Timeline, r.horizon.Wait(ctx, end)
 }
 
 // Close implements walsender.Backup.

@@ -85,7 +85,7 @@ func (n *Node) addLSNFunctions(c *sql.Catalog) {
 	})
 	onPrimary("pg_walfile_name", []sql.Type{sql.PgLSN}, sql.Text, func(r *reign, args []sql.Value) (sql.Value, error) {
 		size := n.identity().SegmentSize
-		return sql.TextValue(size.FileName(r.log.End.Timeline, size.PrevSegno(args[0].LSN()))), nil
+		return sql.TextValue(size.FileName(r.found.End.Timeline, size.PrevSegno(args[0].LSN()))), nil
 	})
 	onPrimary("pg_switch_wal", nil, sql.PgLSN, func(r *reign, _ []sql.Value) (sql.Value, error) {
 		end, err := r.primary.writer.Switch()

@@ -104,7 +104,7 @@ func (n *Node) copyCluster(ctx context.Context) error {
 	}
 	for begin := time.Now(); ; {
 		err := n.tryCopy(ctx)
-		if err == nil || ctx.Err() != nil || !interrupted(err) && !(occupied(err) && time.Since(begin) < leaveTimeout) {
+		if err == nil || ctx.Err() != nil || !interrupted(err) && !(occupied(err) && time.Since(begin) < earlierTimeout) {
 			return err
 		}
 		n.log.Warn("beginning the base copy again", "because", err)
@@ -118,6 +118,9 @@ func (n *Node) copyCluster(ctx context.Context) error {
 	}
 }
 
+// errMovedOn says that the primary changed between two questions.
+var errMovedOn = errors.New("the log of the upstream has moved on meanwhile")
+
 // interrupted reports whether a base copy failed because its connection did, or because the upstream
 // stopped or is starting: another attempt may succeed.
 func interrupted(err error) bool {
@@ -125,12 +128,12 @@ func interrupted(err error) bool {
 		return e.Code == pgwire.CodeAdminShutdown || e.Code == pgwire.CodeCannotConnectNow
 	}
 	_, network := errors.AsType[net.Error](err)
-	return network || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, walreceiver.ErrTimeout)
+	return network || errors.Is(err, errMovedOn) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, walreceiver.ErrTimeout)
 }
 
-// leaveTimeout is how long a joining node waits for the primary to notice that an earlier attempt of
+// earlierTimeout is how long a joining node waits for the primary to notice that an earlier attempt of
 // its own, which crashed, is gone.
-const leaveTimeout = 10 * time.Second
+const earlierTimeout = 10 * time.Second
 
 // occupied reports whether the primary refused the node because one of its name is connected.
 func occupied(err error) bool {
@@ -177,6 +180,9 @@ func (n *Node) baseCopy(ctx context.Context, cfg walreceiver.Config, sys walrece
 	control, err := startup.ReadControl(fs, fs.PathJoin(arrived, "global"))
 	if err != nil {
 		return startup.Control{}, err
+	}
+	if control.Timeline != sys.History.Timeline {
+		return startup.Control{}, fmt.Errorf("%w: from timeline %d to %d", errMovedOn, sys.History.Timeline, control.Timeline)
 	}
 	if err := fs.Rename(fs.PathJoin(arrived, "store"), n.dir.Store()); err != nil {
 		return startup.Control{}, err

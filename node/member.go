@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"strconv"
+	"time"
 
 	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/pgwire"
@@ -51,6 +52,9 @@ func (n *Node) connectMember(c *pgwire.Conn) (pgwire.Replication, error) {
 	return &memberSession{node: n, conn: c, id: id}, nil
 }
 
+// memberCommandTimeout bounds what another node asks for.
+const memberCommandTimeout = 75 * time.Second
+
 // Command implements pgwire.Replication.
 func (s *memberSession) Command(ctx context.Context, text string) error {
 	if election.IsCommand(text) {
@@ -58,6 +62,9 @@ func (s *memberSession) Command(ctx context.Context, text string) error {
 			return pgwire.Errorf(pgwire.CodeDuplicateObject, "node %s belongs to another cluster: system identifier %d, not %s", s.node.cfg.Name, s.node.identity().SystemID, s.conn.Params[paramSystemID]).
 				WithHint("Join a node of the same cluster, or start with an empty data directory.")
 		}
+		// Who asked may have gone, which nobody notices before the answer.
+		ctx, cancel := context.WithTimeout(ctx, memberCommandTimeout)
+		defer cancel()
 		reply, err := election.Serve(ctx, s.node, text)
 		if err != nil {
 			return clientError(err)
@@ -90,17 +97,20 @@ func (s *memberSession) enter(ctx context.Context) error {
 	if r == nil {
 		return errStartingUp()
 	}
-	if r.primary != nil && s.ours() {
-		if _, known := s.node.raft.State().Member(s.id); known {
-			if err := r.admit(s.conn.Params["application_name"], s.id); err != nil {
-				return err
-			}
-		}
-	}
 	var err error
-	if !s.node.present.enter(r, func() { s.inner, err = r.sender.Connect(ctx, s.conn) }) {
+	if !s.node.present.enter(r, func() { err = s.connect(ctx, r) }) {
 		return errStartingUp()
 	}
+	return err
+}
+
+func (s *memberSession) connect(ctx context.Context, r *reign) (err error) {
+	if _, known := s.node.raft.State().Member(s.id); known && r.primary != nil && s.ours() {
+		if err := r.admit(s.conn.Params["application_name"], s.id); err != nil {
+			return err
+		}
+	}
+	s.inner, err = r.sender.Connect(ctx, s.conn)
 	return err
 }
 

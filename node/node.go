@@ -59,6 +59,7 @@ type Node struct {
 	fetches  chan fetchRequest
 	orders   *orders       // of sessions, to change the primary
 	wanted   *fetchRequest // by the role that has just ended; owned by the goroutine of the roles
+	sealed   int           // how often this node has answered; as wanted
 	hints    chan struct{} // make the coordinator look
 	fatal    chan error    // a failure that the process must not survive
 }

@@ -82,12 +82,14 @@ func newTestNode(t *testing.T, name string, join ...string) *testNode {
 		size = 0
 	}
 	return &testNode{t: t, cfg: Config{
-		DataDir:     t.TempDir(),
-		Name:        name,
-		Listen:      freeAddress(t),
-		Join:        join,
-		SegmentSize: size,
-		Logger:      slog.New(slog.NewTextHandler(t.Output(), nil)),
+		DataDir:    t.TempDir(),
+		Name:       name,
+		Listen:     freeAddress(t),
+		RaftListen: freeAddress(t), GossipListen: freeAddress(t),
+		FailoverPriority: 1,
+		Join:             join,
+		SegmentSize:      size,
+		Logger:           slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}}
 }
 

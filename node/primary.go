@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,9 @@ type primary struct {
 	gate    gate         // commits pass it; closed while another node is to take over
 	active  atomic.Int64 // commits under way, for commit_siblings
 	deposed chan uint64  // told by the keeper: Raft wants another epoch
+
+	holding sync.Mutex  // one switchover at a time drains the commits; guards release
+	release *time.Timer // opens the gate should nobody say more
 }
 
 // runPrimary is the node's time as primary: from taking office to a clean shutdown when ctx ends, to
@@ -60,15 +64,9 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	keeper := n.start(r.keepRule)
 	prepare := n.start(r.prepare)
 
-	var req *sealRequest
-	select {
-	case <-ctx.Done():
-	case err := <-n.fatal:
+	req, err := r.awaitEnd(ctx)
+	if err != nil {
 		return err
-	case q := <-n.seals:
-		req = &q
-	case epoch := <-r.primary.deposed:
-		n.log.Warn("this node is not the primary any more", "epoch", r.epoch, "next_epoch", epoch)
 	}
 	n.present.set(nil)
 	if err := prepare.stop(); err != nil {
@@ -93,6 +91,27 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	return n.seal(log, *req)
 }
 
+// awaitEnd returns when this node is to be the primary no longer, with the request to seal if that is
+// why. An error ends the process.
+func (r *reign) awaitEnd(ctx context.Context) (*sealRequest, error) {
+	n := r.node
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case err := <-n.fatal:
+			return nil, err
+		case req := <-n.seals:
+			if !r.missed(req) {
+				return &req, nil
+			}
+		case epoch := <-r.primary.deposed:
+			n.log.Warn("this node is not the primary any more", "epoch", r.epoch, "next_epoch", epoch)
+			return nil, nil
+		}
+	}
+}
+
 // takeOffice opens the timeline of the epoch that this node was named for, if its log is the one that
 // it was named with (invariant I5).
 func (n *Node) takeOffice(o raftlog.Office, epoch uint64, log *startup.Recovered) (taken bool, err error) {
@@ -106,11 +125,23 @@ func (n *Node) takeOffice(o raftlog.Office, epoch uint64, log *startup.Recovered
 			return false, err
 		}
 	}
-	if err := startup.BeginTimeline(n.dir, log, epoch, fmt.Sprintf("node %s takes office", n.cfg.Name)); err != nil {
+	err = startup.BeginTimeline(n.dir, log, epoch, fmt.Sprintf("node %s takes office", n.cfg.Name))
+	if mayNot(err) {
+		n.log.Error("not taking office", "epoch", epoch, "err", err)
+		return false, nil
+	}
+	if err != nil {
 		return false, explainRecovery(fmt.Errorf("open timeline %d: %w", epoch, err), n.dir.Path)
 	}
 	n.promised.Store(max(n.promised.Load(), epoch))
 	return true, nil
+}
+
+// mayNot reports whether an office is refused for what this node has or has promised: another epoch is
+// needed.
+func mayNot(err error) bool {
+	_, promised := errors.AsType[*startup.EpochError](err)
+	return promised || errors.Is(err, startup.ErrLogBehind) || errors.Is(err, startup.ErrEpochUsed)
 }
 
 // endReign is a clean shutdown. In the order in which each step still needs what comes after it. A

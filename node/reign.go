@@ -21,7 +21,8 @@ import (
 // and nothing of it is used in the next.
 type reign struct {
 	node    *Node
-	log     *startup.Recovered
+	log     *startup.Recovered // as the roles leave it: for the goroutine that lives them
+	found   startup.Recovered  // as the reign found it, or made it: for everybody
 	epoch   uint64
 	horizon *wal.Position
 	opened  chan struct{} // closed when sessions may read and write
@@ -35,11 +36,13 @@ type reign struct {
 	backups      backups
 	checkpointer *startup.Checkpointer
 	checkpoints  *task // runs checkpointer
+	applying     *task // runs redo, on a standby
 	sender       *walsender.Server
 
 	primary  *primary                // nil on a standby
 	stream   *walreceiver.Stream     // nil unless a standby follows somebody
 	upstream raftlog.Member          // whom a standby follows
+	fetch    *fetchRequest           // why it does, if that is no primary
 	giveUp   context.CancelCauseFunc // ends the stream for good
 	wasCut   bool                    // the log was cut; set by the stream, read when that has ended
 
@@ -55,6 +58,7 @@ func (n *Node) newReign(log *startup.Recovered, horizon *wal.Position) *reign {
 	r := &reign{
 		node:    n,
 		log:     log,
+		found:   *log,
 		epoch:   log.Control.Epoch,
 		horizon: horizon,
 		opened:  make(chan struct{}),
@@ -95,7 +99,7 @@ func (r *reign) assemble() error {
 	r.table = kv.NewTable(n.store, tableLog, r.horizon, kv.TableOptions{})
 	r.table.SetNextXID(r.log.Control.NextXID)
 	r.redo = &startup.Redo{
-		Reader:  wal.NewReader(wal.NewRawReader(r.log.Dir, r.log.History, buffered), r.redoStart(), 0),
+		Reader:  wal.NewReader(wal.NewRawReader(r.found.Dir, r.found.History, buffered), r.redoStart(), 0),
 		Limits:  limits,
 		Batch:   n.store.NewBatch(),
 		Apply:   r.table.Apply,
@@ -145,7 +149,7 @@ func (r *reign) newCheckpointer(writer *wal.Writer) *startup.Checkpointer {
 	n := r.node
 	c := startup.NewCheckpointer(r.log.Control)
 	c.DataDir = n.dir
-	c.WAL = r.log.Dir
+	c.WAL = r.found.Dir
 	c.Store = n.store
 	c.Writer = writer
 	c.Flushed = r.flushed()
@@ -193,11 +197,11 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 			System: walsender.System{
 				SystemID: n.identity().SystemID,
 				Epoch:    r.epoch,
-				Timeline: r.log.End.Timeline,
-				History:  r.log.History,
-				Format:   r.log.Dir.Format,
+				Timeline: r.found.End.Timeline,
+				History:  r.found.History,
+				Format:   r.found.Dir.Format,
 			},
-			Dir:      r.log.Dir,
+			Dir:      r.found.Dir,
 			Buffer:   buffered,
 			Inserted: r.inserted(),
 			Flushed:  r.flushed(),
@@ -235,7 +239,7 @@ func (r *reign) prepare(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if err := r.log.Dir.Prepare(); err != nil {
+	if err := r.found.Dir.Prepare(); err != nil {
 		r.node.log.Warn("the next failover will take longer", "err", err)
 	}
 	return nil

@@ -3,6 +3,9 @@ package node
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"math"
+	"time"
 
 	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/pgwire"
@@ -23,13 +26,26 @@ type sealReply struct {
 	err    error
 }
 
+// sealTimeout bounds how long a request to seal waits for a node that is busy with something else, such
+// as a copy of the data. Whoever asks asks again.
+const sealTimeout = 5 * time.Second
+
+// epochsAhead is how far ahead of what this node knows an epoch may be that it is asked to promise. A
+// promise cannot be taken back.
+const epochsAhead = 1 << 20
+
 // Seal implements election.Service. A node that is part of the reign of that epoch, or of a later one,
 // refuses: whoever asks has missed something.
 func (n *Node) Seal(ctx context.Context, asked election.SealRequest) (raftlog.Answer, error) {
-	if r, _ := n.present.load(); r != nil && (r.primary != nil || r.stream != nil) && asked.Epoch <= n.promised.Load() {
-		return raftlog.Answer{}, pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState,
-			"node %s follows epoch %d already", n.cfg.Name, n.promised.Load())
+	if !n.connected.Load() {
+		return raftlog.Answer{}, errStartingUp()
 	}
+	s := n.raft.State()
+	if known := max(s.Epoch, s.Target, n.promised.Load()); asked.Epoch > min(known+epochsAhead, math.MaxUint32) {
+		return raftlog.Answer{}, pgwire.Errorf(pgwire.CodeInvalidParameterValue, "epoch %d is too far ahead of epoch %d", asked.Epoch, known)
+	}
+	ctx, cancel := context.WithTimeout(ctx, sealTimeout)
+	defer cancel()
 	done := make(chan sealReply, 1)
 	select {
 	case n.seals <- sealRequest{asked.Epoch, done}:
@@ -52,7 +68,20 @@ func (n *Node) seal(log *startup.Recovered, req sealRequest) error {
 
 // seal answers a request within the reign of a standby that follows nobody: there is nothing to stop.
 func (r *reign) seal(req sealRequest) error {
-	return r.node.answerSeal(r.log, req, func() error { return r.checkpointer.Seal(req.epoch, r.log.End.LSN) })
+	return r.node.answerSeal(r.log, req, func() error {
+		return r.checkpointer.Seal(max(req.epoch, r.node.promised.Load()), r.log.End.LSN)
+	})
+}
+
+// missed refuses a request to seal that came for an epoch which this reign is part of already.
+func (r *reign) missed(req sealRequest) bool {
+	promised := r.node.promised.Load()
+	if r.fetch != nil || req.epoch > promised {
+		return false
+	}
+	req.done <- sealReply{err: pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState,
+		"node %s is part of epoch %d already", r.node.cfg.Name, promised)}
+	return true
 }
 
 func (n *Node) answerSeal(log *startup.Recovered, req sealRequest, promise func() error) error {
@@ -61,11 +90,16 @@ func (n *Node) answerSeal(log *startup.Recovered, req sealRequest, promise func(
 		req.done <- sealReply{err: err}
 		return asFatal(err)
 	}
-	n.promised.Store(max(n.promised.Load(), req.epoch))
+	level := slog.LevelDebug // a coordinator that can promote nobody asks again and again
+	if req.epoch > n.promised.Load() {
+		level = slog.LevelInfo
+		n.promised.Store(req.epoch)
+	}
+	n.sealed++
 	n.leases.Stop(n.promised.Load()) // before it is said what remains of those given
 	a := n.answer(log)
 	req.done <- sealReply{answer: a}
-	n.log.Info("sealed", "epoch", req.epoch, "last_epoch", a.Position.Epoch, "end", a.Position.LSN)
+	n.log.Log(context.Background(), level, "sealed", "epoch", req.epoch, "last_epoch", a.Position.Epoch, "end", a.Position.LSN)
 	return nil
 }
 

@@ -31,7 +31,7 @@ func (n *Node) Probe(context.Context, election.ProbeRequest) (election.Health, e
 	}
 	flushed := r.flushed().Load()
 	h.Epoch, h.Horizon = r.epoch, r.horizon.Load()
-	h.Position = raftlog.Position{Epoch: startup.EpochAt(r.log.History, flushed), LSN: flushed}
+	h.Position = raftlog.Position{Epoch: startup.EpochAt(r.found.History, flushed), LSN: flushed}
 	h.Role = election.RoleStandby
 	switch {
 	case r.primary != nil:
@@ -114,19 +114,31 @@ func (n *Node) Hold(ctx context.Context, req election.HoldRequest) (election.Hol
 		return election.HoldReply{}, err
 	}
 	p := r.primary
+	if !p.holding.TryLock() {
+		return election.HoldReply{}, pgwire.Errorf(pgwire.CodeObjectInUse, "node %s is being drained for a switchover already", n.cfg.Name)
+	}
+	defer p.holding.Unlock()
+	limit := min(max(req.Limit, 0), holdMax)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	r.publishSlots(ctx)
-	release := time.AfterFunc(req.Limit, p.gate.open)
+	if p.release != nil {
+		p.release.Stop() // an earlier one must not open the gate for this one
+	}
+	p.release = time.AfterFunc(limit, p.gate.open)
 	end, err := wal.InvalidLSN, p.gate.close(ctx)
 	if err == nil {
 		end, err = r.drainTo(ctx, req.Target)
 	}
 	if err != nil {
-		release.Stop()
 		p.gate.open()
 		return election.HoldReply{}, err
 	}
 	return election.HoldReply{LSN: end}, nil
 }
+
+// holdMax bounds how long commits may be held up, whatever is asked.
+const holdMax = time.Minute
 
 // reigning is the reign of this node as the primary of an epoch.
 func (n *Node) reigning(epoch uint64) (*reign, error) {

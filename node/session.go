@@ -79,7 +79,20 @@ func (s *session) Checkpoint(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // nobody makes this reign's checkpoints once it is over
+		select {
+		case <-r.over:
+			cancel(errRoleChanged())
+		case <-ctx.Done():
+		}
+	}()
 	return clientError(r.checkpointer.Request(ctx))
+}
+
+func errRoleChanged() error {
+	return pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "this node's role has changed meanwhile").WithHint("Try again.")
 }
 
 // WaitLSN implements sql.LSNWaiter: everything up to lsn can be seen by every session of this node.

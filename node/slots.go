@@ -84,7 +84,7 @@ func (r *reign) mirrorSlots(s *raftlog.State, leading bool) error {
 
 // oldestWAL is where the log begins that this node has.
 func (r *reign) oldestWAL() (wal.LSN, error) {
-	dir := r.log.Dir
+	dir := r.found.Dir
 	segments, err := dir.Segments()
 	if err != nil || len(segments) == 0 {
 		return 0, err
@@ -281,7 +281,7 @@ func (r *reign) reserveWAL(hold *slots.Hold) wal.LSN {
 			restart = max(restart, own.Restart)
 		}
 		hold.Keep(restart)
-		if size.Segno(restart) >= r.log.Dir.RemovedBelow() {
+		if size.Segno(restart) >= r.found.Dir.RemovedBelow() {
 			return restart
 		}
 	}

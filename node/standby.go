@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	if err := r.redo.CatchUp(); err != nil {
 		return err
 	}
-	redo := n.start(r.redo.Run)
+	r.applying = n.start(r.redo.Run)
 	r.checkpoints = n.start(r.checkpointer.Run)
 	r.slotKeeper = n.start(r.keepSlots)
 	prepare := n.start(r.prepare)
@@ -38,6 +39,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 		n.announceReady("standby %s %s follows %s", n.cfg.Name, n.address, role.Upstream.Address)
 	}
 	req, end := r.serveStandby(ctx, role, streamed)
+	r.giveUp(nil)
 	if IsFatal(end) {
 		return end
 	}
@@ -51,7 +53,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	}
 	for _, step := range []func() error{
 		func() error { return r.endSenders(drain, errShuttingDown()) },
-		redo.stop,
+		r.applying.stop,
 		r.slotKeeper.stop,
 		r.checkpoints.stop,
 		prepare.stop,
@@ -108,16 +110,17 @@ func (r *reign) serveStandby(ctx context.Context, role Role, streamed <-chan err
 		case err := <-n.fatal:
 			return nil, err
 		case req := <-n.seals:
-			if r.stream != nil {
+			if r.stream == nil {
+				if err := r.seal(req); err != nil {
+					return nil, err
+				}
+			} else if !r.missed(req) {
 				r.giveUp(errRoleEnds)
 				return &req, <-streamed
 			}
-			if err := r.seal(req); err != nil {
-				return nil, err
-			}
 		case req := <-n.fetches:
-			if r.stream != nil {
-				req.done <- sealReply{err: fmt.Errorf("node %s follows another", n.cfg.Name)}
+			if err := n.outdated(req); err != nil || r.stream != nil {
+				req.done <- sealReply{err: cmp.Or(err, fmt.Errorf("node %s follows another", n.cfg.Name))}
 				continue
 			}
 			n.wanted = &req
@@ -132,24 +135,41 @@ func (r *reign) serveStandby(ctx context.Context, role Role, streamed <-chan err
 
 // endStandby leaves the data directory, and what is known of the log, as the reason for the end asks.
 func (r *reign) endStandby(ctx context.Context, stopping bool, end error) error {
-	n := r.node
 	if !r.wasCut { // otherwise the control file says so; what the checkpointer knows is from before
 		r.log.Control = r.checkpointer.Control()
 	}
 	r.log.Control.NextXID = r.nextXID()
 	r.log.Horizon = max(r.log.Horizon, r.horizon.Load())
-	if change, ok := errors.AsType[*walreceiver.SwitchError](end); ok {
-		return startup.SwitchTimeline(n.dir, r.log, change.History, change.End)
+	change, switched := errors.AsType[*walreceiver.SwitchError](end)
+	if switched {
+		if err := startup.SwitchTimeline(r.node.dir, r.log, change.History, change.End); err != nil {
+			return err
+		}
 	}
 	if r.wasCut {
-		return withoutRoleEnd(end)
+		// What comes before the end is known to the log alone, and whoever continues it must know too.
+		if err := r.recoverLog(); err != nil {
+			return err
+		}
 	}
+	switch {
+	case switched:
+		return nil
+	case r.wasCut:
+		return r.excused(end)
+	}
+	return r.endStream(ctx, stopping, end)
+}
+
+// endStream is the end on the timeline on which the reign began.
+func (r *reign) endStream(ctx context.Context, stopping bool, end error) error {
 	whole := true
 	if r.stream != nil {
 		r.log.End, whole = r.stream.End()
 	}
 	removed, gone := errors.AsType[*wal.RemovedError](end)
-	if stopping || gone {
+	rebuild := gone && r.fetch == nil
+	if stopping || rebuild {
 		if err := r.redo.CatchUp(); err != nil {
 			return err
 		}
@@ -157,24 +177,37 @@ func (r *reign) endStandby(ctx context.Context, stopping bool, end error) error 
 			return err
 		}
 	}
-	if gone {
-		n.log.Warn("taking a new base copy", "upstream", r.upstream.Name, "because", removed)
+	if rebuild {
+		r.node.log.Warn("taking a new base copy", "upstream", r.upstream.Name, "because", removed)
 		return errRebuild
 	}
 	if !whole && !stopping {
-		log, err := startup.Recover(n.dir, n.identity(), n.log.With("component", "startup"))
-		if err != nil {
-			return explainRecovery(err, n.dir.Path)
+		if err := r.recoverLog(); err != nil {
+			return err
 		}
-		*r.log = *log
 	}
-	return withoutRoleEnd(end)
+	return r.excused(end)
 }
 
-// withoutRoleEnd is nil for the end of a role that goes on in another.
-func withoutRoleEnd(err error) error {
-	if errors.Is(err, errRoleEnds) {
+// recoverLog finds the end of the log anew.
+func (r *reign) recoverLog() error {
+	n := r.node
+	log, err := startup.Recover(n.dir, n.identity(), n.log.With("component", "startup"))
+	if err != nil {
+		return explainRecovery(err, n.dir.Path)
+	}
+	*r.log = *log
+	return nil
+}
+
+// excused is nil for the end of a role that goes on in another. Of a fetch, whatever ends the stream
+// is for the one who asked: another source may do.
+func (r *reign) excused(err error) error {
+	switch {
+	case err == nil || errors.Is(err, errRoleEnds):
 		return nil
+	case r.fetch != nil && !IsFatal(err):
+		return &fetchError{err}
 	}
 	return err
 }
@@ -182,14 +215,16 @@ func withoutRoleEnd(err error) error {
 // cut takes what only this node has out of its log, for the stream. The checkpointer must not write
 // the control file any more: it believes the log to be longer.
 func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
-	if err := r.checkpoints.stop(); err != nil {
-		return err
+	for _, t := range []*task{r.checkpoints, r.applying} { // redo must not pass the fork meanwhile
+		if err := t.stop(); err != nil {
+			return err
+		}
 	}
 	r.log.Control = r.checkpointer.Control()
 	r.log.End.LSN = r.stream.Flushed().Load()
 	r.wasCut = true
 	err := startup.Cut(r.node.dir, r.log, fork, r.node.store.Applied())
-	if errors.Is(err, startup.ErrStoreAhead) {
+	if errors.Is(err, startup.ErrStoreAhead) && r.fetch == nil {
 		r.node.log.Warn("taking a new base copy", "upstream", r.upstream.Name, "because", err)
 		r.giveUp(errRebuild)
 	}
@@ -212,7 +247,7 @@ func (n *Node) newStandbyReign(role Role, log *startup.Recovered) (*reign, error
 	r := n.newReign(log, new(wal.Position))
 	// What the store holds was within the horizon when it was applied (I7).
 	r.horizon.Advance(max(log.Horizon, n.store.Applied()))
-	r.upstream = role.Upstream
+	r.upstream, r.fetch = role.Upstream, role.Fetch
 	r.tail.Advance(log.End.LSN)
 	if role.Upstream.Address != "" {
 		cfg := n.receiverConfig(n.identity(), role.Upstream.Address)

@@ -85,7 +85,7 @@ func (r *reign) viewStatWal(context.Context) ([][]sql.Value, error) {
 }
 
 func (r *reign) viewReplicationSlots(context.Context) ([][]sql.Value, error) {
-	log := slots.Log{Current: r.inserted().Load(), LastRemoved: r.log.Dir.RemovedBelow() - min(1, r.log.Dir.RemovedBelow())}
+	log := slots.Log{Current: r.inserted().Load(), LastRemoved: r.found.Dir.RemovedBelow() - min(1, r.found.Dir.RemovedBelow())}
 	limits := r.node.slotLimits()
 	var rows [][]sql.Value
 	for _, s := range r.slots.List() {

@@ -35,7 +35,7 @@ func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
 	leader, _ := n.raft.Leader()
 	return [][]sql.Value{{
 		sql.TextValue(n.cfg.Name), sql.TextValue(role), sql.TextValue(strconv.FormatUint(n.identity().SystemID, 10)),
-		sql.Int8Value(int64(s.Epoch)), sql.Int4Value(int32(r.log.End.Timeline)), textOrNull(string(s.Phase)),
+		sql.Int8Value(int64(s.Epoch)), sql.Int4Value(int32(r.found.End.Timeline)), textOrNull(string(s.Phase)),
 		textOrNull(s.Primary.Name), textOrNull(n.primaryAddress()), sql.TextValue(ruleText(s)),
 		sql.LSNOrNull(r.horizon.Load()), sql.TextValue(Version), sql.TimeValue(n.started),
 		textOrNull(n.waitingFor(r)), textOrNull(leader.Name),
