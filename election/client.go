@@ -191,12 +191,12 @@ func call[Reply any](ctx context.Context, c *Client, address string, v Verb, req
 }
 
 // exchange sends a command over a kept connection, and over a new one if there is none or it turns out
-// to be broken: the peer may have been restarted since.
+// to be broken, or ended by the peer: that may have been restarted since.
 func (c *Client) exchange(ctx context.Context, address string, v Verb, text string) ([]byte, error) {
 	if v.again() {
 		if kept := c.take(address); kept != nil {
 			answer, err := c.use(ctx, kept, text)
-			if err == nil || !Gone(err) {
+			if err == nil || !Gone(err) && !kept.fatal {
 				return answer, err
 			}
 		}

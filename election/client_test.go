@@ -221,6 +221,33 @@ func TestClientSendsSwitchoverOnce(t *testing.T) {
 	}
 }
 
+// So is one that the process ended, in order, while nobody used it: what it said then is no answer to
+// what is asked now.
+func TestClientReplacesAnEndedConnection(t *testing.T) {
+	w := &wire{}
+	serve := by(echo{})
+	ended := false
+	w.serve = func(be *pgproto3.Backend, text string) bool {
+		if !ended {
+			return serve(be, text)
+		}
+		ended = false
+		be.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: pgwire.CodeAdminShutdown, Message: "terminating connection"})
+		be.Flush()
+		return false
+	}
+	c := newTestClient(t, w)
+	for range 2 {
+		if h, err := c.Probe(t.Context(), "n2:5433", ProbeRequest{}); err != nil || h.Name != "n2" {
+			t.Fatalf("Probe() = %+v, %v", h, err)
+		}
+		ended = true
+	}
+	if w.dials != 2 {
+		t.Errorf("%d connections, want 2", w.dials)
+	}
+}
+
 // Calls at the same time do not wait for each other; one connection is kept.
 func TestClientParallel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
