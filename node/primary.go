@@ -148,6 +148,7 @@ func mayNot(err error) bool {
 // failure leaves the rest as a crash would, and the next start recovers.
 func (r *reign) endReign(ctx context.Context, keeper, redo, writer *task) error {
 	n := r.node
+	r.publishSlots(ctx)
 	return inOrder(
 		func() error { return n.server.TerminateSessions(ctx, errShuttingDown()) },
 		keeper.stop,

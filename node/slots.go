@@ -23,9 +23,9 @@ import (
 // the primary, the log from its last checkpoint on. It holds nothing back here.
 
 const (
-	slotLook        = time.Second      // how often the primary looks at what has moved
-	slotPublication = 10 * time.Second // what has moved by less than a segment is published so often
-	slotTimeout     = 5 * time.Second  // how long a client waits for Raft to agree on a slot
+	slotLook        = 100 * time.Millisecond // how often the primary looks at what has moved
+	slotPublication = 10 * time.Second       // what has moved by less than a segment is published so often
+	slotTimeout     = 5 * time.Second        // how long a client waits for Raft to agree on a slot
 	slotHandOver    = 500 * time.Millisecond
 )
 

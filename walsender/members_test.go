@@ -141,6 +141,13 @@ func TestShowOfTheLog(t *testing.T) {
 			if primary {
 				standby = `D "off"`
 			}
+			told, err := p.sender.Connect(t.Context(), &pgwire.Conn{Params: map[string]string{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := told.(pgwire.Reporter).Parameters()["in_hot_standby"]; `D "`+got+`"` != standby {
+				t.Errorf("primary %t: a client is told in_hot_standby = %s at the start", primary, got)
+			}
 			c := p.connect(memberParams("n2"))
 			for name, want := range map[string]string{"longship.epoch": `D "3"`, "in_hot_standby": standby, "x": `D "of the node"`} {
 				if got := c.do("SHOW " + name)[1]; got != want {

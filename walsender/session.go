@@ -31,6 +31,12 @@ type Session struct {
 	streaming *stream                 // what the running command streams, if it does
 }
 
+// Parameters implements pgwire.Reporter: target_session_attrs of a client with several hosts chooses
+// among them by what it is told at the start.
+func (s *Session) Parameters() map[string]string {
+	return map[string]string{standbySetting: s.standby()}
+}
+
 // Close ends the session: its temporary slots go with it.
 func (s *Session) Close() {
 	s.server.remove(s)
@@ -141,6 +147,14 @@ const (
 	standbySetting = "in_hot_standby"
 )
 
+// standby is in_hot_standby as the log's server says it.
+func (s *Session) standby() string {
+	if s.server.cfg.Primary {
+		return "off"
+	}
+	return "on"
+}
+
 func (s *Session) show(cmd showSetting) error {
 	cfg := &s.server.cfg
 	var value string
@@ -149,10 +163,7 @@ func (s *Session) show(cmd showSetting) error {
 	case epochSetting:
 		value = strconv.FormatUint(cfg.Log.Epoch, 10)
 	case standbySetting:
-		value = "on"
-		if cfg.Primary {
-			value = "off"
-		}
+		value = s.standby()
 	default:
 		value, ok = cfg.Show(cmd.name)
 	}
