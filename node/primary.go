@@ -68,6 +68,9 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	if err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		r.publishSlots(context.WithoutCancel(ctx))
+	}
 	n.present.set(nil)
 	if err := prepare.stop(); err != nil {
 		return err
@@ -148,7 +151,6 @@ func mayNot(err error) bool {
 // failure leaves the rest as a crash would, and the next start recovers.
 func (r *reign) endReign(ctx context.Context, keeper, redo, writer *task) error {
 	n := r.node
-	r.publishSlots(ctx)
 	return inOrder(
 		func() error { return n.server.TerminateSessions(ctx, errShuttingDown()) },
 		keeper.stop,
