@@ -36,24 +36,26 @@ type CoordinatorConfig struct {
 	Raft  Consensus
 	Peers Peers // all members, this node included, at their addresses
 
-	FailoverTimeout func() time.Duration // failover_timeout; nil: 2 s
-	Hint            <-chan struct{}      // something may be wrong with the primary: look now; never closed; nil: none
-	Logger          *slog.Logger         // nil: none
+	FailoverTimeout   func() time.Duration // failover_timeout; nil: 2 s
+	SwitchoverTimeout func() time.Duration // switchover_timeout: how long a switchover holds commits; nil: 10 s
+	Hint              <-chan struct{}      // something may be wrong with the primary: look now; never closed; nil: none
+	Logger            *slog.Logger         // nil: none
 }
 
 // How long things take. Like those of rules.go, none of them matters for safety.
 const (
-	defaultFailoverTimeout = 2 * time.Second
-	probeEvery             = 100 * time.Millisecond // how often the primary is asked how it is,
-	probeAgain             = 50 * time.Millisecond  // and when to ask again if it seems to be gone
-	probeTimeoutMin        = 100 * time.Millisecond
-	sealGrace              = 100 * time.Millisecond // for the rest to answer once enough have
-	retryPause             = 250 * time.Millisecond // until the members are asked again if nobody can be promoted
-	fetchTimeout           = time.Minute            // of a member that gets the rest of the log
-	pickPatience           = time.Second            // for members to stream before a switchover is refused
-	releaseTimeout         = time.Second
-	barrierTimeout         = 10 * time.Second
-	leaderPause            = 100 * time.Millisecond // until the Raft leader is looked for again
+	defaultFailoverTimeout   = 2 * time.Second
+	defaultSwitchoverTimeout = 10 * time.Second
+	probeEvery               = 100 * time.Millisecond // how often the primary is asked how it is,
+	probeAgain               = 50 * time.Millisecond  // and when to ask again if it seems to be gone
+	probeTimeoutMin          = 100 * time.Millisecond
+	sealGrace                = 100 * time.Millisecond // for the rest to answer once enough have
+	retryPause               = 250 * time.Millisecond // until the members are asked again if nobody can be promoted
+	fetchTimeout             = time.Minute            // of a member that gets the rest of the log
+	pickPatience             = time.Second            // for members to stream before a switchover is refused
+	releaseTimeout           = time.Second
+	barrierTimeout           = 10 * time.Second
+	leaderPause              = 100 * time.Millisecond // until the Raft leader is looked for again
 )
 
 // A Coordinator runs failovers while its node is the Raft leader. Create one with NewCoordinator; Run
@@ -82,6 +84,9 @@ type Coordinator struct {
 func NewCoordinator(cfg CoordinatorConfig) *Coordinator {
 	if cfg.FailoverTimeout == nil {
 		cfg.FailoverTimeout = func() time.Duration { return defaultFailoverTimeout }
+	}
+	if cfg.SwitchoverTimeout == nil {
+		cfg.SwitchoverTimeout = func() time.Duration { return defaultSwitchoverTimeout }
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)

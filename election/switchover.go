@@ -248,10 +248,11 @@ func (c *Coordinator) beginSwitchover(ctx context.Context, s *raftlog.State, o *
 // hold asks the primary to take no more commits and to wait for the target.
 func (c *Coordinator) hold(ctx context.Context, s *raftlog.State, primary, target raftlog.Member) error {
 	c.say(fmt.Sprintf("switchover: waiting for %s to have all that %s has", target.Name, primary.Name))
-	limit := c.failoverTimeout()
+	limit := c.cfg.SwitchoverTimeout()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	_, err := c.cfg.Peers.Hold(ctx, primary.Address, HoldRequest{Epoch: s.Epoch, Target: target.ID, Limit: 2 * limit})
+	// Longer there: the seal follows.
+	_, err := c.cfg.Peers.Hold(ctx, primary.Address, HoldRequest{Epoch: s.Epoch, Target: target.ID, Limit: limit + c.failoverTimeout()})
 	return err
 }
 

@@ -49,13 +49,14 @@ func (n *Node) enterCluster(ctx context.Context) error {
 	}
 	n.raft = raft
 	n.coordinator = election.NewCoordinator(election.CoordinatorConfig{
-		Self:            n.memberID,
-		Name:            n.cfg.Name,
-		Raft:            raft,
-		Peers:           n.peers,
-		FailoverTimeout: func() time.Duration { return n.settings.Duration("failover_timeout") },
-		Hint:            n.hints,
-		Logger:          n.log.With("component", "coordinator"),
+		Self:              n.memberID,
+		Name:              n.cfg.Name,
+		Raft:              raft,
+		Peers:             n.peers,
+		FailoverTimeout:   func() time.Duration { return n.settings.Duration("failover_timeout") },
+		SwitchoverTimeout: func() time.Duration { return n.settings.Duration("switchover_timeout") },
+		Hint:              n.hints,
+		Logger:            n.log.With("component", "coordinator"),
 	})
 	if err := n.openGossip(); err != nil {
 		return errors.Join(err, raft.Close())

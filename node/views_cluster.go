@@ -36,7 +36,7 @@ func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
 	return [][]sql.Value{{
 		sql.TextValue(n.cfg.Name), sql.TextValue(role), sql.TextValue(strconv.FormatUint(n.identity().SystemID, 10)),
 		sql.Int8Value(int64(s.Epoch)), sql.Int4Value(int32(r.found.End.Timeline)), textOrNull(string(s.Phase)),
-		textOrNull(s.Primary.Name), textOrNull(n.primaryAddress()), sql.TextValue(ruleText(s)),
+		textOrNull(s.Primary.Name), textOrNull(n.primaryAddress()), orNull(s.Initialised(), sql.TextValue(ruleText(s))),
 		sql.LSNOrNull(r.horizon.Load()), sql.TextValue(Version), sql.TimeValue(n.started),
 		textOrNull(n.waitingFor(r)), textOrNull(leader.Name),
 	}}, nil
@@ -247,6 +247,9 @@ func (s *session) ExplainFailover(ctx context.Context) ([]string, error) {
 	reports, err := s.node.reports(ctx)
 	if err != nil {
 		return nil, clientError(err)
+	}
+	if !s.node.raft.State().Initialised() {
+		return []string{"missing: this node has heard nothing of the cluster since it was started: a majority of the nodes must be up and reach one another"}, nil
 	}
 	var lines []string
 	for _, l := range raftlog.Explain(s.node.raft.State(), reports) {

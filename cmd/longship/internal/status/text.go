@@ -45,7 +45,10 @@ func (s *Snapshot) Head(now time.Time) []string {
 	c := s.Cluster
 	primary := strings.TrimSpace(c.Text("primary") + " " + c.Text("primary_address"))
 	rule := c.Text("rule")
-	if rule == "" {
+	switch {
+	case c.Text("phase") == "":
+		rule = "unknown" // the node has heard nothing of the cluster yet
+	case rule == "":
 		rule = "none: commits wait for no standby"
 	}
 	up := ""
