@@ -22,9 +22,11 @@ demo: $(BIN)
 	$(BIN) demo $(DEMO)
 
 # The integration tests run the binary as users do, so without the race detector, which slows real
-# failovers and real clients too much; everything else runs with it.
+# failovers and real clients too much; everything else runs with it, but for the tests that -short
+# leaves out, which run without it.
 test: tools lint $(BIN)
-	$(GO) test -race -timeout 9m $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -race -short -timeout 9m $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -timeout 9m ./kv ./raftlog ./startup ./wal ./walreceiver
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 9m ./integration/...
 
 bench: tools $(BIN)

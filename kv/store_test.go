@@ -92,6 +92,7 @@ func randomOps(rng *rand.Rand) []Op {
 // After a crash the store holds exactly the commits up to its applied LSN, and that is at least what
 // it said was durable.
 func TestStoreCrashLeavesPrefix(t *testing.T) {
+	skipShort(t)
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
@@ -402,6 +403,7 @@ func TestStoreRefusesOtherVersion(t *testing.T) {
 
 // A power cut while the store is made, or opened again, leaves one that opens.
 func TestStoreCrashWhileOpening(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(100) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		mem := vfs.NewCrashableMem()

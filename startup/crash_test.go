@@ -42,6 +42,7 @@ func (p *promises) upTo(l wal.LSN) int {
 // end; and so does a start after another cut. Some commits are flushed and some not, the horizon is
 // sometimes stuck for a while, and checkpoints, removal and recycling happen meanwhile.
 func TestPrimaryPowerCuts(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { primaryPowerCuts(t, seed) })
 	}

@@ -130,6 +130,7 @@ func TestRandomIDs(t *testing.T) {
 // Whenever the power fails while a directory is made, it is a node's as a whole or it is empty, and
 // can be made then. Once Build has returned it stays.
 func TestBuildPowerCuts(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(4) {
 		c := newCutter(t, seed, 1)
 		d := DataDir{FS: c.fs(), Path: "/srv/longship/n1"}
@@ -199,6 +200,7 @@ func left(d DataDir) error {
 // A directory that is made anew is, whenever the power fails, the old incarnation of the node, or the
 // new one, or empty, and then it knows whose it is. Raft's store and the orphans are there all the time.
 func TestRebuildPowerCuts(t *testing.T) {
+	skipShort(t)
 	next := testIdentity
 	next.Incarnation = 8
 	for seed := range uint64(6) {
@@ -258,6 +260,7 @@ func TestFormerIsDamaged(t *testing.T) {
 
 // A directory that is discarded is a node's, or empty: never a part of one.
 func TestDiscardPowerCuts(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(12) {
 		c := newCutter(t, seed, 1)
 		d := newCluster(t, c.fs())

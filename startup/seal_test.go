@@ -254,6 +254,7 @@ func TestCutAgainAfterGrowth(t *testing.T) {
 // Whenever the power fails during a seal, the log is whole; once Seal has returned the promise stands,
 // even if the process dies and the power fails after that.
 func TestSealPowerCuts(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(4) {
 		c := newCutter(t, seed, 1)
 		d := newCluster(t, c.fs())

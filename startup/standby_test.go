@@ -226,6 +226,7 @@ func newDirReader(d DataDir, h wal.History) *source {
 // Whenever the power fails on a standby, a start finds everything that it reported flushed, and nothing
 // past the horizon in the store; also while a base copy's log is still on its way.
 func TestStandbyPowerCuts(t *testing.T) {
+	skipShort(t)
 	p := startPrimary(t, newCluster(t, vfs.NewMem()))
 	p.needed = segment.Start(1)
 	for seed := range uint64(2) {

@@ -120,6 +120,7 @@ func TestPromiseWhileTakingOffice(t *testing.T) {
 // Whenever the power fails while a node takes office, it has lost nothing, and takes office with a
 // timeline that nobody can have seen.
 func TestBeginTimelinePowerCuts(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(2) {
 		c := newCutter(t, seed, 1)
 		d := stoppedPrimary(t, c.fs(), 25)
@@ -315,6 +316,7 @@ func (f fork) isSummary(o Orphan) error {
 
 // Whenever the power fails while a tail is cut off, the log can be cut again, and the tail is kept.
 func TestCutPowerCuts(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(4) {
 		c := newCutter(t, seed, 3)
 		f := newFork(t, c.fs(), seed%2 == 1)
@@ -438,6 +440,7 @@ func TestStoreFarAhead(t *testing.T) {
 // A node moves to the timeline of the primary that it follows, as walreceiver prepares it. At every
 // crash it is on the old one or the new, and never believes what was said of the tail it has cut.
 func TestSwitchTimelinePowerCuts(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(4) {
 		c := newCutter(t, seed, 1)
 		f := newFork(t, c.fs(), false)

@@ -48,6 +48,7 @@ func peek(t testing.TB, d *Dir, from, to LSN) []byte {
 
 // A log torn at any byte of its last pages ends behind the last record that is whole.
 func TestTornAtEveryByte(t *testing.T) {
+	skipShort(t)
 	d := newDir(t, vfs.NewMem())
 	log := buildLog(t, d, emptyLog, false,
 		pattern(100), pattern(5000), pattern(4000), nil, pattern(9), pattern(300), pattern(7000), pattern(40))
@@ -85,6 +86,7 @@ func TestTornAtEveryByte(t *testing.T) {
 // position that is known to have been durable, from outside or from a later record, is corruption.
 // Without such knowledge the log ends there.
 func TestEveryBitFlipped(t *testing.T) {
+	skipShort(t)
 	d := newDir(t, vfs.NewMem())
 	log := buildLog(t, d, emptyLog, true, pattern(9), pattern(2), nil, pattern(3))
 	write := poke(t, d)

@@ -22,6 +22,7 @@ import (
 // When the power fails, at any point and with any part of what was not synced, everything that was
 // reported flushed is there.
 func TestCrashKeepsWhatWasReported(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(12) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))

@@ -74,6 +74,7 @@ func TestStreamWaitsForPrimary(t *testing.T) {
 
 // Any way the stream is cut into messages gives the same log; positions stay on ends of records.
 func TestStreamAnyPortions(t *testing.T) {
+	skipShort(t)
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		log := makeLog(t, randomSizes(rng, 150)...)
