@@ -48,12 +48,12 @@ func TestNoLeaks(t *testing.T) {
 	n.awaitThat("SELECT count(*) FROM pg_stat_replication", func(string) bool { return n.openFiles() <= files+8 },
 		fmt.Sprintf("(and %d open files, as at first)", files))
 
-	// An idle primary with one standby and one session needs some dozens of goroutines, Pebble's included.
+	// An idle primary with one standby and one session needs some dozens of goroutines, those of Pebble, Raft and gossip included.
 	n.down()
 	n.proc.signal(syscall.SIGQUIT)
 	n.proc.wait(ctx)
-	if got := len(regexp.MustCompile(`(?m)^goroutine \d+ `).FindAllString(n.proc.stderr.String(), -1)); got == 0 || got > 60 {
-		t.Errorf("%d goroutines are left, want at most 60\n%s", got, tail(n.proc.stderr.String(), 200))
+	if got := len(regexp.MustCompile(`(?m)^goroutine \d+ `).FindAllString(n.proc.stderr.String(), -1)); got == 0 || got > 90 {
+		t.Errorf("%d goroutines are left, want at most 90\n%s", got, tail(n.proc.stderr.String(), 200))
 	}
 }
 

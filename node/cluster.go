@@ -261,30 +261,28 @@ func (n *Node) takePart(ctx context.Context) error {
 	}
 }
 
-// leaveTimeout is how long a member that is to leave goes on without news. The others keep it informed
-// as long as a rule lists it, and then say that it is removed; but the last word may get lost.
-const leaveTimeout = 10 * time.Second
+// leaveDelay is how long a member that is to leave goes on, for the sake of those who still count it.
+const leaveDelay = 5 * time.Second
 
-// awaitRemoval ends the node once the cluster has removed it.
+// awaitRemoval ends the node once the cluster has removed it. Raft may tell it no more than that it is
+// to leave.
 func (n *Node) awaitRemoval(ctx context.Context) error {
+	var deadline <-chan time.Time
 	for seen := false; ; {
 		s, changed := n.raft.Watch()
 		m, member := s.Member(n.memberID())
 		seen = seen || member
-		if seen && !member {
-			return errRemoved(n.cfg.Name)
-		}
-		var silence <-chan time.Time
-		if m.Leaving {
+		if m.Leaving && deadline == nil {
 			n.log.Warn("this node is being removed from the cluster")
-			silence = time.After(leaveTimeout)
+			deadline = time.After(leaveDelay)
+		}
+		if seen && !member && deadline == nil {
+			return errRemoved(n.cfg.Name)
 		}
 		select {
 		case <-changed:
-		case <-silence:
-			if _, led := n.raft.Leader(); !led {
-				return errRemoved(n.cfg.Name)
-			}
+		case <-deadline:
+			return errRemoved(n.cfg.Name)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

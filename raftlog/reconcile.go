@@ -19,7 +19,7 @@ func (n *Node) Reconcile(ctx context.Context) error {
 		if !n.IsLeader() {
 			return ErrNotLeader
 		}
-		step := nextStep(n.servers(), n.State().connected(), raft.ServerID(n.cfg.ID))
+		step := nextStep(n.servers(), n.State().Members, raft.ServerID(n.cfg.ID))
 		if step.do == nothing {
 			return nil
 		}
@@ -31,18 +31,6 @@ func (n *Node) Reconcile(ctx context.Context) error {
 		}
 		n.cfg.Logger.Info("Raft configuration changed", "step", string(step.do), "server", string(step.server.ID), "address", string(step.server.Address))
 	}
-}
-
-// connected are the members that Raft is to have as servers. One that leaves is among them, without a
-// vote, as long as a rule lists it: so it hears how that goes on, and that it has been removed.
-func (s *State) connected() []Member {
-	members := slices.Clone(s.Members)
-	for i, m := range members {
-		if m.Leaving && s.listed(m.ID) {
-			members[i].Leaving = false
-		}
-	}
-	return members
 }
 
 // carryOut makes one change, and waits until a majority has it.
