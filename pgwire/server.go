@@ -151,8 +151,13 @@ func (s *Server) Cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cut = true
-	for c := range s.sockets {
-		c.Close()
+	// Listeners last: once theirs is closed, connections are told why they end.
+	for _, listeners := range []bool{false, true} {
+		for c := range s.sockets {
+			if _, listens := c.(net.Listener); listens == listeners {
+				c.Close()
+			}
+		}
 	}
 }
 
