@@ -37,7 +37,7 @@ type Config struct {
 // A timing says how often things happen. Tests are in more of a hurry.
 type timing struct {
 	probe    time.Duration // every so often one other member is probed
-	update   time.Duration // between two announcements of the own Meta, at least
+	update   time.Duration // between two looks at whether the own Meta has changed
 	look     time.Duration // between two looks at the seeds, while nobody else is heard
 	rejoin   time.Duration // and afterwards
 	conflict time.Duration // how long two must pass for one before it is said

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,8 +25,6 @@ type Gossip struct {
 	list      *memberlist.Memberlist
 	transport *transport
 	log       *logWriter // of memberlist
-
-	update chan struct{} // 1 slot: the Meta changed
 
 	alive context.Context // ends with Cut or Close
 	end   context.CancelFunc
@@ -52,8 +51,7 @@ func Open(cfg Config) (*Gossip, error) {
 	}
 	process := processName(cfg.Name, meta.ID)
 	g := &Gossip{
-		cfg: cfg, roster: newRoster(process, cfg.timing), log: &logWriter{logger: cfg.Logger},
-		update: make(chan struct{}, 1), meta: encoded,
+		cfg: cfg, roster: newRoster(process, cfg.timing), log: &logWriter{logger: cfg.Logger}, meta: encoded,
 	}
 	g.alive, g.end = context.WithCancel(context.Background())
 	if err := g.listen(process, addr); err != nil {
@@ -92,9 +90,6 @@ func (g *Gossip) Address() string { return g.self.String() }
 // a name there may be several.
 func (g *Gossip) Members() []Member { return g.roster.members() }
 
-// Update says that Meta would return something else by now. Others hear of it, at most every second.
-func (g *Gossip) Update() { poke(g.update) }
-
 // Run looks for the others, again and again, tells them what is new, and calls the hooks, until ctx
 // ends, or Cut or Close is called.
 func (g *Gossip) Run(ctx context.Context) {
@@ -108,18 +103,17 @@ func (g *Gossip) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// announce tells the others what the node says of itself, when that changes.
+// announce tells the others what the node says of itself, when that has changed.
 func (g *Gossip) announce(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-g.update:
+	var said []byte
+	for ; ctx.Err() == nil; wait(ctx, g.cfg.timing.update) {
+		meta := (*delegate)(g).NodeMeta(maxMeta)
+		if bytes.Equal(meta, said) {
+			continue
 		}
-		// An error means that nobody has heard it yet: the next announcement or exchange of states
-		// will do.
-		_ = g.list.UpdateNode(g.cfg.timing.update)
-		wait(ctx, g.cfg.timing.update)
+		if g.list.UpdateNode(g.cfg.timing.update) == nil {
+			said = meta
+		}
 	}
 }
 

@@ -147,7 +147,6 @@ func TestThree(t *testing.T) {
 				t.Errorf("n3 is %+v, want %+v at %s", got, want, n3.Address())
 			}
 			n3.epoch.Store(9)
-			n3.Update()
 			eventually(t, "n1:0 n3:9", n2.alive)
 
 			n3.stop()

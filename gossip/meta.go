@@ -50,9 +50,7 @@ type Health uint64
 // What can be wrong.
 const (
 	Copying  Health = 1 << iota // it has no complete data yet
-	Damaged                     // its log needs repair
 	SlowDisk                    // writes take long enough to be worried about
-	Stopping                    // it shuts down
 )
 
 // String lists what is wrong, or is "ok".
@@ -61,7 +59,7 @@ func (h Health) String() string {
 		return "ok"
 	}
 	var list []string
-	for i, name := range []string{"copying", "damaged", "slow disk", "stopping"} {
+	for i, name := range []string{"copying", "slow disk"} {
 		if bit := Health(1) << i; h&bit != 0 {
 			list, h = append(list, name), h&^bit
 		}

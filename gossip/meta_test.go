@@ -115,7 +115,7 @@ func TestParseKey(t *testing.T) {
 }
 
 func TestHealthString(t *testing.T) {
-	for h, want := range map[Health]string{0: "ok", Damaged | Stopping: "damaged, stopping", SlowDisk | 1<<40: "slow disk, 0x10000000000"} {
+	for h, want := range map[Health]string{0: "ok", Copying | SlowDisk: "copying, slow disk", SlowDisk | 1<<40: "slow disk, 0x10000000000"} {
 		if got := h.String(); got != want {
 			t.Errorf("%#x: %q, want %q", uint64(h), got, want)
 		}

@@ -40,12 +40,11 @@ func (n *Node) member() raftlog.Member {
 // until leaveCluster, whatever the node's roles.
 func (n *Node) enterCluster(ctx context.Context) error {
 	if err := n.refuseCopy(ctx); err != nil {
-		return err
+		return errors.Join(err, n.raftListener.Close())
 	}
-	cfg := n.raftConfig()
-	raft, err := raftlog.Open(cfg)
+	raft, err := raftlog.Open(n.raftConfig())
 	if err != nil {
-		return fmt.Errorf("open Raft's store: %w", err)
+		return errors.Join(fmt.Errorf("open Raft's store: %w", err), n.raftListener.Close())
 	}
 	n.raft = raft
 	n.coordinator = election.NewCoordinator(election.CoordinatorConfig{
@@ -97,7 +96,7 @@ func (n *Node) raftConfig() raftlog.Config {
 		Dial:      new(net.Dialer).DialContext,
 		Logger:    n.log.With("component", "raft"),
 		Fatal:     func(err error) { n.fail(&FatalError{Err: err}) },
-		Forward:   n.forward,
+		Forward:   n.peers.Forward,
 	}
 }
 
@@ -137,11 +136,19 @@ func (n *Node) gossipSeeds() []string {
 	return seeds
 }
 
+// slowWrite is how long a write has to take for the others to hear of it.
+const slowWrite = 500 * time.Millisecond
+
 func (n *Node) gossipMeta() gossip.Meta {
 	m := gossip.Meta{ID: n.memberID(), Client: n.address, Raft: n.raftAddress, Role: gossip.Standby}
 	r, _ := n.present.load()
+	if !n.ready.Load() {
+		m.Health |= gossip.Copying
+	}
+	if _, stalled := n.stalled(); stalled >= slowWrite {
+		m.Health |= gossip.SlowDisk
+	}
 	if r == nil {
-		m.Health = gossip.Copying
 		return m
 	}
 	if r.primary != nil {
