@@ -33,6 +33,9 @@ const fetchTimeout = time.Minute
 
 // Fetch implements election.Service.
 func (n *Node) Fetch(ctx context.Context, asked election.FetchRequest) (raftlog.Answer, error) {
+	if !n.connected.Load() {
+		return raftlog.Answer{}, errStartingUp()
+	}
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	done := make(chan sealReply, 1)

@@ -60,6 +60,14 @@ func (n *Node) renew() {
 	n.id.Store(&id)
 }
 
+// newIdentity is the identity of a node that has no data yet.
+func newIdentity(name string, node startup.Hex64) startup.Identity {
+	if node == 0 {
+		node = startup.RandomID()
+	}
+	return startup.Identity{Name: name, NodeID: node, Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major}
+}
+
 // checkIdentity refuses to start a directory as something that it is not.
 func (n *Node) checkIdentity(id startup.Identity) error {
 	if id.Name != n.cfg.Name {

@@ -168,14 +168,14 @@ func open(listen, flag, host, port string) (net.Listener, string, error) {
 // live finds out who this node is, takes its place in the cluster, and then is what the cluster wants
 // of it until ctx ends.
 func (n *Node) live(ctx context.Context) error {
+	n.peers = n.newPeers()
 	ready, err := n.identify()
 	if err != nil {
 		return errors.Join(err, n.raftListener.Close())
 	}
 	n.ready.Store(ready)
-	n.peers = n.newPeers()
 	if err := n.enterCluster(ctx); err != nil {
-		return errors.Join(err, n.raftListener.Close())
+		return err
 	}
 	roles, stop := n.untilHandedOver(ctx)
 	defer stop()

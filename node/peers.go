@@ -11,7 +11,6 @@ import (
 	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/raftlog"
-	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -104,12 +103,4 @@ func (n *Node) awaitPrimary(ctx context.Context) (raftlog.Member, error) {
 			return raftlog.Member{}, context.Cause(ctx)
 		}
 	}
-}
-
-// newIdentity is the identity of a node that has no data yet.
-func newIdentity(name string, node startup.Hex64) startup.Identity {
-	if node == 0 {
-		node = startup.RandomID()
-	}
-	return startup.Identity{Name: name, NodeID: node, Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major}
 }

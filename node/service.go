@@ -52,17 +52,7 @@ func (n *Node) Propose(ctx context.Context, req election.ProposeRequest) (reply 
 	if !n.connected.Load() {
 		return reply, errStartingUp()
 	}
-	reply.Code, reply.Text = raftlog.EncodeError(n.raft.ProposeEncoded(ctx, req.Command))
-	return reply, nil
-}
-
-// forward is a proposal of this node's on its way to the leader.
-func (n *Node) forward(ctx context.Context, leader raftlog.Member, command []byte) error {
-	reply, err := n.peers.Propose(ctx, leader.Address, election.ProposeRequest{Command: command})
-	if err != nil {
-		return err
-	}
-	return raftlog.DecodeError(reply.Code, reply.Text)
+	return election.Proposed(n.raft.ProposeEncoded(ctx, req.Command)), nil
 }
 
 // Join implements election.Service: a node that wants to be a member, or is one at another address.
