@@ -13,14 +13,20 @@ const handOverTimeout = 5 * time.Second
 
 // untilHandedOver returns a context that ends after ctx: a primary that is told to stop first makes
 // another node the primary, if one can take over, and follows it until it is open. Meanwhile the
-// node's roles change as at any other time.
-func (n *Node) untilHandedOver(ctx context.Context) (context.Context, context.CancelFunc) {
-	roles, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	done := context.AfterFunc(ctx, func() {
-		n.handOver(roles)
-		stop(context.Cause(ctx))
-	})
-	return roles, func() { done(); stop(context.Canceled) }
+// node's roles change as at any other time. The function returned ends the context and waits for that.
+func (n *Node) untilHandedOver(ctx context.Context) (context.Context, func()) {
+	roles, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-ctx.Done():
+			n.handOver(roles)
+			end(context.Cause(ctx))
+		case <-roles.Done():
+		}
+	}()
+	return roles, func() { end(context.Canceled); <-done }
 }
 
 func (n *Node) handOver(ctx context.Context) {

@@ -178,11 +178,11 @@ func (n *Node) live(ctx context.Context) error {
 		return err
 	}
 	roles, stop := n.untilHandedOver(ctx)
-	defer stop()
 	err = n.serveData(roles)
 	if IsFatal(err) {
 		return err
 	}
+	stop()
 	n.orders.close()
 	return errors.Join(err, n.leaveCluster(ctx))
 }

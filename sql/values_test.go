@@ -15,7 +15,7 @@ import (
 func sampleValues() []Value {
 	return []Value{
 		BoolValue(true), BoolValue(false), TextValue("naïve"), TextValue(""), NameValue("n"),
-		{typ: Int2, n: -2}, Int4Value(math.MinInt32), Int8Value(math.MaxInt64), OIDValue(math.MaxUint32), XIDValue(7),
+		{typ: Int2, n: -2}, Int4Value(math.MinInt32), Int8Value(math.MaxInt64), OIDValue(math.MaxUint32), {typ: XID, n: 7},
 		Float8Value(-1.5), Float8Value(1e300), Float8Value(math.Inf(1)), LSNValue(math.MaxUint64), LSNValue(0x1_0000_0000),
 		NumericValue(0), NumericValue(math.MaxUint64), {typ: Numeric, s: "-12345.6780"}, {typ: Numeric, s: "0.00001"}, {typ: Numeric, s: "100000000.5"},
 		TimeValue(time.Date(2026, 11, 21, 4, 3, 3, 123456000, time.UTC)), TimeValue(time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)),

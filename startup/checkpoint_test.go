@@ -247,6 +247,12 @@ func TestShutdownIsWhole(t *testing.T) {
 	}
 }
 
+// promise is what a node without a role promises.
+func promise(d DataDir, epoch uint64) error {
+	_, err := d.changeControl(func(c *Control) error { return c.promise(epoch) })
+	return err
+}
+
 // A promise outlives the process, and is never taken back.
 func TestPromise(t *testing.T) {
 	p := quietPrimary(t, vfs.NewCrashableMem())
@@ -265,13 +271,13 @@ func TestPromise(t *testing.T) {
 	if r.Control.PromisedEpoch != 9 {
 		t.Errorf("promised %d", r.Control.PromisedEpoch)
 	}
-	must(t, p.d.Promise(9))
-	must(t, p.d.Promise(11))
-	err := p.d.Promise(10)
+	must(t, promise(p.d, 9))
+	must(t, promise(p.d, 11))
+	err := promise(p.d, 10)
 	if over, ok := errors.AsType[*EpochError](err); !ok || *over != (EpochError{Epoch: 10, Promised: 11}) {
 		t.Error(err)
 	}
-	if err := p.d.Promise(1 << 32); err == nil {
+	if err := promise(p.d, 1<<32); err == nil {
 		t.Error("an epoch was promised that can never be")
 	}
 	p.d.FS = after(p.d.FS)

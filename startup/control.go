@@ -119,14 +119,6 @@ func (d DataDir) changeControl(change func(*Control) error) (Control, error) {
 	return c, c.Write(d.FS, d.Global())
 }
 
-// Promise records, durably, that this node follows and acknowledges no epoch before the given one. It
-// is for a node that has no role at the moment; one that has asks its [Checkpointer]. The error is an
-// *EpochError if a later epoch was promised before.
-func (d DataDir) Promise(epoch uint64) error {
-	_, err := d.changeControl(func(c *Control) error { return c.promise(epoch) })
-	return err
-}
-
 // An EpochError says that an epoch is over for this node: it has promised to follow, acknowledge and
 // open nothing before a later one (invariant I3).
 type EpochError struct{ Epoch, Promised uint64 }

@@ -275,7 +275,7 @@ func TestSealPowerCuts(t *testing.T) {
 		c.on(func(cut func() *vfs.MemFS) error { return sealed(DataDir{FS: cut(), Path: d.Path}, 2, 5) })
 		must(t, p.checkpointer.Seal(5, end))
 		c.on(func(cut func() *vfs.MemFS) error { return sealed(DataDir{FS: cut(), Path: d.Path}, 5, 8) })
-		must(t, d.Promise(8))
+		must(t, promise(d, 8))
 		c.off()
 		must(t, sealed(DataDir{FS: after(c.disk), Path: d.Path}, 8))
 		if c.cuts < 4 {
@@ -289,7 +289,7 @@ func TestSealPowerCuts(t *testing.T) {
 func TestPromiseBesideCheckpointer(t *testing.T) {
 	p := quietPrimary(t, vfs.NewCrashableMem())
 	defer p.stop()
-	must(t, p.d.Promise(6))
+	must(t, promise(p.d, 6))
 	p.commitFlushed(0, 3)
 	must(t, p.checkpoint(true))
 	if c := p.checkpointer.Control(); c.PromisedEpoch != 6 {
@@ -308,7 +308,7 @@ func TestPromiseMeanwhile(t *testing.T) {
 	proving := DataDir{Path: d.Path, FS: errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpFileWriteAt && !promised {
 			promised = true
-			return d.Promise(5)
+			return promise(d, 5)
 		}
 		return nil
 	}))}
@@ -330,7 +330,7 @@ func TestControlIsLocked(t *testing.T) {
 		}
 		return nil
 	}))
-	must(t, d.Promise(5))
+	must(t, promise(d, 5))
 	if lock, _ := controlLocks.Load(d); steps == 0 || !lock.(*sync.Mutex).TryLock() {
 		t.Errorf("%d steps, and the lock is still held", steps)
 	}

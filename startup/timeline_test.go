@@ -46,7 +46,7 @@ func TestBeginTimeline(t *testing.T) {
 func TestBeginTimelineEpoch(t *testing.T) {
 	nothing := func(DataDir, *Recovered) error { return nil }
 	promise := func(epoch uint64) func(DataDir, *Recovered) error {
-		return func(d DataDir, _ *Recovered) error { return d.Promise(epoch) }
+		return func(d DataDir, _ *Recovered) error { return promise(d, epoch) }
 	}
 	used := func(err error) bool { return errors.Is(err, ErrEpochUsed) }
 	over := func(err error) bool { _, ok := errors.AsType[*EpochError](err); return ok }
@@ -103,7 +103,7 @@ func TestPromiseWhileTakingOffice(t *testing.T) {
 	d.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpRename && strings.Contains(op.Path, "history") && !promised {
 			promised = true
-			return DataDir{FS: disk, Path: d.Path}.Promise(4)
+			return promise(DataDir{FS: disk, Path: d.Path}, 4)
 		}
 		return nil
 	}))

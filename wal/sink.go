@@ -21,15 +21,6 @@ const (
 	SyncOpenSync     SyncMethod = "open_sync"
 )
 
-// ParseSyncMethod reads the value of wal_sync_method.
-func ParseSyncMethod(s string) (SyncMethod, error) {
-	switch m := SyncMethod(s); m {
-	case SyncFdatasync, SyncFsync, SyncOpenDatasync, SyncOpenSync:
-		return m, nil
-	}
-	return "", fmt.Errorf("invalid wal_sync_method %q: want fdatasync, fsync, open_datasync or open_sync", s)
-}
-
 // An IOError is a failed write or sync of an existing segment. What the file holds is unknown and
 // will stay so: the process has to end and recover.
 type IOError struct{ Err error }
