@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,6 +53,12 @@ func (w *network) dial(ctx context.Context, _, name string) (net.Conn, error) {
 		w.mu.Unlock()
 		return nil, fmt.Errorf("nobody listens at %s", name)
 	}
+	select {
+	case <-l.closed:
+		w.mu.Unlock()
+		return nil, syscall.ECONNREFUSED
+	default:
+	}
 	here, there := net.Pipe()
 	w.accepted[name] = append(w.accepted[name], there)
 	w.mu.Unlock()
@@ -59,7 +66,7 @@ func (w *network) dial(ctx context.Context, _, name string) (net.Conn, error) {
 	case l.backlog <- there:
 		return here, nil
 	case <-l.closed:
-		return nil, net.ErrClosed
+		return nil, syscall.ECONNREFUSED
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,6 +78,7 @@ func openOn(db boltStore, cfg Config) (*Node, error) {
 	}
 	n.trans.raft.Store(n.raft)
 	n.watcher.Go(func() { n.watchLeadership(notify) })
+	n.watcher.Go(n.watchLoss)
 	return n, nil
 }
 
@@ -167,13 +169,13 @@ func (n *Node) Transfer(ctx context.Context, raftID string) error {
 	return fmt.Errorf("transfer Raft leadership: no server %s", raftID)
 }
 
-// servers is Raft's configuration, as of the last entry of the log.
+// servers is a copy of Raft's configuration, as of the last entry of the log.
 func (n *Node) servers() []raft.Server {
 	f := n.raft.GetConfiguration() // answers at once, and cannot fail
 	if f.Error() != nil {
 		return nil
 	}
-	return f.Configuration().Servers
+	return slices.Clone(f.Configuration().Servers)
 }
 
 // await calls a function that waits for hashicorp/raft, until ctx ends or the attempt has taken too

@@ -1,6 +1,8 @@
 package raftlog
 
 import (
+	"errors"
+	"net"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -40,4 +42,27 @@ func (t *patientTransport) worthwhile(id raft.ServerID, target raft.ServerAddres
 	return slices.ContainsFunc(r.GetConfiguration().Configuration().Servers, func(s raft.Server) bool {
 		return s.ID == id && s.Address == target
 	})
+}
+
+// RequestVote implements raft.Transport.
+func (t *patientTransport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return onFreshConn(func() error { return t.NetworkTransport.RequestVote(id, target, args, resp) })
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *patientTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return onFreshConn(func() error { return t.NetworkTransport.RequestPreVote(id, target, args, resp) })
+}
+
+// onFreshConn repeats a call that fails until the pool is out of connections that were made to a
+// process which has ended since: hashicorp/raft asks for each vote once, and one that is lost can
+// cost the election.
+func onFreshConn(call func() error) (err error) {
+	for range pooledConns + 1 {
+		err = call()
+		if timeout, ok := errors.AsType[net.Error](err); err == nil || ok && timeout.Timeout() || errors.Is(err, errConnect) {
+			return err
+		}
+	}
+	return err
 }

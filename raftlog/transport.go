@@ -14,6 +14,9 @@ import (
 // errCut is what connections fail with once the node is cut off.
 var errCut = errors.New("connections of raft are cut off")
 
+// errConnect is why a connection could not be made.
+var errConnect = errors.New("cannot connect to Raft")
+
 // DialFunc makes connections, as net.Dialer.DialContext does.
 type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -23,12 +26,17 @@ type stream struct {
 	dial      DialFunc
 	advertise address
 
+	ended chan struct{} // 1 slot: a connection that another member made has ended
+
 	mu    sync.Mutex
 	conns map[*trackedConn]struct{} // nil once cut
 }
 
 func newStream(l net.Listener, advertise string, dial DialFunc) *stream {
-	return &stream{listener: l, dial: dial, advertise: address(advertise), conns: make(map[*trackedConn]struct{})}
+	return &stream{
+		listener: l, dial: dial, advertise: address(advertise),
+		ended: make(chan struct{}, 1), conns: make(map[*trackedConn]struct{}),
+	}
 }
 
 // An address is where others reach this node's Raft.
@@ -43,7 +51,11 @@ func (s *stream) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.track(c)
+	t, err := s.track(c)
+	if err != nil {
+		return nil, err
+	}
+	return acceptedConn{t}, nil
 }
 
 // Dial connects to another member.
@@ -55,9 +67,13 @@ func (s *stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn,
 	defer cancel()
 	c, err := s.dial(ctx, "tcp", string(addr))
 	if err != nil {
-		return nil, fmt.Errorf("connect to Raft of %s: %w", addr, err)
+		return nil, fmt.Errorf("%w of %s: %w", errConnect, addr, err)
 	}
-	return s.track(c)
+	t, err := s.track(c)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // Addr is the address that others use.
@@ -85,7 +101,7 @@ func (s *stream) isCut() bool {
 	return s.conns == nil
 }
 
-func (s *stream) track(c net.Conn) (net.Conn, error) {
+func (s *stream) track(c net.Conn) (*trackedConn, error) {
 	t := &trackedConn{Conn: c, stream: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,4 +124,16 @@ func (c *trackedConn) Close() error {
 	delete(c.stream.conns, c)
 	c.stream.mu.Unlock()
 	return c.Conn.Close()
+}
+
+// An acceptedConn says when it has ended.
+type acceptedConn struct{ *trackedConn }
+
+// Close is called when the other side has closed the connection, or when it fails.
+func (c acceptedConn) Close() error {
+	select {
+	case c.stream.ended <- struct{}{}:
+	default:
+	}
+	return c.trackedConn.Close()
 }
