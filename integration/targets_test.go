@@ -83,3 +83,31 @@ func roleByPgx(t *testing.T, cfg *pgx.ConnConfig) string {
 	}
 	return role
 }
+
+// A session on a standby outlives its promotion, hears of it without asking, and can write then. One on
+// the primary is told to find the new one.
+func TestPromotionIsReported(t *testing.T) {
+	c := newCluster(t, 3)
+	old, next := c.primary(), c.standbys()[0]
+	c.awaitStreaming()
+	here, there := next.connect(), old.connect()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if got := here.PgConn().ParameterStatus("in_hot_standby"); got != "on" {
+		t.Errorf("in_hot_standby is %q on a standby", got)
+	}
+	c.switchover(next)
+	next.await("SELECT role FROM longship_cluster", "primary")
+	if _, err := here.Exec(ctx, "INSERT INTO kv VALUES ('promoted', 'here')"); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]string{"in_hot_standby": "off", "default_transaction_read_only": "off"} {
+		if got := here.PgConn().ParameterStatus(name); got != want {
+			t.Errorf("%s is %q after the promotion, want %q", name, got, want)
+		}
+	}
+	_, err := there.Exec(ctx, "INSERT INTO kv VALUES ('deposed', 'there')")
+	if code := sqlState(err); code != "57P01" {
+		t.Errorf("the session on the old primary got %v, want 57P01", err)
+	}
+}
