@@ -43,6 +43,13 @@ func (g *gate) tryEnter() (shut <-chan struct{}, err error) {
 	return g.shut, g.err
 }
 
+// isShut reports whether commits wait outside.
+func (g *gate) isShut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut != nil
+}
+
 func (g *gate) leave() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

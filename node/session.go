@@ -153,17 +153,17 @@ func (t *txn) Delete(key string) error { return clientError(t.Txn.Delete(key)) }
 // Commit implements sql.Txn: the record goes into the log, and the client hears of it when it is as
 // safe as the level asks. A wait that ends early is an unknown outcome, never a success: the record
 // is in the log, and whether it stays there is decided without us.
-func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (wal.LSN, error) {
+func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (sql.Committed, error) {
 	p := t.reign.primary
 	if p == nil { // a standby has nothing to commit
-		lsn, err := t.Txn.Commit(ctx)
-		return lsn, clientError(err)
+		_, err := t.Txn.Commit(ctx)
+		return sql.Committed{}, clientError(err)
 	}
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	if err := p.gate.enter(ctx); err != nil {
 		t.Rollback()
-		return 0, err
+		return sql.Committed{}, err
 	}
 	lsn, err := t.Txn.Commit(ctx)
 	p.gate.leave()
@@ -171,16 +171,16 @@ func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (wal.LSN, error) 
 		err = t.prove(ctx)
 	}
 	if err != nil || lsn == wal.InvalidLSN {
-		return 0, clientError(err)
+		return sql.Committed{}, clientError(err)
 	}
 	if level > syncrep.Off {
 		p.writer.RequestFlush(lsn)
 	}
 	if err := p.group.Wait(ctx, lsn, level); err != nil {
-		return 0, clientError(err)
+		return sql.Committed{LSN: lsn}, clientError(err)
 	}
 	t.session.own = lsn
-	return lsn, nil
+	return sql.Committed{LSN: lsn, Level: p.group.Achieved(lsn, level)}, nil
 }
 
 // WaitSeen waits until what an error tells of what was read is acknowledged, and current.

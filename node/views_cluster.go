@@ -242,7 +242,7 @@ func (n *Node) reports(ctx context.Context) ([]raftlog.Report, error) {
 	return reports, nil
 }
 
-// ExplainFailover implements sql.FailoverExplainer: one line per node, why it is a candidate or not.
+// ExplainFailover implements sql.Explainer: one line per node, why it is a candidate or not.
 func (s *session) ExplainFailover(ctx context.Context) ([]string, error) {
 	reports, err := s.node.reports(ctx)
 	if err != nil {

@@ -189,7 +189,11 @@ type (
 	discardStmt    struct{ what string }
 	deallocateStmt struct{ name string } // "" for ALL
 	checkpointStmt struct{}
-	explainStmt    struct{} // EXPLAIN FAILOVER
+	// explainStmt is EXPLAIN FAILOVER or EXPLAIN COMMIT.
+	explainStmt struct {
+		pos
+		lsn *string // of COMMIT; nil: FAILOVER
+	}
 	waitStmt       struct {
 		pos
 		lsn     string

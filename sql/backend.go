@@ -22,8 +22,8 @@ var ErrConflict = errors.New("what the transaction has read has changed")
 // A Backend is one connection's view of the node. Its errors, and those of a Txn, are *pgwire.Error,
 // ErrConflict, or wrap the end of ctx.
 //
-// A Backend may also be a Checkpointer, an LSNWaiter and a FailoverExplainer, for CHECKPOINT, WAIT FOR
-// LSN and EXPLAIN FAILOVER.
+// A Backend may also be a Checkpointer, an LSNWaiter and an Explainer, for CHECKPOINT, WAIT FOR LSN and
+// EXPLAIN.
 type Backend interface {
 	Begin(ctx context.Context, m TxnMode) (Txn, error)
 	Catalog() *Catalog
@@ -39,10 +39,11 @@ type LSNWaiter interface {
 	WaitLSN(ctx context.Context, lsn wal.LSN) error
 }
 
-// A FailoverExplainer runs EXPLAIN FAILOVER: it returns, in lines for people, who could become primary
-// now and who not, and why.
-type FailoverExplainer interface {
+// An Explainer runs EXPLAIN, and returns lines for people. Of a failover: who could become primary now and
+// who not, and why. Of a commit: whether the log up to lsn is durable under the rule, and what is missing.
+type Explainer interface {
 	ExplainFailover(ctx context.Context) ([]string, error)
+	ExplainCommit(ctx context.Context, lsn wal.LSN) ([]string, error)
 }
 
 // A TxnMode says what a transaction is for.
@@ -68,10 +69,16 @@ type Txn interface {
 	// Put writes a row; a nil value is NULL. The Txn may keep value, which nobody modifies.
 	Put(key string, value []byte) error
 	Delete(key string) error
-	// Commit returns the commit's LSN once it is acknowledged at the given level, 0 if nothing was
-	// written.
-	Commit(ctx context.Context, level SyncLevel) (wal.LSN, error)
+	// Commit returns once the commit is acknowledged at the given level. An error with an LSN says that
+	// the commit is in the log, but the wait for its acknowledgement ended early: the outcome is unknown.
+	Commit(ctx context.Context, level SyncLevel) (Committed, error)
 	Rollback()
+}
+
+// A Committed is what came of a commit.
+type Committed struct {
+	LSN   wal.LSN   // end of its record; 0: nothing was written
+	Level SyncLevel // what had been reached when it was acknowledged: what was asked for, or less if the rule asks for less
 }
 
 // seenWaiter is the optional method of a Txn described there.

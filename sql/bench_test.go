@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/longship-db/longship/pgwire"
-	"github.com/longship-db/longship/wal"
 )
 
 // A stillBackend has one row and keeps nothing: what is measured is this package.
@@ -21,12 +20,14 @@ type stillTxn struct{ row Row }
 func (b *stillBackend) Catalog() *Catalog                           { return b.catalog }
 func (b *stillBackend) Begin(context.Context, TxnMode) (Txn, error) { return &b.txn, nil }
 
-func (t *stillTxn) Get(context.Context, string) (Row, bool, error)     { return t.row, true, nil }
-func (t *stillTxn) Put(string, []byte) error                           { return nil }
-func (t *stillTxn) Delete(string) error                                { return nil }
-func (t *stillTxn) Commit(context.Context, SyncLevel) (wal.LSN, error) { return 1, nil }
-func (t *stillTxn) Rollback()                                          {}
-func (t *stillTxn) Scan(context.Context, Range) iter.Seq2[Row, error]  { return nil }
+func (t *stillTxn) Get(context.Context, string) (Row, bool, error) { return t.row, true, nil }
+func (t *stillTxn) Put(string, []byte) error                       { return nil }
+func (t *stillTxn) Delete(string) error                            { return nil }
+func (t *stillTxn) Commit(_ context.Context, level SyncLevel) (Committed, error) {
+	return Committed{LSN: 1, Level: level}, nil
+}
+func (t *stillTxn) Rollback()                                         {}
+func (t *stillTxn) Scan(context.Context, Range) iter.Seq2[Row, error] { return nil }
 
 type nowhere struct{}
 

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -25,10 +26,13 @@ type memory struct {
 	// onCommit, if set, runs before a transaction is validated.
 	onCommit  func(m *memory)
 	seenWaits int
+
+	best SyncLevel // what the rule makes of a stronger level
+	lost error     // of commits that are in the log
 }
 
 func newMemory() *memory {
-	return &memory{catalog: NewCatalog(NewSettings()), rows: map[string]Row{}, lsn: 0x1000000}
+	return &memory{catalog: NewCatalog(NewSettings()), rows: map[string]Row{}, lsn: 0x1000000, best: syncrep.RemoteApply}
 }
 
 func (m *memory) Catalog() *Catalog { return m.catalog }
@@ -44,6 +48,10 @@ func (m *memory) Checkpoint(context.Context) error { return nil }
 
 func (m *memory) ExplainFailover(context.Context) ([]string, error) {
 	return []string{"n2 is a candidate: it has everything", "n3 is not: it is down"}, nil
+}
+
+func (m *memory) ExplainCommit(_ context.Context, lsn wal.LSN) ([]string, error) {
+	return []string{lsn.String() + " is durable"}, nil
 }
 
 func (m *memory) WaitLSN(ctx context.Context, lsn wal.LSN) error {
@@ -132,9 +140,9 @@ func (t *memoryTxn) Delete(key string) error {
 	return nil
 }
 
-func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (wal.LSN, error) {
+func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (Committed, error) {
 	if t.ended {
-		return 0, errors.New("transaction has ended")
+		return Committed{}, errors.New("transaction has ended")
 	}
 	t.ended = true
 	if hook := t.m.onCommit; hook != nil {
@@ -143,12 +151,12 @@ func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (wal.LSN, error) 
 	t.m.mu.Lock()
 	defer t.m.mu.Unlock()
 	if len(t.writes) == 0 {
-		return 0, nil
+		return Committed{}, nil
 	}
 	if !t.mode.Exclusive {
 		for key, lsn := range t.reads {
 			if t.m.rows[key].LSN != lsn {
-				return 0, ErrConflict
+				return Committed{}, ErrConflict
 			}
 		}
 	}
@@ -160,7 +168,7 @@ func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (wal.LSN, error) 
 		}
 		t.m.rows[key] = Row{key, row.Value, t.m.lsn}
 	}
-	return t.m.lsn, nil
+	return Committed{LSN: t.m.lsn, Level: min(level, t.m.best)}, t.m.lost
 }
 
 func (t *memoryTxn) Rollback() { t.ended = true }

@@ -94,15 +94,19 @@ func (p *parser) discardStatement() statementNode {
 	return nil
 }
 
-// explainStatement reads EXPLAIN FAILOVER. Queries are not explained: their plans follow from the text.
+// explainStatement reads EXPLAIN FAILOVER and EXPLAIN COMMIT 'X/X'. Queries are not explained: their plans
+// follow from the text.
 func (p *parser) explainStatement() statementNode {
 	at := p.tok.pos
 	p.expect("explain")
 	if p.tok.kind == tokEOF {
 		p.unexpected()
 	}
+	if p.accept("commit") {
+		return &explainStmt{pos: pos(p.tok.pos), lsn: new(p.stringLiteral())}
+	}
 	if !p.accept("failover") {
-		p.unsupported(at, "EXPLAIN of a statement", "Use EXPLAIN FAILOVER. A condition on key is a lookup or a range scan; everything else scans the table.")
+		p.unsupported(at, "EXPLAIN of a statement", "Use EXPLAIN FAILOVER or EXPLAIN COMMIT 'lsn'. A condition on key is a lookup or a range scan; everything else scans the table.")
 	}
 	return &explainStmt{}
 }

@@ -71,7 +71,7 @@ func (s *Session) runSelect(ctx context.Context, plan *selectPlan, commits bool)
 		return "", s.statementError(err)
 	}
 	if commits {
-		_, err = s.commit(ctx)
+		err = s.commit(ctx)
 	}
 	return countTag("SELECT", n), err
 }
@@ -135,9 +135,7 @@ func (s *Session) tryWrite(ctx context.Context, plan writePlan, alone, exclusive
 	if !commits {
 		return 0, nil
 	}
-	txn := s.txn
-	s.txn = nil
-	lsn, err := txn.Commit(ctx, s.settings.syncLevel())
+	lsn, err := s.commitTxn(ctx)
 	if err == nil || !alone {
 		s.endTransaction(err == nil)
 	}
@@ -164,7 +162,7 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 	case *transactionStmt:
 		return s.transaction(ctx, n)
 	case *setStmt:
-		return n.verb, s.set(n)
+		return n.verb, s.set(n, stmt.together)
 	case *showStmt:
 		return "SHOW", s.runShow(n)
 	case *discardStmt:
@@ -181,22 +179,23 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 		}
 		return "CHECKPOINT", c.Checkpoint(ctx)
 	case *explainStmt:
-		return n.tag(), s.explainFailover(ctx)
+		return n.tag(), s.explain(ctx, n)
 	case *waitStmt:
 		return "WAIT", s.waitForLSN(ctx, n)
 	}
 	return "", errForeignStatement
 }
 
-// set runs SET and RESET.
-func (s *Session) set(n *setStmt) error {
+// set runs SET and RESET. SET LOCAL lasts until the transaction ends, which on its own it does at once;
+// together with other statements of a query string it is part of their implicit transaction, as in
+// PostgreSQL.
+func (s *Session) set(n *setStmt, together bool) error {
 	if n.name == "all" && n.isReset {
 		s.settings.resetAll()
 		return nil
 	}
-	if n.local && s.block == noBlock {
+	if n.local && s.block == noBlock && !together {
 		s.warn(pgwire.CodeNoActiveSQLTransaction, "SET LOCAL can only be used in transaction blocks")
-		return nil
 	}
 	def, err := s.settings.server.lookup(n.name)
 	if err != nil {
@@ -268,13 +267,13 @@ func (s *Session) deallocate(n *deallocateStmt) error {
 	return nil
 }
 
-// explainFailover runs EXPLAIN FAILOVER. Its result is a line per row, as PostgreSQL's EXPLAIN prints.
-func (s *Session) explainFailover(ctx context.Context) error {
-	x, ok := s.backend.(FailoverExplainer)
+// explain runs EXPLAIN. Its result is a line per row, as PostgreSQL's EXPLAIN prints.
+func (s *Session) explain(ctx context.Context, n *explainStmt) error {
+	x, ok := s.backend.(Explainer)
 	if !ok {
-		return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "EXPLAIN FAILOVER is not supported")
+		return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "EXPLAIN is not supported")
 	}
-	lines, err := x.ExplainFailover(ctx)
+	lines, err := explained(ctx, x, n)
 	if err != nil {
 		return err
 	}
@@ -286,6 +285,17 @@ func (s *Session) explainFailover(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func explained(ctx context.Context, x Explainer, n *explainStmt) ([]string, error) {
+	if n.lsn == nil {
+		return x.ExplainFailover(ctx)
+	}
+	lsn, err := wal.ParseLSN(*n.lsn)
+	if err != nil {
+		return nil, invalidInput(PgLSN, *n.lsn)
+	}
+	return x.ExplainCommit(ctx, lsn)
 }
 
 // waitForLSN runs WAIT FOR LSN. Its result is one row that says success.

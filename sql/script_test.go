@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
 
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/syncrep"
 )
 
 // TestScripts runs conversations. Commands, with the session's name as argument s=:
@@ -20,6 +22,8 @@ import (
 //	describe  the statement's parameter and column types
 //	put       key value lines written by somebody else
 //	server    name = value lines: server-wide settings
+//	rule      the best level that commits reach from now on; or lost: their outcome is unknown
+//	told      the longship parameters that the client has been told
 //
 // The results are rows, tags, notices, and errors with everything the client would see.
 func TestScripts(t *testing.T) {
@@ -51,6 +55,10 @@ func TestScripts(t *testing.T) {
 					}
 				}
 				return ""
+			case "rule":
+				return w.rule(d.Input)
+			case "told":
+				return w.told(name)
 			}
 			d.Fatalf(t, "unknown command %s", d.Cmd)
 			return ""
@@ -107,6 +115,32 @@ func (w *world) connect(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	w.sessions[name], w.clients[name] = s, c
+}
+
+// rule says what becomes of commits.
+func (w *world) rule(text string) string {
+	w.memory.lost = nil
+	if text == "lost" {
+		w.memory.lost = pgwire.Errorf(pgwire.CodeTransactionResolutionUnknown, "the commit was not confirmed")
+		return ""
+	}
+	var err error
+	if w.memory.best, err = syncrep.ParseLevel(text); err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+func (w *world) told(name string) string {
+	var lines []string
+	for parameter, value := range w.clients[name].params {
+		if strings.HasPrefix(parameter, "longship.") {
+			lines = append(lines, parameter+" = "+value+"\n")
+		}
+	}
+	slices.Sort(lines)
+	clear(w.clients[name].params)
+	return strings.Join(lines, "")
 }
 
 // query does what pgwire does with a Query message.

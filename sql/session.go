@@ -44,6 +44,8 @@ type Session struct {
 	access accessMode // of the block
 	clock  time.Time  // now() of the transaction; zero until asked for
 
+	last lastCommit
+
 	// Memory reused from one statement to the next.
 	env       env
 	params    []Value
@@ -140,6 +142,7 @@ func (s *Session) ParseAll(_ context.Context, text string) ([]pgwire.Statement, 
 	list := make([]pgwire.Statement, len(nodes))
 	for i, node := range nodes {
 		st := s.newStatement(text, node, true)
+		st.together = len(nodes) > 1
 		list[i] = st
 		if len(nodes) == 1 {
 			s.cache.put(st)

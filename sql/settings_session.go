@@ -31,6 +31,8 @@ type sessionSettings struct {
 	readOnly bool          // default_transaction_read_only
 	standby  bool          // in_hot_standby
 	timeout  time.Duration // statement_timeout
+
+	reportCommit bool // longship.report_commit_lsn
 }
 
 func newSessionSettings(server *Settings, report func(name, value string)) *sessionSettings {
@@ -240,6 +242,7 @@ func (s *sessionSettings) refresh() {
 		s.standby = s.get("in_hot_standby") == "on"
 		ms, _ := parseInt(s.get("statement_timeout"), Int8)
 		s.timeout = time.Duration(ms.n) * time.Millisecond
+		s.reportCommit = s.get(reportCommitLSN) == "on"
 	}
 }
 

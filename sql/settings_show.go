@@ -42,6 +42,10 @@ func (s *Session) displayed(def *Setting) string {
 		return onOff(s.readOnly())
 	case "session_authorization":
 		return s.id.User
+	case lastCommitLSN:
+		return s.last.lsn()
+	case lastCommitLevel:
+		return s.last.level()
 	case "data_directory_mode":
 		v, _ := parseInt(s.settings.get(def.Name), Int4)
 		return fmt.Sprintf("%04o", v.n)
@@ -70,7 +74,7 @@ func (s *Session) pgSettings() [][]Value {
 		folded := foldName(def.Name)
 		value, source := s.settings.getSource(folded)
 		switch def.Name {
-		case "transaction_read_only", "session_authorization", "data_directory_mode":
+		case "transaction_read_only", "session_authorization", "data_directory_mode", lastCommitLSN, lastCommitLevel:
 			value = s.displayed(def)
 		}
 		minimum, maximum := Null, Null

@@ -29,6 +29,13 @@ const (
 
 const maxInt = math.MaxInt32
 
+// Settings by which a session hears of its commits.
+const (
+	lastCommitLSN   = "longship.last_commit_lsn"
+	lastCommitLevel = "longship.last_commit_level"
+	reportCommitLSN = "longship.report_commit_lsn"
+)
+
 // builtinSettings lists the settings of PostgreSQL 15 that mean something here, with its defaults
 // unless DESIGN says otherwise, and those of failover, which are Longship's own.
 func builtinSettings() []Setting {
@@ -60,6 +67,9 @@ func clientSettings() []Setting {
 		{Name: "standard_conforming_strings", Kind: e, Boot: "on", Enum: []string{"on"}, Context: user, Category: catCompat, Report: true, Short: "Backslashes in '…' strings are ordinary characters."},
 		{Name: "statement_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Longest time a statement may run, waiting for its commit excepted; 0 for no limit."},
 		{Name: "synchronous_commit", Kind: e, Boot: "on", Enum: []string{"local", "remote_write", "remote_apply", "on", "off"}, Context: user, Category: catWAL, Short: "What a commit waits for before it is acknowledged."},
+		{Name: lastCommitLSN, Kind: s, Boot: "0/0", Context: ContextInternal, Category: catWAL, Short: "End of the session's last commit that wrote something; 0/0 for none."},
+		{Name: lastCommitLevel, Kind: s, Boot: "none", Context: ContextInternal, Category: catWAL, Short: "What that commit had reached when it was acknowledged, as a value of synchronous_commit; none, or unknown if it was not."},
+		{Name: reportCommitLSN, Kind: KindBool, Boot: "off", Context: user, Category: catWAL, Short: "Whether the client is told both after each commit (ParameterStatus)."},
 		{Name: "transaction_isolation", Kind: e, Boot: "serializable", Enum: isolationLevels, Context: user, Category: catClient, Short: "The current transaction's isolation, serializable or as asked for."},
 		{Name: "transaction_read_only", Kind: KindBool, Boot: "off", Context: user, Category: catClient, Short: "Whether the current transaction is read-only."},
 	}

@@ -14,6 +14,7 @@ type statement struct {
 	node     statementNode // nil for an empty query
 	declared []uint32      // parameter types the client chose
 	noParams bool          // from a simple query
+	together bool          // one of several in its query string
 
 	analyzed bool
 	err      error // from analysis
@@ -107,6 +108,11 @@ func (s *statement) resolve(a *analyzer) {
 	case *showStmt:
 		s.columns = s.settings.showColumns(n.name)
 	case *explainStmt:
+		if n.lsn != nil {
+			if _, err := parseValue(*n.lsn, PgLSN, nil); err != nil {
+				panic(a.placed(err, n.at()))
+			}
+		}
 		s.columns = []pgwire.Column{wireColumn("QUERY PLAN", Text)}
 	case *waitStmt:
 		if _, err := parseValue(n.lsn, PgLSN, nil); err != nil {

@@ -49,17 +49,51 @@ func (s *Session) checkWritable(command string) error {
 	return err
 }
 
-// commit ends the transaction, if there is one.
-func (s *Session) commit(ctx context.Context) (wal.LSN, error) {
-	txn, level := s.txn, s.settings.syncLevel()
-	s.txn = nil
-	if txn == nil {
+// commit ends the transaction, if there is one. What its settings say now counts, SET LOCAL included.
+func (s *Session) commit(ctx context.Context) error {
+	if s.txn == nil {
 		s.endTransaction(true)
-		return 0, nil
+		return nil
 	}
-	lsn, err := txn.Commit(ctx, level)
+	_, err := s.commitTxn(ctx)
 	s.endTransaction(err == nil)
-	return lsn, serializationFailure(err)
+	return serializationFailure(err)
+}
+
+// commitTxn commits the open txn and remembers what came of it, for SHOW longship.last_commit_lsn and
+// last_commit_level.
+func (s *Session) commitTxn(ctx context.Context) (wal.LSN, error) {
+	txn := s.txn
+	s.txn = nil
+	done, err := txn.Commit(ctx, s.settings.syncLevel())
+	if done.LSN != 0 {
+		s.last = lastCommit{Committed: done, unknown: err != nil}
+		if s.settings.reportCommit {
+			s.conn.SetParameter(lastCommitLSN, s.last.lsn())
+			s.conn.SetParameter(lastCommitLevel, s.last.level())
+		}
+	}
+	return done.LSN, err
+}
+
+// A lastCommit is the last commit of a session that wrote something.
+type lastCommit struct {
+	Committed
+	unknown bool // the wait for its acknowledgement ended early
+}
+
+// lsn is what longship.last_commit_lsn shows: 0/0 before the first commit.
+func (c lastCommit) lsn() string { return c.LSN.String() }
+
+// level is what longship.last_commit_level shows: a value of synchronous_commit, none or unknown.
+func (c lastCommit) level() string {
+	switch {
+	case c.LSN == 0:
+		return "none"
+	case c.unknown:
+		return "unknown"
+	}
+	return c.Level.String()
 }
 
 // serializationFailure is what the client is told of a conflict.
@@ -95,8 +129,7 @@ func (s *Session) Finish(ctx context.Context) error {
 	if s.block != noBlock {
 		return nil
 	}
-	_, err := s.commit(ctx)
-	return err
+	return s.commit(ctx)
 }
 
 func (s *Session) finishIf(ctx context.Context, final bool) error {
@@ -167,7 +200,7 @@ func (s *Session) endBlock(ctx context.Context, n *transactionStmt) (tag string,
 	}
 	if tag == "ROLLBACK" {
 		s.rollback()
-	} else if _, err := s.commit(ctx); err != nil {
+	} else if err := s.commit(ctx); err != nil {
 		return "", err
 	}
 	if n.chain {

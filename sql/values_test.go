@@ -81,7 +81,7 @@ func FuzzParse(f *testing.F) {
 		"update kv set value = value || 'x' where key between 'a' and $1 and not lsn is null", "delete from kv where key like 'a%' or key in ('b', $2)",
 		"select count(*), max(key) from kv where case when true then key = 'x' else null end limit 1 offset 2",
 		"begin read only; set local x.y = 1, 'b'; show all; rollback and chain", "select E'\\u00e9\\x41' || $$a$$ -- c\n/* /* */ */",
-		"select -1::int2, +2.5e-3, interval '1 day' + now(), extract(epoch from now())", "select \"q\"\"q\", a.b, a.* from a", "wait for lsn '0/1' timeout 5", "explain failover",
+		"select -1::int2, +2.5e-3, interval '1 day' + now(), extract(epoch from now())", "select \"q\"\"q\", a.b, a.* from a", "wait for lsn '0/1' timeout 5", "explain failover", "explain commit '16/B374D848'", "explain commit 'x'",
 		strings.Repeat("(", 600), "select " + strings.Repeat("not ", 600) + "true", "select " + strings.Repeat("1+", 11000) + "1",
 	} {
 		f.Add(text)

@@ -118,6 +118,9 @@ type Snapshot struct {
 	Hold       wal.LSN  // 0 = none
 	Released   Released // by the streams, under the rules
 	Streams    []Stream // the eldest first
+
+	Acknowledged [numLevels]wal.LSN // by level: commits up to there have been let go; Off is unused
+	Bare         wal.LSN            // up to there the log was released with nobody having acknowledged it
 }
 
 // Snapshot returns the group as it is now.
@@ -127,6 +130,7 @@ func (g *Group) Snapshot() Snapshot {
 	s := Snapshot{
 		Rule: g.view, Resolved: slices.Clone(g.rules), LocalFlush: g.flushed,
 		Horizon: g.horizon.Load(), Hold: g.hold, Released: g.met,
+		Acknowledged: g.released, Bare: wal.LSN(g.bare.Load()),
 	}
 	var standbys []Standby
 	for _, h := range g.streams {

@@ -26,7 +26,7 @@ import (
 //	stream name positions    join, state streaming, report
 //	report name positions    Report
 //	leave name               Leave
-//	wait commit LSN level    Wait, in a goroutine
+//	wait commit LSN level    Wait, in a goroutine; what was achieved is told if it is less
 //	read query               WaitLease, in a goroutine
 //	cancel commit            ends the context of that Wait or WaitLease
 //	show                     Snapshot
@@ -121,7 +121,7 @@ func (s *story) step(f []string) string {
 	case "wait":
 		s.wait(f[1], s.lsn(f[2]), f[3])
 	case "read":
-		s.goWait(f[1], "read", s.group.WaitLease)
+		s.goWait(f[1], func(ctx context.Context) (string, error) { return "read", s.group.WaitLease(ctx) })
 	case "members":
 		var ids []ID
 		for _, name := range f[1:] {
@@ -152,14 +152,23 @@ func (s *story) wait(commit string, lsn wal.LSN, level string) {
 	if err != nil {
 		s.d.Fatalf(s.t, "%v", err)
 	}
-	s.goWait(commit, "committed", func(ctx context.Context) error { return s.group.Wait(ctx, lsn, l) })
+	s.goWait(commit, func(ctx context.Context) (string, error) {
+		if err := s.group.Wait(ctx, lsn, l); err != nil {
+			return "", err
+		}
+		if got := s.group.Achieved(lsn, l); got != l {
+			return "committed at " + got.String(), nil
+		}
+		return "committed", nil
+	})
 }
 
-func (s *story) goWait(name, success string, wait func(context.Context) error) {
+func (s *story) goWait(name string, wait func(context.Context) (success string, err error)) {
 	ctx, cancel := context.WithCancelCause(s.t.Context())
 	s.cancels[name] = cancel
 	go func() {
-		if err := wait(ctx); err != nil {
+		success, err := wait(ctx)
+		if err != nil {
 			s.ends <- name + ": " + err.Error()
 			return
 		}

@@ -51,6 +51,15 @@ func (g *Group) Wait(ctx context.Context, lsn wal.LSN, level Level) error {
 	return nil
 }
 
+// Achieved is what a commit that Wait let go at level has, provably: that level, but no more than Local
+// if it may have been released while nobody was asked to acknowledge it.
+func (g *Group) Achieved(lsn wal.LSN, level Level) Level {
+	if level > Local && lsn <= wal.LSN(g.bare.Load()) {
+		return Local
+	}
+	return level
+}
+
 func (g *Group) await(ctx context.Context, w *waiter, level Level) error {
 	select {
 	case <-w.done:

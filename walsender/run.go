@@ -127,7 +127,7 @@ func (st *stream) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		silence := time.Since(st.began) - time.Duration(st.heard.Load())
+		silence := st.silence()
 		switch {
 		case silence >= timeout:
 			return fmt.Errorf("wal_sender_timeout: no word from the client for %v: %w", silence, pgwire.ErrHangup)
@@ -140,6 +140,9 @@ func (st *stream) watch(ctx context.Context) error {
 		}
 	}
 }
+
+// silence is how long ago the client last said something.
+func (st *stream) silence() time.Duration { return time.Since(st.began) - time.Duration(st.heard.Load()) }
 
 // poke makes send look again.
 func (st *stream) poke() {

@@ -17,6 +17,7 @@ type Stat struct {
 	Conn   *pgwire.Conn // who it is, from where, since when
 	Name   string       // application_name
 	Member bool         // of the cluster
+	ID     syncrep.ID   // of the member
 	State  syncrep.State
 
 	Sent, Write, Flush, Replay    wal.LSN       // 0: NULL
@@ -24,6 +25,8 @@ type Stat struct {
 
 	Sync      syncrep.Status
 	ReplyTime time.Time // by the client's clock; zero: NULL
+
+	Silence time.Duration // since the client said something, while it streams
 
 	Backup *BackupStat // nil unless BASE_BACKUP runs
 }
@@ -61,9 +64,11 @@ func (s *Server) Stats() []Stat {
 	for _, session := range s.sorted() {
 		stat := session.progress.stat()
 		stat.Conn, stat.Name, stat.Member = session.conn, session.name, !session.id.IsZero()
+		stat.ID = session.id
 		s.mu.Lock()
 		if st := session.streaming; st != nil {
 			stat.Sent, stat.Sync = st.sent.Load(), statuses[st.sync]
+			stat.Silence = st.silence()
 		}
 		s.mu.Unlock()
 		stats = append(stats, stat)
