@@ -53,7 +53,7 @@ func (s *State) clone() *State {
 	next.Members = slices.Clone(s.Members)
 	next.History = slices.Clone(s.History)
 	next.Slots = slices.Clone(s.Slots)
-	next.Settings = maps.Clone(s.Settings)
+	next.Settings = maps.Clone(s.Settings) // Applied is replaced as a whole
 	return &next
 }
 
@@ -170,19 +170,4 @@ func (c *SlotAdvance) change(s *State) error {
 // slot returns the place of a slot in s.Slots, or where it would be.
 func (s *State) slot(name string) (i int, found bool) {
 	return slices.BinarySearchFunc(s.Slots, name, func(slot Slot, name string) int { return strings.Compare(slot.Name, name) })
-}
-
-func (c *SettingSet) change(s *State) error {
-	if c.Name == "" {
-		return invalid("setting without a name")
-	}
-	if c.Reset {
-		delete(s.Settings, c.Name)
-		return nil
-	}
-	if s.Settings == nil {
-		s.Settings = make(map[string]string)
-	}
-	s.Settings[c.Name] = c.Value
-	return nil
 }

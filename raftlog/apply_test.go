@@ -99,6 +99,10 @@ func readCommand(t *testing.T, d *datadriven.TestData) Command {
 		return &SlotDrop{Epoch: a.number("epoch"), Name: a.text("name")}
 	case "slot-advance":
 		return &SlotAdvance{Epoch: a.number("epoch"), Slots: []Slot{{Name: a.text("name"), Number: a.number("number"), Restart: a.lsn("restart")}}}
+	case "settings-reset":
+		return &SettingsReset{}
+	case "reload":
+		return &Reload{}
 	case "setting-set":
 		return &SettingSet{Name: a.text("name"), Value: a.text("value"), Reset: d.HasArg("reset")}
 	}
@@ -258,6 +262,9 @@ func printState(s *State) string {
 	}
 	if len(s.Settings) > 0 {
 		fmt.Fprintf(&b, "settings %v\n", s.Settings)
+	}
+	if s.Generation > 0 {
+		fmt.Fprintf(&b, "applied %v, generation %d\n", s.Applied, s.Generation)
 	}
 	return b.String()
 }

@@ -115,12 +115,19 @@ type SlotAdvance struct {
 	Slots []Slot `json:"slots"` // name, number and restart
 }
 
-// SettingSet gives a setting a value for the whole cluster, or takes it away.
+// SettingSet writes a value of a setting for the whole cluster, or takes it away. Nothing goes by it
+// before the next Reload.
 type SettingSet struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 	Reset bool   `json:"reset,omitempty"`
 }
+
+// SettingsReset takes all values away that were written.
+type SettingsReset struct{}
+
+// Reload makes what is written what the nodes go by.
+type Reload struct{}
 
 // A Promote names the primary of epoch Target. The state machine judges it by its answers
 // (CheckPromotion), whatever the coordinator that proposed it thought.
@@ -165,22 +172,24 @@ type proposal struct {
 
 // newCommand makes an empty command of each kind.
 var newCommand = map[string]func() Command{
-	"init":         func() Command { return new(Init) },
-	"join":         func() Command { return new(Join) },
-	"ready":        func() Command { return new(Ready) },
-	"leave":        func() Command { return new(Leave) },
-	"rule_begin":   func() Command { return new(RuleBegin) },
-	"rule_end":     func() Command { return new(RuleEnd) },
-	"rule_cancel":  func() Command { return new(RuleCancel) },
-	"seal":         func() Command { return new(Seal) },
-	"promote":      func() Command { return new(Promote) },
-	"opening_rule": func() Command { return new(OpeningRule) },
-	"set_steady":   func() Command { return new(SetSteady) },
-	"slot_create":  func() Command { return new(SlotCreate) },
-	"slot_drop":    func() Command { return new(SlotDrop) },
-	"slot_advance": func() Command { return new(SlotAdvance) },
-	"setting_set":  func() Command { return new(SettingSet) },
-	"barrier":      func() Command { return new(barrier) },
+	"init":           func() Command { return new(Init) },
+	"join":           func() Command { return new(Join) },
+	"ready":          func() Command { return new(Ready) },
+	"leave":          func() Command { return new(Leave) },
+	"rule_begin":     func() Command { return new(RuleBegin) },
+	"rule_end":       func() Command { return new(RuleEnd) },
+	"rule_cancel":    func() Command { return new(RuleCancel) },
+	"seal":           func() Command { return new(Seal) },
+	"promote":        func() Command { return new(Promote) },
+	"opening_rule":   func() Command { return new(OpeningRule) },
+	"set_steady":     func() Command { return new(SetSteady) },
+	"slot_create":    func() Command { return new(SlotCreate) },
+	"slot_drop":      func() Command { return new(SlotDrop) },
+	"slot_advance":   func() Command { return new(SlotAdvance) },
+	"setting_set":    func() Command { return new(SettingSet) },
+	"settings_reset": func() Command { return new(SettingsReset) },
+	"reload":         func() Command { return new(Reload) },
+	"barrier":        func() Command { return new(barrier) },
 }
 
 // kindOf is the name of a command's kind in its encoding.
@@ -216,6 +225,10 @@ func kindOf(c Command) string {
 		return "slot_advance"
 	case *SettingSet:
 		return "setting_set"
+	case *SettingsReset:
+		return "settings_reset"
+	case *Reload:
+		return "reload"
 	case *barrier:
 		return "barrier"
 	}

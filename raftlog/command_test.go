@@ -38,6 +38,8 @@ func someCommands() []Command {
 		&SlotDrop{Epoch: 1, Name: "vault"},
 		&SlotAdvance{Epoch: 1, Slots: []Slot{{Name: "vault", Restart: 0x28}}},
 		&SettingSet{Name: "fsync", Value: "on", Reset: true},
+		&SettingsReset{},
+		&Reload{},
 		&barrier{},
 	}
 }
@@ -136,6 +138,7 @@ func openState() *State {
 		SystemID: 1, Members: []Member{m, o}, Epoch: 1, Phase: Opening, Primary: Office{ID: m.ID, Name: "n1", RunID: 1},
 		SteadyPrimary: m.ID, Rule: rule, Joint: &rule, JointCounted: []syncrep.ID{m.ID}, Opening: &rule,
 		History: []Reign{{Epoch: 1}}, Slots: []Slot{{Name: "vault", Restart: 1}}, Settings: map[string]string{"fsync": "on"},
+		Applied: map[string]string{"fsync": "off"}, Generation: 1,
 	}
 }
 

@@ -166,6 +166,7 @@ func TestUnknownCommandIsFatal(t *testing.T) {
 
 func FuzzReadSnapshot(f *testing.F) {
 	f.Add([]byte(`{"version":1,"applied":3,"state":{"epoch":1},"answers":[{"id":"5","code":"conflict","text":"late"}]}`))
+	f.Add([]byte(`{"version":1,"state":{"epoch":1,"settings":{"a":"1","b":"2"},"applied_settings":{"a":"1"},"settings_generation":3}}`))
 	f.Add([]byte(`{"version":2,"state":{}}`))
 	f.Add([]byte(`{"version":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -140,6 +140,12 @@ func TestNoMajority(t *testing.T) {
 		if took := time.Since(begin); took != 10*time.Second {
 			t.Errorf("it took %v", took)
 		}
+		// Once it knows of no leader any more, it knows too that nobody has been asked.
+		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if _, err = c.node(follower).Propose(ctx, &Reload{}); !errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnknown) {
+			t.Errorf("Propose() without a leader = %v, want %v", err, ErrNotLeader)
+		}
 		if err := c.node(follower).Reconcile(t.Context()); !errors.Is(err, ErrNotLeader) {
 			t.Errorf("Reconcile() = %v, want %v", err, ErrNotLeader)
 		}

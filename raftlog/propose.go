@@ -18,8 +18,9 @@ const (
 // returns the state as it is then, and why the state machine refused the command, if it did.
 //
 // While there is no leader, or the outcome is unknown, it tries again until ctx ends: the state
-// machine answers each proposal once, however often it comes. Then the error is ErrUnknown, or
-// ErrBehind if the leader has answered and only this node has not heard of it.
+// machine answers each proposal once, however often it comes. Then the error is ErrNotLeader if nobody
+// has proposed it and nobody ever will, ErrBehind if the leader has answered and only this node has not
+// heard of it, and ErrUnknown otherwise.
 func (n *Node) Propose(ctx context.Context, c Command) (*State, error) {
 	p := proposal{id: rand.Uint64(), command: c}
 	encoded, err := p.encode()
@@ -28,7 +29,7 @@ func (n *Node) Propose(ctx context.Context, c Command) (*State, error) {
 	}
 	applied := n.fsm.await(p.id)
 	defer n.fsm.forget(p.id, applied)
-	outcome := ErrUnknown
+	outcome := ErrNotLeader
 	for pause := shortestPause; ; pause = min(2*pause, longestPause) {
 		moved := n.WatchLeader()
 		a, err := n.attempt(ctx, encoded, applied)
@@ -38,8 +39,11 @@ func (n *Node) Propose(ctx context.Context, c Command) (*State, error) {
 		if _, ok := errors.AsType[*InvalidError](err); ok {
 			return n.State(), err // no leader ever proposed it
 		}
-		if err == nil || answered(err) {
+		switch {
+		case err == nil || answered(err):
 			outcome = ErrBehind
+		case outcome == ErrNotLeader && !errors.Is(err, ErrNotLeader):
+			outcome = ErrUnknown // it may be on its way
 		}
 		again := time.NewTimer(pause)
 		select {
@@ -83,7 +87,7 @@ func (n *Node) send(ctx context.Context, encoded []byte) error {
 	}
 	leader, ok := n.Leader()
 	if !ok || leader.RaftID == n.cfg.ID {
-		return errors.New("raft has no leader")
+		return fmt.Errorf("%w, and nobody is known to be", ErrNotLeader)
 	}
 	if n.cfg.Forward == nil {
 		return ErrNotLeader

@@ -47,9 +47,15 @@ type State struct {
 
 	Opening *Rule `json:"opening,omitempty"` // of Epoch, until that is steady
 
-	History  []Reign           `json:"history"`
-	Slots    []Slot            `json:"slots,omitempty"` // by name
-	Settings map[string]string `json:"settings,omitempty"`
+	History []Reign `json:"history"`
+	Slots   []Slot  `json:"slots,omitempty"` // by name
+
+	// Settings are what ALTER SYSTEM has written, by name, as it was written. Applied is what they were at
+	// the last Reload: what the nodes go by. Generation counts the reloads that changed something; before
+	// the first one, and in a store of a version that knew none, nothing is applied.
+	Settings   map[string]string `json:"settings,omitempty"`
+	Applied    map[string]string `json:"applied_settings,omitempty"`
+	Generation uint64            `json:"settings_generation,omitempty"`
 }
 
 // A Member is a node of the cluster, with the disk it has now.
