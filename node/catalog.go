@@ -122,6 +122,9 @@ func (n *Node) addAdminFunctions(c *sql.Catalog) {
 	}
 	byPID("pg_cancel_backend", func(pid int32) bool { return n.server.CancelBackend(pid) })
 	byPID("pg_terminate_backend", func(pid int32) bool { return n.server.TerminateBackend(pid) })
+	c.AddFunc(sql.Func{Name: "pg_reload_conf", Result: sql.Bool, Call: func(ctx context.Context, _ []sql.Value) (sql.Value, error) {
+		return sql.BoolValue(true), n.Reload(ctx)
+	}})
 	c.AddFunc(sql.Func{Name: "pg_postmaster_start_time", Result: sql.Timestamptz, Call: func(context.Context, []sql.Value) (sql.Value, error) {
 		return sql.TimeValue(n.started), nil
 	}})

@@ -47,6 +47,7 @@ func (n *Node) enterCluster(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("open Raft's store: %w", err), n.raftListener.Close())
 	}
 	n.raft = raft
+	n.applySettings(raft.State())
 	n.coordinator = election.NewCoordinator(election.CoordinatorConfig{
 		Self:              n.memberID,
 		Name:              n.cfg.Name,
@@ -65,6 +66,7 @@ func (n *Node) enterCluster(ctx context.Context) error {
 		n.start(n.coordinator.Run),
 		n.start(func(ctx context.Context) error { n.gossip.Run(ctx); return nil }),
 		n.start(n.watchDisk),
+		n.start(n.followSettings),
 	)
 	return nil
 }

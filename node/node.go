@@ -25,12 +25,13 @@ import (
 
 // A Node is one running process of a cluster.
 type Node struct {
-	cfg      Config
-	log      *slog.Logger
-	started  time.Time
-	runID    uint64 // of this process: what another was promised or named for does not concern it
-	settings *sql.Settings
-	catalog  *sql.Catalog
+	cfg        Config
+	log        *slog.Logger
+	started    time.Time
+	configured configured // what of the cluster's settings is in settings
+	runID      uint64     // of this process: what another was promised or named for does not concern it
+	settings   *sql.Settings
+	catalog    *sql.Catalog
 
 	// Made by Run, in this order.
 	dir           startup.DataDir
@@ -112,6 +113,7 @@ func (n *Node) Run(ctx context.Context) error {
 
 func (n *Node) runLocked(ctx context.Context) error {
 	n.dir = startup.DataDir{FS: vfs.Default, Path: n.cfg.DataDir}
+	n.recallSettings() // before anything is made by them
 	if err := n.listen(); err != nil {
 		return err
 	}
@@ -214,7 +216,7 @@ func (n *Node) serveMember(ctx context.Context) error {
 	if err := n.openStore(); err != nil {
 		return err
 	}
-	tasks := []*task{n.start(n.takePart), n.start(n.rememberPeers), n.start(n.awaitRemoval)}
+	tasks := []*task{n.start(n.takePart), n.start(n.rememberPeers), n.start(n.rememberSettings), n.start(n.awaitRemoval)}
 	err := n.serveRoles(ctx)
 	if IsFatal(err) {
 		return err

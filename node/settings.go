@@ -58,18 +58,8 @@ func newSettings(cfg Config) (*sql.Settings, error) {
 	return s, nil
 }
 
-// standbyNames is synchronous_standby_names as it is wanted: what this node was started with, if it
-// was told; else what the cluster was told; else the default.
-func (n *Node) standbyNames() string {
-	const name = "synchronous_standby_names"
-	if text, told := n.cfg.Settings[name]; told {
-		return text
-	}
-	if text, told := n.raft.State().Settings[name]; told {
-		return text
-	}
-	return n.settings.String(name)
-}
+// standbyNames is synchronous_standby_names as it is wanted.
+func (n *Node) standbyNames() string { return n.settings.String("synchronous_standby_names") }
 
 // retention is how much WAL is kept, as the settings are now.
 func (n *Node) retention() wal.Retention {

@@ -5,8 +5,8 @@ import "maps"
 // Limits of the cluster's settings: every state and every snapshot holds them all.
 const (
 	MaxSettings     = 1000
-	MaxSettingName  = 256      // bytes
-	MaxSettingValue = 64 << 10 // bytes
+	MaxSettingName  = 256     // bytes
+	MaxSettingValue = 8 << 10 // bytes
 )
 
 func (c *SettingSet) change(s *State) error {

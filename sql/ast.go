@@ -185,6 +185,11 @@ type (
 		local   bool
 		isReset bool
 	}
+	// alterSystemStmt is ALTER SYSTEM SET and RESET.
+	alterSystemStmt struct {
+		name   string   // "" for RESET ALL
+		values []string // nil: the value is taken away
+	}
 	showStmt       struct{ name string }
 	discardStmt    struct{ what string }
 	deallocateStmt struct{ name string } // "" for ALL
@@ -194,7 +199,7 @@ type (
 		pos
 		lsn *string // of COMMIT; nil: FAILOVER
 	}
-	waitStmt       struct {
+	waitStmt struct {
 		pos
 		lsn     string
 		timeout int64 // milliseconds; 0 for none
@@ -207,6 +212,7 @@ func (*updateStmt) tag() string        { return "UPDATE" }
 func (*deleteStmt) tag() string        { return "DELETE" }
 func (s *transactionStmt) tag() string { return s.verb }
 func (s *setStmt) tag() string         { return s.verb }
+func (*alterSystemStmt) tag() string   { return "ALTER SYSTEM" }
 func (*showStmt) tag() string          { return "SHOW" }
 func (*deallocateStmt) tag() string    { return "DEALLOCATE" }
 func (*checkpointStmt) tag() string    { return "CHECKPOINT" }

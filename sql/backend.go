@@ -22,8 +22,8 @@ var ErrConflict = errors.New("what the transaction has read has changed")
 // A Backend is one connection's view of the node. Its errors, and those of a Txn, are *pgwire.Error,
 // ErrConflict, or wrap the end of ctx.
 //
-// A Backend may also be a Checkpointer, an LSNWaiter and an Explainer, for CHECKPOINT, WAIT FOR LSN and
-// EXPLAIN.
+// A Backend may also be a Checkpointer, an LSNWaiter, an Explainer and a SystemAlterer, for CHECKPOINT, WAIT
+// FOR LSN, EXPLAIN and ALTER SYSTEM.
 type Backend interface {
 	Begin(ctx context.Context, m TxnMode) (Txn, error)
 	Catalog() *Catalog
@@ -44,6 +44,16 @@ type LSNWaiter interface {
 type Explainer interface {
 	ExplainFailover(ctx context.Context) ([]string, error)
 	ExplainCommit(ctx context.Context, lsn wal.LSN) ([]string, error)
+}
+
+// A SystemAlterer runs ALTER SYSTEM: it writes settings for the whole cluster, which nobody goes by before
+// a reload. If it fails it says whether it is known that nothing was changed.
+type SystemAlterer interface {
+	WriteSetting(ctx context.Context, name, value string) error
+	ResetSetting(ctx context.Context, name string) error // "": all
+
+	// SettingWritten reports whether a value is written, perhaps by a newer version that knows the name.
+	SettingWritten(name string) bool
 }
 
 // A TxnMode says what a transaction is for.

@@ -19,10 +19,12 @@ import (
 type memory struct {
 	catalog *Catalog
 
-	mu    sync.Mutex
-	rows  map[string]Row
-	lsn   wal.LSN
-	modes []TxnMode
+	mu   sync.Mutex
+	rows map[string]Row
+	lsn  wal.LSN
+	// written is what ALTER SYSTEM has written.
+	written map[string]string
+	modes   []TxnMode
 	// onCommit, if set, runs before a transaction is validated.
 	onCommit  func(m *memory)
 	seenWaits int
@@ -32,7 +34,7 @@ type memory struct {
 }
 
 func newMemory() *memory {
-	return &memory{catalog: NewCatalog(NewSettings()), rows: map[string]Row{}, lsn: 0x1000000, best: syncrep.RemoteApply}
+	return &memory{catalog: NewCatalog(NewSettings()), rows: map[string]Row{}, written: map[string]string{}, lsn: 0x1000000, best: syncrep.RemoteApply}
 }
 
 func (m *memory) Catalog() *Catalog { return m.catalog }
@@ -53,6 +55,21 @@ func (m *memory) ExplainFailover(context.Context) ([]string, error) {
 func (m *memory) ExplainCommit(_ context.Context, lsn wal.LSN) ([]string, error) {
 	return []string{lsn.String() + " is durable"}, nil
 }
+
+func (m *memory) WriteSetting(_ context.Context, name, value string) error {
+	m.written[name] = value
+	return nil
+}
+
+func (m *memory) ResetSetting(_ context.Context, name string) error {
+	if name == "" {
+		clear(m.written)
+	}
+	delete(m.written, name)
+	return nil
+}
+
+func (m *memory) SettingWritten(name string) bool { _, ok := m.written[name]; return ok }
 
 func (m *memory) WaitLSN(ctx context.Context, lsn wal.LSN) error {
 	m.mu.Lock()

@@ -34,17 +34,48 @@ func (p *parser) setStatement() statementNode {
 	case p.isKeyword("role", "authorization", "constraints"):
 		p.unsupported(p.tok.pos, "SET "+commandName(p.tok.text), "There is one role.")
 	}
-	s.name = p.settingName()
+	s.name, s.values = p.assignment()
+	s.isReset = s.values == nil
+	return s
+}
+
+// assignment reads name {TO | =} {value, … | DEFAULT}; without values it is DEFAULT.
+func (p *parser) assignment() (name string, values []string) {
+	name = p.settingName()
 	if !p.accept("to") {
 		p.expectOp("=")
 	}
 	if p.accept("default") {
-		s.isReset = true
-		return s
+		return name, nil
 	}
-	s.values = append(s.values, p.settingValue())
+	values = append(values, p.settingValue())
 	for p.acceptOp(",") {
-		s.values = append(s.values, p.settingValue())
+		values = append(values, p.settingValue())
+	}
+	return name, values
+}
+
+// alterStatement reads ALTER SYSTEM SET name {TO | =} {value, … | DEFAULT} and ALTER SYSTEM RESET {name |
+// ALL}. Nothing else can be altered.
+func (p *parser) alterStatement() statementNode {
+	at := p.tok.pos
+	p.expect("alter")
+	if p.tok.kind == tokEOF || p.isOp(";") {
+		p.unexpected()
+	}
+	if !p.accept("system") {
+		p.unsupported(at, "ALTER", "Use ALTER SYSTEM SET.")
+	}
+	s := &alterSystemStmt{}
+	switch {
+	case p.accept("set"):
+		s.name, s.values = p.assignment()
+	case p.accept("reset"):
+		if !p.accept("all") {
+			s.name = p.settingName()
+		}
+	default:
+		p.unexpected()
 	}
 	return s
 }

@@ -8,7 +8,7 @@ const oneTable = "There is one table, kv(key text primary key, value text, lsn p
 // refused lists the commands of PostgreSQL that Longship does not have, with a hint. Anything
 // that is neither here nor parsed is a syntax error.
 var refused = map[string]string{
-	"alter": "", "analyze": "", "call": "", "close": "", "cluster": "", "comment": oneTable,
+	"analyze": "", "call": "", "close": "", "cluster": "", "comment": oneTable,
 	"copy": "Use multi-row INSERT statements.", "create": oneTable, "declare": "Use LIMIT and a condition on key.",
 	"do": "", "drop": oneTable, "execute": "Use the protocol's prepared statements.",
 	"fetch": "", "grant": "", "import": "", "listen": "", "load": "",
@@ -41,6 +41,8 @@ func (p *parser) statement() statementNode {
 		return p.setStatement()
 	case "reset":
 		return p.resetStatement()
+	case "alter":
+		return p.alterStatement()
 	case "show":
 		return p.showStatement()
 	case "discard", "deallocate", "checkpoint", "wait", "explain":

@@ -163,6 +163,8 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 		return s.transaction(ctx, n)
 	case *setStmt:
 		return n.verb, s.set(n, stmt.together)
+	case *alterSystemStmt:
+		return n.tag(), s.alterSystem(ctx, n, stmt.together)
 	case *showStmt:
 		return "SHOW", s.runShow(n)
 	case *discardStmt:

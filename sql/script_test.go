@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -21,9 +22,11 @@ import (
 //	          separated by |; NULL is NULL
 //	describe  the statement's parameter and column types
 //	put       key value lines written by somebody else
-//	server    name = value lines: server-wide settings
+//	server    name = value lines: settings on the command line
 //	rule      the best level that commits reach from now on; or lost: their outcome is unknown
 //	told      the longship parameters that the client has been told
+//	written   prints what ALTER SYSTEM has written
+//	reload    makes that the cluster's settings; with start, as a node does that starts
 //
 // The results are rows, tags, notices, and errors with everything the client would see.
 func TestScripts(t *testing.T) {
@@ -59,6 +62,14 @@ func TestScripts(t *testing.T) {
 				return w.rule(d.Input)
 			case "told":
 				return w.told(name)
+			case "written":
+				return w.printWritten()
+			case "reload":
+				var b strings.Builder
+				for _, problem := range w.memory.catalog.Settings.Configure(w.memory.written, d.HasArg("start")) {
+					fmt.Fprintln(&b, problem)
+				}
+				return b.String()
 			}
 			d.Fatalf(t, "unknown command %s", d.Cmd)
 			return ""
@@ -141,6 +152,14 @@ func (w *world) told(name string) string {
 	slices.Sort(lines)
 	clear(w.clients[name].params)
 	return strings.Join(lines, "")
+}
+
+func (w *world) printWritten() string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(w.memory.written)) {
+		fmt.Fprintf(&b, "%s = %s\n", name, w.memory.written[name])
+	}
+	return b.String()
 }
 
 // query does what pgwire does with a Query message.

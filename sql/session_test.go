@@ -242,10 +242,6 @@ func TestServerSettings(t *testing.T) {
 	if got, err := s.Show("wal_sender_timeout"); got != "90s" || err != nil {
 		t.Errorf("SHOW prints %q, %v", got, err)
 	}
-	s.Reset("wal_sender_timeout")
-	if got := s.Int("wal_sender_timeout"); got != 60000 {
-		t.Errorf("wal_sender_timeout is %d after a reset", got)
-	}
 }
 
 // The same text is parsed once; the cache is bounded.

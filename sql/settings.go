@@ -37,16 +37,17 @@ const (
 // A Setting is a configuration parameter. Values are kept in canonical text form: integers without
 // a unit, booleans as on and off.
 type Setting struct {
-	Name     string
-	Kind     Kind
-	Unit     string // base unit of an integer or real: "B", "kB", "8kB", "MB", "ms", "s", "min" or ""
-	Boot     string // value without any configuration
-	Min, Max float64
-	Enum     []string
-	Context  Context
-	Short    string
-	Category string
-	Report   bool // changes are reported to the client (ParameterStatus)
+	Name      string
+	Kind      Kind
+	Unit      string // base unit of an integer or real: "B", "kB", "8kB", "MB", "ms", "s", "min" or ""
+	Boot      string // value without any configuration
+	Min, Max  float64
+	Enum      []string
+	Context   Context
+	Short     string
+	Category  string
+	Report    bool // changes are reported to the client (ParameterStatus)
+	NotInFile bool // ALTER SYSTEM refuses it: it is each node's or each transaction's own
 
 	// Check, if set, refuses values that the kind alone does not; its error is the client's.
 	Check func(value string) error
@@ -54,10 +55,15 @@ type Setting struct {
 
 // Settings is the registry of settings with their server-wide values. It is safe for concurrent
 // use. Sessions overlay it with values of their own.
+//
+// A value of the node's own, from its command line, comes before one of the cluster, and that before
+// the boot value. All maps are by folded name.
 type Settings struct {
 	mu      sync.RWMutex
-	defs    map[string]*Setting // by folded name
-	values  map[string]setValue // by folded name; absent: Boot
+	defs    map[string]*Setting
+	own     map[string]setValue
+	cluster map[string]string // in canonical form
+	pending map[string]bool   // the cluster has another value, which needs a restart
 	version atomic.Uint64
 	changed chan struct{}
 }
@@ -67,7 +73,7 @@ type setValue struct{ value, source string }
 // NewSettings returns a registry of the settings of PostgreSQL that Longship has, at their boot
 // values.
 func NewSettings() *Settings {
-	s := &Settings{defs: map[string]*Setting{}, values: map[string]setValue{}, changed: make(chan struct{})}
+	s := &Settings{defs: map[string]*Setting{}, own: map[string]setValue{}, changed: make(chan struct{})}
 	for _, def := range builtinSettings() {
 		s.Define(def)
 	}
@@ -99,9 +105,8 @@ func (s *Settings) lookup(name string) (*Setting, error) {
 	return nil, pgwire.Errorf(pgwire.CodeUndefinedObject, `unrecognized configuration parameter "%s"`, name)
 }
 
-// Set changes a server-wide value, whatever the setting's context. source is as in
-// pg_settings.source: "default", "command line", "configuration file", "override". The error is a
-// *pgwire.Error.
+// Set changes a value of the node's own, whatever the setting's context. source is as in
+// pg_settings.source: "command line" or "override". The error is a *pgwire.Error.
 func (s *Settings) Set(name, value, source string) error {
 	def, err := s.lookup(name)
 	if err != nil {
@@ -111,13 +116,8 @@ func (s *Settings) Set(name, value, source string) error {
 	if err != nil {
 		return err
 	}
-	s.update(func() { s.values[foldName(name)] = setValue{text, source} })
+	s.update(func() { s.own[foldName(name)] = setValue{text, source} })
 	return nil
-}
-
-// Reset gives a setting its boot value back.
-func (s *Settings) Reset(name string) {
-	s.update(func() { delete(s.values, foldName(name)) })
 }
 
 func (s *Settings) update(change func()) {
@@ -145,8 +145,11 @@ func (s *Settings) String(name string) string {
 func (s *Settings) get(folded string) (value, source string) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if v, ok := s.values[folded]; ok {
+	if v, ok := s.own[folded]; ok {
 		return v.value, v.source
+	}
+	if v, ok := s.cluster[folded]; ok {
+		return v, sourceCluster
 	}
 	if def := s.defs[folded]; def != nil {
 		return def.Boot, "default"
@@ -199,6 +202,14 @@ func (s *Settings) Bytes(name string) int64 {
 		return n
 	}
 	return n * int64(max(memoryUnits[def.Unit], 1))
+}
+
+// reported lists the settings that clients are told of and that may change: a promotion changes
+// in_hot_standby, ALTER SYSTEM most others.
+func (s *Settings) reported() []*Setting {
+	return slices.DeleteFunc(s.all(), func(def *Setting) bool {
+		return !def.Report || !def.inFile() && def.Name != "in_hot_standby"
+	})
 }
 
 // All lists the definitions by name.

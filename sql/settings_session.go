@@ -49,7 +49,7 @@ func (s *sessionSettings) connect(name, value string) error {
 	if err != nil {
 		return err
 	}
-	text, err := s.check(def, value)
+	text, err := def.serverValue(value)
 	if err != nil {
 		return err
 	}
@@ -75,18 +75,6 @@ func (s *sessionSettings) changeable(name string) (*Setting, error) {
 	return def, nil
 }
 
-// check adds to the setting's own check what only makes sense in a session.
-func (s *sessionSettings) check(def *Setting, value string) (string, error) {
-	if foldName(def.Name) == "timezone" {
-		loc, err := loadZone(value)
-		if err != nil {
-			return "", def.invalid(value)
-		}
-		return loc.String(), nil
-	}
-	return def.canonical(value)
-}
-
 // loadZone finds a zone by its name, in any case for UTC and GMT.
 func loadZone(name string) (*time.Location, error) {
 	if strings.EqualFold(name, "utc") || strings.EqualFold(name, "gmt") {
@@ -105,7 +93,7 @@ func (s *sessionSettings) set(name, value string, local bool) error {
 	if err != nil {
 		return err
 	}
-	text, err := s.check(def, value)
+	text, err := def.serverValue(value)
 	if err != nil {
 		return err
 	}
@@ -227,9 +215,9 @@ func (s *sessionSettings) known(def *Setting) bool {
 func (s *sessionSettings) refresh() {
 	if version := s.server.version.Load(); !s.fresh || version != s.version {
 		if version != s.version {
-			// A promotion changes the first; libpq's target_session_attrs asks for both.
-			s.notify("in_hot_standby")
-			s.notify("default_transaction_read_only")
+			for _, def := range s.server.reported() {
+				s.notify(foldName(def.Name))
+			}
 		}
 		s.fresh, s.version = true, version
 		zone, err := loadZone(s.get("timezone"))

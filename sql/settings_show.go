@@ -89,7 +89,7 @@ func (s *Session) pgSettings() [][]Value {
 			TextValue(def.Name), TextValue(value), textOrNull(def.Unit), TextValue(def.Category),
 			TextValue(def.Short), Null, TextValue(string(def.Context)), TextValue(string(def.Kind)),
 			TextValue(source), minimum, maximum, enum, TextValue(def.Boot),
-			TextValue(s.settings.resetValue(folded)), Null, Null, BoolValue(false),
+			TextValue(s.settings.resetValue(folded)), Null, Null, BoolValue(s.settings.server.Pending(def.Name)),
 		})
 	}
 	return rows

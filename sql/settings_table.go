@@ -70,8 +70,8 @@ func clientSettings() []Setting {
 		{Name: lastCommitLSN, Kind: s, Boot: "0/0", Context: ContextInternal, Category: catWAL, Short: "End of the session's last commit that wrote something; 0/0 for none."},
 		{Name: lastCommitLevel, Kind: s, Boot: "none", Context: ContextInternal, Category: catWAL, Short: "What that commit had reached when it was acknowledged, as a value of synchronous_commit; none, or unknown if it was not."},
 		{Name: reportCommitLSN, Kind: KindBool, Boot: "off", Context: user, Category: catWAL, Short: "Whether the client is told both after each commit (ParameterStatus)."},
-		{Name: "transaction_isolation", Kind: e, Boot: "serializable", Enum: isolationLevels, Context: user, Category: catClient, Short: "The current transaction's isolation, serializable or as asked for."},
-		{Name: "transaction_read_only", Kind: KindBool, Boot: "off", Context: user, Category: catClient, Short: "Whether the current transaction is read-only."},
+		{Name: "transaction_isolation", Kind: e, Boot: "serializable", Enum: isolationLevels, Context: user, Category: catClient, NotInFile: true, Short: "The current transaction's isolation, serializable or as asked for."},
+		{Name: "transaction_read_only", Kind: KindBool, Boot: "off", Context: user, Category: catClient, NotInFile: true, Short: "Whether the current transaction is read-only."},
 	}
 }
 
@@ -97,7 +97,7 @@ func presetSettings() []Setting {
 	return []Setting{
 		{Name: "block_size", Kind: KindInt, Boot: "8192", Min: 8192, Max: 8192, Context: internal, Category: catPreset, Short: "Size of a page."},
 		{Name: "data_checksums", Kind: b, Boot: "on", Context: internal, Category: catPreset, Short: "Stored data is checksummed."},
-		{Name: "data_directory", Kind: s, Context: ContextPostmaster, Category: catFiles, Short: "The node's data directory."},
+		{Name: "data_directory", Kind: s, Context: ContextPostmaster, Category: catFiles, NotInFile: true, Short: "The node's data directory."},
 		{Name: "data_directory_mode", Kind: KindInt, Boot: "448", Max: 511, Context: internal, Category: catPreset, Short: "Mode of the data directory."},
 		{Name: "in_hot_standby", Kind: b, Boot: "off", Context: internal, Category: catPreset, Report: true, Short: "Whether the node is a standby."},
 		{Name: "integer_datetimes", Kind: b, Boot: "on", Context: internal, Category: catPreset, Report: true, Short: "Time stamps are integers."},
@@ -110,10 +110,10 @@ func presetSettings() []Setting {
 		{Name: "wal_segment_size", Kind: KindInt, Unit: "B", Boot: "16777216", Min: 1 << 20, Max: 1 << 30, Context: internal, Category: catPreset, Short: "Size of a WAL segment."},
 
 		{Name: "authentication_timeout", Kind: KindInt, Unit: "s", Boot: "60", Min: 1, Max: 600, Context: ContextSighup, Category: catConnection, Short: "Longest time a client may take to log in."},
-		{Name: "cluster_name", Kind: s, Context: ContextPostmaster, Category: catReporting, Short: "Name of the cluster."},
-		{Name: "listen_addresses", Kind: s, Boot: "localhost", Context: ContextPostmaster, Category: catConnection, Short: "Addresses the node listens on."},
+		{Name: "cluster_name", Kind: s, Context: ContextPostmaster, Category: catReporting, NotInFile: true, Short: "Name of the cluster."},
+		{Name: "listen_addresses", Kind: s, Boot: "localhost", Context: ContextPostmaster, Category: catConnection, NotInFile: true, Short: "Addresses the node listens on."},
 		{Name: "max_connections", Kind: KindInt, Boot: "100", Min: 1, Max: 262143, Context: ContextPostmaster, Category: catConnection, Short: "Most concurrent connections."},
-		{Name: "port", Kind: KindInt, Boot: "5432", Min: 1, Max: 65535, Context: ContextPostmaster, Category: catConnection, Short: "TCP port for clients, receivers and members."},
+		{Name: "port", Kind: KindInt, Boot: "5432", Min: 1, Max: 65535, Context: ContextPostmaster, Category: catConnection, NotInFile: true, Short: "TCP port for clients, receivers and members."},
 	}
 }
 
@@ -160,8 +160,8 @@ func walSettings() []Setting {
 	return []Setting{
 		{Name: "archive_mode", Kind: e, Boot: "off", Enum: []string{"off"}, Context: internal, Category: catArchive, Short: "Completed segments are not archived by the node: use pg_receivewal."},
 		{Name: "checkpoint_timeout", Kind: i, Unit: "s", Boot: "300", Min: 30, Max: 86400, Context: sighup, Category: catCheckpoint, Short: "Longest time between checkpoints."},
-		{Name: "commit_delay", Kind: i, Boot: "0", Max: 100000, Context: ContextSuperuser, Category: catWAL, Short: "Microseconds between a commit and its flush."},
-		{Name: "commit_siblings", Kind: i, Boot: "5", Max: 1000, Context: ContextUser, Category: catWAL, Short: "Least open transactions for commit_delay to apply."},
+		{Name: "commit_delay", Kind: i, Boot: "0", Max: 100000, Context: sighup, Category: catWAL, Short: "Microseconds between a commit and its flush."},
+		{Name: "commit_siblings", Kind: i, Boot: "5", Max: 1000, Context: sighup, Category: catWAL, Short: "Least open transactions for commit_delay to apply."},
 		{Name: "fsync", Kind: b, Boot: "on", Context: internal, Category: catWAL, Short: "WAL is forced to disk, always."},
 		{Name: "full_page_writes", Kind: b, Boot: "off", Context: internal, Category: catWAL, Short: "Not needed: stored files are immutable."},
 		{Name: "max_wal_size", Kind: i, Unit: "MB", Boot: "1024", Min: 2, Max: maxInt, Context: sighup, Category: catCheckpoint, Short: "WAL after which a checkpoint begins."},
@@ -170,7 +170,7 @@ func walSettings() []Setting {
 		{Name: "wal_init_zero", Kind: b, Boot: "on", Context: internal, Category: catWAL, Short: "New segments are filled with zeros, always."},
 		{Name: "wal_level", Kind: e, Boot: "replica", Enum: []string{"minimal", "replica", "logical"}, Context: internal, Category: catWAL, Short: "The WAL is good for physical replication."},
 		{Name: "wal_recycle", Kind: b, Boot: "on", Context: internal, Category: catWAL, Short: "Old segments are reused by renaming, up to min_wal_size and what is expected."},
-		{Name: "wal_sync_method", Kind: e, Boot: "fdatasync", Enum: []string{"fsync", "fdatasync", "open_sync", "open_datasync"}, Context: sighup, Category: catWAL, Short: "How WAL is forced to disk."},
+		{Name: "wal_sync_method", Kind: e, Boot: "fdatasync", Enum: []string{"fsync", "fdatasync", "open_sync", "open_datasync"}, Context: start, Category: catWAL, Short: "How WAL is forced to disk."},
 		{Name: "checkpoint_completion_target", Kind: KindReal, Boot: "0.9", Min: 0, Max: 1, Context: sighup, Category: catCheckpoint, Short: "Share of the distance between checkpoints that one may take: how many segments are kept for reuse."},
 		{Name: "wal_writer_delay", Kind: i, Unit: "ms", Boot: "200", Min: 1, Max: 10000, Context: sighup, Category: catWAL, Short: "Longest time between flushes of asynchronous commits."},
 	}

@@ -30,7 +30,7 @@ When it does its work, the node prints one line that begins with "ready:" and te
 
 SIGINT and SIGTERM shut the node down cleanly, with exit code 0, and a primary hands over first; a second
 one ends it at once, with exit code 1, as a crash would: acknowledged commits are safe, and the next start
-recovers. After a
+recovers. SIGHUP has all nodes go by the settings that ALTER SYSTEM has written, like pg_reload_conf(). After a
 failed write or sync of the log the node ends at once by itself, with exit code 1.
 
 Server settings have PostgreSQL's names, with dashes, take PostgreSQL's units, and mean what they mean
@@ -123,6 +123,11 @@ func start(c *cli.Context) error {
 		cancel()
 	}, func() { os.Exit(exitFailure) })
 	defer stop()
+	defer onHangup(func() {
+		if err := n.Reload(ctx); err != nil {
+			cfg.Logger.Warn("SIGHUP: the settings were not reloaded", "err", err)
+		}
+	})()
 
 	err = n.Run(ctx)
 	if node.IsFatal(err) {

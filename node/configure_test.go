@@ -1,0 +1,199 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/longship-db/longship/raftlog"
+)
+
+func (n *testNode) shows(name, want string) {
+	n.t.Helper()
+	if got := n.value("SHOW " + name); got != want {
+		n.t.Errorf("%s: %s is %s, want %s", n.cfg.Name, name, got, want)
+	}
+}
+
+// awaitSetting waits until a node goes by a value, as SHOW prints it.
+func (n *testNode) awaitSetting(name, want string) {
+	n.t.Helper()
+	for {
+		changed := n.node.settings.Changed()
+		got, err := n.node.settings.Show(name)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if got == want {
+			return
+		}
+		select {
+		case <-changed:
+		case <-n.t.Context().Done():
+			n.t.Fatalf("%s: %s is still %s, want %s", n.cfg.Name, name, got, want)
+		}
+	}
+}
+
+// What ALTER SYSTEM writes applies from the reload on, on every node, and still does after a restart; then
+// also what needs one.
+func TestClusterSettings(t *testing.T) {
+	n1 := newTestNode(t, "n1")
+	n1.start()
+	n2 := newTestNode(t, "n2", n1.cfg.Listen)
+	n2.start()
+	n2.exec("ALTER SYSTEM SET wal_keep_size = '3MB'") // on the standby
+	n2.exec("ALTER SYSTEM SET max_connections = 40")
+	for _, n := range []*testNode{n1, n2} {
+		n.shows("wal_keep_size", "0")
+	}
+	if got := n2.value("SELECT pg_reload_conf()::text"); got != "true" {
+		t.Errorf("pg_reload_conf() is %s", got)
+	}
+	n2.shows("wal_keep_size", "3MB") // where it was asked for, at once
+	n1.awaitSetting("wal_keep_size", "3MB")
+	const pending = "SELECT setting || ', ' || source || ', ' || pending_restart FROM pg_settings WHERE name = 'max_connections'"
+	for _, n := range []*testNode{n1, n2} {
+		if got := n.value(pending); got != "100, default, true" {
+			t.Errorf("%s: max_connections is %s", n.cfg.Name, got)
+		}
+		if got := n.node.retention().KeepSize; got != 3<<20 {
+			t.Errorf("%s keeps %d bytes", n.cfg.Name, got)
+		}
+	}
+	n2.stop()
+	n2.start()
+	n2.shows("wal_keep_size", "3MB")
+	if got := n2.value(pending); got != "40, configuration file, false" {
+		t.Errorf("after a restart max_connections is %s", got)
+	}
+}
+
+// A node that finds nobody starts with the settings it had last; a file that nobody can read is none.
+func TestStartWithRememberedSettings(t *testing.T) {
+	n := newTestNode(t, "n1")
+	n.start()
+	n.exec("ALTER SYSTEM SET statement_timeout = '70s'")
+	if err := n.node.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.stop()
+	file := filepath.Join(n.cfg.DataDir, "global", settingsFile)
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		text, want string
+		generation uint64
+	}{
+		{string(whole), "70000", 1},
+		{`{"generation": 7, "settings": {"statement_timeout": "1s", "from_tomorrow": "on", "port": "1"}}`, "1000", 7},
+		{`{"generation": 7, "settings"`, "0", 0},
+		{`{"generation": 7, "settings": []}`, "0", 0},
+		{"", "0", 0},
+	} {
+		if err := os.WriteFile(file, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		again, err := New(n.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again.dir.FS, again.dir.Path = n.node.dir.FS, n.cfg.DataDir
+		again.recallSettings()
+		if got := again.settings.String("statement_timeout"); got != test.want || again.configured.Generation != test.generation {
+			t.Errorf("%s: statement_timeout is %s, generation %d", test.text, got, again.configured.Generation)
+		}
+	}
+}
+
+// Raft comes up with a snapshot, which may be older than what the node has seen.
+func TestOldSettingsAreNotTaken(t *testing.T) {
+	n, err := New(newTestNode(t, "n1").cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := func(generation uint64, timeout string) {
+		n.applySettings(&raftlog.State{Generation: generation, Applied: map[string]string{"statement_timeout": timeout}})
+	}
+	apply(3, "3s")
+	apply(2, "2s")
+	apply(3, "4s")
+	if got := n.settings.String("statement_timeout"); got != "3000" {
+		t.Errorf("statement_timeout is %s", got)
+	}
+	apply(4, "4s")
+	if got := n.settings.String("statement_timeout"); got != "4000" {
+		t.Errorf("statement_timeout is %s", got)
+	}
+}
+
+// A name that this version does not know is kept, ignored, and can be taken away.
+func TestSettingOfANewerVersion(t *testing.T) {
+	n := newTestNode(t, "n1")
+	n.start()
+	for name, value := range map[string]string{"from_tomorrow": "on", "wal_keep_size": "2MB", "statement_timeout": "soon"} {
+		if _, err := n.node.raft.Propose(t.Context(), &raftlog.SettingSet{Name: name, Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.node.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.shows("wal_keep_size", "2MB")
+	n.shows("statement_timeout", "0")
+	if s := n.node.raft.State(); s.Applied["from_tomorrow"] != "on" || s.Applied["statement_timeout"] != "soon" {
+		t.Errorf("applied are %v", s.Applied)
+	}
+	n.exec("ALTER SYSTEM RESET from_tomorrow")
+	if _, there := n.node.raft.State().Settings["from_tomorrow"]; there {
+		t.Error("it cannot be taken away")
+	}
+	n.exec("ALTER SYSTEM RESET ALL")
+	if left := n.node.raft.State().Settings; len(left) > 0 {
+		t.Errorf("left after RESET ALL: %v", left)
+	}
+}
+
+// A node's command line comes before the cluster, and whoever writes there is told.
+func TestCommandLineComesFirst(t *testing.T) {
+	n := newTestNode(t, "n1")
+	n.cfg.Settings = map[string]string{"synchronous_standby_names": "", "wal_keep_size": "1MB"}
+	n.start()
+	config, err := pgx.ParseConfig("postgres://test@" + n.cfg.Listen + "/test?sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var notices []string
+	config.OnNotice = func(_ *pgconn.PgConn, e *pgconn.Notice) { notices = append(notices, e.Message) }
+	c, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close(t.Context())
+	for _, statement := range []string{"ALTER SYSTEM SET wal_keep_size = '2MB'", "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (n2)'", "ALTER SYSTEM SET max_wal_size = '2GB'", "SELECT pg_reload_conf()"} {
+		if _, err := c.Exec(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if len(notices) != 2 || !strings.Contains(notices[0], "wal_keep_size") || !strings.Contains(notices[1], "synchronous_standby_names") {
+		t.Errorf("notices are %q", notices)
+	}
+	n.shows("wal_keep_size", "1MB")
+	n.shows("max_wal_size", "2GB")
+	if got := n.node.standbyNames(); got != "" {
+		t.Errorf("the rule that is wanted is %q", got)
+	}
+	n.stop()
+	n.cfg.Settings = nil // started without the flags
+	n.start()
+	n.shows("wal_keep_size", "2MB")
+	if got := n.node.standbyNames(); got != "ANY 1 (n2)" {
+		t.Errorf("the rule that is wanted is %q", got)
+	}
+}
