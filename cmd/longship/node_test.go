@@ -11,6 +11,7 @@ import (
 
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/sql"
+	"github.com/longship-db/longship/wal"
 )
 
 // A fakeNode answers as a node would, and remembers what it was asked to do.
@@ -160,6 +161,10 @@ func (b fakeBackend) Catalog() *sql.Catalog { return b.node.catalog }
 
 func (b fakeBackend) Begin(context.Context, sql.TxnMode) (sql.Txn, error) {
 	return nil, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "no table here")
+}
+
+func (b fakeBackend) ExplainCommit(context.Context, wal.LSN) ([]string, error) {
+	return nil, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "no commits here")
 }
 
 func (b fakeBackend) ExplainFailover(context.Context) ([]string, error) {
