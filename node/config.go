@@ -23,6 +23,7 @@ type Config struct {
 
 	RaftListen       string // host:port for the Raft of the members
 	GossipListen     string // host:port, TCP and UDP, for the gossip of the members
+	HTTPListen       string // host:port for metrics and health; empty: they are not served
 	Zone             string // where the node is: a rack, a building; shown to people
 	FailoverPriority int    // the higher the rather promoted; 0: never
 	GossipKey        []byte // 16, 24 or 32 bytes that encrypt gossip; nil: in the clear
@@ -52,6 +53,11 @@ func (c *Config) check() error {
 	for _, listen := range []string{c.Listen, c.RaftListen, c.GossipListen} {
 		if err := checkLoopback(listen); err != nil {
 			return err
+		}
+	}
+	if c.HTTPListen != "" {
+		if err := checkLoopback(c.HTTPListen); err != nil {
+			return fmt.Errorf("--http-listen: %w", err)
 		}
 	}
 	if c.FailoverPriority < 0 {

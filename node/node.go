@@ -37,7 +37,8 @@ type Node struct {
 	dir           startup.DataDir
 	listener      net.Listener // for clients, receivers and members
 	raftListener  net.Listener
-	address       string // under which clients and members reach this node
+	httpListener  net.Listener // nil: metrics and health are not served
+	address       string       // under which clients and members reach this node
 	raftAddress   string
 	gossipAddress string
 	server        *pgwire.Server
@@ -121,6 +122,7 @@ func (n *Node) runLocked(ctx context.Context) error {
 	defer stopServing()
 	served := make(chan error, 1)
 	go func() { served <- n.server.Serve(serveCtx, n.listener) }()
+	stopHTTP := n.serveHTTP(ctx)
 
 	err := n.live(ctx)
 	if IsFatal(err) {
@@ -130,6 +132,7 @@ func (n *Node) runLocked(ctx context.Context) error {
 	if serveErr := <-served; err == nil {
 		err = serveErr
 	}
+	stopHTTP()
 	return err
 }
 
@@ -141,6 +144,9 @@ func (n *Node) listen() (err error) {
 	}
 	if n.raftListener, n.raftAddress, err = open(n.cfg.RaftListen, "--raft-listen", host, ""); err != nil {
 		return errors.Join(err, n.listener.Close())
+	}
+	if err := n.openHTTP(); err != nil {
+		return errors.Join(err, n.listener.Close(), n.raftListener.Close())
 	}
 	n.server = pgwire.NewServer(pgwire.Config{
 		Handler:               n,

@@ -95,6 +95,15 @@ func newTestNode(t *testing.T, name string, join ...string) *testNode {
 
 func (n *testNode) start() {
 	n.t.Helper()
+	n.launch()
+	if err := n.out.await(n.ended, "ready: "); err != nil {
+		n.t.Fatalf("node %s: %v", n.cfg.Name, n.err)
+	}
+}
+
+// launch is start without waiting until the node is ready.
+func (n *testNode) launch() {
+	n.t.Helper()
 	n.out = &lines{}
 	n.cfg.Out = n.out
 	node, err := New(n.cfg)
@@ -110,9 +119,6 @@ func (n *testNode) start() {
 		n.err = node.Run(ctx)
 	}()
 	n.t.Cleanup(n.stop)
-	if err := n.out.await(ended, "ready: "); err != nil {
-		n.t.Fatalf("node %s: %v", n.cfg.Name, n.err)
-	}
 }
 
 // stop shuts the node down cleanly.

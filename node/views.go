@@ -84,9 +84,14 @@ func (r *reign) viewStatWal(context.Context) ([][]sql.Value, error) {
 	}}, nil
 }
 
+// slotLog is the log as it matters to slots.
+func (r *reign) slotLog() slots.Log {
+	untouched := r.found.Dir.RemovedBelow()
+	return slots.Log{Current: r.inserted().Load(), LastRemoved: untouched - min(1, untouched)}
+}
+
 func (r *reign) viewReplicationSlots(context.Context) ([][]sql.Value, error) {
-	log := slots.Log{Current: r.inserted().Load(), LastRemoved: r.found.Dir.RemovedBelow() - min(1, r.found.Dir.RemovedBelow())}
-	limits := r.node.slotLimits()
+	log, limits := r.slotLog(), r.node.slotLimits()
 	var rows [][]sql.Value
 	for _, s := range r.slots.List() {
 		status, safe, hasSafe := slots.WALStatus(s, log, limits)

@@ -28,13 +28,9 @@ var clusterColumns = []sql.Column{
 func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
 	n := r.node
 	s := n.raft.State()
-	role := "standby"
-	if r.primary != nil {
-		role = "primary"
-	}
 	leader, _ := n.raft.Leader()
 	return [][]sql.Value{{
-		sql.TextValue(n.cfg.Name), sql.TextValue(role), sql.TextValue(strconv.FormatUint(n.identity().SystemID, 10)),
+		sql.TextValue(n.cfg.Name), sql.TextValue(r.role()), sql.TextValue(strconv.FormatUint(n.identity().SystemID, 10)),
 		sql.Int8Value(int64(s.Epoch)), sql.Int4Value(int32(r.found.End.Timeline)), textOrNull(string(s.Phase)),
 		textOrNull(s.Primary.Name), textOrNull(n.primaryAddress()), orNull(s.Initialised(), sql.TextValue(ruleText(s))),
 		sql.LSNOrNull(r.horizon.Load()), sql.TextValue(Version), sql.TimeValue(n.started),

@@ -47,6 +47,7 @@ type Checkpointer struct {
 	estimate float64 // bytes between two checkpoints
 
 	control atomic.Pointer[Control] // as last written, or as given
+	stats   CheckpointStats
 
 	mu     sync.Mutex // held while the control file, or a checkpoint's record, is written
 	sealed bool
@@ -64,6 +65,16 @@ func NewCheckpointer(control Control) *Checkpointer {
 
 // Control is the content of the control file, as far as this checkpointer knows.
 func (c *Checkpointer) Control() Control { return *c.control.Load() }
+
+// CheckpointStats counts the checkpoints that a Checkpointer has completed, as pg_stat_bgwriter does.
+type CheckpointStats struct {
+	Timed     atomic.Int64 // due for their time or for the volume of WAL
+	Requested atomic.Int64
+	Time      atomic.Int64 // nanoseconds
+}
+
+// Stats returns the counters, which go on.
+func (c *Checkpointer) Stats() *CheckpointStats { return &c.stats }
 
 // Promise records, durably, that this node follows and acknowledges no epoch before the given one. The
 // error is an *EpochError if a later epoch was promised before.
@@ -280,8 +291,19 @@ func (c *Checkpointer) checkpoint(ctx context.Context, forced bool, opcode uint8
 	if err != nil {
 		return err
 	}
-	c.Log.Info("checkpoint complete", "redo", redo, "end", c.Flushed.Load(), "removed", removed, "recycled", recycled, "took", time.Since(begin))
+	took := time.Since(begin)
+	c.stats.count(forced, took)
+	c.Log.Info("checkpoint complete", "redo", redo, "end", c.Flushed.Load(), "removed", removed, "recycled", recycled, "took", took)
 	return c.preallocate()
+}
+
+func (s *CheckpointStats) count(forced bool, took time.Duration) {
+	s.Time.Add(int64(took))
+	if forced {
+		s.Requested.Add(1)
+	} else {
+		s.Timed.Add(1)
+	}
 }
 
 // redo is where redo may start from now on: what the store holds for certain. A copied store is ahead

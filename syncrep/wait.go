@@ -89,6 +89,18 @@ func (g *Group) abandon(ctx context.Context, w *waiter, level Level) error {
 	return &UnknownError{LSN: lsn, Cause: context.Cause(ctx)}
 }
 
+// Waiting returns how many commits wait now.
+func (g *Group) Waiting() (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for level := range g.waiting {
+		for w := g.waiting[level].first; w != nil; w = w.next {
+			n++
+		}
+	}
+	return n
+}
+
 // A waiter is one commit that waits. It belongs to one call of Wait, and is used again later.
 type waiter struct {
 	lsn        wal.LSN

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -169,4 +170,31 @@ func TestNoAllocations(t *testing.T) {
 		})
 		close(woken)
 	}
+}
+
+// Waiting counts who waits now, at whatever level, and nobody else.
+func TestWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, handles := newGroup("1 of a")
+		ctx, giveUp := context.WithCancel(t.Context())
+		var sessions sync.WaitGroup
+		for _, level := range []Level{Local, RemoteWrite, On, On, RemoteApply} {
+			sessions.Go(func() { g.Wait(ctx, 100, level) })
+		}
+		check := func(want int, when string) {
+			t.Helper()
+			synctest.Wait()
+			if got := g.Waiting(); got != want {
+				t.Errorf("%s %d wait, want %d", when, got, want)
+			}
+		}
+		check(5, "at first")
+		g.LocalFlush(100)
+		check(4, "once it is flushed here")
+		handles[0].Report(100, 100, 0)
+		check(1, "once it is flushed there")
+		giveUp()
+		check(0, "once the last has given up")
+		sessions.Wait()
+	})
 }

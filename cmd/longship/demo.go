@@ -59,7 +59,7 @@ func runDemo(c *cli.Context) error {
 	case cfg.Nodes < 1 || cfg.Nodes > maxNodes:
 		return usagef("--nodes %d: want 1 to %d", cfg.Nodes, maxNodes)
 	case cfg.Port < 1 || cfg.LastPort() > maxPort:
-		return usagef("--port %d: want room for %d ports up to 65535, and for as many 100 and 200 above: at most %d", cfg.Port, cfg.Nodes, cfg.Port+maxPort-cfg.LastPort())
+		return usagef("--port %d: want room for %d ports up to 65535, and for as many 100, 200 and 300 above: at most %d", cfg.Port, cfg.Nodes, cfg.Port+maxPort-cfg.LastPort())
 	case cfg.Load < 1 || cfg.Load > maxLoad:
 		return usagef("--load %d: want 1 to %d commits per second", cfg.Load, maxLoad)
 	case cfg.For < 0 || cfg.RestartDelay < 0:

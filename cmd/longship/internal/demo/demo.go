@@ -148,6 +148,7 @@ func (d *demo) printReady(primary *process) {
 	} else {
 		d.say("  look      %s status --watch --port %s", d.cfg.Program, port(primary.address))
 	}
+	d.say("  metrics   curl http://%s/metrics", d.cfg.at(0, httpPorts))
 	if d.cfg.For == 0 {
 		d.say("  stop      Ctrl-C: every acknowledged commit is then looked for on every node")
 	}

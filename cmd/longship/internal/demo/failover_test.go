@@ -29,6 +29,7 @@ func runNode(args map[string]string) int {
 		Listen:           args["--listen"],
 		RaftListen:       args["--raft-listen"],
 		GossipListen:     args["--gossip-listen"],
+		HTTPListen:       args["--http-listen"],
 		Join:             strings.FieldsFunc(args["--join"], func(r rune) bool { return r == ',' }),
 		FailoverPriority: 1,
 		SegmentSize:      1 << 20,

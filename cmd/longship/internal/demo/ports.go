@@ -14,10 +14,11 @@ const host = "127.0.0.1"
 const (
 	raftPorts   = 100
 	gossipPorts = 200
+	httpPorts   = 300
 )
 
-// LastPort is the highest port of a demonstration: gossip's of the last node.
-func (cfg *Config) LastPort() int { return cfg.Port + gossipPorts + cfg.Nodes - 1 }
+// LastPort is the highest port of a demonstration: HTTP's of the last node.
+func (cfg *Config) LastPort() int { return cfg.Port + httpPorts + cfg.Nodes - 1 }
 
 // at is where the i-th node listens, offset above its client port.
 func (cfg *Config) at(i, offset int) string {
@@ -35,7 +36,7 @@ func checkPorts(cfg Config) error {
 			purpose string
 			offset  int
 			listen  func(string) (io.Closer, error)
-		}{{"clients", 0, tcp}, {"Raft", raftPorts, tcp}, {"gossip", gossipPorts, tcp}, {"gossip over UDP", gossipPorts, udp}} {
+		}{{"clients", 0, tcp}, {"Raft", raftPorts, tcp}, {"gossip", gossipPorts, tcp}, {"gossip over UDP", gossipPorts, udp}, {"HTTP", httpPorts, tcp}} {
 			address := cfg.at(i, use.offset)
 			l, err := use.listen(address)
 			if err != nil {

@@ -53,7 +53,8 @@ func newProcess(cfg Config, i int) *process {
 		ended:     make(chan struct{}),
 	}
 	p.args = []string{"start", "--data-dir", p.dir, "--name", p.name, "--listen", p.address,
-		"--raft-listen", cfg.at(i, raftPorts), "--gossip-listen", cfg.at(i, gossipPorts)}
+		"--raft-listen", cfg.at(i, raftPorts), "--gossip-listen", cfg.at(i, gossipPorts),
+		"--http-listen", cfg.at(i, httpPorts)}
 	for j := range cfg.Nodes {
 		if j != i {
 			p.others = append(p.others, cfg.address(j))
@@ -189,7 +190,7 @@ func environment() []string {
 		name, _, _ := strings.Cut(v, "=")
 		switch name {
 		case "LONGSHIP_DATA_DIR", "LONGSHIP_NAME", "LONGSHIP_LISTEN", "LONGSHIP_RAFT_LISTEN", "LONGSHIP_GOSSIP_LISTEN",
-			"LONGSHIP_ADVERTISE_HOST", "LONGSHIP_JOIN", "NOTIFY_SOCKET":
+			"LONGSHIP_HTTP_LISTEN", "LONGSHIP_ADVERTISE_HOST", "LONGSHIP_JOIN", "NOTIFY_SOCKET":
 		default:
 			env = append(env, v)
 		}
