@@ -84,6 +84,10 @@ type Health struct {
 
 	StreamEpoch   uint64        `json:"stream_epoch"`   // of the upstream it streams from; 0 if it does not
 	StreamSilence time.Duration `json:"stream_silence"` // since the upstream's last message; negative if it does not stream
+
+	// Of the file system that holds the data directory, in bytes; both 0: not known.
+	DiskFree uint64 `json:"disk_free,omitempty"` // what the node may use
+	DiskSize uint64 `json:"disk_size,omitempty"`
 }
 
 // A SealRequest asks a member for its promise to acknowledge nothing of an epoch before Epoch. The

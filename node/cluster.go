@@ -67,6 +67,7 @@ func (n *Node) enterCluster(ctx context.Context) error {
 		n.start(func(ctx context.Context) error { n.gossip.Run(ctx); return nil }),
 		n.start(n.watchDisk),
 		n.start(n.followSettings),
+		n.start(n.watchSpace),
 	)
 	return nil
 }

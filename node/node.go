@@ -64,6 +64,11 @@ type Node struct {
 	sealed   int           // how often this node has answered; as wanted
 	hints    chan struct{} // make the coordinator look
 	fatal    chan error    // a failure that the process must not survive
+
+	neighbours neighbours    // the members, as they answered
+	diskFree   atomic.Uint64 // bytes on the data directory's disk that the node may use; see watchSpace
+	diskSize   atomic.Uint64 // 0: not known
+	announced  string        // what announceReady said last
 }
 
 // New checks the configuration. It starts nothing.

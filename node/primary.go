@@ -30,6 +30,7 @@ type primary struct {
 	keeper  *election.Keeper
 	first   wal.LSN      // end of the epoch's first record; 0 if the epoch was founded here
 	gate    gate         // commits pass it; closed while another node is to take over
+	ages    ages         // when the log reached which position
 	active  atomic.Int64 // commits under way, for commit_siblings
 	deposed chan uint64  // told by the keeper: Raft wants another epoch
 
@@ -62,7 +63,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	n.present.set(r)
 	r.slotKeeper = n.start(r.keepSlots)
 	keeper := n.start(r.keepRule)
-	prepare := n.start(r.prepare)
+	prepare, beat := n.start(r.prepare), n.start(r.beat)
 
 	req, err := r.awaitEnd(ctx)
 	if err != nil {
@@ -72,7 +73,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 		r.publishSlots(context.WithoutCancel(ctx))
 	}
 	n.present.set(nil)
-	if err := prepare.stop(); err != nil {
+	if err := errors.Join(prepare.stop(), beat.stop()); err != nil {
 		return err
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
@@ -216,6 +217,7 @@ func (n *Node) newPrimaryReign(log *startup.Recovered) (*reign, error) {
 	// What the store holds was within the horizon when it was applied (I7).
 	p.group.Horizon().Advance(max(log.Horizon, n.store.Applied()))
 	r := n.newReign(log, p.group.Horizon())
+	p.ages.note(log.End.LSN, time.Now())
 	p.writer = wal.NewWriter(log.Dir, log.End, n.writerConfig(p, r))
 	r.primary = p
 	return r, r.assemble()
@@ -230,8 +232,11 @@ func (n *Node) writerConfig(p *primary, r *reign) wal.WriterConfig {
 		CommitDelay:    time.Duration(n.settings.Int("commit_delay")) * time.Microsecond,
 		CommitSiblings: int(n.settings.Int("commit_siblings")),
 		Active:         func() int { return int(p.active.Load()) },
-		OnFlush:        p.group.LocalFlush,
-		OnSegment:      func(uint64) { r.checkpointer.Kick() },
+		OnFlush: func(lsn wal.LSN) {
+			p.group.LocalFlush(lsn)
+			p.ages.note(lsn, time.Now())
+		},
+		OnSegment: func(uint64) { r.checkpointer.Kick() },
 	}
 }
 

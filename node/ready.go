@@ -2,13 +2,19 @@ package node
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"os"
 )
 
 // announceReady tells people and systemd that the node does its work.
 func (n *Node) announceReady(format string, args ...any) {
-	if _, err := fmt.Fprintf(n.cfg.Out, "ready: "+format+"\n", args...); err != nil {
+	line := fmt.Sprintf("ready: "+format+"\n", args...)
+	if line == n.announced { // the same role on another timeline is no news
+		return
+	}
+	n.announced = line
+	if _, err := io.WriteString(n.cfg.Out, line); err != nil {
 		n.log.Warn("cannot write to standard output", "err", err)
 	}
 	if err := notifySystemd(); err != nil {

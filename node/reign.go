@@ -157,6 +157,8 @@ func (r *reign) newCheckpointer(writer *wal.Writer) *startup.Checkpointer {
 	c.NextXID = r.nextXID
 	c.Retention = n.retention
 	c.Timeout = n.checkpointTimeout
+	begin := r.redoStart()
+	c.Important = func() wal.LSN { return max(begin, r.redo.Important()) }
 	c.Needed = r.walNeeded
 	c.Save = r.slots.Save
 	c.Log = n.log.With("component", "checkpointer")

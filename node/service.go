@@ -25,6 +25,7 @@ func (n *Node) Probe(context.Context, election.ProbeRequest) (election.Health, e
 		Promised:      n.promised.Load(),
 		StreamSilence: -1,
 	}
+	h.DiskFree, h.DiskSize = n.diskFree.Load(), n.diskSize.Load()
 	r, _ := n.present.load()
 	if r == nil {
 		return h, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/longship-db/longship/pgwire"
@@ -144,11 +145,20 @@ func (r *reign) publishMoved(ctx context.Context, s *raftlog.State, now bool) bo
 			moved = append(moved, own)
 		}
 	}
-	if len(moved) == 0 || !due && !now {
+	if len(moved) == 0 || !due && !(now && r.worthTelling(s, moved)) {
 		return false
 	}
 	r.propose(ctx, &raftlog.SlotAdvance{Epoch: r.epoch, Slots: moved})
 	return true
+}
+
+// worthTelling reports whether one of the slots has moved by more than heartbeats: otherwise an idle
+// cluster would have an entry in Raft every ten seconds.
+func (r *reign) worthTelling(s *raftlog.State, moved []raftlog.Slot) bool {
+	return slices.ContainsFunc(moved, func(m raftlog.Slot) bool {
+		agreed, _ := s.Slot(m.Name)
+		return agreed.Restart < r.redo.Important()
+	})
 }
 
 // speaks reports whether Raft may be told where slots are: this node is the primary, and knows how far

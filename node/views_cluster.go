@@ -6,23 +6,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/startup"
-	"github.com/longship-db/longship/wal"
 	"github.com/longship-db/longship/walreceiver"
-	"github.com/longship-db/longship/walsender"
 )
 
-// clusterColumns are those of longship_cluster: one row, the cluster as this node knows it.
+// clusterColumns are those of longship_cluster: one row, the cluster as this node knows it. Times are
+// in seconds.
 var clusterColumns = []sql.Column{
 	{Name: "node", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "system_identifier", Type: sql.Text},
 	{Name: "epoch", Type: sql.Int8}, {Name: "timeline", Type: sql.Int4}, {Name: "phase", Type: sql.Text},
 	{Name: "primary", Type: sql.Text}, {Name: "primary_address", Type: sql.Text}, {Name: "rule", Type: sql.Text},
 	{Name: "horizon", Type: sql.PgLSN}, {Name: "version", Type: sql.Text}, {Name: "started", Type: sql.Timestamptz},
 	{Name: "waiting", Type: sql.Text}, {Name: "raft_leader", Type: sql.Text},
+	{Name: "waiting_age", Type: sql.Float8}, {Name: "heartbeat_interval", Type: sql.Float8},
 }
 
 func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
@@ -35,7 +36,20 @@ func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
 		textOrNull(s.Primary.Name), textOrNull(n.primaryAddress()), orNull(s.Initialised(), sql.TextValue(ruleText(s))),
 		sql.LSNOrNull(r.horizon.Load()), sql.TextValue(Version), sql.TimeValue(n.started),
 		textOrNull(n.waitingFor(r)), textOrNull(leader.Name),
+		secondsOrNull(r.waitingAge()), sql.Float8Value(n.settings.Duration("heartbeat_interval").Seconds()),
 	}}, nil
+}
+
+// waitingAge is how long the oldest record that is not within the horizon yet has waited for that; on
+// a standby, and if there is none, it is unknown.
+func (r *reign) waitingAge() time.Duration {
+	if r.primary == nil {
+		return unknown
+	}
+	if d, ok := r.primary.ages.waiting(r.horizon.Load(), time.Now()); ok {
+		return d
+	}
+	return unknown
 }
 
 func textOrNull(s string) sql.Value { return orNull(s != "", sql.TextValue(s)) }
@@ -72,7 +86,9 @@ func (n *Node) waitingFor(r *reign) string {
 	return "for a primary to be named; EXPLAIN FAILOVER says what is missing"
 }
 
-// memberColumns are those of longship_members. counted says whether majorities count the member.
+// memberColumns are those of longship_members. counted says whether majorities count the member. The
+// ages are in seconds: how old the newest is that the member has, on the primary of each member that
+// has streamed, on a standby its own.
 var memberColumns = []sql.Column{
 	{Name: "name", Type: sql.Text}, {Name: "role", Type: sql.Text}, {Name: "state", Type: sql.Text},
 	{Name: "address", Type: sql.Text}, {Name: "zone", Type: sql.Text}, {Name: "node_id", Type: sql.Text},
@@ -80,25 +96,19 @@ var memberColumns = []sql.Column{
 	{Name: "replay_lsn", Type: sql.PgLSN}, {Name: "counted", Type: sql.Bool}, {Name: "voter", Type: sql.Bool},
 	{Name: "leaving", Type: sql.Bool}, {Name: "raft_address", Type: sql.Text}, {Name: "gossip_address", Type: sql.Text},
 	{Name: "failover_priority", Type: sql.Int4},
+	{Name: "write_age", Type: sql.Float8}, {Name: "flush_age", Type: sql.Float8}, {Name: "replay_age", Type: sql.Float8},
+	{Name: "disk_free", Type: sql.Int8}, {Name: "disk_size", Type: sql.Int8}, {Name: "raft_leader", Type: sql.Bool},
 }
 
-// A memberState is what a node knows of how another is.
-type memberState struct {
-	state               string
-	write, flush, apply wal.LSN
-}
-
-func (r *reign) viewMembers(context.Context) ([][]sql.Value, error) {
+func (r *reign) viewMembers(ctx context.Context) ([][]sql.Value, error) {
 	s := r.node.raft.State()
-	known := r.memberStates()
+	known := r.memberStates(ctx)
+	leader, _ := r.node.raft.Leader()
 	var rows [][]sql.Value
 	for _, m := range s.Members {
 		role, at := "standby", known[m.Name]
 		if m.ID == s.Primary.ID {
 			role = "primary"
-		}
-		if at.state == "" {
-			at.state = "down"
 		}
 		rows = append(rows, []sql.Value{
 			sql.TextValue(m.Name), sql.TextValue(role), sql.TextValue(at.state), sql.TextValue(m.Address), sql.TextValue(m.Zone),
@@ -106,34 +116,17 @@ func (r *reign) viewMembers(context.Context) ([][]sql.Value, error) {
 			sql.LSNOrNull(at.write), sql.LSNOrNull(at.flush), sql.LSNOrNull(at.apply),
 			sql.BoolValue(m.Counted), sql.BoolValue(m.Voter), sql.BoolValue(m.Leaving),
 			sql.TextValue(m.RaftAddress), sql.TextValue(m.GossipAddress), sql.Int4Value(int32(m.Priority)),
+			secondsOrNull(at.writeAge), secondsOrNull(at.flushAge), secondsOrNull(at.applyAge),
+			orNull(at.diskSize != 0, sql.Int8Value(int64(at.diskFree))), orNull(at.diskSize != 0, sql.Int8Value(int64(at.diskSize))),
+			sql.BoolValue(m.ID == leader.ID),
 		})
 	}
 	return rows, nil
 }
 
-// memberStates is what gossip says of the others, and what the streams say, which is newer.
-func (r *reign) memberStates() map[string]memberState {
-	n := r.node
-	known := map[string]memberState{}
-	for _, m := range n.gossip.Members() {
-		if m.Alive {
-			known[m.Name] = memberState{"running", m.Meta.Write, m.Meta.Flush, m.Meta.Replay}
-		}
-	}
-	if r.primary != nil {
-		for _, m := range n.raft.State().Members {
-			known[m.Name] = memberState{}
-		}
-		streams := map[string]walsender.Stat{}
-		for _, s := range r.sender.Stats() {
-			if s.Member && (s.State > streams[s.Name].State || streams[s.Name].Conn == nil) {
-				streams[s.Name] = s
-				known[s.Name] = memberState{s.State.String(), s.Write, s.Flush, s.Replay}
-			}
-		}
-	}
-	known[n.cfg.Name] = memberState{"running", r.written().Load(), r.flushed().Load(), r.applied.Load()}
-	return known
+// secondsOrNull is NULL for unknown.
+func secondsOrNull(d time.Duration) sql.Value {
+	return orNull(d != unknown, sql.Float8Value(d.Round(time.Millisecond).Seconds()))
 }
 
 // historyColumns are those of longship_history: a row for each epoch.

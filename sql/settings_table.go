@@ -138,6 +138,7 @@ func failoverSettings() []Setting {
 	return []Setting{
 		{Name: "disk_watchdog_timeout", Kind: i, Unit: "ms", Boot: "10000", Max: maxInt, Context: sighup, Category: catFailover, Short: "Longest time a write to disk may take before the node leaves the cluster and ends; 0 for no limit."},
 		{Name: "failover_timeout", Kind: i, Unit: "ms", Boot: "2000", Min: 10, Max: maxInt, Context: sighup, Category: catFailover, Short: "Time for which the primary must be out of reach before another one is promoted."},
+		{Name: "heartbeat_interval", Kind: i, Unit: "ms", Boot: "1000", Max: maxInt, Context: sighup, Category: catFailover, Short: "Time between two records that the primary writes for lag to be measured by; 0 for none."},
 		{Name: "switchover_timeout", Kind: i, Unit: "ms", Boot: "10000", Min: 10, Max: maxInt, Context: sighup, Category: catFailover, Short: "Longest time a switchover may wait for its target before it is called off."},
 	}
 }

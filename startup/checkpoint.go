@@ -30,6 +30,7 @@ type Checkpointer struct {
 	NextXID   func() uint32
 	Retention func() wal.Retention
 	Timeout   func() time.Duration // checkpoint_timeout
+	Important func() wal.LSN       // end of the last record applied that is no heartbeat
 
 	// Needed returns the lowest position that a slot or a base copy needs, 0 if none does, after
 	// slots that need a segment below limit have been invalidated. Save makes the slots' positions
@@ -217,6 +218,12 @@ func (c *Checkpointer) due() bool {
 	return c.Retention().CheckpointDue(c.Control().Redo, c.Flushed.Load())
 }
 
+// idle reports whether nothing has happened since the last checkpoint: heartbeats alone are not worth
+// one, unless there are so many of them that one is due for their volume.
+func (c *Checkpointer) idle() bool {
+	return c.Important() <= max(c.lastEnd, c.Control().Redo) && !c.due()
+}
+
 func (c *Checkpointer) preallocate() error {
 	if c.Writer == nil || c.isSealed() {
 		return nil
@@ -256,10 +263,14 @@ func (c *Checkpointer) write(change func(*Control)) error {
 }
 
 // checkpoint flushes the store, records where redo would start from now on, and lets go of WAL
-// before that. Unless forced it does nothing if there is nothing new.
+// before that. Unless forced it does nothing if there is nothing new. (PostgreSQL calls records that
+// are no news unimportant, too.)
 func (c *Checkpointer) checkpoint(ctx context.Context, forced bool, opcode uint8) error {
 	if c.isSealed() {
 		return ErrSealed
+	}
+	if !forced && c.idle() {
+		return nil
 	}
 	begin := time.Now()
 	if err := c.Store.Flush(ctx); err != nil {

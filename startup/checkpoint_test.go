@@ -7,6 +7,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -93,6 +94,40 @@ func TestNothingNew(t *testing.T) {
 	must(t, p.checkpoint(true))
 	if c := p.checkpointer.Control(); c.Checkpoint <= before.Checkpoint {
 		t.Errorf("%+v after a forced checkpoint, before %+v", c, before)
+	}
+}
+
+// Heartbeats alone are not worth a checkpoint, unless their volume is; a commit is.
+func TestHeartbeatsAreNoNews(t *testing.T) {
+	p := quietPrimary(t, vfs.NewCrashableMem())
+	defer p.stop()
+	p.commitFlushed(0, 10)
+	must(t, p.checkpoint(false))
+	beats := func(n int) {
+		for range n {
+			_, _, err := p.writer.Insert(wal.Heartbeat(time.Now()), 0)
+			must(t, err)
+		}
+		must(t, p.writer.Flush(t.Context(), p.writer.Inserted().Load()))
+	}
+	before := p.checkpointer.Control()
+	beats(1)
+	must(t, p.checkpoint(false))
+	if c := p.checkpointer.Control(); c != before {
+		t.Errorf("%+v after a heartbeat, before %+v", c, before)
+	}
+	for !p.checkpointer.due() {
+		beats(2000)
+	}
+	must(t, p.checkpoint(false))
+	volume := p.checkpointer.Control()
+	if volume.Redo <= before.Redo {
+		t.Errorf("redo from %s after %d MB of heartbeats", volume.Redo, testRetention.MaxWALSize>>20)
+	}
+	p.commitFlushed(10, 11)
+	must(t, p.checkpoint(false))
+	if c := p.checkpointer.Control(); c.Redo <= volume.Redo {
+		t.Errorf("redo from %s after a commit, before %s", c.Redo, volume.Redo)
 	}
 }
 

@@ -147,6 +147,7 @@ func newPrimary(t testing.TB, d DataDir, log *Recovered) *primary {
 	c.Flushed, c.Horizon, c.NextXID = p.writer.Flushed(), &p.horizon, p.table.NextXID
 	c.Retention = func() wal.Retention { return testRetention }
 	c.Timeout = func() time.Duration { return time.Hour }
+	c.Important = p.redo.Important
 	c.Needed = func(uint64) (wal.LSN, error) { return p.needed, nil }
 	c.Save = func() error { return nil }
 	c.Log = quiet

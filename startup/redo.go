@@ -26,11 +26,20 @@ type Redo struct {
 	Linger time.Duration
 
 	lastCommit atomic.Int64  // a wal.Timestamp
+	lastTime   atomic.Int64  // the same, of a transaction or a heartbeat
+	important  wal.Position  // end of the last record applied that is no heartbeat
 	lastXID    atomic.Uint32 // of the last transaction read; 0 before the first
 
 	// Owned by Run and CatchUp.
-	commit    kv.Commit
-	batchTime wal.Timestamp // of the last transaction in the batch; 0 before the first
+	commit kv.Commit
+	batch  progress // of the batch, once it is applied
+}
+
+// A progress is what becomes known when a batch has been applied.
+type progress struct {
+	commit    wal.Timestamp // of the last transaction; 0 before the first
+	time      wal.Timestamp // of the last transaction or heartbeat
+	important wal.LSN       // end of the last record that is no heartbeat
 }
 
 // batchSize is how many bytes are applied at once, at the most but for one transaction.
@@ -64,7 +73,9 @@ func (r *Redo) apply() error {
 	if err := r.Apply(r.Batch); err != nil {
 		return err
 	}
-	r.lastCommit.Store(int64(r.batchTime))
+	r.lastCommit.Store(int64(r.batch.commit))
+	r.lastTime.Store(int64(r.batch.time))
+	r.important.Advance(r.batch.important)
 	r.Applied.Advance(end)
 	return nil
 }
@@ -118,6 +129,17 @@ func (r *Redo) LastCommit() (t time.Time, ok bool) {
 	return wal.Timestamp(at).Time(), at != 0
 }
 
+// LastTime is the time in the last record applied that has one, by the clock of the primary that wrote
+// it: a transaction or a heartbeat. ok is false before the first.
+func (r *Redo) LastTime() (t time.Time, ok bool) {
+	at := r.lastTime.Load()
+	return wal.Timestamp(at).Time(), at != 0
+}
+
+// Important is the end of the last record applied that is no heartbeat: what lies behind it says
+// nothing but how late it is. 0 before the first.
+func (r *Redo) Important() wal.LSN { return r.important.Load() }
+
 // NextXID is the transaction id after that of the last transaction read, or next if there was none.
 // A standby's checkpoints record it: it gives out none itself.
 func (r *Redo) NextXID(next uint32) uint32 { return xidAfter(next, r.lastXID.Load()) }
@@ -154,11 +176,16 @@ func (r *Redo) add(rec wal.Record) error {
 	if err != nil {
 		return err
 	}
+	if at, beat := rec.Heartbeat(); beat {
+		r.batch.time = at
+	} else {
+		r.batch.important = rec.End
+	}
 	if !mine {
 		return r.Batch.Add(rec.End, nil)
 	}
 	r.lastXID.Store(rec.XID)
-	r.batchTime = r.commit.Time
+	r.batch.commit, r.batch.time = r.commit.Time, r.commit.Time
 	return r.Batch.Add(rec.End, r.commit.Ops)
 }
 

@@ -101,6 +101,45 @@ func TestRedoRun(t *testing.T) {
 	must(t, x.CatchUp()) // after Run, too
 }
 
+// A heartbeat tells the time and moves the applied position; it is no commit, and nothing important.
+func TestRedoHeartbeat(t *testing.T) {
+	l := newLog(t)
+	_, commit := l.commit(10)
+	at := time.Date(2026, 3, 14, 15, 9, 26, 535897000, time.UTC)
+	_, beat, err := l.w.Insert(wal.Heartbeat(at), 0)
+	must(t, err)
+	must(t, l.w.Flush(t.Context(), beat))
+	l.k.stop(t)
+	store, err := openStore(l.d)
+	must(t, err)
+	x := &redoTest{store: store}
+	x.Redo = &Redo{
+		Reader:  wal.NewReader(wal.NewRawReader(wal.NewDir(l.d.FS, l.d.WAL(), testIdentity.Format()), wal.History{Timeline: 1}, nil), segment.Start(1), 0),
+		Limits:  []*wal.Position{&x.horizon},
+		Batch:   store.NewBatch(),
+		Apply:   store.Apply,
+		Applied: &x.applied,
+	}
+	defer x.close(t)
+	if _, ok := x.LastTime(); ok || x.Important() != 0 {
+		t.Error("something is known before the first record")
+	}
+	x.horizon.Advance(commit)
+	must(t, x.CatchUp())
+	committed, _ := x.LastCommit()
+	if last, ok := x.LastTime(); !ok || !last.Equal(committed) || x.Important() != commit {
+		t.Errorf("after the commit of %s, which ends at %s: %s, %s", committed, commit, last, x.Important())
+	}
+	x.horizon.Advance(beat)
+	must(t, x.CatchUp())
+	if last, _ := x.LastTime(); !last.Equal(at) || x.Important() != commit || x.applied.Load() != beat {
+		t.Errorf("after the heartbeat of %s: %s, %s, applied %s", at, last, x.Important(), x.applied.Load())
+	}
+	if last, _ := x.LastCommit(); !last.Equal(committed) {
+		t.Errorf("the last commit is of %s, not %s", last, committed)
+	}
+}
+
 // A batch ends when it is large enough, with a whole transaction.
 func TestRedoBatches(t *testing.T) {
 	x := newRedoTest(t, 300<<10, 300<<10, 300<<10, 1000<<10, 10)

@@ -107,6 +107,7 @@ func newStandby(t *testing.T, d DataDir) *standby {
 	c.DataDir, c.WAL, c.Store, c.Flushed, c.Horizon = d, s.log.Dir, s.store, s.raw.Flushed(), &s.horizon
 	c.NextXID = func() uint32 { return s.redo.NextXID(s.log.Control.NextXID) }
 	c.Retention = func() wal.Retention { return testRetention }
+	c.Important = s.redo.Important
 	c.Needed = func(uint64) (wal.LSN, error) { return 0, nil }
 	c.Save = func() error { return nil }
 	c.Log = quiet

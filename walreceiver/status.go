@@ -49,6 +49,9 @@ func (s *Stream) Status() Status {
 	return st
 }
 
+// Clock is the upstream's clock, as its messages tell.
+func (s *Stream) Clock() *Clock { return &s.clock }
+
 func (s *Stream) setState(state State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,6 +89,7 @@ func (s *Stream) noted(end wal.LSN, sent wal.Timestamp, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.LastMsgSend, s.status.LastMsgReceipt = sent.Time(), now
+	s.clock.note(sent.Time(), now)
 	if end != s.status.LatestEndLSN {
 		s.status.LatestEndLSN, s.status.LatestEndTime = end, now
 	}

@@ -45,6 +45,8 @@ type Stream struct {
 	epoch  uint64 // of the upstream, the latest promised: nothing older is followed; owned by Run
 	failed int    // attempts in a row that brought nothing; owned by Run
 
+	clock Clock // the upstream's
+
 	mu     sync.Mutex
 	status Status
 }

@@ -174,6 +174,10 @@ func (e *Entry) decodeXLOG(rec *wal.Record) error {
 			return err
 		}
 		e.EndOfRecovery = &EndOfRecovery{r.Timeline, r.PrevTimeline, Time{r.Time}}
+	case wal.XLOGNoop:
+		if at, ok := rec.Heartbeat(); ok {
+			e.Detail = "heartbeat of " + timestamp(at.Time())
+		}
 	case xlogRestorePoint: // TimestampTz, char[64]
 		if len(rec.Data) < 9 {
 			return fmt.Errorf("restore point record: %d bytes, want 72", len(rec.Data))

@@ -48,6 +48,7 @@ func craft(t *testing.T) *crafted {
 	_, err := c.w.Switch()
 	c.must(err)
 	c.insert(wal.Prepare(wal.RmgrXLOG, wal.XLOGNoop, []byte("nothing")), 0)
+	c.insert(wal.Heartbeat(testTime), 0)
 	c.insert(wal.Prepare(wal.RmgrXLOG, xlogRestorePoint, restorePoint("before the storm")), 0)
 	fork := c.commit(7, kv.Op{Kind: kv.Put, Key: "demo/a", Value: []byte("again")})
 	c.commit(8, kv.Op{Kind: kv.Put, Key: "demo/lost", Value: []byte("tail")})
