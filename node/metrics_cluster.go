@@ -1,7 +1,9 @@
 package node
 
 import (
+	"context"
 	"strings"
+	"time"
 
 	"github.com/longship-db/longship/raftlog"
 )
@@ -115,10 +117,13 @@ func (s *scrape) raft() {
 // The members: longship_members.
 var (
 	mMemberInfo     = gauge("longship_member_info", "Always 1; the labels say where the member is.", "member", "zone", "address")
-	mMemberUp       = gauge("longship_member_up", "Whether the member runs: the primary knows by its stream, a standby by gossip.", "member")
+	mMemberUp       = gauge("longship_member_up", "Whether the member answers, or streams from this node.", "member")
 	mMemberWrite    = gauge("longship_member_write_lsn_bytes", "How far the member has written the log.", "member")
 	mMemberFlush    = gauge("longship_member_flush_lsn_bytes", "How far the log is durable there.", "member")
 	mMemberReplay   = gauge("longship_member_replay_lsn_bytes", "How far it is applied there.", "member")
+	mMemberWriteAge = gauge("longship_member_write_age_seconds", "How old the newest is that the member has written. The primary knows of all, a standby how old what it replays is.", "member")
+	mMemberFlushAge = gauge("longship_member_flush_age_seconds", "The same for what is durable there.", "member")
+	mMemberAge      = gauge("longship_member_replay_age_seconds", "The same for what is applied there. With heartbeats a member that keeps up is never older than heartbeat_interval and a little.", "member")
 	mMemberCounted  = gauge("longship_member_counted", "Whether majorities count the member.", "member")
 	mMemberVoter    = gauge("longship_member_voter", "Whether the member votes in Raft.", "member")
 	mMemberLeaving  = gauge("longship_member_leaving", "Whether the member is being removed.", "member")
@@ -126,17 +131,27 @@ var (
 )
 
 func (s *scrape) members(r *reign) {
-	known := r.memberStates()
+	known := r.memberStates(context.Background()) // bounded by itself
 	for _, m := range s.node.raft.State().Members {
 		at := known[m.Name]
 		s.put(mMemberInfo, 1, m.Name, m.Zone, m.Address)
-		s.flag(mMemberUp, at.state != "", m.Name)
+		s.flag(mMemberUp, at.state != "down", m.Name)
 		s.lsn(mMemberWrite, at.write, m.Name)
 		s.lsn(mMemberFlush, at.flush, m.Name)
 		s.lsn(mMemberReplay, at.apply, m.Name)
+		s.age(mMemberWriteAge, at.writeAge, m.Name)
+		s.age(mMemberFlushAge, at.flushAge, m.Name)
+		s.age(mMemberAge, at.applyAge, m.Name)
 		s.flag(mMemberCounted, m.Counted, m.Name)
 		s.flag(mMemberVoter, m.Voter, m.Name)
 		s.flag(mMemberLeaving, m.Leaving, m.Name)
 		s.put(mMemberPriority, float64(m.Priority), m.Name)
+	}
+}
+
+// age leaves out what is not known.
+func (s *scrape) age(m *metric, d time.Duration, labels ...string) {
+	if d != unknown {
+		s.put(m, d.Seconds(), labels...)
 	}
 }
