@@ -37,20 +37,30 @@ func TestCommands(t *testing.T) {
 			n.failWith(pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "%s", lines[0]).WithDetail("%s", lines[1]).WithHint("%s", lines[2]))
 			return ""
 		case "run":
-			var stdout, stderr strings.Builder
-			code := run(append([]string{"longship"}, strings.Fields(d.Input)...), &stdout, &stderr)
-			out := stdout.String() + strings.ReplaceAll(stderr.String(), strconv.Itoa(n.port), "PORT")
-			if code != 0 {
-				out += fmt.Sprintf("exit %d\n", code)
-			}
-			for _, call := range n.take() {
-				out += "node: " + call + "\n"
-			}
-			return out
+			return n.runCommand(d.Input)
 		}
 		d.Fatalf(t, "unknown command %s", d.Cmd)
 		return ""
 	})
+}
+
+// runCommand returns what a command prints, its exit code if that is not 0, and what the node was asked to
+// do. The word ” is an empty argument.
+func (n *fakeNode) runCommand(line string) string {
+	args := []string{"longship"}
+	for _, word := range strings.Fields(line) {
+		args = append(args, strings.ReplaceAll(word, "''", ""))
+	}
+	var stdout, stderr strings.Builder
+	code := run(args, &stdout, &stderr)
+	out := stdout.String() + strings.ReplaceAll(stderr.String(), strconv.Itoa(n.port), "PORT")
+	if code != 0 {
+		out += fmt.Sprintf("exit %d\n", code)
+	}
+	for _, call := range n.take() {
+		out += "node: " + call + "\n"
+	}
+	return out
 }
 
 // Only yes is yes.

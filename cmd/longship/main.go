@@ -41,7 +41,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Reader:    os.Stdin,
 		Commands: []*cli.Command{
 			startCommand(), demoCommand(), statusCommand(), switchoverCommand(), failoverCommand(),
-			membersCommand(), slotsCommand(), waldumpCommand(),
+			membersCommand(), slotsCommand(), configCommand(), waldumpCommand(),
 		},
 		Action:         unknownCommand,
 		OnUsageError:   asUsageError,

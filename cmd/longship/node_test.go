@@ -19,11 +19,12 @@ type fakeNode struct {
 	catalog *sql.Catalog
 	port    int
 
-	mu    sync.Mutex
-	calls []string
-	fail  error // of functions and EXPLAIN FAILOVER
-	cut   bool  // the next function ends its session, as a deposed primary does, in a new epoch
-	epoch int64
+	mu      sync.Mutex
+	written map[string]string // by ALTER SYSTEM
+	calls   []string
+	fail    error // of functions and EXPLAIN FAILOVER
+	cut     bool  // the next function ends its session, as a deposed primary does, in a new epoch
+	epoch   int64
 }
 
 // startFakeNode serves until the test ends.
@@ -33,7 +34,7 @@ func startFakeNode(t *testing.T) *fakeNode {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &fakeNode{catalog: sql.NewCatalog(sql.NewSettings()), port: l.Addr().(*net.TCPAddr).Port}
+	n := &fakeNode{written: map[string]string{}, catalog: sql.NewCatalog(sql.NewSettings()), port: l.Addr().(*net.TCPAddr).Port}
 	n.addViews()
 	n.addFuncs()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -95,6 +96,13 @@ func (n *fakeNode) addFuncs() {
 	text("longship_failover", "n2", sql.Bool)
 	text("longship_remove_member", "removed", sql.Text)
 	text("pg_drop_replication_slot", "", sql.Name)
+	n.catalog.AddFunc(sql.Func{Name: "pg_reload_conf", Result: sql.Bool, Call: func(context.Context, []sql.Value) (sql.Value, error) {
+		err := n.called("pg_reload_conf", nil)
+		if err == nil {
+			n.catalog.Settings.Configure(n.written, false)
+		}
+		return sql.BoolValue(true), err
+	}})
 	n.catalog.AddFunc(sql.Func{
 		Name: "pg_create_physical_replication_slot", Args: []sql.Type{sql.Name, sql.Bool},
 		Columns: []sql.Column{{Name: "slot_name", Type: sql.Name}, {Name: "lsn", Type: sql.PgLSN}},
@@ -166,6 +174,18 @@ func (b fakeBackend) Begin(context.Context, sql.TxnMode) (sql.Txn, error) {
 func (b fakeBackend) ExplainCommit(context.Context, wal.LSN) ([]string, error) {
 	return nil, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "no commits here")
 }
+
+func (b fakeBackend) WriteSetting(_ context.Context, name, value string) error {
+	b.node.written[name] = value
+	return b.node.called("alter system set", []sql.Value{sql.TextValue(name), sql.TextValue(value)})
+}
+
+func (b fakeBackend) ResetSetting(_ context.Context, name string) error {
+	delete(b.node.written, name)
+	return b.node.called("alter system reset", []sql.Value{sql.TextValue(name)})
+}
+
+func (b fakeBackend) SettingWritten(string) bool { return false }
 
 func (b fakeBackend) ExplainFailover(context.Context) ([]string, error) {
 	return []string{
