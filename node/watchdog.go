@@ -16,6 +16,7 @@ const watchdogInterval = 100 * time.Millisecond
 func (n *Node) watchDisk(ctx context.Context) error {
 	tick := time.NewTicker(watchdogInterval)
 	defer tick.Stop()
+	var awake wakefulness
 	for {
 		select {
 		case <-tick.C:
@@ -24,7 +25,7 @@ func (n *Node) watchDisk(ctx context.Context) error {
 		}
 		limit := n.settings.Duration("disk_watchdog_timeout")
 		what, stalled := n.stalled()
-		if limit == 0 || stalled < limit {
+		if limit == 0 || min(stalled, awake.at(time.Now())) < limit {
 			continue
 		}
 		n.raft.Cut()
@@ -53,4 +54,20 @@ func (n *Node) stalled() (what string, d time.Duration) {
 		return "WAL", log
 	}
 	return what, d
+}
+
+// A wakefulness is for how long a process has been running without a pause. While it is stopped, as by
+// SIGSTOP, a frozen container or a paused machine, writes take long that the disk has long finished.
+type wakefulness struct{ woke, last time.Time }
+
+// pauseNoticed is how late a watchdog is that did not run.
+const pauseNoticed = 10 * watchdogInterval
+
+// at is called at each look.
+func (w *wakefulness) at(now time.Time) time.Duration {
+	if now.Sub(w.last) > pauseNoticed {
+		w.woke = now
+	}
+	w.last = now
+	return now.Sub(w.woke)
 }
