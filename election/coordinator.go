@@ -36,10 +36,11 @@ type CoordinatorConfig struct {
 	Raft  Consensus
 	Peers Peers // all members, this node included, at their addresses
 
-	FailoverTimeout   func() time.Duration // failover_timeout; nil: 2 s
-	SwitchoverTimeout func() time.Duration // switchover_timeout: how long a switchover holds commits; nil: 10 s
-	Hint              <-chan struct{}      // something may be wrong with the primary: look now; never closed; nil: none
-	Logger            *slog.Logger         // nil: none
+	FailoverTimeout   func() time.Duration      // failover_timeout; nil: 2 s
+	SwitchoverTimeout func() time.Duration      // switchover_timeout: how long a switchover holds commits; nil: 10 s
+	Alive             func(raftlog.Member) bool // somebody hears of the member: advice, as from gossip; nil: not known
+	Hint              <-chan struct{}           // something may be wrong with the primary: look now; never closed; nil: none
+	Logger            *slog.Logger              // nil: none
 }
 
 // How long things take. Like those of rules.go, none of them matters for safety.
@@ -70,9 +71,11 @@ type Coordinator struct {
 	reach    raftlog.Position    // how far a primary was seen to have flushed
 	failed   map[syncrep.ID]bool // could not fetch the log, for the target epoch failedAt
 	failedAt uint64
+	isolated handover // leadership, by a node that reaches too few,
+	stuck    handover // or not all, and cannot name anybody
 
 	// Owned by the goroutine that keeps house (housekeep).
-	handover handover
+	beside handover // leadership, by the primary
 
 	engaged atomic.Bool // an order is carried out: no time to give up leadership
 
@@ -88,10 +91,13 @@ func NewCoordinator(cfg CoordinatorConfig) *Coordinator {
 	if cfg.SwitchoverTimeout == nil {
 		cfg.SwitchoverTimeout = func() time.Duration { return defaultSwitchoverTimeout }
 	}
+	if cfg.Alive == nil {
+		cfg.Alive = func(raftlog.Member) bool { return false }
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Coordinator{cfg: cfg, orders: make(chan *order)}
+	return &Coordinator{cfg: cfg, orders: make(chan *order), isolated: handover{patience: isolationPatience}, stuck: handover{patience: stuckPatience}}
 }
 
 // Run coordinates whenever this node is the Raft leader, until ctx ends.

@@ -101,6 +101,40 @@ func TestCoordinatorCutOff(t *testing.T) {
 	})
 }
 
+// A coordinator that reaches nobody, though Raft works, does not depose the primary, and lets another one
+// coordinate. What it has begun before, another one ends.
+func TestCoordinatorReachesNobody(t *testing.T) {
+	cutOff := func(f *fleet) {
+		for _, other := range []int{0, 1} {
+			f.cut[[2]int{2, other}], f.cut[[2]int{other, 2}] = true, true
+		}
+	}
+	sail(t, majority, 3, func(f *fleet) {
+		f.change(func() { cutOff(f) })
+		f.pass(time.Minute)
+		f.wantPrimary("n1", 1)
+		if f.ship("n3").c.cfg.Raft.IsLeader() {
+			t.Error("n3 coordinates")
+		}
+	})
+	sail(t, majority, 3, func(f *fleet) {
+		f.change(func() {
+			cutOff(f)
+			f.state.Phase, f.state.Target = raftlog.Sealing, 2
+		})
+		if took := f.awaitSteady(1, time.Minute); took > 5*testTimeout {
+			t.Errorf("took %v", took)
+		}
+	})
+	sail(t, "ANY 1 (n2, n3)", 5, func(f *fleet) { // n2 must answer, and n5 does not reach it
+		f.change(func() { f.cut[[2]int{4, 1}] = true })
+		f.kill("n1")
+		if took := f.awaitSteady(1, 2*time.Minute); took > time.Minute {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
 // A primary that has left office is replaced at once.
 func TestPrimaryLeavesOffice(t *testing.T) {
 	sail(t, majority, 3, func(f *fleet) {

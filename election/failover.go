@@ -42,6 +42,7 @@ func (c *Coordinator) round(ctx context.Context, s *raftlog.State, wg *sync.Wait
 	}
 	choice, loss, err := c.choose(s, b)
 	if err != nil {
+		c.letAnotherTry(ctx, s, b)
 		return err
 	}
 	if choice.Source.ID != choice.Winner.ID {
@@ -55,6 +56,30 @@ func (c *Coordinator) round(ctx context.Context, s *raftlog.State, wg *sync.Wait
 	}
 	return c.promote(ctx, s, b, choice, loss)
 }
+
+// letAnotherTry gives up leadership if members have not answered that another one may reach: soon if
+// that leaves this node without even a majority, which Raft has, after a while otherwise.
+func (c *Coordinator) letAnotherTry(ctx context.Context, s *raftlog.State, b *ballot) {
+	counted, beyond := 0, false
+	for _, m := range b.asked {
+		answered := slices.ContainsFunc(b.answers, func(a raftlog.Answer) bool { return a.ID == m.ID })
+		switch {
+		case !answered:
+			beyond = beyond || c.cfg.Alive(m)
+		case m.Counted:
+			counted++
+		}
+	}
+	switch {
+	case !beyond || c.mandate != nil:
+	case counted < raftlog.Majority(s):
+		c.giveUp(ctx, s, &c.isolated, tooFew)
+	default:
+		c.giveUp(ctx, s, &c.stuck, "it does not reach members that are alive")
+	}
+}
+
+const tooFew = "it reaches too few of the members"
 
 // collect asks all members to seal. It returns when all have answered, when enough have and the others
 // were given sealGrace, or when time is up. Members that are slower are still asked: what they promise

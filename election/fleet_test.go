@@ -108,9 +108,10 @@ func newFleet(t *testing.T, text string, n int) *fleet {
 // launch starts the coordinator of a ship.
 func (f *fleet) launch(s *ship) {
 	peers := &lanes{f, s}
+	alive := func(m raftlog.Member) bool { return f.peek(m.Name).up }
 	s.c = NewCoordinator(CoordinatorConfig{
 		Self: func() syncrep.ID { return s.member.ID }, Name: s.member.Name, Raft: &view{f, s}, Peers: peers,
-		FailoverTimeout: func() time.Duration { return testTimeout },
+		FailoverTimeout: func() time.Duration { return testTimeout }, Alive: alive,
 	})
 	ctx, cancel := context.WithCancel(f.t.Context())
 	done := make(chan struct{})

@@ -10,25 +10,28 @@ import (
 
 // How often things are tried that do not matter for the next failover, only for the one after it.
 const (
-	reconcileTimeout = 30 * time.Second // one try
-	reconcilePause   = time.Second      // after one that failed
-	transferTimeout  = 5 * time.Second
-	transferPauseMin = time.Second // after the first try in an epoch; twice as long after each other one
-	transferPauseMax = time.Minute
+	reconcileTimeout  = 30 * time.Second // one try
+	reconcilePause    = time.Second      // after one that failed
+	transferTimeout   = 5 * time.Second
+	transferPauseMin  = time.Second // after the first try in an epoch; twice as long after each other one
+	transferPauseMax  = time.Minute
+	isolationPatience = time.Second      // of a coordinator that reaches too few for a failover,
+	stuckPatience     = 15 * time.Second // and of one that reaches a majority, which is not enough
 )
 
-// A handover remembers how often this node has given up leadership, so that it does not do so in a
-// loop: where nobody else stays leader, leadership comes back each time.
+// A handover remembers how often this node has given up leadership for one reason, so that it does not
+// do so in a loop: where nobody else stays leader, leadership comes back each time.
 type handover struct {
-	epoch uint64
-	next  time.Time
-	pause time.Duration
+	patience time.Duration // from when there was a reason until the first time
+	epoch    uint64
+	next     time.Time
+	pause    time.Duration
 }
 
 // due reports whether leadership may be given up now, and notes that it is.
 func (h *handover) due(epoch uint64, now time.Time) bool {
 	if h.epoch != epoch {
-		*h = handover{epoch: epoch, pause: transferPauseMin}
+		*h = handover{patience: h.patience, epoch: epoch, pause: transferPauseMin, next: now.Add(h.patience)}
 	}
 	if now.Before(h.next) {
 		return false
@@ -69,15 +72,23 @@ func (c *Coordinator) reconcile(ctx context.Context) error {
 	return c.cfg.Raft.Reconcile(ctx)
 }
 
-// stepAside gives up leadership if this node is the primary and another voter can have it.
+// stepAside gives up leadership if this node is the primary.
 func (c *Coordinator) stepAside(ctx context.Context, s *raftlog.State) {
+	if s.Phase == raftlog.Steady && s.Primary.ID == c.cfg.Self() && !c.engaged.Load() {
+		c.giveUp(ctx, s, &c.beside, "this node is the primary")
+	}
+}
+
+// giveUp lets another voter lead Raft, if there is one.
+func (c *Coordinator) giveUp(ctx context.Context, s *raftlog.State, h *handover, why string) {
 	others := slices.ContainsFunc(s.Members, func(m raftlog.Member) bool { return m.Voter && !m.Leaving && m.ID != c.cfg.Self() })
-	if s.Phase != raftlog.Steady || s.Primary.ID != c.cfg.Self() || !others || c.engaged.Load() || !c.handover.due(s.Epoch, time.Now()) {
+	if !others || !h.due(max(s.Epoch, s.Target), time.Now()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
+	c.cfg.Logger.Info("give up leadership of Raft", "because", why)
 	if err := c.cfg.Raft.Transfer(ctx, ""); err != nil && ctx.Err() == nil {
-		c.cfg.Logger.Info("hand leadership of Raft to somebody who is not the primary", "error", err)
+		c.cfg.Logger.Info("give up leadership of Raft", "error", err)
 	}
 }

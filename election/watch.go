@@ -81,13 +81,27 @@ func (c *Coordinator) weigh(ctx context.Context, s *raftlog.State, v *vigil, see
 	case dead:
 		c.suspect(ctx, s, why)
 	case silent:
-		if witness := c.streaming(ctx, s, timeout); witness != "" {
-			c.say(fmt.Sprintf("%s does not answer, but %s streams from it", v.office.Name, witness))
-		} else {
-			c.suspect(ctx, s, why)
-		}
+		c.inquire(ctx, s, why)
 	default:
 		c.sayWatching(s)
+	}
+}
+
+// inquire asks the others about a primary that is silent. A standby that hears of it speaks for it. If
+// too few of them answer for a failover, it may be this node that is cut off, though Raft reaches it: it
+// would only depose the primary, and another one may see more.
+func (c *Coordinator) inquire(ctx context.Context, s *raftlog.State, why string) {
+	hears, answered := c.survey(ctx, s)
+	switch {
+	case ctx.Err() != nil:
+	case hears != "":
+		c.say(fmt.Sprintf("%s does not answer, but %s streams from it", s.Primary.Name, hears))
+	case answered < raftlog.Majority(s):
+		c.say(fmt.Sprintf("%s does not answer, and %d of %d members do, too few for a failover: this node may be cut off",
+			s.Primary.Name, answered, len(s.Members)))
+		c.giveUp(ctx, s, &c.isolated, tooFew)
+	default:
+		c.suspect(ctx, s, why)
 	}
 }
 
@@ -214,44 +228,37 @@ func (c *Coordinator) ask(ctx context.Context, address string) (Health, error) {
 	return c.cfg.Peers.Probe(ctx, address, ProbeRequest{})
 }
 
-// streaming returns the name of a standby that has heard of the primary of the present epoch within
-// timeout; "" if there is none. Then it is this node that does not reach the primary.
-func (c *Coordinator) streaming(ctx context.Context, s *raftlog.State, timeout time.Duration) string {
+// survey asks all but the primary how they are. It returns the name of a standby that has heard of the
+// primary of the present epoch within failover_timeout, "" if there is none, and how many of those who
+// count have answered.
+func (c *Coordinator) survey(ctx context.Context, s *raftlog.State) (hears string, answered int) {
+	timeout := c.failoverTimeout()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	names := make(chan string)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	asked := 0
 	for _, m := range s.Members {
 		if m.ID == s.Primary.ID {
 			continue
 		}
-		asked++
 		wg.Go(func() {
-			name := ""
 			h, err := c.ask(ctx, m.Address)
-			if err == nil && h.hears(m.ID, s.Epoch, timeout) {
-				name = m.Name
+			if err != nil || h.ID != m.ID {
+				return
 			}
-			select {
-			case names <- name:
-			case <-ctx.Done():
+			mu.Lock()
+			defer mu.Unlock()
+			if m.Counted {
+				answered++
+			}
+			if h.hears(m.ID, s.Epoch, timeout) {
+				hears = m.Name
+				cancel() // no need to wait for the others
 			}
 		})
 	}
-	for range asked {
-		select {
-		case <-ctx.Done():
-			return ""
-		case name := <-names:
-			if name != "" {
-				return name
-			}
-		}
-	}
-	return ""
+	wg.Wait()
+	return hears, answered
 }
 
 // hears reports whether this is how a member is that has heard of the primary of an epoch lately.

@@ -55,6 +55,7 @@ func (n *Node) enterCluster(ctx context.Context) error {
 		Peers:             n.peers,
 		FailoverTimeout:   func() time.Duration { return n.settings.Duration("failover_timeout") },
 		SwitchoverTimeout: func() time.Duration { return n.settings.Duration("switchover_timeout") },
+		Alive:             n.heardOf,
 		Hint:              n.hints,
 		Logger:            n.log.With("component", "coordinator"),
 	})
@@ -127,6 +128,11 @@ func (n *Node) hint(string) {
 	case n.hints <- struct{}{}:
 	default:
 	}
+}
+
+// heardOf reports whether gossip has a member as alive.
+func (n *Node) heardOf(m raftlog.Member) bool {
+	return slices.ContainsFunc(n.gossip.Members(), func(o gossip.Member) bool { return o.Alive && o.Meta.ID == m.ID })
 }
 
 func (n *Node) gossipSeeds() []string {

@@ -129,6 +129,7 @@ func TestNoMajority(t *testing.T) {
 				c.kill(name)
 			}
 		}
+		c.network.deafen(leader) // so nobody knows that it has ended
 		c.kill(leader)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()

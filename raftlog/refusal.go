@@ -75,23 +75,33 @@ func missing(s *State, set []Answer) []string {
 		}
 	}
 	var absent []string
-	counted, answered := 0, 0
+	answered := 0
 	for _, m := range s.Members {
 		if !m.Counted {
 			continue
 		}
-		counted++
 		if _, ok := answerOf(set, m.ID); ok {
 			answered++
 		} else {
 			absent = append(absent, m.Name)
 		}
 	}
-	if need := counted/2 + 1; answered < need {
+	if need := Majority(s); answered < need {
 		lines = append(lines, fmt.Sprintf("majority: %d of %d members answered, %d are needed: %s",
-			answered, counted, need, start(need-answered, absent)))
+			answered, answered+len(absent), need, start(need-answered, absent)))
 	}
 	return lines
+}
+
+// Majority is how many of the members that count have to answer before anybody is promoted.
+func Majority(s *State) int {
+	counted := 0
+	for _, m := range s.Members {
+		if m.Counted {
+			counted++
+		}
+	}
+	return counted/2 + 1
 }
 
 // covered reports whether a sealed set is bound to hold all that was acknowledged under a rule: the
