@@ -159,7 +159,8 @@ func (r *reign) newCheckpointer(writer *wal.Writer) *startup.Checkpointer {
 	c.Timeout = n.checkpointTimeout
 	begin := r.redoStart()
 	c.Important = func() wal.LSN { return max(begin, r.redo.Important()) }
-	c.Needed = r.walNeeded
+	c.Needed = r.walNeeds
+	c.Invalidate = r.invalidateSlots
 	c.Save = r.slots.Save
 	c.Log = n.log.With("component", "checkpointer")
 	return c
@@ -171,25 +172,6 @@ func (r *reign) nextXID() uint32 {
 		return r.table.NextXID()
 	}
 	return r.redo.NextXID(r.log.Control.NextXID)
-}
-
-// walNeeded is the lowest position that a slot or a base copy needs, 0 if none does. Slots that need
-// a segment before limit are invalidated first.
-func (r *reign) walNeeded(limit uint64) (wal.LSN, error) {
-	size := r.node.identity().SegmentSize
-	invalidated, err := r.slots.Invalidate(size.Start(limit))
-	if err != nil {
-		return 0, err
-	}
-	for _, i := range invalidated {
-		r.node.log.Warn("invalidating slot because its restart_lsn exceeds max_slot_wal_keep_size", "slot", i.Name, "restart_lsn", i.Restart)
-		r.node.server.TerminateBackend(i.PID)
-	}
-	needed := r.slots.MinRestart()
-	if b := r.backups.oldest(); b != 0 && (needed == 0 || b < needed) {
-		needed = b
-	}
-	return needed, nil
 }
 
 func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {

@@ -81,6 +81,7 @@ func (n *Node) slotLimits() slots.Limits {
 		MaxWALSize:         r.MaxWALSize,
 		MaxSlotWALKeepSize: r.MaxSlotKeepSize,
 		WALKeepSize:        r.KeepSize,
+		IdleTimeout:        n.settings.Duration(idleTimeoutSetting),
 	}
 }
 

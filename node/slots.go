@@ -70,7 +70,10 @@ func (r *reign) mirrorSlots(s *raftlog.State, leading bool) error {
 	a := slots.Agreement{AsOf: s.Index, Leading: leading, Oldest: r.oldestWAL}
 	for _, slot := range s.Slots {
 		if slot.Member != r.node.memberID() {
-			a.Slots = append(a.Slots, slots.Agreed{Name: slot.Name, Number: slot.Number, Restart: slot.Restart})
+			a.Slots = append(a.Slots, slots.Agreed{
+				Name: slot.Name, Number: slot.Number, Restart: slot.Restart,
+				InactiveSince: slot.InactiveSince, InvalidatedAt: slot.InvalidatedAt, Reason: slot.Reason,
+			})
 		}
 	}
 	err := r.slots.Mirror(a)
@@ -118,7 +121,7 @@ func (r *reign) publishNew(ctx context.Context, s *raftlog.State) {
 		if _, ok := s.Member(member); !ok || local.Temporary || local.Number != 0 {
 			continue
 		}
-		slot := raftlog.Slot{Name: local.Name, Restart: min(local.Restart, r.horizon.Load()), Member: member}
+		slot := raftlog.Slot{Name: local.Name, Restart: min(local.Restart, r.horizon.Load()), Member: member, InactiveSince: local.InactiveSince}
 		after, ok := r.propose(ctx, &raftlog.SlotCreate{Epoch: r.epoch, Slot: slot})
 		if !ok {
 			return
@@ -181,14 +184,23 @@ func (r *reign) speaks(s *raftlog.State) bool {
 func movedSlots(list []slots.Slot, s *raftlog.State, horizon, segment wal.LSN) (moved []raftlog.Slot, due bool) {
 	for _, local := range list {
 		agreed, ok := s.Slot(local.Name)
-		at := min(local.Restart, horizon)
-		if !ok || local.Temporary || local.Number != agreed.Number || at == 0 || at == agreed.Restart {
+		if !ok || local.Temporary || local.Number != agreed.Number {
 			continue
 		}
-		// One that goes back must not be found ahead of its consumer; one that holds nothing yet should.
-		due = due || at < agreed.Restart || agreed.Restart == 0 || at-agreed.Restart >= segment
-		agreed.Restart = at
-		moved = append(moved, agreed)
+		now, at := agreed, min(local.Restart, horizon)
+		now.InactiveSince = local.InactiveSince
+		switch {
+		case at != 0:
+			now.Restart, now.InvalidatedAt, now.Reason = at, 0, ""
+			// One that goes back must not be found ahead of its consumer; one that holds nothing yet should.
+			due = due || at < agreed.Restart || agreed.Restart == 0 || at-agreed.Restart >= segment
+		case local.Decided: // not one whose WAL is only not here: another node may have it
+			now.Restart, now.InvalidatedAt, now.Reason = 0, local.InvalidatedAt, local.Reason
+			due = due || agreed.Restart != 0 || agreed.Reason != local.Reason // the others keep WAL for it
+		}
+		if now != agreed {
+			moved = append(moved, now)
+		}
 	}
 	return moved, due
 }

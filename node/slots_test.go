@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -39,6 +41,7 @@ func TestMovedSlots(t *testing.T) {
 		{at("local", 0, 800), 0, false},
 		{slots.Slot{Name: "near", Temporary: true, Restart: 800}, 0, false},
 		{at("past", 10, 1200), 1000, false},
+		{slots.Slot{Name: "near", Number: 7, Restart: 300, InactiveSince: time.Unix(9, 0)}, 300, false},
 	} {
 		moved, due := movedSlots([]slots.Slot{test.local}, s, 1000, 100)
 		var got wal.LSN
@@ -50,6 +53,38 @@ func TestMovedSlots(t *testing.T) {
 		}
 		if got != test.want || due != test.due {
 			t.Errorf("%s at %s: published %s, due %t, want %s, %t", test.local.Name, test.local.Restart, got, due, test.want, test.due)
+		}
+	}
+}
+
+// Of a slot that this node's limits took Raft hears at once, and why, but once; not of one whose WAL is
+// only not here. Raft hears as soon when its consumer is back.
+func TestMovedSlotsTellOfLoss(t *testing.T) {
+	since := time.Unix(9, 0).UTC()
+	s := &raftlog.State{Slots: []raftlog.Slot{
+		{Name: "a", Number: 3, Restart: 500}, {Name: "b", Number: 4, Reason: slots.IdleTimeout, InvalidatedAt: 80, InactiveSince: since},
+		{Name: "c", Number: 5},
+	}}
+	lost := slots.Slot{Name: "a", Number: 3, InvalidatedAt: 500, Reason: slots.WALRemoved, InactiveSince: since, Decided: true}
+	known := slots.Slot{Name: "b", Number: 4, InvalidatedAt: 80, Reason: slots.IdleTimeout, InactiveSince: since, Decided: true}
+	early := slots.Slot{Name: "c", Number: 5, InvalidatedAt: 90, Reason: slots.WALRemoved, InactiveSince: since, Decided: true}
+	elsewhere := lost
+	elsewhere.Decided = false
+	elsewhere.InactiveSince = time.Time{}
+	for _, test := range []struct {
+		local slots.Slot
+		want  []raftlog.Slot
+		due   bool
+	}{
+		{lost, []raftlog.Slot{{Name: "a", Number: 3, InvalidatedAt: 500, Reason: slots.WALRemoved, InactiveSince: since}}, true},
+		{known, nil, false},
+		{early, []raftlog.Slot{{Name: "c", Number: 5, InvalidatedAt: 90, Reason: slots.WALRemoved, InactiveSince: since}}, true},
+		{elsewhere, nil, false},
+		{slots.Slot{Name: "b", Number: 4, Restart: 85, InvalidatedAt: 80}, []raftlog.Slot{{Name: "b", Number: 4, Restart: 85}}, true},
+	} {
+		moved, due := movedSlots([]slots.Slot{test.local}, s, 1000, 100)
+		if !slices.Equal(moved, test.want) || due != test.due {
+			t.Errorf("%+v: published %+v, due %t", test.local, moved, due)
 		}
 	}
 }

@@ -91,15 +91,18 @@ func (r *reign) slotLog() slots.Log {
 }
 
 func (r *reign) viewReplicationSlots(context.Context) ([][]sql.Value, error) {
-	log, limits := r.slotLog(), r.node.slotLimits()
+	now, log, limits := time.Now(), r.slotLog(), r.node.slotLimits()
 	var rows [][]sql.Value
 	for _, s := range r.slots.List() {
 		status, safe, hasSafe := slots.WALStatus(s, log, limits)
+		warning := slots.Warning(s, log, limits, now)
 		rows = append(rows, []sql.Value{
 			sql.NameValue(s.Name), sql.Null, sql.TextValue("physical"), sql.Null, sql.Null,
 			sql.BoolValue(s.Temporary), sql.BoolValue(s.PID != 0), orNull(s.PID != 0, sql.Int4Value(s.PID)), sql.Null, sql.Null,
 			sql.LSNOrNull(s.Restart), sql.Null, orNull(status != slots.None, sql.TextValue(string(status))),
 			orNull(hasSafe, sql.Int8Value(safe)), sql.BoolValue(false),
+			timeOrNull(s.InactiveSince), orNull(s.Reason != "", sql.TextValue(string(s.Reason))),
+			orNull(s.Restart != 0, sql.Int8Value(slots.Pinned(s, log))), orNull(warning != "", sql.TextValue(warning)),
 		})
 	}
 	return rows, nil

@@ -161,7 +161,8 @@ func (c *SlotAdvance) change(s *State) error {
 	}
 	for _, a := range c.Slots {
 		if i, found := s.slot(a.Name); found && s.Slots[i].Number == a.Number {
-			s.Slots[i].Restart = a.Restart
+			a.Member = s.Slots[i].Member
+			s.Slots[i] = a
 		}
 	}
 	return nil

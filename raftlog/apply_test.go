@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 )
@@ -98,7 +99,11 @@ func readCommand(t *testing.T, d *datadriven.TestData) Command {
 	case "slot-drop":
 		return &SlotDrop{Epoch: a.number("epoch"), Name: a.text("name")}
 	case "slot-advance":
-		return &SlotAdvance{Epoch: a.number("epoch"), Slots: []Slot{{Name: a.text("name"), Number: a.number("number"), Restart: a.lsn("restart")}}}
+		slot := Slot{Name: a.text("name"), Number: a.number("number"), Restart: a.lsn("restart"), InvalidatedAt: a.lsn("invalidated-at"), Reason: slots.Reason(a.text("reason"))}
+		if since := a.number("inactive-since"); since != 0 {
+			slot.InactiveSince = time.Unix(int64(since), 0).UTC()
+		}
+		return &SlotAdvance{Epoch: a.number("epoch"), Slots: []Slot{slot}}
 	case "settings-reset":
 		return &SettingsReset{}
 	case "reload":
@@ -257,6 +262,12 @@ func printState(s *State) string {
 		fmt.Fprintf(&b, "slot %s #%d at %s", slot.Name, slot.Number, slot.Restart)
 		if !slot.Member.IsZero() {
 			fmt.Fprintf(&b, " of %s", printID(slot.Member))
+		}
+		if slot.Reason != "" {
+			fmt.Fprintf(&b, " invalidated at %s for %s", slot.InvalidatedAt, slot.Reason)
+		}
+		if !slot.InactiveSince.IsZero() {
+			fmt.Fprintf(&b, " inactive since %d", slot.InactiveSince.Unix())
 		}
 		b.WriteByte('\n')
 	}

@@ -107,12 +107,12 @@ type SlotDrop struct {
 }
 
 // SlotAdvance puts slots where the primary says that their consumers are, which may be back: a consumer
-// can be restored from a backup. Those that are gone, or were made again since, stay as they are. The
-// epoch keeps out what a primary says that is none any more: it does not know of consumers that have
-// gone to another.
+// can be restored from a backup. It says too who is in use, and who was invalidated. Those that are gone,
+// or were made again since, stay as they are. The epoch keeps out what a primary says that is none any
+// more: it does not know of consumers that have gone to another.
 type SlotAdvance struct {
 	Epoch uint64 `json:"epoch"`
-	Slots []Slot `json:"slots"` // name, number and restart
+	Slots []Slot `json:"slots"` // all but whose they are
 }
 
 // SettingSet writes a value of a setting for the whole cluster, or takes it away. Nothing goes by it

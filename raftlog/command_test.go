@@ -36,7 +36,7 @@ func someCommands() []Command {
 		&SetSteady{Epoch: 1, RunID: 1 << 63, Version: 2},
 		&SlotCreate{Epoch: 1, Slot: Slot{Name: "vault", Restart: 0x28}},
 		&SlotDrop{Epoch: 1, Name: "vault"},
-		&SlotAdvance{Epoch: 1, Slots: []Slot{{Name: "vault", Restart: 0x28}}},
+		&SlotAdvance{Epoch: 1, Slots: []Slot{{Name: "vault", Restart: 0x28, InactiveSince: now}, {Name: "tape", Number: 7, InvalidatedAt: 0x28, Reason: "idle_timeout"}}},
 		&SettingSet{Name: "fsync", Value: "on", Reset: true},
 		&SettingsReset{},
 		&Reload{},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 )
@@ -128,6 +129,11 @@ type Slot struct {
 	Number  uint64     `json:"number"`          // index of the Raft entry that made it
 	Restart wal.LSN    `json:"restart"`         // 0: reserves nothing yet
 	Member  syncrep.ID `json:"member,omitzero"` // whose it is, and with whom it goes; zero: a client's
+
+	// What entries written before there were these fields leave zero.
+	InactiveSince time.Time    `json:"inactive_since,omitzero"` // zero: in use, as far as the primary has said
+	InvalidatedAt wal.LSN      `json:"invalidated_at,omitzero"` // where it was when it was invalidated
+	Reason        slots.Reason `json:"reason,omitempty"`        // why; empty: it was not, or is in use again
 }
 
 // Member returns the member with a disk.

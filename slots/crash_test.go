@@ -81,7 +81,7 @@ func (l *life) advanceAndSave(name string, restart wal.LSN) {
 
 func (l *life) invalidate(name string, at wal.LSN) {
 	l.step(name, state{invalidatedAt: at}, func() error {
-		_, err := l.slots.Invalidate(at + 1)
+		_, err := l.slots.Invalidate(Cutoff{Before: at + 1})
 		return errors.Join(err, l.slots.Save())
 	})
 }

@@ -3,6 +3,7 @@ package slots
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -13,6 +14,10 @@ type Agreed struct {
 	Name    string
 	Number  uint64  // of the agreement that made the slot, never 0
 	Restart wal.LSN // 0 = reserves nothing
+
+	InactiveSince time.Time // zero if somebody used it when the cluster last heard
+	InvalidatedAt wal.LSN   // of a slot that was invalidated: Restart at that time
+	Reason        Reason    // why it was; empty otherwise
 }
 
 // An Agreement is all that the cluster has agreed on about slots that concern this node.
@@ -103,12 +108,16 @@ func (s *Slots) add(a Agreement) {
 		}
 		s.free(sl)
 		sl.state = state{restart: want.Restart, number: want.Number}
+		sl.idle = want.InactiveSince
 		sl.agreed, sl.dirty, sl.revoked = want.Restart, true, false
 	}
 }
 
 func newAgreed(a Agreed) *slot {
-	return &slot{name: a.Name, state: state{restart: a.Restart, number: a.Number}, agreed: a.Restart, dirty: true}
+	return &slot{
+		name: a.Name, state: state{restart: a.Restart, number: a.Number}, idle: a.InactiveSince,
+		agreed: a.Restart, dirty: true,
+	}
 }
 
 // place gives each slot the cluster's position, if its WAL is here.
@@ -124,7 +133,7 @@ func (s *Slots) place(a Agreement, oldest wal.LSN) {
 		if a.Leading {
 			sl.lead(want.Restart, oldest)
 		} else {
-			sl.follow(want.Restart, oldest)
+			sl.follow(want, oldest)
 		}
 		sl.dirty = sl.dirty || before != sl.wanted()
 	}
@@ -134,25 +143,35 @@ func (s *Slots) place(a Agreement, oldest wal.LSN) {
 func (sl *slot) lead(restart, oldest wal.LSN) {
 	if sl.state.restart != 0 && sl.state.restart < oldest && sl.pid == 0 {
 		sl.state = state{invalidatedAt: sl.state.restart, number: sl.state.number}
+		sl.reason, sl.decided = "", false
+	}
+	if sl.pid == 0 && sl.idle.IsZero() { // its consumer has not come here from the primary before
+		sl.idle = clock()
 	}
 	sl.agreed = max(restart, oldest) // or what is left of it, until the cluster knows where the consumer is
-	if lost := sl.state.restart == 0 && sl.state.invalidatedAt != 0; lost || restart == 0 {
+	if sl.lost() || restart == 0 {
 		sl.agreed = 0
 	}
 }
 
 // follow puts a slot where the cluster has it: forward, because its consumer has moved on, or back, if
 // this node knew of more than the cluster did when it ceased to be the primary.
-func (sl *slot) follow(restart, oldest wal.LSN) {
-	lost := sl.state.restart == 0 && sl.state.invalidatedAt != 0
+func (sl *slot) follow(a Agreed, oldest wal.LSN) {
 	switch {
-	case restart != 0 && restart < oldest:
-		sl.state.restart, sl.state.invalidatedAt = 0, restart
-	case restart != 0 && lost && restart <= sl.state.invalidatedAt: // invalidated here: its WAL may go any moment
+	case a.Restart == 0:
+		sl.state.restart, sl.state.invalidatedAt = 0, a.InvalidatedAt
+		sl.reason, sl.decided = a.Reason, false
+	case a.Restart < oldest:
+		sl.state.restart, sl.state.invalidatedAt = 0, a.Restart
+		sl.reason, sl.decided = "", false
+	case sl.lost() && a.Restart <= sl.state.invalidatedAt: // invalidated here: its WAL may go any moment
 	default:
-		sl.state.restart, sl.state.invalidatedAt = restart, 0
+		sl.state.restart, sl.state.invalidatedAt = a.Restart, 0
 	}
 	sl.agreed = sl.state.restart
+	if sl.pid == 0 {
+		sl.idle = a.InactiveSince
+	}
 }
 
 func (s *Slots) unfiled() []*slot {
@@ -220,6 +239,7 @@ func (s *Slots) renew(name string, restart wal.LSN, pid int32) (*slot, error) {
 		return nil, &Error{Err: ErrActive, Name: name, PID: sl.pid}
 	}
 	s.free(sl)
+	sl.idle = clock()
 	sl.state, sl.agreed, sl.dirty = state{restart: restart}, 0, true
 	return sl, nil
 }

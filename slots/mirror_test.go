@@ -29,7 +29,7 @@ func mirror(t *testing.T, s *Slots, a Agreement) {
 
 func wantSlots(t *testing.T, s *Slots, want ...Slot) {
 	t.Helper()
-	got := s.List()
+	got := positions(s)
 	for i := range got {
 		if got[i].PID != 0 && i < len(want) {
 			want[i].PID = got[i].PID
@@ -46,12 +46,12 @@ func TestMirrorFollows(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, fs)
 	create(t, s, "own", 50) // from when this node was the primary
-	mirror(t, s, Agreement{AsOf: 20, Slots: []Agreed{{"a", 10, 100}, {"b", 11, 200}, {"none", 12, 0}}})
+	mirror(t, s, Agreement{AsOf: 20, Slots: []Agreed{{Name: "a", Number: 10, Restart: 100}, {Name: "b", Number: 11, Restart: 200}, {Name: "none", Number: 12, Restart: 0}}})
 	wantSlots(t, s, Slot{Name: "a", Restart: 100, Number: 10}, Slot{Name: "b", Restart: 200, Number: 11}, Slot{Name: "none", Number: 12})
 	if got := s.MinRestart(); got != 100 {
 		t.Errorf("MinRestart = %s, want 0/64", got)
 	}
-	mirror(t, s, Agreement{AsOf: 30, Slots: []Agreed{{"a", 10, 90}, {"b", 25, 150}}})
+	mirror(t, s, Agreement{AsOf: 30, Slots: []Agreed{{Name: "a", Number: 10, Restart: 90}, {Name: "b", Number: 25, Restart: 150}}})
 	wantSlots(t, s, Slot{Name: "a", Restart: 90, Number: 10}, Slot{Name: "b", Restart: 150, Number: 25})
 	if err := s.Save(); err != nil {
 		t.Fatal(err)
@@ -66,14 +66,14 @@ func TestMirrorFollows(t *testing.T) {
 // What a node knows after a start may be old. It takes away no slot that was made since.
 func TestMirrorOfOldState(t *testing.T) {
 	s := open(t, vfs.NewMem())
-	mirror(t, s, Agreement{AsOf: 20, Slots: []Agreed{{"a", 10, 100}, {"b", 15, 200}}})
-	mirror(t, s, Agreement{AsOf: 12, Slots: []Agreed{{"a", 10, 50}}})
+	mirror(t, s, Agreement{AsOf: 20, Slots: []Agreed{{Name: "a", Number: 10, Restart: 100}, {Name: "b", Number: 15, Restart: 200}}})
+	mirror(t, s, Agreement{AsOf: 12, Slots: []Agreed{{Name: "a", Number: 10, Restart: 50}}})
 	wantSlots(t, s, Slot{Name: "a", Restart: 100, Number: 10}, Slot{Name: "b", Restart: 200, Number: 15})
 
 	s = open(t, s.folder.fs)
-	mirror(t, s, Agreement{AsOf: 12, Slots: []Agreed{{"a", 10, 50}}})
+	mirror(t, s, Agreement{AsOf: 12, Slots: []Agreed{{Name: "a", Number: 10, Restart: 50}}})
 	wantSlots(t, s, Slot{Name: "a", Restart: 50, Number: 10}, Slot{Name: "b", Restart: 200, Number: 15})
-	mirror(t, s, Agreement{AsOf: 13, Slots: []Agreed{{"b", 13, 70}}})
+	mirror(t, s, Agreement{AsOf: 13, Slots: []Agreed{{Name: "b", Number: 13, Restart: 70}}})
 	wantSlots(t, s, Slot{Name: "b", Restart: 200, Number: 15})
 }
 
@@ -82,7 +82,7 @@ func TestMirrorOfOldState(t *testing.T) {
 func TestMirrorLeads(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, fs)
-	agreed := []Agreed{{"a", 10, 100}, {"b", 11, 0}}
+	agreed := []Agreed{{Name: "a", Number: 10, Restart: 100}, {Name: "b", Number: 11, Restart: 0}}
 	mirror(t, s, Agreement{AsOf: 20, Slots: agreed})
 	h := acquire(t, s, "a", 7)
 	h.Advance(300)
@@ -116,9 +116,9 @@ func TestMirrorLeads(t *testing.T) {
 func TestMirrorDropsWhatIsInUse(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, fs)
-	mirror(t, s, Agreement{AsOf: 20, Slots: []Agreed{{"a", 10, 100}, {"b", 11, 100}}})
+	mirror(t, s, Agreement{AsOf: 20, Slots: []Agreed{{Name: "a", Number: 10, Restart: 100}, {Name: "b", Number: 11, Restart: 100}}})
 	a, b := acquire(t, s, "a", 1), acquire(t, s, "b", 2)
-	mirror(t, s, Agreement{AsOf: 30, Slots: []Agreed{{"b", 25, 150}}, Leading: true})
+	mirror(t, s, Agreement{AsOf: 30, Slots: []Agreed{{Name: "b", Number: 25, Restart: 150}}, Leading: true})
 	a.Advance(500)
 	b.Advance(500)
 	wantSlots(t, s, Slot{Name: "b", Restart: 150, Number: 25})
@@ -130,7 +130,7 @@ func TestMirrorDropsWhatIsInUse(t *testing.T) {
 // A slot whose WAL is not here is lost here, and found again when the cluster has it where WAL is.
 func TestMirrorOfLostWAL(t *testing.T) {
 	s := open(t, vfs.NewMem())
-	a := Agreement{AsOf: 20, Slots: []Agreed{{"a", 10, 100}}, Oldest: from(120)}
+	a := Agreement{AsOf: 20, Slots: []Agreed{{Name: "a", Number: 10, Restart: 100}}, Oldest: from(120)}
 	mirror(t, s, a)
 	wantSlots(t, s, Slot{Name: "a", InvalidatedAt: 100, Number: 10})
 	a.Slots[0].Restart = 130
@@ -138,7 +138,7 @@ func TestMirrorOfLostWAL(t *testing.T) {
 	wantSlots(t, s, Slot{Name: "a", Restart: 130, Number: 10})
 
 	// Invalidated here: its WAL may go from now on.
-	if _, err := s.Invalidate(140); err != nil {
+	if _, err := s.Invalidate(Cutoff{Before: 140}); err != nil {
 		t.Fatal(err)
 	}
 	mirror(t, s, a)
@@ -162,13 +162,13 @@ func TestMirrorOfLostWAL(t *testing.T) {
 // The limit on what slots keep holds too for what is kept because the cluster has not heard of a move.
 func TestInvalidateWhatIsNotPublished(t *testing.T) {
 	s := open(t, vfs.NewMem())
-	mirror(t, s, Agreement{AsOf: 20, Slots: []Agreed{{"a", 10, 100}}})
+	mirror(t, s, Agreement{AsOf: 20, Slots: []Agreed{{Name: "a", Number: 10, Restart: 100}}})
 	acquire(t, s, "a", 1).Advance(300)
-	lost, err := s.Invalidate(200)
+	lost, err := s.Invalidate(Cutoff{Before: 200})
 	if err != nil || len(lost) != 0 || s.MinRestart() != 300 {
 		t.Errorf("lost %v, %v, MinRestart %s, want 0/12C", lost, err, s.MinRestart())
 	}
-	mirror(t, s, Agreement{AsOf: 21, Slots: []Agreed{{"a", 10, 100}}, Oldest: from(200), Leading: true})
+	mirror(t, s, Agreement{AsOf: 21, Slots: []Agreed{{Name: "a", Number: 10, Restart: 100}}, Oldest: from(200), Leading: true})
 	wantSlots(t, s, Slot{Name: "a", Restart: 300, Number: 10})
 	if s.MinRestart() != 200 { // what is left
 		t.Errorf("MinRestart %s, want 0/C8", s.MinRestart())
@@ -179,7 +179,7 @@ func TestInvalidateWhatIsNotPublished(t *testing.T) {
 func TestAdopt(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, fs)
-	old := []Agreed{{"n2", 10, 100}}
+	old := []Agreed{{Name: "n2", Number: 10, Restart: 100}}
 	mirror(t, s, Agreement{AsOf: 20, Slots: old, Leading: true})
 	if err := errors.Join(s.Renew("n2", 150, 9), s.Renew("n3", 160, 9)); err != nil {
 		t.Fatal(err)
@@ -190,9 +190,9 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSlots(t, open(t, fs), Slot{Name: "n2", Restart: 150, Number: 22}, Slot{Name: "n3", Restart: 160})
-	mirror(t, s, Agreement{AsOf: 22, Slots: []Agreed{{"n2", 22, 150}}, Leading: true})
+	mirror(t, s, Agreement{AsOf: 22, Slots: []Agreed{{Name: "n2", Number: 22, Restart: 150}}, Leading: true})
 	wantSlots(t, s, Slot{Name: "n2", Restart: 150, Number: 22}, Slot{Name: "n3", Restart: 160})
-	mirror(t, s, Agreement{AsOf: 23, Slots: []Agreed{{"n2", 22, 150}}})
+	mirror(t, s, Agreement{AsOf: 23, Slots: []Agreed{{Name: "n2", Number: 22, Restart: 150}}})
 	wantSlots(t, s, Slot{Name: "n2", Restart: 150, Number: 22})
 
 	h := acquire(t, s, "n2", 5)
@@ -244,7 +244,7 @@ func TestMirrorNeedsNoRoom(t *testing.T) {
 	h := acquire(t, s, "a", 5)
 	var agreed []Agreed
 	for i, name := range []string{"a", "b", "c", "d", "e", "f"} {
-		agreed = append(agreed, Agreed{name, uint64(10 + i), 100})
+		agreed = append(agreed, Agreed{Name: name, Number: uint64(10 + i), Restart: 100})
 	}
 	mirror(t, s, Agreement{AsOf: 20, Slots: agreed})
 	h.Advance(500)
@@ -314,18 +314,18 @@ func TestMirrorPowerCutAndErrors(t *testing.T) {
 				return s.Mirror(a)
 			}
 		}
-		try("a b", mirrorTo(Agreed{"a", 10, 100}, Agreed{"b", 11, 120}))
+		try("a b", mirrorTo(Agreed{Name: "a", Number: 10, Restart: 100}, Agreed{Name: "b", Number: 11, Restart: 120}))
 		a.Leading = true
 		if !over {
 			acquire(t, s, "a", 1).Advance(300)
 		}
 		try("a b", s.Save)
-		try("a b", mirrorTo(Agreed{"a", 10, 280}, Agreed{"b", 11, 290}))
+		try("a b", mirrorTo(Agreed{Name: "a", Number: 10, Restart: 280}, Agreed{Name: "b", Number: 11, Restart: 290}))
 		try("a b", s.Save)
 		try("a b c", func() error { return s.Renew("c", 280, 9) })
 		try("a b c", func() error { return s.Adopt("c", 25) })
 		a.Leading = false
-		try("b c", mirrorTo(Agreed{"b", 11, 290}, Agreed{"c", 25, 285}))
+		try("b c", mirrorTo(Agreed{Name: "b", Number: 11, Restart: 290}, Agreed{Name: "c", Number: 25, Restart: 285}))
 		try("b c", s.Save)
 		if n >= 0 && op < n {
 			return // every operation has failed once
@@ -359,7 +359,7 @@ func TestMirrorAmongConnections(t *testing.T) {
 	for i := range uint64(300) {
 		var agreed []Agreed
 		for j := range i % 4 {
-			agreed = append(agreed, Agreed{fmt.Sprint("s", j), i - i%4 + j + 1, wal.LSN(50 + i)})
+			agreed = append(agreed, Agreed{Name: fmt.Sprint("s", j), Number: i - i%4 + j + 1, Restart: wal.LSN(50 + i)})
 		}
 		mirror(t, s, Agreement{AsOf: i + 1, Slots: agreed, Leading: i%2 == 0})
 	}

@@ -1,10 +1,12 @@
 package slots
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -39,10 +41,13 @@ type slot struct {
 	lease     uint64 // handles of another lease are void
 	revoked   bool   // invalidated under this lease: its handle advances nothing
 	state     state
-	agreed    wal.LSN // of a slot with a number: what the cluster holds; 0 = nothing, or nothing that is here
-	filed     bool    // there is a file
-	dirty     bool    // the file may not say what it should
-	floor     wal.LSN // lowest restart LSN the file may hold; 0 = it reserves nothing
+	idle      time.Time // since when nobody has used it; zero while somebody does
+	reason    Reason    // of an invalidated slot: why, empty if its WAL is only not here
+	decided   bool      // it was invalidated by this node's limits
+	agreed    wal.LSN   // of a slot with a number: what the cluster holds; 0 = nothing, or nothing that is here
+	filed     bool      // there is a file
+	dirty     bool      // the file may not say what it should
+	floor     wal.LSN   // lowest restart LSN the file may hold; 0 = it reserves nothing
 }
 
 // wanted is what the file should say. Of a slot that the cluster has agreed on that is the cluster's
@@ -66,6 +71,10 @@ type Slot struct {
 	Restart       wal.LSN // 0 = reserves nothing
 	InvalidatedAt wal.LSN // Restart when it was invalidated, 0 = never was
 	Number        uint64  // of the agreement that made it; 0 = it is this node's alone
+
+	InactiveSince time.Time // zero while somebody uses it, and if nobody knows
+	Reason        Reason    // why it was invalidated and has not come back since; empty if it is not so
+	Decided       bool      // the limits of this node did that, not the cluster or what WAL is here
 }
 
 // Open reads the slots in dir, which it creates, and removes what unfinished requests left there. max
@@ -74,7 +83,7 @@ type Slot struct {
 func Open(fs vfs.FS, dir string, max int) (*Slots, error) {
 	s := &Slots{folder: folder{fs: fs, dir: dir}, max: max, holds: make(map[*Hold]wal.LSN)}
 	err := s.folder.load(func(name string, st state) {
-		sl := &slot{name: name, state: st, floor: st.restart, filed: true}
+		sl := &slot{name: name, state: st, floor: st.restart, filed: true, idle: clock()}
 		if st.number != 0 {
 			sl.agreed = st.restart
 		}
@@ -100,6 +109,7 @@ func (s *Slots) Create(name string, temporary bool, restart wal.LSN, pid int32) 
 	if temporary {
 		return s.insert(sl)
 	}
+	sl.idle = clock()
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	if err := s.insert(sl); err != nil {
@@ -164,9 +174,15 @@ func (s *Slots) remove(sl *slot) {
 	s.free(sl)
 }
 
+// clock is the time as views show it, which survives its way through the cluster's agreement.
+func clock() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
 // free ends the use of a slot and wakes who waits to drop it. The caller holds mu.
 func (s *Slots) free(sl *slot) {
 	sl.pid = 0
+	if sl.idle.IsZero() {
+		sl.idle = clock()
+	}
 	sl.lease++
 	if s.freed != nil {
 		close(s.freed)
@@ -187,6 +203,7 @@ func (s *Slots) Acquire(name string, pid int32) (*Handle, error) {
 		return nil, &Error{Err: ErrActive, Name: name, PID: sl.pid}
 	}
 	sl.pid, sl.revoked = pid, false
+	sl.idle = time.Time{}
 	sl.lease++
 	return &Handle{slots: s, slot: sl, lease: sl.lease}, nil
 }
@@ -317,7 +334,19 @@ func (sl *slot) view() Slot {
 	return Slot{
 		Name: sl.name, Temporary: sl.temporary, PID: sl.pid,
 		Restart: sl.state.restart, InvalidatedAt: sl.state.invalidatedAt, Number: sl.state.number,
+		InactiveSince: sl.idle, Reason: sl.lostFor(), Decided: sl.lost() && sl.decided,
 	}
+}
+
+// lost reports whether the slot was invalidated, and nobody has brought it back to life since.
+func (sl *slot) lost() bool { return sl.state.restart == 0 && sl.state.invalidatedAt != 0 }
+
+// lostFor is why; of a slot that was found so in its file that is not known.
+func (sl *slot) lostFor() Reason {
+	if !sl.lost() {
+		return ""
+	}
+	return cmp.Or(sl.reason, WALRemoved)
 }
 
 // MinRestart is the position from which on the slots, and the holds, need the log, 0 if they need none
@@ -352,47 +381,4 @@ func (s *Slots) Save() error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	return s.saveDirty()
-}
-
-// An Invalidated is a slot that lost its WAL.
-type Invalidated struct {
-	Name    string
-	Restart wal.LSN // what it needed
-	PID     int32   // who uses it, to be terminated; 0 = nobody
-}
-
-// Invalidate takes their claim from the slots that need WAL before olderThan. They reserve nothing and
-// are lost; a handle on them advances nothing any more, but whoever acquires the slot anew and finds
-// its WAL still there brings it back to life, as in PostgreSQL 15. When Invalidate has returned
-// without error this is on disk, and the WAL may go:
-//
-//	crash before the files are saved: the slots are as they were, and so is their WAL
-//	crash after that, before the WAL is gone: the slots are lost, some WAL stays a checkpoint longer
-func (s *Slots) Invalidate(olderThan wal.LSN) ([]Invalidated, error) {
-	s.disk.Lock()
-	defer s.disk.Unlock()
-	lost, changed := s.invalidate(olderThan)
-	if !changed {
-		return nil, nil
-	}
-	return lost, s.saveDirty()
-}
-
-func (s *Slots) invalidate(olderThan wal.LSN) (lost []Invalidated, changed bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, sl := range s.slots {
-		if sl.state.restart != 0 && sl.state.restart < olderThan {
-			lost = append(lost, Invalidated{Name: sl.name, Restart: sl.state.restart, PID: sl.pid})
-			sl.state = state{invalidatedAt: sl.state.restart, number: sl.state.number}
-			sl.agreed = 0
-			sl.revoked, sl.dirty, changed = true, true, true
-		}
-		if sl.agreed != 0 && sl.agreed < olderThan {
-			// The consumer has moved on, which the cluster does not know yet.
-			sl.agreed = 0
-			sl.dirty, changed = true, true
-		}
-	}
-	return lost, changed
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -50,6 +51,15 @@ func restart(t *testing.T, s *Slots, name string) wal.LSN {
 		t.Fatalf("slot %s is not there", name)
 	}
 	return slot.Restart
+}
+
+// positions are all slots without when and why.
+func positions(s *Slots) []Slot {
+	list := s.List()
+	for i := range list {
+		list[i].InactiveSince, list[i].Reason, list[i].Decided = time.Time{}, "", false
+	}
+	return list
 }
 
 func names(s *Slots) string {
@@ -139,12 +149,12 @@ func TestRestart(t *testing.T) {
 	if names(s) != "a b" || restart(t, s, "a") != 200 || restart(t, s, "b") != 300 {
 		t.Errorf("after a restart: %+v", s.List())
 	}
-	if _, err := s.Invalidate(250); err != nil {
+	if _, err := s.Invalidate(Cutoff{Before: 250}); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, fs)
 	want := []Slot{{Name: "a", InvalidatedAt: 200}, {Name: "b", Restart: 300}}
-	if got := s.List(); !slices.Equal(got, want) {
+	if got := positions(s); !slices.Equal(got, want) {
 		t.Errorf("after invalidation and a restart: %+v, want %+v", got, want)
 	}
 	if s, err := Open(fs, dir, 1); err != nil || names(s) != "a b" {
@@ -257,17 +267,17 @@ func TestInvalidate(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := acquire(t, s, "behind", 8)
-	lost, err := s.Invalidate(200)
-	want := []Invalidated{{Name: "behind", Restart: 100, PID: 8}, {Name: "tmp", Restart: 50, PID: 9}}
+	lost, err := s.Invalidate(Cutoff{Before: 200})
+	want := []Invalidated{{Name: "behind", Restart: 100, PID: 8, Reason: WALRemoved}, {Name: "tmp", Restart: 50, PID: 9, Reason: WALRemoved}}
 	if err != nil || !slices.Equal(lost, want) {
 		t.Errorf("Invalidate = %v, %v, want %v", lost, err, want)
 	}
 	h.Advance(150)
 	slot, _ := s.Get("behind")
-	if slot != (Slot{Name: "behind", PID: 8, InvalidatedAt: 100}) || s.MinRestart() != 200 {
+	if slot != (Slot{Name: "behind", PID: 8, InvalidatedAt: 100, Reason: WALRemoved, Decided: true}) || s.MinRestart() != 200 {
 		t.Errorf("after a report: %+v, MinRestart %s", slot, s.MinRestart())
 	}
-	if lost, err := s.Invalidate(200); lost != nil || err != nil {
+	if lost, err := s.Invalidate(Cutoff{Before: 200}); lost != nil || err != nil {
 		t.Errorf("again: %v, %v", lost, err)
 	}
 	h.Release()

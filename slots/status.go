@@ -1,6 +1,10 @@
 package slots
 
-import "github.com/longship-db/longship/wal"
+import (
+	"time"
+
+	"github.com/longship-db/longship/wal"
+)
 
 // A Status is how a slot's WAL fares: pg_replication_slots.wal_status.
 type Status string
@@ -21,6 +25,7 @@ type Limits struct {
 	MaxWALSize         int64
 	MaxSlotWALKeepSize int64 // negative = no limit
 	WALKeepSize        int64
+	IdleTimeout        time.Duration // idle_replication_slot_timeout; 0 = none
 }
 
 // Log is where the log is now.

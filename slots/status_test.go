@@ -16,28 +16,7 @@ import (
 // position; each line of output what the slot is then.
 func TestWALStatus(t *testing.T) {
 	datadriven.RunTest(t, "testdata/status", func(t *testing.T, d *datadriven.TestData) string {
-		segment, maxWAL, keep, slotKeep := int64(1), int64(1024), int64(0), int64(-1)
-		var restart, lostAt string
-		log := Log{}
-		d.MaybeScanArgs(t, "segment", &segment)
-		d.MaybeScanArgs(t, "max_wal_size", &maxWAL)
-		d.MaybeScanArgs(t, "wal_keep_size", &keep)
-		d.MaybeScanArgs(t, "max_slot_wal_keep_size", &slotKeep)
-		d.MaybeScanArgs(t, "removed", &log.LastRemoved)
-		limits := Limits{
-			SegmentSize: wal.SegmentSize(segment << 20), MaxWALSize: maxWAL << 20,
-			WALKeepSize: keep << 20, MaxSlotWALKeepSize: slotKeep << 20,
-		}
-		var slot Slot
-		if d.MaybeScanArgs(t, "restart", &restart) {
-			slot.Restart = parseLSN(t, restart)
-		}
-		if d.MaybeScanArgs(t, "lost-at", &lostAt) {
-			slot.InvalidatedAt = parseLSN(t, lostAt)
-		}
-		if d.HasArg("used") {
-			slot.PID = 42
-		}
+		slot, log, limits := readSlot(t, d)
 		var out strings.Builder
 		for line := range strings.Lines(d.Input) {
 			log.Current = parseLSN(t, strings.TrimSpace(line))

@@ -121,6 +121,7 @@ func replicationSettings() []Setting {
 	const i, s, b, sighup, start, internal = KindInt, KindString, KindBool, ContextSighup, ContextPostmaster, ContextInternal
 	return []Setting{
 		{Name: "hot_standby", Kind: b, Boot: "on", Context: internal, Category: catStandby, Short: "A standby answers queries, always."},
+		{Name: "idle_replication_slot_timeout", Kind: i, Unit: "s", Boot: "0", Max: maxInt, Context: sighup, Category: catSending, Short: "Time without use after which a checkpoint invalidates a replication slot; 0 for never."},
 		{Name: "max_replication_slots", Kind: i, Boot: "10", Max: 262143, Context: start, Category: catSending, Short: "Most replication slots."},
 		{Name: "max_slot_wal_keep_size", Kind: i, Unit: "MB", Boot: "-1", Min: -1, Max: maxInt, Context: sighup, Category: catSending, Short: "Most WAL that slots may retain; -1 for no limit."},
 		{Name: "max_wal_senders", Kind: i, Boot: "10", Max: 262143, Context: start, Category: catSending, Short: "Most concurrent WAL senders."},

@@ -32,11 +32,12 @@ type Checkpointer struct {
 	Timeout   func() time.Duration // checkpoint_timeout
 	Important func() wal.LSN       // end of the last record applied that is no heartbeat
 
-	// Needed returns the lowest position that a slot or a base copy needs, 0 if none does, after
-	// slots that need a segment below limit have been invalidated. Save makes the slots' positions
-	// durable.
-	Needed func(limit uint64) (wal.LSN, error)
-	Save   func() error
+	// Needed returns what slots and base copies need; this checkpointer adds redo. Invalidate takes the
+	// claim from slots that need a segment before the one with this number, or are idle for too long,
+	// and reports whether there were any. Save makes the slots' positions durable.
+	Needed     func() wal.Needs
+	Invalidate func(before uint64) (bool, error)
+	Save       func() error
 
 	Log *slog.Logger
 
@@ -362,25 +363,57 @@ func (c *Checkpointer) estimateVolume(size float64) {
 	}
 }
 
-// removeOld removes or recycles the segments that neither redo, nor a slot, nor wal_keep_size needs.
+// removeOld removes or recycles the segments that nothing needs. Slots that are beyond their limits are
+// invalidated first.
 func (c *Checkpointer) removeOld(redo wal.LSN) (removed, recycled int, err error) {
-	now, tli := c.Flushed.Load(), c.Control().Timeline
-	r := c.Retention()
-	needed, err := c.Needed(r.SlotLimit(now))
+	keep, err := c.keepFrom(redo)
 	if err != nil {
 		return 0, 0, err
 	}
-	history, err := c.WAL.ReadHistory(tli)
+	invalidated, err := c.Invalidate(keep)
+	if err == nil && invalidated {
+		keep, err = c.keepFrom(redo)
+	}
 	if err != nil {
 		return 0, 0, err
+	}
+	removed, recycled, err = c.removeBefore(keep, redo)
+	if _, refused := errors.AsType[*wal.NeededError](err); refused {
+		// Somebody has come to need it since keep was computed; with that taken into account it stays.
+		if keep, err = c.keepFrom(redo); err == nil {
+			removed, recycled, err = c.removeBefore(keep, redo)
+		}
+	}
+	if needed, refused := errors.AsType[*wal.NeededError](err); refused {
+		// Never seen, it would be a mistake in the arithmetic. A full disk can be mended, a gap can not.
+		c.Log.Error("refusing to remove WAL that is needed: this is a bug, please report it",
+			"keep_from", needed.Keep, "needed", needed.Needed, "redo", redo, "needs", c.needs(redo), "retention", c.Retention())
+		return 0, 0, nil
+	}
+	return removed, recycled, err
+}
+
+func (c *Checkpointer) needs(redo wal.LSN) wal.Needs {
+	n := c.Needed()
+	n.Redo = redo
+	return n
+}
+
+// keepFrom is the number of the oldest segment to stay.
+func (c *Checkpointer) keepFrom(redo wal.LSN) (uint64, error) {
+	history, err := c.WAL.ReadHistory(c.Control().Timeline)
+	if err != nil {
+		return 0, err
 	}
 	first, err := segmentBefore(c.WAL, history, redo)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	keep := min(r.KeepFrom(redo, now, needed), first)
-	if limit := r.SegmentSize.Segno(redo); keep > limit {
-		panic(fmt.Sprintf("about to remove WAL segment %d, which redo from %s needs", limit, redo))
-	}
-	return c.WAL.RemoveBefore(keep, tli, r.SegmentSize.Segno(now), r.RecycleTo(redo, c.estimate))
+	return min(c.Retention().KeepFrom(c.needs(redo), c.Flushed.Load()), first), nil
+}
+
+func (c *Checkpointer) removeBefore(keep uint64, redo wal.LSN) (removed, recycled int, err error) {
+	r := c.Retention()
+	needed := func() uint64 { return r.Oldest(c.needs(redo)) }
+	return c.WAL.RemoveBefore(keep, needed, c.Control().Timeline, r.SegmentSize.Segno(c.Flushed.Load()), r.RecycleTo(redo, c.estimate))
 }

@@ -148,7 +148,8 @@ func newPrimary(t testing.TB, d DataDir, log *Recovered) *primary {
 	c.Retention = func() wal.Retention { return testRetention }
 	c.Timeout = func() time.Duration { return time.Hour }
 	c.Important = p.redo.Important
-	c.Needed = func(uint64) (wal.LSN, error) { return p.needed, nil }
+	c.Needed = func() wal.Needs { return wal.Needs{Slots: p.needed} }
+	c.Invalidate = func(uint64) (bool, error) { return false, nil }
 	c.Save = func() error { return nil }
 	c.Log = quiet
 	p.checkpointer = c

@@ -144,7 +144,7 @@ func TestSealDuringCheckpoint(t *testing.T) {
 			return nextXID()
 		}
 		c.Save = func() error { seal("save"); return nil }
-		c.Needed = func(uint64) (wal.LSN, error) { seal("needed"); return 0, nil }
+		c.Needed = func() wal.Needs { seal("needed"); return wal.Needs{} }
 		err := p.checkpoint(true)
 		if want := step != "needed"; errors.Is(err, ErrSealed) != want || !want && err != nil {
 			t.Errorf("sealed at %s: %v", step, err)

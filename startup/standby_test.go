@@ -108,7 +108,8 @@ func newStandby(t *testing.T, d DataDir) *standby {
 	c.NextXID = func() uint32 { return s.redo.NextXID(s.log.Control.NextXID) }
 	c.Retention = func() wal.Retention { return testRetention }
 	c.Important = s.redo.Important
-	c.Needed = func(uint64) (wal.LSN, error) { return 0, nil }
+	c.Needed = func() wal.Needs { return wal.Needs{} }
+	c.Invalidate = func(uint64) (bool, error) { return false, nil }
 	c.Save = func() error { return nil }
 	c.Log = quiet
 	s.checkpointer = c

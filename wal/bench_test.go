@@ -19,7 +19,7 @@ func benchWriter(b *testing.B) *running {
 	go func() {
 		defer close(done)
 		for segno := range segments {
-			if _, _, err := d.RemoveBefore(segno, 1, segno+1, segno+8); err != nil {
+			if _, _, err := d.RemoveBefore(segno, nothingNeeded, 1, segno+1, segno+8); err != nil {
 				b.Error(err)
 			}
 		}

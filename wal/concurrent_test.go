@@ -102,7 +102,7 @@ func TestRecycleRacesAllocate(t *testing.T) {
 	wg.Go(func() { // the checkpointer
 		for !done.Load() {
 			last := MinSegmentSize.Segno(w.Inserted().Load())
-			if _, _, err := d.RemoveBefore(back(last, 2), 1, last, last+3); err != nil {
+			if _, _, err := d.RemoveBefore(back(last, 2), nothingNeeded, 1, last, last+3); err != nil {
 				t.Error(err)
 			}
 			if err := w.Preallocate(); err != nil {

@@ -277,13 +277,32 @@ func (d *Dir) takeName(path, name string) (taken bool, err error) {
 	return false, nil
 }
 
+// A NeededError says that a segment was to be removed which is needed. Nothing was.
+type NeededError struct{ Keep, Needed uint64 } // numbers of the oldest segments: to stay, and needed
+
+func (e *NeededError) Error() string {
+	return fmt.Sprintf("WAL segments before %d are not removed: segment %d is needed", e.Keep, e.Needed)
+}
+
 // RemoveBefore removes or recycles every segment with a number below keep, on any timeline. Up to
 // the number spare, files are renamed to become future segments of timeline tli, after last, the
 // newest segment that exists or is being written. It reports how many went each way.
-func (d *Dir) RemoveBefore(keep uint64, tli TimelineID, last, spare uint64) (removed, recycled int, err error) {
+//
+// Before the first one goes, needed is asked for the oldest segment that is needed: if that is one of
+// those that are to go, none does, and the error is a *NeededError. Who comes to need the log first
+// says so, where needed looks, and then asks RemovedBelow whether it was in time: one of the two sees
+// the other.
+func (d *Dir) RemoveBefore(keep uint64, needed func() uint64, tli TimelineID, last, spare uint64) (removed, recycled int, err error) {
 	d.mu.Lock()
-	d.removed = max(d.removed, keep)
+	before := d.removed
+	d.removed = max(before, keep)
 	d.mu.Unlock()
+	if oldest := needed(); oldest < keep {
+		d.mu.Lock()
+		d.removed = before
+		d.mu.Unlock()
+		return 0, 0, &NeededError{Keep: keep, Needed: oldest}
+	}
 	files, err := d.Segments()
 	if err != nil {
 		return 0, 0, err

@@ -243,7 +243,7 @@ func TestRecycledSegments(t *testing.T) {
 	d := newDir(t, vfs.NewMem())
 	log := buildLog(t, d, emptyLog, true, pattern(900_000), pattern(900_000), pattern(900_000), pattern(10))
 	last := MinSegmentSize.Segno(log[3].End)
-	removed, recycled, err := d.RemoveBefore(3, 1, last, last+1)
+	removed, recycled, err := d.RemoveBefore(3, nothingNeeded, 1, last, last+1)
 	must(t, err)
 	if removed != 1 || recycled != 1 || d.RemovedBelow() != 3 {
 		t.Errorf("removed %d, recycled %d, below %d", removed, recycled, d.RemovedBelow())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -36,6 +37,9 @@ func newDir(t testing.TB, fsys vfs.FS) *Dir {
 	must(t, d.Allocate(1, 1))
 	return d
 }
+
+// nothingNeeded lets every segment go.
+func nothingNeeded() uint64 { return math.MaxUint64 }
 
 func must(t testing.TB, err error) {
 	t.Helper()

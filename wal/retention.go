@@ -23,29 +23,42 @@ func (r Retention) CheckpointDue(redo, now LSN) bool {
 	return r.SegmentSize.Segno(now) >= r.SegmentSize.Segno(redo)+distance
 }
 
-// KeepFrom is the number of the oldest segment that must stay: what redo needs, what wal_keep_size
-// asks for, and what the slots need, the oldest of which restarts at slots (0: none), within
-// max_slot_wal_keep_size. now is where the log ends.
-func (r Retention) KeepFrom(redo, now, slots LSN) uint64 {
-	keep := r.SegmentSize.Segno(redo)
+// Needs are the positions from which on the log is needed, 0 for those that need nothing.
+type Needs struct {
+	Redo   LSN // where the next recovery begins
+	Slots  LSN // the slot that is furthest behind
+	Copies LSN // the base copy under way that began first
+}
+
+// KeepFrom is the number of the oldest segment that must stay when the log ends at now: what redo and base
+// copies need, what wal_keep_size asks for, and what the slots need within max_slot_wal_keep_size. A slot
+// that needs a segment before that has lost it (KeepLogSeg of PostgreSQL, and its caller).
+func (r Retention) KeepFrom(n Needs, now LSN) uint64 {
 	current := r.SegmentSize.Segno(now)
-	if slots != 0 {
-		pinned := r.SegmentSize.Segno(slots)
+	keep := min(r.SegmentSize.Segno(n.Redo), back(current, r.segments(r.KeepSize)))
+	if n.Slots != 0 {
+		pinned := r.SegmentSize.Segno(n.Slots)
 		if r.MaxSlotKeepSize >= 0 {
-			pinned = max(pinned, r.SlotLimit(now))
+			pinned = max(pinned, back(current, r.segments(r.MaxSlotKeepSize)))
 		}
 		keep = min(keep, pinned)
 	}
-	return max(1, min(keep, back(current, r.segments(r.KeepSize))))
+	if n.Copies != 0 {
+		keep = min(keep, r.SegmentSize.Segno(n.Copies))
+	}
+	return max(1, keep)
 }
 
-// SlotLimit is the number of the oldest segment that a slot may pin when the log ends at now. It is
-// 0 without max_slot_wal_keep_size.
-func (r Retention) SlotLimit(now LSN) uint64 {
-	if r.MaxSlotKeepSize < 0 {
-		return 0
+// Oldest is the number of the oldest segment that anything needs, whatever the limits. It is what removal
+// is checked against.
+func (r Retention) Oldest(n Needs) uint64 {
+	oldest := r.SegmentSize.Segno(n.Redo)
+	for _, lsn := range []LSN{n.Slots, n.Copies} {
+		if lsn != 0 {
+			oldest = min(oldest, r.SegmentSize.Segno(lsn))
+		}
 	}
-	return back(r.SegmentSize.Segno(now), r.segments(r.MaxSlotKeepSize))
+	return oldest
 }
 
 // RecycleTo is the number up to which old segments become future ones after a checkpoint, given the

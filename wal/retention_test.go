@@ -1,11 +1,15 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // testdata/retention: section 10 of reference/postgres-wal.md as scripts.
@@ -39,8 +43,18 @@ func TestRetention(t *testing.T) {
 				return fmt.Sprint(r.CheckpointDue(redo, now))
 			})
 		case "keep":
-			now := scanLSN(t, d, "now")
-			return fmt.Sprintf("from %d, slots from %d\n", r.KeepFrom(scanLSN(t, d, "redo"), now, scanLSN(t, d, "slots")), r.SlotLimit(now))
+			n := Needs{Redo: scanLSN(t, d, "redo")}
+			slots := map[string]LSN{}
+			for _, arg := range d.CmdArgs {
+				switch lsn := scanLSN(t, d, arg.Key); arg.Key {
+				case "redo", "now":
+				case "copy":
+					n.Copies = lsn
+				default:
+					slots[arg.Key] = lsn
+				}
+			}
+			return keptAt(r, n, slots, scanLSN(t, d, "now"))
 		case "recycle":
 			var mb int
 			d.ScanArgs(t, "estimate", &mb)
@@ -48,4 +62,57 @@ func TestRetention(t *testing.T) {
 		}
 		return "unknown command " + d.Cmd
 	})
+}
+
+// keptAt is what a checkpoint does: it keeps from one segment on, takes their claim from slots that need
+// more, and then perhaps keeps less.
+func keptAt(r Retention, n Needs, slots map[string]LSN, now LSN) string {
+	slowest := func() (lowest LSN) {
+		for _, lsn := range slots {
+			if lowest == 0 || lsn < lowest {
+				lowest = lsn
+			}
+		}
+		return lowest
+	}
+	var b strings.Builder
+	n.Slots = slowest()
+	keep := r.KeepFrom(n, now)
+	for _, name := range slices.Sorted(maps.Keys(slots)) {
+		if r.SegmentSize.Segno(slots[name]) < keep {
+			fmt.Fprintf(&b, "%s is lost\n", name)
+			delete(slots, name)
+		}
+	}
+	n.Slots = slowest()
+	keep = r.KeepFrom(n, now)
+	if oldest := r.Oldest(n); oldest < keep {
+		fmt.Fprintf(&b, "segment %d is needed: nothing may be removed\n", oldest)
+	}
+	fmt.Fprintf(&b, "from %d\n", keep)
+	return b.String()
+}
+
+// What is needed is not removed, whatever the arithmetic says: nothing goes, and readers find it.
+func TestRemoveBeforeRefuses(t *testing.T) {
+	d := NewDir(vfs.NewMem(), "pg_wal", Format{SystemID: 1, SegmentSize: MinSegmentSize})
+	must(t, d.FS.MkdirAll(d.Path, 0o700))
+	for segno := uint64(1); segno <= 4; segno++ {
+		must(t, d.Allocate(1, segno))
+	}
+	announced := uint64(0)
+	_, _, err := d.RemoveBefore(3, func() uint64 { announced = d.RemovedBelow(); return 2 }, 1, 4, 4)
+	if refused, ok := errors.AsType[*NeededError](err); !ok || *refused != (NeededError{Keep: 3, Needed: 2}) {
+		t.Errorf("RemoveBefore = %v", err)
+	}
+	if files, err := d.Segments(); err != nil || len(files) != 4 || d.RemovedBelow() != 0 {
+		t.Errorf("%d segments left, %v, removed below %d", len(files), err, d.RemovedBelow())
+	}
+	if announced != 3 {
+		t.Errorf("what is to go was announced as %d, want 3: who comes to need it meanwhile is not seen", announced)
+	}
+	removed, _, err := d.RemoveBefore(3, func() uint64 { return 3 }, 1, 4, 4)
+	if err != nil || removed != 2 || d.RemovedBelow() != 3 {
+		t.Errorf("removed %d, %v, removed below %d", removed, err, d.RemovedBelow())
+	}
 }

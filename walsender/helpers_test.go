@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"strconv"
 	"sync"
@@ -36,6 +37,9 @@ type testPrimary struct {
 }
 
 // Connect and ConnectReplication make a testPrimary a pgwire.Handler.
+// nothingNeeded lets every segment go.
+func nothingNeeded() uint64 { return math.MaxUint64 }
+
 func (p *testPrimary) Connect(context.Context, *pgwire.Conn) (pgwire.Session, error) {
 	return nil, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "no SQL here")
 }

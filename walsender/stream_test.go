@@ -298,7 +298,7 @@ func TestStartErrors(t *testing.T) {
 	bubble(t, withoutBuffer, func(t *testing.T, p *testPrimary) {
 		p.fill()
 		last := p.log.Format.SegmentSize.Segno(p.log.Flushed.Load())
-		if _, _, err := p.log.Dir.RemoveBefore(2, 1, last, 0); err != nil {
+		if _, _, err := p.log.Dir.RemoveBefore(2, nothingNeeded, 1, last, 0); err != nil {
 			t.Fatal(err)
 		}
 		ahead := p.log.Flushed.Load() + 0x1000
@@ -326,7 +326,7 @@ func TestSegmentRemovedUnderStream(t *testing.T) {
 		c.next()
 		synctest.Wait() // the next message is on its way
 		last := p.log.Format.SegmentSize.Segno(p.log.Flushed.Load())
-		if _, _, err := p.log.Dir.RemoveBefore(last, 1, last, 0); err != nil {
+		if _, _, err := p.log.Dir.RemoveBefore(last, nothingNeeded, 1, last, 0); err != nil {
 			t.Fatal(err)
 		}
 		got := c.until("Z")

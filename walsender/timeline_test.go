@@ -161,7 +161,7 @@ func TestPgReceivewalRemovedWAL(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.fill()
-	if _, _, err := p.log.Dir.RemoveBefore(2, 1, 3, 0); err != nil {
+	if _, _, err := p.log.Dir.RemoveBefore(2, nothingNeeded, 1, 3, 0); err != nil {
 		t.Fatal(err)
 	}
 	out := fails(t, receivewal, "-h", "127.0.0.1", "-p", p.listen(), "-U", "u", "-D", t.TempDir(), "-n", "--slot=old")

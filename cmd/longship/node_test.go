@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/sql"
@@ -80,6 +81,12 @@ func (n *fakeNode) addViews() {
 			slot[i] = sql.LSNValue(0x1000000)
 		case "wal_status":
 			slot[i] = sql.TextValue("extended")
+		case "inactive_since":
+			slot[i] = sql.TimeValue(time.Date(2026, 3, 14, 13, 30, 0, 0, time.UTC))
+		case "pinned_bytes":
+			slot[i] = sql.Int8Value(32 << 20)
+		case "warning":
+			slot[i] = sql.TextValue(`replication slot "arch" keeps 32 MB of WAL`)
 		}
 	}
 	table("pg_replication_slots", sql.PgReplicationSlotsColumns, slot)

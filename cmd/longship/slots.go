@@ -50,13 +50,15 @@ func listSlots(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	rows, err := query(c, queryTimeout, "SELECT * FROM pg_replication_slots", "SELECT * FROM longship_members")
+	rows, err := query(c, queryTimeout, "SELECT * FROM pg_replication_slots")
 	if err != nil {
 		return err
 	}
-	slots, members := rows[0], rows[1]
-	status.AddPinned(slots, members)
-	return printRows(c, slots, status.SlotTable(slots))
+	slots := rows[0]
+	if err := printRows(c, slots, status.SlotTable(slots)); err != nil || c.Bool("json") {
+		return err
+	}
+	return printLines(c.App.Writer, status.SlotWarnings(slots))
 }
 
 func createSlot(c *cli.Context) error {

@@ -18,7 +18,7 @@ type Snapshot struct {
 	Cluster     Row      `json:"cluster"`       // longship_cluster
 	Members     []Row    `json:"members"`       // longship_members
 	Replication []Row    `json:"replication"`   // pg_stat_replication
-	Slots       []Row    `json:"slots"`         // pg_replication_slots, and pinned_bytes
+	Slots       []Row    `json:"slots"`         // pg_replication_slots
 	Receiver    Row      `json:"receiver"`      // pg_stat_wal_receiver; null on a primary
 	RuleMet     *bool    `json:"rule_met"`      // enough standbys stream for commits to be acknowledged; null on a standby
 	WhatIf      []WhatIf `json:"what_if"`       // longship_what_if
@@ -66,7 +66,6 @@ func Collect(ctx context.Context, src Source) (*Snapshot, error) {
 	if len(rows[4]) > 0 {
 		s.Receiver = rows[4][0]
 	}
-	AddPinned(s.Slots, s.Members)
 	if err := s.judge(); err != nil {
 		return nil, err
 	}
@@ -115,19 +114,6 @@ func logEnd(members []Row) (end wal.LSN, known bool) {
 		end, known = max(end, flushed), true
 	}
 	return end, known
-}
-
-// AddPinned adds pinned_bytes to rows of pg_replication_slots: how much of the log each keeps from
-// being removed.
-func AddPinned(slots, members []Row) {
-	end, known := logEnd(members)
-	for i, slot := range slots {
-		var pinned any
-		if restart, ok := slot.LSN("restart_lsn"); ok && known && restart <= end {
-			pinned = int64(end - restart)
-		}
-		slots[i] = append(slot, Field{"pinned_bytes", pinned})
-	}
 }
 
 // judge says whether as many standbys stream as the rule asks for. Who counts, pg_stat_replication

@@ -20,6 +20,7 @@ func (s *Snapshot) Text(now time.Time) []string {
 	if s.RuleMet != nil && !*s.RuleMet {
 		lines = append(lines, "WRITES WAIT: the rule is not met; they go on when enough of the standbys it waits for stream again")
 	}
+	lines = append(lines, SlotWarnings(s.Slots)...)
 	lines = append(lines, section("", MemberTable(s.Members))...)
 	for _, part := range []struct {
 		title string
@@ -167,13 +168,26 @@ func (s *Snapshot) receiverTable() [][]string {
 	}
 }
 
-// SlotTable shows rows of pg_replication_slots with pinned_bytes.
+// SlotWarnings are the lines on slots that may fill a disk, or have lost what they need or are about to.
+func SlotWarnings(slots []Row) (lines []string) {
+	for _, r := range slots {
+		if text := r.Text("warning"); text != "" {
+			lines = append(lines, "WARNING: "+text)
+		}
+	}
+	return lines
+}
+
+// SlotTable shows rows of pg_replication_slots.
 func SlotTable(slots []Row) [][]string {
 	rows := [][]string{{"slot", "in use", "status", "restarts at", "pins", "may grow by"}}
 	for _, r := range slots {
 		active := "no"
-		if r.bool("active") {
+		switch {
+		case r.bool("active"):
 			active = "by " + r.Text("active_pid")
+		case r.Text("inactive_since") != "":
+			active = "no, since " + r.moment("inactive_since")
 		}
 		pins, safe := "-", "-"
 		if n, ok := r.int("pinned_bytes"); ok {
@@ -183,7 +197,11 @@ func SlotTable(slots []Row) [][]string {
 		if n, ok := r.int("safe_wal_size"); ok {
 			safe = bytesText(n)
 		}
-		rows = append(rows, []string{r.Text("slot_name"), active, orDash(r.Text("wal_status")), orDash(r.Text("restart_lsn")), pins, safe})
+		status := orDash(r.Text("wal_status"))
+		if reason := r.Text("invalidation_reason"); reason != "" {
+			status += " (" + reason + ")"
+		}
+		rows = append(rows, []string{r.Text("slot_name"), active, status, orDash(r.Text("restart_lsn")), pins, safe})
 	}
 	return rows
 }
