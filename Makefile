@@ -38,13 +38,21 @@ lint:
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
-# The PostgreSQL tools that integration tests run Longship against. Without them, and without root to
-# install them, those tests skip themselves by name.
+# The PostgreSQL tools that integration tests run Longship against, and Prometheus' promtool, of which the
+# package is not installed: it would start a server. Without them, and without root to install them,
+# those tests skip themselves by name.
 tools:
 	@if [ ! -x $(PGBIN)/pg_waldump ] || ! command -v psql >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql-15 postgresql-client-15; \
 	  else echo 'PostgreSQL 15 tools not found in $(PGBIN): some integration tests will be skipped'; fi; fi
+
+	@if ! command -v promtool >/dev/null && [ ! -x bin/promtool ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    dir=$$(mktemp -d) && mkdir -p bin && chmod 755 $$dir && (cd $$dir && apt-get update -qq && apt-get download -qq prometheus) && \
+	    dpkg-deb --fsys-tarfile $$dir/prometheus_*.deb | tar -xO ./usr/bin/promtool > $$dir/promtool && \
+	    install $$dir/promtool bin/promtool; rm -rf $$dir; \
+	  else echo 'promtool not found: the test of the alert rules will be skipped'; fi; fi
 
 clean:
 	rm -rf bin

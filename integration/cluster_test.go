@@ -250,6 +250,7 @@ type node struct {
 	name  string
 	dir   string
 	port  int
+	http  string // where it serves metrics and health, if it does
 	flags []string
 
 	mu   sync.Mutex

@@ -152,7 +152,9 @@ func TestUnprovenPrimary(t *testing.T) {
 	n1.checkAnswer("GET", "/readyz?role=primary", 200, "primary")
 	n2.stop()
 	status, text := n1.ask("GET", "/readyz?role=primary")
-	for status == 200 { // what n2 has promised before lasts a moment
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for status == 200 && ctx.Err() == nil { // what n2 has promised before lasts a moment
 		status, text = n1.ask("GET", "/readyz?role=primary")
 	}
 	if status != 503 || !strings.Contains(text, "not enough members say so") {

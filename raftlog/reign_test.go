@@ -1,10 +1,6 @@
 package raftlog
 
-import (
-	"slices"
-
-	"github.com/longship-db/longship/syncrep"
-)
+import "github.com/longship-db/longship/syncrep"
 
 // nextReign is an epoch that begins with a promotion: its first record reaches any of the disks that
 // follow, or none. It may be over before it is steady; then nothing was acknowledged.
@@ -100,12 +96,12 @@ func (s *search) eachRule(w *world, p int, yield func(syncrep.Resolved)) {
 		if set>>p&1 == 1 {
 			continue
 		}
-		s.eachK(set, 0, func(r syncrep.Resolved) {
-			r.Listed = slices.Clone(r.Listed)
+		eachK(set, func(r syncrep.Resolved) {
+			listed := make([]syncrep.Listed, len(r.Listed))
 			for i, l := range r.Listed {
-				r.Listed[i].ID = w.id(int(l.ID.Node) - 1)
+				listed[i] = syncrep.Listed{ID: w.id(int(l.ID.Node) - 1), Name: l.Name}
 			}
-			yield(r)
+			yield(syncrep.Resolved{K: r.K, Listed: listed})
 		})
 	}
 }
