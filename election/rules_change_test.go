@@ -424,6 +424,32 @@ func TestKeeperDoesNotBeginInVain(t *testing.T) {
 	})
 }
 
+// Who moves to another zone counts there once a change of the rule says so, joint as any other: until then
+// the zones are those that a seal goes by (I2, I4).
+func TestKeeperMovesZone(t *testing.T) {
+	inBubble(t, "ANY 2 (*) ZONES 2", func(w *world) {
+		w.leave(3) // it was alone in zone c
+		w.leave(4)
+		w.move(5, "a") // where n4 is; n2 is in b
+		w.write(0x60)
+		w.flush(2, 0x60)
+		w.wantHorizon(0x50)
+		w.flush(5, 0x60)
+		w.wantHorizon(0x50) // in the rule, it still is where n2 is
+		w.check()
+		w.pass(time.Second)
+		w.wantSteps("2 in 2 zones of [2b 3c 4a 5b]",
+			"2 in 2 zones of [2b 3c 4a 5b] + 2 in 2 zones of [2b 3c 4a 5a]", "2 in 2 zones of [2b 3c 4a 5a]")
+		w.wantHorizon(0x60)
+	})
+	inBubble(t, "ANY 2 (*)", func(w *world) {
+		w.raft.forget()
+		w.move(5, "a")
+		w.pass(time.Minute)
+		w.wantSteps("2 of [2 3 4 5]") // only a rule that asks for zones cares
+	})
+}
+
 // A text that means the same is agreed on too: the next epoch's rule is made from it.
 func TestKeeperRecordsText(t *testing.T) {
 	inBubble(t, "ANY MAJORITY (*)", func(w *world) {

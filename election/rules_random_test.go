@@ -17,6 +17,7 @@ import (
 var texts = []string{
 	"", "ANY MAJORITY (*)", "ANY 1 (*)", "FIRST 1 (*)", "FIRST 2 (n3, n2, n4, n5)", "FIRST 1 (n4, n3)",
 	"ANY 1 (n2)", "ANY 1 (n3)", "ANY 1 (n4)", "ANY 1 (n5)", "ANY 1 (n3, n4)", "ANY 1 (archive, n3)",
+	"ANY 2 (*) ZONES 2", "ANY 2 (n3, n4, n6) ZONES 2", "ANY MAJORITY (*) ZONES 2",
 }
 
 // Whatever happens, and whenever Raft's answers come, if they do: no seal that the rules in Raft allow misses
@@ -124,7 +125,12 @@ func (c *chaos) change() {
 	if len(members) > 0 {
 		i = c.r.IntN(len(members))
 	}
-	switch c.r.IntN(3) {
+	switch c.r.IntN(4) {
+	case 3:
+		if len(members) > 0 {
+			c.move(int(members[i].ID.Node), zone(1+c.r.IntN(3)))
+		}
+		return
 	case 0:
 		if len(members) > 0 {
 			c.remove(int(members[i].ID.Node))
@@ -158,7 +164,7 @@ func (c *chaos) heal() {
 	c.raft.mu.Unlock()
 	c.raft.setLag(false)
 	for _, m := range c.raft.now().Members {
-		if m.ID != id(1) && !m.Leaving {
+		if m.ID != id(1) && (!m.Leaving || c.disks[m.ID].handle != nil) {
 			c.stream(int(m.ID.Node), c.end)
 		}
 	}

@@ -80,7 +80,9 @@ func countedIDs(s *raftlog.State) []syncrep.ID {
 }
 
 // sameRule reports whether two rules ask for the same: the order of the list means nothing.
-func sameRule(a, b syncrep.Resolved) bool { return a.K == b.K && sameSet(a.Listed, b.Listed) }
+func sameRule(a, b syncrep.Resolved) bool {
+	return a.K == b.K && a.Zones == b.Zones && sameSet(a.Listed, b.Listed)
+}
 
 // sameSet compares lists without duplicates as sets.
 func sameSet[T comparable](a, b []T) bool {

@@ -44,6 +44,9 @@ func id(n int) syncrep.ID { return syncrep.ID{Node: uint64(n), Incarnation: 1} }
 
 const runID = 77
 
+// zone is where a member is in the beginning: n1, n4 and n7 in the same of three.
+func zone(n int) string { return "abc"[(n-1)%3:][:1] }
+
 // newWorld has n members, n1 the primary, which founded the cluster if epoch is 1. Otherwise it was named
 // for epoch under rule, and its first record ends at 0/100.
 func newWorld(t *testing.T, epoch uint64, text string, n int) *world {
@@ -51,7 +54,7 @@ func newWorld(t *testing.T, epoch uint64, text string, n int) *world {
 	s := &raftlog.State{Epoch: epoch, Phase: raftlog.Steady, SteadyEpoch: epoch, SteadyPrimary: id(1)}
 	s.Primary = raftlog.Office{ID: id(1), Name: "n1", RunID: runID}
 	for i := 1; i <= n; i++ {
-		s.Members = append(s.Members, raftlog.Member{Name: fmt.Sprintf("n%d", i), ID: id(i), Voter: true, Counted: true})
+		s.Members = append(s.Members, raftlog.Member{Name: fmt.Sprintf("n%d", i), ID: id(i), Zone: zone(i), Voter: true, Counted: true})
 		w.disks[id(i)] = &disk{name: fmt.Sprintf("n%d", i), id: id(i)}
 	}
 	rule := w.resolve(s, text)
@@ -133,7 +136,15 @@ func (w *world) leave(n int) {
 func (w *world) join(n int, name string) {
 	w.disks[id(n)] = &disk{name: name, id: id(n)}
 	w.raft.edit(func(s *raftlog.State) {
-		s.Members = append(s.Members, raftlog.Member{Name: name, ID: id(n)})
+		s.Members = append(s.Members, raftlog.Member{Name: name, ID: id(n), Zone: zone(n)})
+	})
+}
+
+// move has a member start in another zone.
+func (w *world) move(n int, zone string) {
+	w.raft.edit(func(s *raftlog.State) {
+		i := slices.IndexFunc(s.Members, func(m raftlog.Member) bool { return m.ID == id(n) })
+		s.Members[i].Zone = zone
 	})
 }
 
@@ -187,9 +198,12 @@ func describe(s *raftlog.State) string {
 	text := func(r raftlog.Rule) string {
 		var names []string
 		for _, l := range r.Listed {
-			names = append(names, fmt.Sprint(l.ID.Node))
+			names = append(names, fmt.Sprint(l.ID.Node)+l.Zone)
 		}
 		slices.Sort(names)
+		if r.Zones > 0 {
+			return fmt.Sprint(r.K, " in ", r.Zones, " zones of ", names)
+		}
 		return fmt.Sprint(r.K, " of ", names)
 	}
 	switch {
@@ -228,13 +242,16 @@ func (w *world) check() {
 	for set := range 1 << len(others) {
 		sealable, longest := true, wal.LSN(0)
 		for _, r := range rules {
-			n := 0
-			for i, d := range others {
-				if set&(1<<i) != 0 && r.Lists(d.id) {
+			n, outside := 0, make(map[string]bool)
+			for _, l := range r.Listed {
+				i := slices.IndexFunc(others, func(d *disk) bool { return d.id == l.ID })
+				if i >= 0 && set&(1<<i) != 0 {
 					n++
+				} else {
+					outside[l.Zone] = true
 				}
 			}
-			sealable = sealable && n >= len(r.Listed)-r.K+1
+			sealable = sealable && (n >= len(r.Listed)-r.K+1 || len(outside) < r.Zones)
 		}
 		for i, d := range others {
 			if set&(1<<i) != 0 {

@@ -24,7 +24,7 @@ type Config struct {
 	RaftListen       string // host:port for the Raft of the members
 	GossipListen     string // host:port, TCP and UDP, for the gossip of the members
 	HTTPListen       string // host:port for metrics and health; empty: they are not served
-	Zone             string // where the node is: a rack, a building; shown to people
+	Zone             string // where the node is: a rack, a building; rules with ZONES count them
 	FailoverPriority int    // the higher the rather promoted; 0: never
 	GossipKey        []byte // 16, 24 or 32 bytes that encrypt gossip; nil: in the clear
 	ClusterSecret    string // members show it to each other; empty: none is wanted

@@ -162,8 +162,8 @@ func CheckPromotion(s *State, p *Promote) error {
 // checkRule reports why a rule cannot be recorded for a primary, or nil. A rule lists members as Raft
 // does, each once, since each is one disk, and never the primary: it has what it acknowledges anyway.
 func checkRule(s *State, primary syncrep.ID, r syncrep.Resolved) error {
-	if r.K < 0 {
-		return fmt.Errorf("rule waits for %d", r.K)
+	if r.K < 0 || r.Zones < 0 || r.K == 0 && r.Zones > 0 {
+		return fmt.Errorf("rule waits for %d in %d zones", r.K, r.Zones)
 	}
 	for i, l := range r.Listed {
 		_, member := s.Member(l.ID)

@@ -18,9 +18,9 @@ import (
 // TestDecisions runs the scripts in testdata/decisions.
 //
 //	cluster epoch=N phase=P [target=N] primary=NAME [steady-epoch=N] [steady-primary=NAME]
-//	NAME [priority=N] [leaving] [uncounted] [nonvoter] [node=N] [incarnation=N]
+//	NAME [zone=Z] [priority=N] [leaving] [uncounted] [nonvoter] [node=N] [incarnation=N]
 //	                                                    a member, by default with its place in the list and 1
-//	rule|joint|opening K NAME …                         names of no member are receivers; n2~ is another disk of n2
+//	rule|joint|opening K[/ZONES] NAME …                 names of no member are receivers; n2~ is another disk of n2
 //
 //	rules                                               what Rules says
 //	choose [prefer=NAME] [accept-loss]                  on the answers that follow, in this form:
@@ -139,15 +139,23 @@ func (s *script) id(name string) syncrep.ID {
 }
 
 func (s *script) rule(words []string) Rule {
-	r := Rule{Text: fmt.Sprintf("ANY %s (%s)", words[0], strings.Join(words[1:], ", "))}
-	r.K = int(s.number(words[0]))
+	k, zones, spread := strings.Cut(words[0], "/")
+	r := Rule{Text: fmt.Sprintf("ANY %s (%s)", k, strings.Join(words[1:], ", "))}
+	if r.K = int(s.number(k)); spread {
+		r.Zones = int(s.number(zones))
+		r.Text += " ZONES " + zones
+	}
 	for _, name := range words[1:] {
 		base, other := strings.CutSuffix(name, "~")
-		id := s.id(base)
+		m, _ := s.state.Named(base)
+		l := syncrep.Listed{ID: s.id(base), Name: base}
 		if other {
-			id.Incarnation++
+			l.ID.Incarnation++
 		}
-		r.Listed = append(r.Listed, syncrep.Listed{ID: id, Name: base})
+		if spread {
+			l.Zone = m.Zone
+		}
+		r.Listed = append(r.Listed, l)
 	}
 	return r
 }
@@ -165,7 +173,7 @@ func (s *script) cluster() string {
 			st.Opening = new(s.rule(l.words))
 		default:
 			st.Members = append(st.Members, Member{
-				Name: l.name, ID: s.disk(l, uint64(len(st.Members)+1)),
+				Name: l.name, ID: s.disk(l, uint64(len(st.Members)+1)), Zone: l.value("zone", ""),
 				Priority: int(s.number(l.value("priority", "1"))), Leaving: l.has("leaving"),
 				Counted: !l.has("uncounted"), Voter: !l.has("nonvoter"),
 			})
@@ -197,10 +205,16 @@ func (s *script) rules() string {
 func resolvedText(r syncrep.Resolved) string {
 	var names []string
 	for _, l := range r.Listed {
+		if l.Zone != "" {
+			l.Name += "@" + l.Zone
+		}
 		if l.ID == (syncrep.ID{}) {
 			l.Name += " (receiver)"
 		}
 		names = append(names, l.Name)
+	}
+	if r.Zones > 0 {
+		return fmt.Sprintf("%d in %d zones of %s", r.K, r.Zones, strings.Join(names, ", "))
 	}
 	return fmt.Sprintf("%d of %s", r.K, strings.Join(names, ", "))
 }

@@ -26,6 +26,7 @@ type search struct {
 	n         int
 	failovers int
 	mutant    mutant
+	zones     string          // a letter for each member: the zone it is in; "" if there are none
 	seen      [8]map[key]bool // by step
 	decisions int
 	promoted  int
@@ -36,22 +37,26 @@ type search struct {
 func TestEveryFailover(t *testing.T) {
 	for _, c := range []struct {
 		n, failovers int
-		noMajority   bool // by the rules alone, which stands for larger clusters
+		noMajority   bool   // by the rules alone, which stands for larger clusters
+		zones        string // rules ask for all numbers of them
 	}{
-		{1, 2, false}, {2, 3, false}, {2, 3, true}, {3, 2, false}, {3, 3, true}, {4, 2, false}, {4, 2, true}, {5, 2, false},
+		{1, 2, false, ""}, {2, 3, false, ""}, {2, 3, true, ""}, {3, 2, false, ""}, {3, 3, true, ""},
+		{4, 2, false, ""}, {4, 2, true, ""}, {5, 2, false, ""},
+		{3, 2, true, "aab"}, {3, 2, true, "abc"}, {4, 2, true, "aabb"}, {4, 1, true, "abbc"}, {5, 1, true, "aabbc"},
 	} {
 		if raceEnabled && (c.n > 3 || c.n == 3 && c.failovers > 2) {
 			continue // minutes, and there is one goroutine only
 		}
-		t.Run(fmt.Sprintf("%d members, majority needed %v", c.n, !c.noMajority), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d members, zones %q, majority needed %v", c.n, c.zones, !c.noMajority), func(t *testing.T) {
 			t.Parallel()
 			s := newSearch(c.n, c.failovers, mutant{noMajority: c.noMajority})
+			s.zones = c.zones
 			s.run()
 			if s.lost != "" {
 				t.Fatal(s.lost)
 			}
 			t.Logf("%d decisions, %d promotions", s.decisions, s.promoted)
-			if s.promoted == 0 {
+			if s.promoted == 0 && c.failovers > 1 {
 				t.Error("nobody was ever promoted")
 			}
 		})
@@ -82,9 +87,12 @@ func (s *search) run() {
 	others := 1<<s.n - 2
 	for older := 0; older <= others; older += 2 {
 		for newer := 0; newer <= others; newer += 2 {
-			if tidy(s.n, older, newer) {
-				eachK(older, func(r syncrep.Resolved) {
-					eachK(newer, func(next syncrep.Resolved) { s.firstReign(r, &next) })
+			if s.tidy(older, newer) {
+				if s.n == maxDisks && s.zones != "" && newer != 0 {
+					continue // likewise
+				}
+				s.eachK(older, 0, func(r syncrep.Resolved) {
+					s.eachK(newer, 0, func(next syncrep.Resolved) { s.firstReign(r, &next) })
 				})
 			}
 		}
@@ -93,44 +101,50 @@ func (s *search) run() {
 	if s.n == maxDisks {
 		receivers = 0 // they double the time
 	}
-	for listed := range s.n {
+	for listed := 0; listed <= others; listed += 2 {
 		for receivers := range receivers + 1 {
-			rule := syncrep.Resolved{Listed: make([]syncrep.Listed, receivers)}
-			for i := range listed {
-				rule.Listed = append(rule.Listed, syncrep.Listed{ID: diskID(i + 1), Name: diskName(i + 1)})
-			}
-			for rule.K = min(1, len(rule.Listed)); rule.K <= len(rule.Listed); rule.K++ {
-				s.firstReign(rule, nil)
+			if s.tidy(listed, 0) {
+				s.eachK(listed, receivers, func(r syncrep.Resolved) { s.firstReign(r, nil) })
 			}
 		}
 	}
 }
 
-// tidy reports whether the members come in the order: listed by both rules, by the older, the newer,
-// none. Every pair of rules can be renamed to be so.
-func tidy(n, older, newer int) bool {
-	last := 3
-	for i := 1; i < n; i++ {
-		class := older>>i&1<<1 | newer>>i&1
-		if class > last {
+// tidy reports whether the members of each zone come in the order: listed by both rules, by the older,
+// the newer, none. Every pair of rules can be renamed to be so.
+func (s *search) tidy(older, newer int) bool {
+	last := make(map[string]int)
+	for i := 1; i < s.n; i++ {
+		class, zone := older>>i&1<<1|newer>>i&1, zoneIn(s.zones, i)
+		if before, ok := last[zone]; ok && class > before {
 			return false
 		}
-		last = class
+		last[zone] = class
 	}
 	return true
 }
 
-// eachK yields the rules that list a set of members: one for each number of them, the empty rule if
-// there are none.
-func eachK(set int, yield func(syncrep.Resolved)) {
-	var r syncrep.Resolved
-	for i := range maxDisks {
+// eachK yields the rules that list a set of members and so many receivers: one for each number of them,
+// and of zones if there are any; the empty rule if nobody is listed.
+func (s *search) eachK(set, receivers int, yield func(syncrep.Resolved)) {
+	r := syncrep.Resolved{Listed: make([]syncrep.Listed, receivers)}
+	zones := make(map[string]bool)
+	for i := range s.n {
 		if set>>i&1 == 1 {
-			r.Listed = append(r.Listed, syncrep.Listed{ID: diskID(i), Name: diskName(i)})
+			r.Listed = append(r.Listed, syncrep.Listed{ID: diskID(i), Name: diskName(i), Zone: zoneIn(s.zones, i)})
+			zones[zoneIn(s.zones, i)] = true
 		}
 	}
+	most := 0
+	if s.zones != "" {
+		most = len(zones) + receivers
+	}
 	for r.K = min(1, len(r.Listed)); r.K <= len(r.Listed); r.K++ {
-		yield(r)
+		for r.Zones = 0; r.Zones <= min(r.K, most); r.Zones++ {
+			if r.Zones != 1 { // which is as good as none
+				yield(r)
+			}
+		}
 	}
 }
 
@@ -142,7 +156,7 @@ func (s *search) founded(rule syncrep.Resolved) *State {
 	}
 	for i := range s.n {
 		st.Members = append(st.Members, Member{
-			Name: diskName(i), ID: diskID(i), RaftID: diskName(i), Priority: 1, Voter: true, Counted: true,
+			Name: diskName(i), ID: diskID(i), RaftID: diskName(i), Zone: zoneIn(s.zones, i), Priority: 1, Voter: true, Counted: true,
 		})
 	}
 	return st
@@ -175,7 +189,7 @@ func (s *search) firstReign(rule syncrep.Resolved, next *syncrep.Resolved) {
 // spread has so many records reach the disks, each any number of them, acknowledges what the rules
 // allow, and goes on with a disk lost, each in turn, and with none.
 func (s *search) spread(st *State, records int, rules []syncrep.Resolved) {
-	w := &world{state: st, wiped: -1}
+	w := &world{state: st, zones: s.zones, wiped: -1}
 	var whole journal
 	for range records {
 		whole = whole.add(1)
@@ -195,7 +209,7 @@ func (s *search) spread(st *State, records int, rules []syncrep.Resolved) {
 		}
 		s.failover(w, s.failovers)
 		for i := range s.n {
-			if s.n > 3 && st.Joint != nil {
+			if s.n > 3 && (st.Joint != nil || s.zones != "") {
 				break // the search would take minutes
 			}
 			s.failover(s.wipe(w, i), s.failovers)

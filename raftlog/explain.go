@@ -134,15 +134,11 @@ func lostBytes(s *State, answers []Answer, reports []Report) uint64 {
 // acknowledges reports whether enough of the listed stream for the present primary to acknowledge.
 func acknowledges(s *State, reports []Report) bool {
 	for _, rule := range Rules(s) {
-		streams := 0
-		for _, l := range rule.Listed {
-			if slices.ContainsFunc(reports, func(r Report) bool {
+		if !rule.Satisfied(func(l syncrep.Listed) bool {
+			return slices.ContainsFunc(reports, func(r Report) bool {
 				return r.Alive && r.Streaming && r.ID == l.ID && (r.ID != syncrep.ID{} || sameName(l.Name, r.Name))
-			}) {
-				streams++
-			}
-		}
-		if streams < rule.K {
+			})
+		}) {
 			return false
 		}
 	}

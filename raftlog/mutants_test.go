@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/longship-db/longship/syncrep"
@@ -28,34 +29,39 @@ func TestMutants(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		mutant mutant
-		enough int // members that notice it with a majority, too
+		enough int    // members that notice it with a majority, too; 0: not looked at
+		zones  string // of the members; then rules ask for zones
 	}{
-		{"I1: acknowledges under the old rule alone while it changes", mutant{ack: func(r []syncrep.Resolved) []syncrep.Resolved { return r[:1] }}, 5},
-		{"I2: a rule is recorded, then used", mutant{oneStep: true}, 5},
-		{"I4: one seal less", mutant{see: sealOneLess}, 5},
-		{"I4: seals under the new rule alone while it changes", mutant{see: newOnly}, 5},
+		{"I1: acknowledges under the old rule alone while it changes", mutant{ack: func(r []syncrep.Resolved) []syncrep.Resolved { return r[:1] }}, 5, ""},
+		{"I2: a rule is recorded, then used", mutant{oneStep: true}, 5, ""},
+		{"I4: one seal less", mutant{see: sealOneLess}, 5, ""},
+		{"I4: seals under the new rule alone while it changes", mutant{see: newOnly}, 5, ""},
 		{"I4: seals under the old rule alone, acknowledges under the new one", mutant{
 			see: func(st *State, _ []Answer, _ int) { st.Joint = nil },
 			ack: func(r []syncrep.Resolved) []syncrep.Resolved { return r[len(r)-1:] },
-		}, 5},
-		{"I4: the rule of an epoch that was never steady", mutant{see: lastNamed}, 5},
-		{"I4: a receiver is none of the N", mutant{see: noReceivers}, 4},
-		{"I5: LSN before epoch", mutant{see: lsnFirst}, 3},
-		{"I5: a candidate that is behind", mutant{see: behind}, 5},
-		{"I5: steady under the rule of the epoch before", mutant{openUnderOld: true}, 5},
-		{"I1: acknowledges before the epoch is steady", mutant{releaseEarly: true}, 5},
-		{"I9: an empty disk counts as the one it replaces", mutant{see: emptyCounts}, 5},
+		}, 5, ""},
+		{"I4: the rule of an epoch that was never steady", mutant{see: lastNamed}, 5, ""},
+		{"I4: a receiver is none of the N", mutant{see: noReceivers}, 4, ""},
+		{"I5: LSN before epoch", mutant{see: lsnFirst}, 3, ""},
+		{"I5: a candidate that is behind", mutant{see: behind}, 5, ""},
+		{"I5: steady under the rule of the epoch before", mutant{openUnderOld: true}, 5, ""},
+		{"I1: acknowledges before the epoch is steady", mutant{releaseEarly: true}, 5, ""},
+		{"I9: an empty disk counts as the one it replaces", mutant{see: emptyCounts}, 5, ""},
+		{"I1: acknowledges in too few zones", mutant{ack: noZones}, 0, "aabb"},
+		{"I4: seals of too few zones", mutant{see: oneZoneMore}, 0, "aabb"},
+		{"I4: zones as they are now, not as they were recorded", mutant{see: zonesNow}, 0, "aabb"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.mutant.noMajority = true
-			s := newSearch(3, 2, c.mutant)
+			s := newSearch(max(3, len(c.zones)), 2, c.mutant)
+			s.zones = c.zones
 			s.run()
 			if s.lost == "" {
-				t.Errorf("3 members, no majority: not noticed after %d decisions", s.decisions)
+				t.Errorf("%d members, no majority: not noticed after %d decisions", s.n, s.decisions)
 			}
 			t.Log(s.lost)
-			if raceEnabled {
+			if raceEnabled || c.enough == 0 {
 				return
 			}
 			c.mutant.noMajority = false
@@ -73,6 +79,32 @@ func sealOneLess(st *State, _ []Answer, _ int) {
 	for _, r := range []*Rule{&st.Rule, st.Joint} {
 		if r != nil && r.K > 0 {
 			r.K++
+		}
+	}
+}
+
+func noZones(rules []syncrep.Resolved) []syncrep.Resolved {
+	rules = slices.Clone(rules)
+	for i := range rules {
+		rules[i].Zones = 0
+	}
+	return rules
+}
+
+func oneZoneMore(st *State, _ []Answer, _ int) {
+	for _, r := range []*Rule{&st.Rule, st.Joint} {
+		if r != nil && r.Zones > 0 {
+			r.Zones++
+		}
+	}
+}
+
+// zonesNow has member B in the last zone, where it was not when the rule was recorded.
+func zonesNow(st *State, _ []Answer, _ int) {
+	st.Rule.Listed = slices.Clone(st.Rule.Listed)
+	for i, l := range st.Rule.Listed {
+		if l.ID == diskID(1) && st.Rule.Zones > 0 {
+			st.Rule.Listed[i].Zone = st.Members[len(st.Members)-1].Zone
 		}
 	}
 }

@@ -105,46 +105,49 @@ func Majority(s *State) int {
 }
 
 // covered reports whether a sealed set is bound to hold all that was acknowledged under a rule: the
-// primary that acknowledged it is in the set, or so many of the N listed that any K have one in it,
-// N-K+1. A receiver may have acknowledged and cannot be sealed: it is one of the N, and never in the set.
+// primary that acknowledged it is in the set, or the listed that are not in the set do not satisfy the
+// rule, so whoever acknowledged has one in it. Without zones that is N-K+1 of N. A receiver may have
+// acknowledged and cannot be sealed: it is one of the N, and never in the set.
 func covered(s *State, rule Rule, set []Answer) bool {
 	if _, ok := answerOf(set, s.SteadyPrimary); ok {
 		return true
 	}
-	sealed, need, _ := coverage(rule, set)
-	return sealed >= need
+	return !rule.Satisfied(func(l syncrep.Listed) bool { return !sealed(set, l) })
 }
 
-// coverage returns how many of the disks a rule lists are sealed, how many have to be without the old
-// primary, and the names of the members that are not.
-func coverage(rule Rule, set []Answer) (sealed, need int, absent []string) {
-	for _, l := range rule.Listed {
-		if l.ID == (syncrep.ID{}) {
-			continue
-		}
-		if _, ok := answerOf(set, l.ID); ok {
-			sealed++
-		} else {
-			absent = append(absent, l.Name)
-		}
-	}
-	return sealed, len(rule.Listed) - rule.K + 1, absent
+// sealed reports whether one that a rule lists is in a sealed set.
+func sealed(set []Answer, l syncrep.Listed) bool {
+	_, ok := answerOf(set, l.ID)
+	return ok && !l.ID.IsZero()
 }
 
 // ruleLine says what a rule that is not covered wants.
 func ruleLine(s *State, rule Rule, set []Answer) string {
 	primary := steadyPrimaryName(s)
-	sealed, need, absent := coverage(rule, set)
+	var absent []string
+	answered := 0
+	for _, l := range rule.Listed {
+		switch {
+		case sealed(set, l):
+			answered++
+		case !l.ID.IsZero():
+			absent = append(absent, l.Name)
+		}
+	}
 	switch {
 	case rule.K == 0:
 		return fmt.Sprintf("the rule is empty, so only %s is sure to have every commit: start %s, or lose what only it has: %s",
 			primary, primary, acceptLoss)
-	case sealed+len(absent) < need:
+	case rule.Satisfied(func(l syncrep.Listed) bool { return l.ID.IsZero() }):
 		return fmt.Sprintf("rule %q: receivers, which cannot be asked, may alone have a commit; only %s is sure to have it: start %s, or lose what only they have: %s",
 			rule.Text, primary, primary, acceptLoss)
 	}
-	return fmt.Sprintf("rule %q: %s, or %d of the %d it lists, must answer; %d did: start %s, or %s",
-		rule.Text, primary, need, len(rule.Listed), sealed, primary, strings.TrimPrefix(start(need-sealed, absent), "start "))
+	need, zones := len(rule.Listed)-rule.K+1, ","
+	if rule.Zones > 0 {
+		zones = fmt.Sprintf(", or all outside of any %d of their zones,", rule.Zones-1)
+	}
+	return fmt.Sprintf("rule %q: %s, or %d of the %d it lists%s must answer; %d did: start %s, or %s",
+		rule.Text, primary, need, len(rule.Listed), zones, answered, primary, strings.TrimPrefix(start(need-answered, absent), "start "))
 }
 
 // start says to start n of the names, all of which are down.

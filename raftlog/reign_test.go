@@ -1,6 +1,10 @@
 package raftlog
 
-import "github.com/longship-db/longship/syncrep"
+import (
+	"slices"
+
+	"github.com/longship-db/longship/syncrep"
+)
 
 // nextReign is an epoch that begins with a promotion: its first record reaches any of the disks that
 // follow, or none. It may be over before it is steady; then nothing was acknowledged.
@@ -96,12 +100,12 @@ func (s *search) eachRule(w *world, p int, yield func(syncrep.Resolved)) {
 		if set>>p&1 == 1 {
 			continue
 		}
-		eachK(set, func(r syncrep.Resolved) {
-			listed := make([]syncrep.Listed, len(r.Listed))
+		s.eachK(set, 0, func(r syncrep.Resolved) {
+			r.Listed = slices.Clone(r.Listed)
 			for i, l := range r.Listed {
-				listed[i] = syncrep.Listed{ID: w.id(int(l.ID.Node) - 1), Name: l.Name}
+				r.Listed[i].ID = w.id(int(l.ID.Node) - 1)
 			}
-			yield(syncrep.Resolved{K: r.K, Listed: listed})
+			yield(r)
 		})
 	}
 }

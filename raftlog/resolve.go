@@ -12,21 +12,30 @@ import "github.com/longship-db/longship/syncrep"
 // receiver's, and has a zero ID. Streams reports whether a member, or a receiver of which it is given
 // the name alone, has a stream that may count.
 //
-// If the list matches fewer than k the rule cannot be met, and commits wait, as in PostgreSQL. The
-// error is a *syncrep.SyntaxError or a *syncrep.NumError.
+// If the list matches fewer than k the rule cannot be met, and commits wait, as in PostgreSQL. So they
+// do if those it matches are in fewer zones than it asks for; but a primary that is alone is its own
+// majority, in whatever zones. A rule that asks for zones records which one each is in: who moves to
+// another is listed anew, by a change of the rule like any other.
+//
+// The error is a *syncrep.SyntaxError, a *syncrep.NumError or a *syncrep.ZonesError.
 func Resolve(text string, primary syncrep.ID, counted []Member, streams func(Member) bool) (syncrep.Resolved, error) {
 	rule, err := syncrep.ParseRule(text)
 	if err != nil || rule.Empty() {
 		return syncrep.Resolved{}, err
 	}
 	matched := match(rule.Names, primary, counted)
+	r := syncrep.Resolved{K: rule.Num, Zones: rule.Zones}
 	switch rule.Method {
 	case syncrep.Majority:
-		return syncrep.Resolved{K: (len(matched) + 1) / 2, Listed: listed(matched)}, nil
+		if r.K = (len(matched) + 1) / 2; r.K == 0 {
+			r.Zones = 0
+		}
+		r.K = max(r.K, r.Zones) // what so many zones come to
 	case syncrep.First:
 		matched = pin(rule.Num, matched, streams)
 	}
-	return syncrep.Resolved{K: rule.Num, Listed: listed(matched)}, nil
+	r.Listed = listed(matched, r.Zones > 0)
+	return r, nil
 }
 
 // match returns those the entries of a list match, in the order of the list, each once. A receiver is
@@ -76,12 +85,17 @@ func pin(k int, matched []Member, streams func(Member) bool) []Member {
 	return all[:min(k, len(all))]
 }
 
-func listed(members []Member) []syncrep.Listed {
-	var l []syncrep.Listed
+// listed says who is listed, and where they are if that matters: otherwise who moves is still the same.
+func listed(members []Member, zones bool) []syncrep.Listed {
+	var all []syncrep.Listed
 	for _, m := range members {
-		l = append(l, syncrep.Listed{ID: m.ID, Name: m.Name})
+		l := syncrep.Listed{ID: m.ID, Name: m.Name}
+		if zones {
+			l.Zone = m.Zone
+		}
+		all = append(all, l)
 	}
-	return l
+	return all
 }
 
 // sameName compares names as a rule does: ASCII letters in any case.

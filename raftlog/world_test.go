@@ -41,6 +41,7 @@ func (j journal) shared(o journal) journal {
 type world struct {
 	state *State
 	disks [maxDisks]journal // flushed; of member i+1
+	zones string            // a letter for each member: the zone it is in; "" if there are none
 	wiped int8              // the disk that was replaced by an empty one, of incarnation 2; -1 if none was
 	acked journal           // the longest log that was acknowledged
 }
@@ -51,6 +52,14 @@ func (w *world) id(i int) syncrep.ID {
 		return syncrep.ID{Node: uint64(i + 1), Incarnation: 2}
 	}
 	return diskID(i)
+}
+
+// zoneIn is where disk i is.
+func zoneIn(zones string, i int) string {
+	if zones == "" {
+		return ""
+	}
+	return zones[i : i+1]
 }
 
 // diskID is the identity that disk i had in the beginning.
@@ -80,7 +89,7 @@ func (w *world) String() string {
 // A key is the same for worlds that differ in the names of their members alone.
 type key struct {
 	disks [maxDisks]uint64
-	rules [3]int8 // how many each rule waits for; receivers acknowledge always, and are taken off
+	rules [3]int16 // how many each rule waits for, in how many zones
 	acked journal
 	phase Phase
 }
@@ -88,7 +97,7 @@ type key struct {
 // key tells worlds of n members apart as far as anything that still happens can.
 func (w *world) key(n int) key {
 	s := w.state
-	k := key{acked: w.acked, phase: s.Phase, rules: [3]int8{waitsFor(&s.Rule), waitsFor(s.Joint), waitsFor(s.Opening)}}
+	k := key{acked: w.acked, phase: s.Phase, rules: [3]int16{waitsFor(&s.Rule), waitsFor(s.Joint), waitsFor(s.Opening)}}
 	for i := range n {
 		k.disks[i] = w.trait(i)
 	}
@@ -98,14 +107,18 @@ func (w *world) key(n int) key {
 
 // trait is all there is to tell of disk i but its name.
 func (w *world) trait(i int) uint64 {
-	return uint64(w.disks[i])<<32 | uint64(w.state.roles(w.id(i)))<<8 | uint64(w.state.roles(diskID(i)))
+	var zone uint64
+	if w.zones != "" {
+		zone = uint64(w.zones[i])
+	}
+	return uint64(w.disks[i])<<32 | zone<<16 | uint64(w.state.roles(w.id(i)))<<8 | uint64(w.state.roles(diskID(i)))
 }
 
-func waitsFor(r *Rule) int8 {
+func waitsFor(r *Rule) int16 {
 	if r == nil {
 		return -1
 	}
-	return int8(16*r.K + len(r.Listed))
+	return int16(r.Zones<<8 | r.K<<4 | len(r.Listed))
 }
 
 // roles is what Raft holds of a disk, a bit for each thing.
@@ -123,8 +136,8 @@ func (s *State) roles(id syncrep.ID) (roles uint8) {
 }
 
 // released is how much of the primary's journal its rules let go: the longest prefix that it has
-// flushed itself and that as many of the listed disks have as each rule wants. A receiver that a rule
-// lists has everything at once: that is the worst case, since it cannot be sealed.
+// flushed itself and that as many of the listed disks have as each rule wants, in as many zones. A
+// receiver that a rule lists has everything at once: that is the worst case, since it cannot be sealed.
 func (w *world) released(primary int, log journal, rules []syncrep.Resolved) journal {
 	for n := w.disks[primary].len(); n > 0; n-- {
 		if p := log.prefix(n); w.held(p, rules) {
@@ -136,14 +149,17 @@ func (w *world) released(primary int, log journal, rules []syncrep.Resolved) jou
 
 func (w *world) held(p journal, rules []syncrep.Resolved) bool {
 	for _, r := range rules {
-		have := 0
+		have, zones := 0, make(map[string]bool, 4)
 		for _, l := range r.Listed {
 			i := int(l.ID.Node) - 1
 			if i < 0 || w.id(i) == l.ID && w.disks[i].has(p) {
 				have++
+				if r.Zones > 0 {
+					zones[l.Zone] = true
+				}
 			}
 		}
-		if have < r.K {
+		if have < r.K || len(zones) < r.Zones {
 			return false
 		}
 	}

@@ -81,12 +81,31 @@ func BenchmarkReportOfNothingNew(b *testing.B) {
 }
 
 func BenchmarkReport(b *testing.B) {
-	g, handles := newGroup("2 of a b c")
-	g.LocalFlush(Unbounded - 1)
-	lsn := wal.LSN(0)
-	b.ReportAllocs()
-	for b.Loop() {
-		lsn++
-		handles[lsn%3].Report(lsn, lsn, lsn)
+	for _, rule := range []string{"2 of a b c", "3 of a b c d e", "3 in 2 zones of a@x b@y c@y d@z e@z"} {
+		b.Run(rule, func(b *testing.B) {
+			g, handles := newGroup(rule)
+			g.LocalFlush(Unbounded - 1)
+			lsn := wal.LSN(0)
+			b.ReportAllocs()
+			for b.Loop() {
+				lsn++
+				handles[lsn%wal.LSN(len(handles))].Report(lsn, lsn, lsn)
+			}
+		})
+	}
+}
+
+// What every report of a standby costs, whatever the rule.
+func TestReportAllocatesNothing(t *testing.T) {
+	for _, rule := range []string{"2 of a b c", "2 in 2 zones of a@x b@y c@y"} {
+		g, handles := newGroup(rule)
+		lsn := wal.LSN(0)
+		if n := testing.AllocsPerRun(1000, func() {
+			lsn++
+			g.LocalFlush(lsn)
+			handles[lsn%3].Report(lsn, lsn, lsn)
+		}); n >= 1 {
+			t.Errorf("%s: %v allocations", rule, n)
+		}
 	}
 }

@@ -10,7 +10,7 @@
 // It follows the PostgreSQL 15 manual, chapter "High Availability, Load Balancing, and Replication",
 // section "Synchronous Replication", and src/backend/replication/syncrep.c, with five differences:
 //
-//   - The grammar has one more form, ANY MAJORITY (*).
+//   - The grammar has two more forms: ANY MAJORITY (*), and ZONES z after the list of either ANY.
 //   - Who is waited for was agreed beforehand, disk by disk, and changes by agreement alone: never
 //     because somebody connects, leaves, or calls itself by a listed name. So the standbys of FIRST k
 //     are pinned, and a failover knows whom to ask.

@@ -3,7 +3,6 @@ package syncrep
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -149,7 +148,7 @@ type evaluation []tally // by rule
 func newEvaluation(rules []Resolved) evaluation {
 	e := make(evaluation, len(rules))
 	for i, r := range rules {
-		e[i] = tally{need: r.K, at: make([]positions, len(r.Listed)), sorted: make([]wal.LSN, len(r.Listed))}
+		e[i] = tally{quorum: newQuorum[wal.LSN](r), at: make([]positions, len(r.Listed))}
 	}
 	return e
 }
@@ -157,7 +156,6 @@ func newEvaluation(rules []Resolved) evaluation {
 func (e evaluation) begin() {
 	for i := range e {
 		clear(e[i].at)
-		e[i].counted = 0
 	}
 }
 
@@ -193,40 +191,35 @@ func (r Released) min(o Released) Released {
 // A tally is the part of one rule. Each that is listed counts once, or a seal of the others could miss
 // what was acknowledged.
 type tally struct {
-	need    int
-	at      []positions // by place in the list; zeros: nobody counts for it
-	counted int
-	sorted  []wal.LSN // scratch
+	quorum quorum[wal.LSN]
+	at     []positions // by place in the list; zeros: nobody counts for it
 }
 
+// add takes what counts for a place; of a receiver, there may be several of that name.
 func (t *tally) add(place int, at positions) {
-	was := &t.at[place]
-	if was[flush] == 0 {
-		t.counted++
-		*was = at
-		return
-	}
-	for kind := range was { // a second receiver of that name
-		was[kind] = max(was[kind], at[kind])
+	for kind, was := range t.at[place] {
+		t.at[place][kind] = max(was, at[kind])
 	}
 }
 
+// end returns the positions that enough of the listed have. Who counts has flushed something: if enough
+// count, the flush position is none but zero.
 func (t *tally) end() Released {
-	switch {
-	case t.need == 0:
+	if t.quorum.need == 0 {
 		return Released{Write: Unbounded, Flush: Unbounded, Apply: Unbounded, OK: true}
-	case t.need < 0 || t.counted < t.need:
-		return Released{}
-	default:
-		return Released{Write: t.reached(0), Flush: t.reached(flush), Apply: t.reached(2), OK: true}
 	}
+	r := Released{Flush: t.reached(flush)}
+	if r.Flush == 0 {
+		return Released{}
+	}
+	r.Write, r.Apply, r.OK = t.reached(0), t.reached(2), true
+	return r
 }
 
-// reached is the position, of one kind, that enough of the listed have: the need-th largest.
+// reached is the position, of one kind, that enough of the listed have.
 func (t *tally) reached(kind int) wal.LSN {
 	for i := range t.at {
-		t.sorted[i] = t.at[i][kind]
+		t.quorum.at[i] = t.at[i][kind]
 	}
-	slices.Sort(t.sorted)
-	return t.sorted[len(t.sorted)-t.need]
+	return t.quorum.reached()
 }

@@ -23,7 +23,7 @@ import (
 //	name member|receiver|superseded state write [flush apply]
 //
 // One position alone stands for all three. a~2 is another disk of the member a, a:r in a rule the
-// receiver of that name.
+// receiver of that name. A rule with zones is like 2 in 2 zones of a@x b@y: a was in zone x.
 func TestEvaluate(t *testing.T) {
 	datadriven.Walk(t, "testdata/evaluate", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -57,23 +57,34 @@ func parseRules(t testing.TB, d *datadriven.TestData, text string) (Rule, []Reso
 	return view, rules
 }
 
-// resolved reads a rule like: 1 of a b~2 vault:r.
-func resolved(text string) Resolved {
-	f := strings.Fields(text)
-	k, err := strconv.Atoi(f[0])
-	if err != nil || f[1] != "of" {
-		panic("want: K of NAMES, got " + text)
+// resolved reads a rule like: 1 of a b~2 vault:r; or: 2 in 2 zones of a@x b@y.
+func resolved(text string) (r Resolved) {
+	counts, names, ok := strings.Cut(text, " of")
+	f := strings.Fields(counts)
+	if len(f) == 4 && f[1] == "in" && f[3] == "zones" {
+		r.Zones = number(f[2])
+	} else if !ok || len(f) != 1 {
+		panic("want: K [in Z zones] of NAMES, got " + text)
 	}
-	r := Resolved{K: k}
-	for _, f := range f[2:] {
+	r.K = number(f[0])
+	for _, f := range strings.Fields(names) {
+		f, zone, _ := strings.Cut(f, "@")
 		if name, ok := strings.CutSuffix(f, ":r"); ok {
-			r.Listed = append(r.Listed, Listed{Name: name})
+			r.Listed = append(r.Listed, Listed{Name: name, Zone: zone})
 			continue
 		}
 		name, id := disk(f)
-		r.Listed = append(r.Listed, Listed{ID: id, Name: name})
+		r.Listed = append(r.Listed, Listed{ID: id, Name: name, Zone: zone})
 	}
 	return r
+}
+
+func number(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		panic(err)
+	}
+	return n
 }
 
 // disk is a member's name, and its disk: the first one unless the text says name~2.

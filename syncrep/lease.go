@@ -176,39 +176,31 @@ func (g *Group) promised() time.Duration {
 
 // majority is until when more than half of the members have promised, the primary among them.
 func (l *lease) majority() time.Duration {
-	var given []time.Duration
-	for _, id := range l.counted {
+	members := Resolved{K: len(l.counted)/2 + 1, Listed: make([]Listed, len(l.counted))}
+	q := newQuorum[time.Duration](members)
+	for i, id := range l.counted {
+		q.at[i] = l.promises[id]
 		if id == l.own {
-			given = append(given, forever)
-		} else {
-			given = append(given, l.promises[id])
+			q.at[i] = forever
 		}
 	}
-	return enough(given, len(given)/2+1)
+	return q.reached()
 }
 
-// under is until when K of those listed have promised, so that no seal finds enough others. A receiver
-// promises nothing, but it cannot be sealed either: it counts as if it had.
+// under is until when some that satisfy the rule have promised. A set that is sealed without all of
+// these is not sure to have what the rule let go, so nobody is promoted by it (I4). A receiver promises
+// nothing, but it cannot be sealed either: it counts as if it had. Under an empty rule there is no such
+// set without the primary.
 func (l *lease) under(r Resolved) time.Duration {
-	var given []time.Duration
-	for _, listed := range r.Listed {
+	if r.K == 0 {
+		return forever
+	}
+	q := newQuorum[time.Duration](r)
+	for i, listed := range r.Listed {
+		q.at[i] = l.promises[listed.ID]
 		if listed.ID.IsZero() {
-			given = append(given, forever)
-		} else {
-			given = append(given, l.promises[listed.ID])
+			q.at[i] = forever
 		}
 	}
-	return enough(given, r.K)
-}
-
-// enough is until when need of the promises hold.
-func enough(given []time.Duration, need int) time.Duration {
-	switch {
-	case need == 0:
-		return forever
-	case need < 0 || need > len(given):
-		return 0
-	}
-	slices.Sort(given)
-	return given[len(given)-need]
+	return q.reached()
 }

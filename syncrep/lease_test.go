@@ -16,16 +16,21 @@ func member(name string) Listed {
 	return Listed{ID: id, Name: name}
 }
 
-// A cut is a rule as sets see it: k of the members listed and of so many receivers.
+// A cut is a rule as sets see it: k of the members listed and of so many receivers, in so many zones.
 type cut struct {
 	listed       uint
 	receivers, k int
+	zones        int
+	in           string // a letter for the zone of each member; receivers are in zone ""
 }
 
 func (c cut) resolved() Resolved {
-	r := Resolved{K: c.k}
+	r := Resolved{K: c.k, Zones: c.zones}
 	for i, o := range others {
 		if c.listed&(1<<i) != 0 {
+			if c.zones > 0 {
+				o.Zone = c.in[i : i+1]
+			}
 			r.Listed = append(r.Listed, o)
 		}
 	}
@@ -35,9 +40,23 @@ func (c cut) resolved() Resolved {
 	return r
 }
 
-// sealed reports whether a failover may go by these (I4): N-k+1 of the names. A receiver counts in N, and
-// is never among them.
+// sealed reports whether a failover may go by these (I4): N-k+1 of the names, or so many that the others
+// are in too few zones. A receiver counts in N, and is never among them.
 func (c cut) sealed(set uint) bool {
+	if c.k > 0 && c.zones > 0 {
+		outside := map[byte]bool{}
+		for i := range others {
+			if c.listed&^set&(1<<i) != 0 {
+				outside[c.in[i]] = true
+			}
+		}
+		if c.receivers > 0 {
+			outside[0] = true
+		}
+		if len(outside) < c.zones {
+			return true
+		}
+	}
 	return ones(set&c.listed) >= ones(c.listed)+c.receivers-c.k+1
 }
 
@@ -52,7 +71,12 @@ func cuts(n, maxReceivers int) (all []cut) {
 	for listed := range uint(1) << n {
 		for receivers := range maxReceivers + 1 {
 			for k := range ones(listed) + receivers + 1 {
-				all = append(all, cut{listed, receivers, k})
+				all = append(all, cut{listed: listed, receivers: receivers, k: k})
+				for zones := 1; zones <= k; zones++ {
+					for _, in := range []string{"aabb", "aabc", "abac", "abcd"} {
+						all = append(all, cut{listed, receivers, k, zones, in})
+					}
+				}
 			}
 		}
 	}

@@ -63,6 +63,7 @@ func (p *pair) setRules(t *rapid.T) {
 	var rules []Resolved
 	for _, text := range rapid.SliceOfN(rapid.SampledFrom([]string{
 		"0 of", "1 of a", "2 of b a r:r", "1 of a b c", "2 of a b c", "1 of a~2 b", "1 of r:r", "3 of a b c",
+		"2 in 2 zones of a@x b@x c@y", "1 in 1 zones of a@x b@x", "2 in 2 zones of a@x b r:r",
 	}), 1, 2).Draw(t, "rules") {
 		rules = append(rules, resolved(text))
 	}

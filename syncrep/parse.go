@@ -24,17 +24,28 @@ func (e *NumError) Error() string {
 	return fmt.Sprintf("number of synchronous standbys (%d) must be greater than zero", e.Num)
 }
 
+// A ZonesError says that a rule asks for no zone, or for more zones than standbys (SQLSTATE 22023).
+type ZonesError struct{ Zones, Num int }
+
+func (e *ZonesError) Error() string {
+	if e.Zones <= 0 {
+		return fmt.Sprintf("number of zones (%d) must be greater than zero", e.Zones)
+	}
+	return fmt.Sprintf("number of zones (%d) must not be greater than number of synchronous standbys (%d)", e.Zones, e.Num)
+}
+
 // ParseRule reads the grammar of synchronous_standby_names (PostgreSQL 15, syncrep_gram.y and
-// syncrep_scanner.l) and our one extension, the third line:
+// syncrep_scanner.l) and our two extensions, MAJORITY and ZONES:
 //
 //	rule := ε | list | NUM '(' list ')' | FIRST NUM '(' list ')'
-//	      | ANY NUM '(' list ')'
-//	      | ANY MAJORITY '(' '*' ')'
+//	      | ANY NUM '(' list ')' [ ZONES NUM ]
+//	      | ANY MAJORITY '(' '*' ')' [ ZONES NUM ]
 //	list := name { ',' name }        name := identifier | "quoted" | NUM | *
 //
 // A bare list means FIRST 1. Only the empty text is the empty rule, blanks are not. A NUM too big
 // for PostgreSQL's int wraps there; here it becomes the largest int: never fewer standbys than asked
-// for. The error is a *SyntaxError or a *NumError.
+// for. FIRST takes no ZONES: it names who is waited for, zones and all. The error is a *SyntaxError, a
+// *NumError or a *ZonesError.
 func ParseRule(text string) (Rule, error) {
 	if text == "" {
 		return Rule{}, nil
@@ -45,8 +56,11 @@ func ParseRule(text string) (Rule, error) {
 	if !ok || p.tok.kind != tokenEnd {
 		return Rule{}, &SyntaxError{Text: text, Detail: p.detail()}
 	}
-	if rule.Method != Majority && rule.Num <= 0 {
+	switch counted := rule.Method != Majority; {
+	case counted && rule.Num <= 0:
 		return Rule{}, &NumError{Num: rule.Num}
+	case p.zones && (rule.Zones <= 0 || counted && rule.Zones > rule.Num):
+		return Rule{}, &ZonesError{Zones: rule.Zones, Num: rule.Num}
 	}
 	return rule, nil
 }
@@ -56,6 +70,7 @@ func ParseRule(text string) (Rule, error) {
 type parser struct {
 	scanner scanner
 	tok     token
+	zones   bool // ZONES was read
 }
 
 func (p *parser) advance() { p.tok = p.scanner.next() }
@@ -66,9 +81,12 @@ func (p *parser) detail() string {
 		return "unterminated quoted identifier at end of input"
 	case p.tok.kind == tokenEnd:
 		return "syntax error at end of input"
-	default:
-		return fmt.Sprintf("syntax error at or near \"%s\"", p.tok.near)
 	}
+	near := fmt.Sprintf("syntax error at or near \"%s\"", p.tok.near)
+	if p.tok.is("zones") {
+		near += ": ZONES follows the list of ANY"
+	}
+	return near
 }
 
 func (p *parser) rule() (Rule, bool) {
@@ -78,11 +96,11 @@ func (p *parser) rule() (Rule, bool) {
 		return p.counted(First)
 	case tokenAny:
 		p.advance()
-		if p.tok.kind == tokenName && !p.tok.quoted && equalFold(p.tok.text, "majority") {
+		if p.tok.is("majority") {
 			p.advance()
-			return p.majority()
+			return p.spread(p.majority())
 		}
-		return p.counted(Any)
+		return p.spread(p.counted(Any))
 	case tokenNum:
 		num := p.tok
 		if p.advance(); p.tok.kind == tokenLeft {
@@ -122,6 +140,19 @@ func (p *parser) majority() (Rule, bool) {
 	}
 	p.advance()
 	return Rule{Method: Majority, Names: []string{wildcard}}, p.skip(tokenRight)
+}
+
+// spread reads [ ZONES NUM ], after a rule that may have it.
+func (p *parser) spread(r Rule, ok bool) (Rule, bool) {
+	if !ok || !p.tok.is("zones") {
+		return r, ok
+	}
+	if p.advance(); p.tok.kind != tokenNum {
+		return Rule{}, false
+	}
+	p.zones, r.Zones = true, atoi(p.tok.text)
+	p.advance()
+	return r, true
 }
 
 func (p *parser) list() ([]string, bool) {
@@ -182,6 +213,11 @@ type token struct {
 	text   string // unquoted
 	near   string // what PostgreSQL prints: of a quoted name the flex scanner still holds the last quote
 	quoted bool
+}
+
+// is reports whether the token is a word that means something in its place, and is a name elsewhere.
+func (t token) is(word string) bool {
+	return t.kind == tokenName && !t.quoted && equalFold(t.text, word)
 }
 
 type scanner struct {

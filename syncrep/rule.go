@@ -24,6 +24,7 @@ type Rule struct {
 	Method Method
 	Num    int      // standbys to wait for, > 0; 0 for an empty rule and for MAJORITY
 	Names  []string // as written; a matching entry's place is the priority
+	Zones  int      // distinct zones to wait for; 0: wherever they are
 }
 
 // Empty reports whether the rule waits for nobody, whatever the cluster.
@@ -37,13 +38,12 @@ func (r Rule) String() string {
 	var b strings.Builder
 	switch r.Method {
 	case Majority:
-		return "ANY MAJORITY (*)"
+		b.WriteString("ANY MAJORITY")
 	case Any:
-		b.WriteString("ANY ")
+		b.WriteString("ANY " + strconv.Itoa(r.Num))
 	default:
-		b.WriteString("FIRST ")
+		b.WriteString("FIRST " + strconv.Itoa(r.Num))
 	}
-	b.WriteString(strconv.Itoa(r.Num))
 	b.WriteString(" (")
 	for i, name := range r.Names {
 		if i > 0 {
@@ -52,6 +52,9 @@ func (r Rule) String() string {
 		b.WriteString(quoteName(name))
 	}
 	b.WriteString(")")
+	if r.Zones > 0 {
+		b.WriteString(" ZONES " + strconv.Itoa(r.Zones))
+	}
 	return b.String()
 }
 

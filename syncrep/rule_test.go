@@ -63,6 +63,7 @@ func FuzzParseRule(f *testing.F) {
 		"", "s1", "s1, s2", "*", `"*"`, "2,3", "2(3,4)", "FIRST 2 (a, b)", `any 1 ("any", "first", "")`,
 		"ANY MAJORITY (*)", "any majority (a)", `ANY "MAJORITY" (*)`, "ANY 99999999999 (a)", "0 (a)", `"a""b"`,
 		`"a`, "s1 s2", "café", "a$1", "$a", "ANY 1 ()", " ", "\x00",
+		"ANY 3 (*) ZONES 2", "any majority(*)zones 3", "ANY 2 (zones) ZONES 0", "FIRST 1 (*) ZONES 1", "zones, zones",
 	} {
 		f.Add(text)
 	}

@@ -56,7 +56,7 @@ func startFlags() []cli.Flag {
 		&cli.StringFlag{Name: "http-listen", Usage: "`HOST:PORT` for metrics and health: /metrics, /healthz, /readyz (default: they are not served)"},
 		&cli.StringFlag{Name: "advertise-host", Usage: "`HOST[:PORT]` under which other nodes reach this one, the port if it is another than that of --listen (default: as in --listen)"},
 		&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT,…` of members of the cluster to join"},
-		&cli.StringFlag{Name: "zone", Usage: "`NAME` of the place where the node is, a rack or a building, for people to see"},
+		&cli.StringFlag{Name: "zone", Usage: "`NAME` of the place where the node is, a rack or a building; rules with ZONES count them"},
 		&cli.IntFlag{Name: "failover-priority", Usage: "of nodes that will do, the one with the highest `NUMBER` is promoted; 0: never this one", Value: 1},
 		&cli.StringFlag{Name: "gossip-key", Usage: "encrypts gossip: the same `KEY` on all nodes, 16, 24 or 32 bytes in base64 or hexadecimal; better given in the environment, where others do not see it"},
 		&cli.StringFlag{Name: "cluster-secret", Usage: "members prove with it that they belong together: the same `SECRET` on all nodes; better given in the environment"},
