@@ -38,6 +38,7 @@ type KeeperConfig struct {
 
 	Text      func() string       // synchronous_standby_names as it is wanted now
 	Streaming func() []syncrep.ID // the members whose streams have caught up
+	RuleUsed  func()              // the group has other rules than before; may be nil
 	Opened    func()              // once: Raft holds the epoch as steady
 	Deposed   func(epoch uint64)  // once: Raft holds that later epoch, or collects promises for it
 	Logger    *slog.Logger        // nil: none
@@ -204,6 +205,9 @@ func (k *Keeper) use(rules []raftlog.Rule) {
 		k.cfg.Logger.Error("agreed rule cannot be read", "text", rules[0].Text, "error", err)
 	}
 	k.force = inForce{rules: rules, held: k.cfg.Group.SetRules(view, resolved...)}
+	if k.cfg.RuleUsed != nil {
+		k.cfg.RuleUsed()
+	}
 	if len(rules) == 2 {
 		k.force.joint = k.beginJoint()
 	}

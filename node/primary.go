@@ -278,6 +278,7 @@ func (r *reign) beginEpoch(role Role) error {
 		LeaseWait: role.Office.LeaseWait,
 		Text:      n.standbyNames,
 		Streaming: r.sender.Streaming,
+		RuleUsed:  r.sender.RuleChanged,
 		Opened:    r.open,
 		Deposed: func(epoch uint64) {
 			select {

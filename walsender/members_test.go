@@ -77,6 +77,51 @@ func TestStreamingMembers(t *testing.T) {
 	})
 }
 
+// A receiver may count when it has been sent everything, and has reported a flush position, whichever comes
+// last: that is told once, and so is its end. One that reports none is not worth a word.
+func TestReceiverThatCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var kicks atomic.Int64
+		p := newPrimary(t, vfs.NewMem(), "data", func(cfg *Config) { cfg.CaughtUp = func() { kicks.Add(1) } })
+		end := p.insert(1000)
+		p.flush()
+		p.log.Horizon.Advance(end)
+		told := func(want int64, when string) {
+			t.Helper()
+			synctest.Wait()
+			if got := kicks.Swap(0); got != want {
+				t.Errorf("%s: told %d times, want %d", when, got, want)
+			}
+		}
+		silent := p.connect(map[string]string{"application_name": "silent"})
+		silent.stream(startCommand)
+		silent.wal(segmentStart, end)
+		silent.status(pgwire.StatusUpdate{Write: end})
+		silent.close()
+		told(0, "a receiver that reports no flush")
+
+		c := p.connect(map[string]string{"application_name": "vault"})
+		c.stream(startCommand)
+		c.status(pgwire.StatusUpdate{Write: segmentStart, Flush: segmentStart})
+		told(0, "before it has caught up")
+		c.wal(segmentStart, end)
+		told(1, "once it has")
+		c.status(pgwire.StatusUpdate{Write: end, Flush: end})
+		told(0, "at another report")
+		c.close()
+		told(1, "at its end")
+
+		late := p.connect(map[string]string{"application_name": "vault"})
+		late.stream(startCommand)
+		late.wal(segmentStart, end)
+		told(0, "one that has caught up, and has not reported")
+		late.status(pgwire.StatusUpdate{Write: end, Flush: end})
+		told(1, "when it reports")
+		late.close()
+		told(1, "at the end of that")
+	})
+}
+
 // A sealed standby hands out all it holds to a member that fetches, and to nobody else.
 func TestFetchFromSealedStandby(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

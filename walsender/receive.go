@@ -78,6 +78,10 @@ func (st *stream) report(m *pgwire.StatusUpdate, now time.Time) {
 	if st.sync != nil {
 		st.sync.Report(write, flush, apply)
 	}
+	if flush != 0 && !st.flushes.Load() {
+		st.flushes.Store(true)
+		st.maybeCounts()
+	}
 	select {
 	case <-st.session.server.draining:
 		st.poke()

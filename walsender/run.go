@@ -142,7 +142,9 @@ func (st *stream) watch(ctx context.Context) error {
 }
 
 // silence is how long ago the client last said something.
-func (st *stream) silence() time.Duration { return time.Since(st.began) - time.Duration(st.heard.Load()) }
+func (st *stream) silence() time.Duration {
+	return time.Since(st.began) - time.Duration(st.heard.Load())
+}
 
 // poke makes send look again.
 func (st *stream) poke() {

@@ -128,12 +128,20 @@ func (st *stream) caughtUp() {
 	}
 	st.setState(syncrep.Streaming)
 	st.streaming.Store(true)
-	st.streamingChanged()
+	st.maybeCounts()
 }
 
-// streamingChanged says that the members that stream are others now.
+// maybeCounts tells once that the stream may count from now on: a member's as soon as it has caught up, whatever
+// it has flushed, a receiver's not before it has said so.
+func (st *stream) maybeCounts() {
+	if st.streaming.Load() && (st.native || st.flushes.Load()) && st.counted.CompareAndSwap(false, true) {
+		st.streamingChanged()
+	}
+}
+
+// streamingChanged says that those who may count are others now.
 func (st *stream) streamingChanged() {
-	if changed := st.session.server.cfg.CaughtUp; st.native && changed != nil {
+	if changed := st.session.server.cfg.CaughtUp; changed != nil {
 		changed()
 	}
 }

@@ -61,9 +61,9 @@ type Config struct {
 
 	Backup Backuper // makes base backups; nil: BASE_BACKUP is refused
 
-	// CaughtUp is called when Streaming has something else to say: a member has been sent everything
-	// there was, for the first time on its stream, or the stream of such a member has ended. It must
-	// not block. May be nil.
+	// CaughtUp is called when others may count under a rule than before: a member has been sent everything
+	// there was, for the first time on its stream, or a receiver has, and has reported what it has flushed;
+	// or such a stream has ended. It must not block. May be nil.
 	CaughtUp func()
 
 	// Sealed reports whether this node has promised to acknowledge nothing any more of the epoch of
@@ -167,7 +167,7 @@ func (s *Server) end(session *Session) {
 	close(session.done)
 	session.cancel, session.done, session.streaming = nil, nil, nil
 	s.mu.Unlock()
-	if st != nil && st.streaming.Load() {
+	if st != nil && st.counted.Load() {
 		st.streamingChanged()
 	}
 }

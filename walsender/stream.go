@@ -44,6 +44,8 @@ type stream struct {
 	lease atomic.Int64 // the latest lease request that was sent; 0: none
 
 	streaming atomic.Bool // has caught up once
+	flushes   atomic.Bool // the client has reported a flush position
+	counted   atomic.Bool // it was told that the stream counts
 	lag       lagTracker
 
 	// What others ask of send, each followed by a poke.
