@@ -221,7 +221,11 @@ func (c *commitFacts) waitedFor(i int, rule raftlog.Rule) []string {
 	if rule.K == 0 {
 		return []string{fmt.Sprintf("%s: '%s' waits for nobody", head, rule.Text)}
 	}
-	lines := []string{fmt.Sprintf("%s: '%s' waits for %d of %d", head, rule.Text, rule.K, len(rule.Listed))}
+	line := fmt.Sprintf("%s: '%s' waits for %d of %d", head, rule.Text, rule.K, len(rule.Listed))
+	if rule.Zones > 0 {
+		line += fmt.Sprintf(", in %d zones", rule.Zones)
+	}
+	lines := []string{line}
 	for _, l := range rule.Listed {
 		lines = append(lines, "  "+c.reported(l))
 	}
@@ -282,7 +286,11 @@ func (c *commitFacts) missing(rule raftlog.Rule) []string {
 			have++
 		}
 	}
-	return []string{fmt.Sprintf("missing: %d more must flush it under '%s': %s", max(rule.K-have, 1), rule.Text, strings.Join(without, ", "))}
+	more := fmt.Sprintf("%d more", rule.K-have)
+	if have >= rule.K {
+		more = "more zones"
+	}
+	return []string{fmt.Sprintf("missing: %s must flush it under '%s': %s", more, rule.Text, strings.Join(without, ", "))}
 }
 
 // inTheWay is what keeps commits from being acknowledged besides the rule.

@@ -19,7 +19,7 @@ import (
 //	commit LSN
 //	primary n1 inserted flushed horizon      the group has flushed and the rules only; the horizon follows
 //	standby n2 flushed applied horizon [primary address]
-//	rule text | K of names [| K of names]    two while it changes; a:r is a receiver
+//	rule text | K of names [| K of names]    two while it changes; a:r is a receiver, a@east a member there
 //	stream name state write flush apply ms   ms: of silence
 //	hold LSN, hold forever
 //	phase steady|opening|sealing
@@ -128,10 +128,11 @@ func (s *factsScript) rule(parts []string) {
 		if err != nil {
 			s.d.Fatalf(s.t, "%v", err)
 		}
-		r := syncrep.Resolved{K: k}
+		r := syncrep.Resolved{K: k, Zones: view.Zones}
 		for _, name := range f[2:] {
+			name, zone, _ := strings.Cut(name, "@")
 			name, id := entry(name)
-			r.Listed = append(r.Listed, syncrep.Listed{Name: name, ID: id})
+			r.Listed = append(r.Listed, syncrep.Listed{Name: name, ID: id, Zone: zone})
 		}
 		rules = append(rules, r)
 	}
