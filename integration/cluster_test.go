@@ -35,6 +35,7 @@ type cluster struct {
 	t     *testing.T
 	dir   string
 	flags []string // of every node
+	names []string // of the nodes, where they are others
 	nodes []*node
 }
 
@@ -91,6 +92,9 @@ func tail(text string, lines int) string {
 func (c *cluster) node(i int) *node {
 	for len(c.nodes) < i {
 		name := fmt.Sprintf("n%d", len(c.nodes)+1)
+		if len(c.names) > len(c.nodes) {
+			name = c.names[len(c.nodes)]
+		}
 		n := &node{t: c.t, name: name, dir: filepath.Join(c.dir, name), port: freePort(c.t), up: make(chan struct{})}
 		n.flags = []string{
 			"--data-dir=" + n.dir, "--name=" + name, "--listen=" + n.address(),

@@ -37,13 +37,12 @@ func TestCommitLevels(t *testing.T) {
 	c.awaitCounted(2)
 	awaitStates(t, n1, "n2 1 quorum")
 
-	upsert := "INSERT INTO kv VALUES ('a', '1') ON CONFLICT (key) DO UPDATE SET value = 'again'"
 	for _, level := range []string{"off", "local", "remote_write", "on", "remote_apply"} {
-		checkLevel(t, conn, "SET synchronous_commit = "+level+"; "+upsert, level)
-		checkLevel(t, conn, "SET synchronous_commit = on; BEGIN; "+upsert+"; SET LOCAL synchronous_commit = "+level+"; COMMIT", level)
+		checkLevel(t, conn, "SET synchronous_commit = "+level+"; "+write, level)
+		checkLevel(t, conn, "SET synchronous_commit = on; BEGIN; "+write+"; SET LOCAL synchronous_commit = "+level+"; COMMIT", level)
 	}
 	// Told without asking, and the same.
-	mustExec(t, conn, "SET longship.report_commit_lsn = on; "+upsert)
+	mustExec(t, conn, "SET longship.report_commit_lsn = on; "+write)
 	told := conn.PgConn().ParameterStatus("longship.last_commit_lsn")
 	ctx, cancel := testContext(t)
 	defer cancel()

@@ -13,7 +13,8 @@
 //   - The grammar has two more forms: ANY MAJORITY (*), and ZONES z after the list of either ANY.
 //   - Who is waited for was agreed beforehand, disk by disk, and changes by agreement alone: never
 //     because somebody connects, leaves, or calls itself by a listed name. So the standbys of FIRST k
-//     are pinned, and a failover knows whom to ask.
+//     are pinned, and a failover knows whom to ask. Of equal priority those who joined the cluster first go
+//     first. A rule that those who are there do not meet is not taken over: the one before stays.
 //   - The wildcard matches members of the cluster only. A receiver is waited for only by name, so a
 //     passing pg_basebackup never holds up commits.
 //   - What is listed counts once: several streams of one member are one, the newest, and several
