@@ -37,6 +37,7 @@ type KeeperConfig struct {
 	LeaseWait time.Duration // from Run on: until the read leases of older epochs have run out
 
 	Text      func() string       // synchronous_standby_names as it is wanted now
+	Fallback  func() Fallback     // what is done when it cannot be met; nil: commits wait
 	Streaming func() []syncrep.ID // the members whose streams have caught up
 	RuleUsed  func()              // the group has other rules than before; may be nil
 	Opened    func()              // once: Raft holds the epoch as steady
@@ -85,6 +86,7 @@ type Keeper struct {
 	failed   failure    // of the last one
 	unmet    stopwatch  // the opening rule cannot be met
 	differs  stopwatch  // another rule is wanted
+	blocked  stopwatch  // the rule cannot be met, and something waits for it
 	backOff  backOff
 	refused  string // why what is wanted is not proposed, as last logged
 }
@@ -111,7 +113,7 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	return &Keeper{cfg: cfg, kick: make(chan struct{}, 1)}
 }
 
-// Kick says that Text or Streaming have something new to say.
+// Kick says that Text, Fallback or Streaming have something new to say.
 func (k *Keeper) Kick() {
 	select {
 	case k.kick <- struct{}{}:
@@ -180,7 +182,10 @@ func (k *Keeper) follow(s *raftlog.State) {
 		k.counted = counted
 		k.cfg.Group.SetMembers(counted, k.cfg.Self)
 	}
-	k.use(rulesOf(s))
+	rules := rulesOf(s)
+	k.owe(rules)
+	k.use(rules)
+	k.settle(rules)
 	if s.Phase == raftlog.Steady && !k.opened {
 		k.opened = true
 		k.cfg.Group.Hold(k.cfg.First) // after the rules: it may release at once
@@ -248,7 +253,11 @@ func (k *Keeper) decide(s *raftlog.State, now time.Time) step {
 	case s.Joint != nil:
 		return k.endJoint(s, now)
 	default:
-		return k.change(s, now)
+		next := k.change(s, now)
+		if next.propose == nil {
+			next = k.degrade(s, now, next)
+		}
+		return next
 	}
 }
 

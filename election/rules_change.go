@@ -25,9 +25,9 @@ func (k *Keeper) change(s *raftlog.State, now time.Time) step {
 		settled = since.Add(urgentSettle)
 	}
 	switch {
-	case !there.meet(w.rule):
+	case !there.meet(w.rule) && !k.restore(s):
 		return k.refuse(now, "too few are there to meet the rule that is wanted", "rule", w.rule)
-	case now.Before(k.backOff.until(w)):
+	case now.Before(k.backOff.until(w)) && !k.restore(s):
 		return k.refuse(now, "the change was called off a while ago", "rule", w.rule)
 	case now.Before(settled):
 		return step{again: settled}
@@ -73,10 +73,14 @@ func (k *Keeper) endJoint(s *raftlog.State, now time.Time) step {
 }
 
 // futile reports whether commits wait for a change that something better could take the place of: the
-// old rule alone, or what is wanted by now.
+// old rule alone, what is wanted by now, or none for a while.
 func (k *Keeper) futile(s *raftlog.State, there presence) bool {
-	if there.meet(s.Rule.Resolved) {
+	switch {
+	case k.restore(s): // it is not to be called off for being hard to meet
+	case there.meet(s.Rule.Resolved):
 		return true
+	case k.fallback().Degrade && !there.meet(s.Joint.Resolved):
+		return true // one that is joint cannot be done without
 	}
 	w, err := wanted(s, k.cfg.Self, k.cfg.Text(), there.streams)
 	return err == nil && there.meet(w.rule) &&

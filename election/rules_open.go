@@ -41,6 +41,9 @@ func (k *Keeper) reopen(s *raftlog.State, now time.Time) step {
 		return k.refuse(now, "text cannot be resolved", "error", err)
 	}
 	if sameRule(w.rule, s.Opening.Resolved) || !there.meet(w.rule) {
+		if c := k.degradeOpening(s, now, since); c != nil {
+			return step{propose: c}
+		}
 		return k.refuse(now, "too few are there to open the epoch", "rule", w.rule)
 	}
 	return step{propose: &raftlog.OpeningRule{

@@ -77,7 +77,9 @@ func (c *chaos) outcome() func(raftlog.Command) (apply, answer bool) {
 func (c *chaos) any() int { return 2 + c.r.IntN(c.nodes-1) }
 
 func (c *chaos) step() {
-	switch n := c.any(); c.r.IntN(24) {
+	switch n := c.any(); c.r.IntN(25) {
+	case 24:
+		c.fallBack(Fallback{Degrade: c.r.IntN(3) > 0, After: time.Duration(c.r.IntN(5)) * time.Second, Limit: wal.LSN(c.r.IntN(2) * 0x80)})
 	case 0, 1, 2:
 		c.end += wal.LSN(0x10 * (1 + c.r.IntN(3)))
 		c.write(c.end)
@@ -104,6 +106,13 @@ func (c *chaos) step() {
 	default:
 		c.pass(time.Duration(c.r.IntN(800)) * time.Millisecond)
 	}
+}
+
+// fallBack sets synchronous_mode.
+func (w *world) fallBack(f Fallback) {
+	w.fall = f
+	w.keeper.Kick()
+	synctest.Wait()
 }
 
 // reach is how far a disk is by now: a little further.

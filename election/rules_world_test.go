@@ -25,6 +25,7 @@ type world struct {
 	first   wal.LSN
 	learnt  wal.LSN // horizon that the primary took office with
 	text    string
+	fall    Fallback
 	disks   map[syncrep.ID]*disk
 	opened  int
 	deposed []uint64
@@ -82,6 +83,7 @@ func (w *world) start(leaseWait time.Duration) {
 		Raft: w.raft, Group: w.group, Epoch: w.raft.state.Epoch, RunID: runID, Self: id(1),
 		First: w.first, LeaseWait: leaseWait,
 		Text:      func() string { return w.text },
+		Fallback:  func() Fallback { return w.fall },
 		Streaming: w.streaming,
 		Opened:    func() { w.opened++ },
 		Deposed:   func(epoch uint64) { w.deposed = append(w.deposed, epoch) },
@@ -201,6 +203,9 @@ func describe(s *raftlog.State) string {
 			names = append(names, fmt.Sprint(l.ID.Node)+l.Zone)
 		}
 		slices.Sort(names)
+		if r.Degraded != nil {
+			return "degraded"
+		}
 		if r.Zones > 0 {
 			return fmt.Sprint(r.K, " in ", r.Zones, " zones of ", names)
 		}

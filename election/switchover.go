@@ -226,6 +226,10 @@ func (c *Coordinator) beginSwitchover(ctx context.Context, s *raftlog.State, o *
 	if !ok {
 		return unready(fmt.Sprintf("the primary %s is no member", s.Primary.Name))
 	}
+	if debt := s.Debt(); debt != nil {
+		return unready(fmt.Sprintf("%s alone has what it acknowledged since the rule is degraded", primary.Name)).
+			WithHint("Start standbys until the rule is met again, or set synchronous_standby_names to one that is.")
+	}
 	target, err := c.pick(ctx, s, o.to)
 	if err != nil {
 		return err

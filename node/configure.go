@@ -80,11 +80,10 @@ func (n *Node) applySettings(s *raftlog.State) {
 	if s.Generation <= c.Generation {
 		return
 	}
-	before := n.standbyNames()
 	c.Generation, c.Settings = s.Generation, maps.Clone(s.Applied)
 	n.useLocked(false)
 	n.log.Info("the cluster's settings have changed", "generation", c.Generation, "settings", c.Settings)
-	if r, _ := n.present.load(); r != nil && r.primary != nil && n.standbyNames() != before {
+	if r, _ := n.present.load(); r != nil && r.primary != nil {
 		r.primary.keeper.Kick()
 	}
 }

@@ -277,6 +277,7 @@ func (r *reign) beginEpoch(role Role) error {
 		First:     p.first,
 		LeaseWait: role.Office.LeaseWait,
 		Text:      n.standbyNames,
+		Fallback:  n.fallback,
 		Streaming: r.sender.Streaming,
 		RuleUsed:  r.sender.RuleChanged,
 		Opened:    r.open,

@@ -180,7 +180,7 @@ func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (sql.Committed, e
 		return sql.Committed{LSN: lsn}, clientError(err)
 	}
 	t.session.own = lsn
-	return sql.Committed{LSN: lsn, Level: p.group.Achieved(lsn, level)}, nil
+	return sql.Committed{LSN: lsn, Level: p.group.Achieved(lsn, level), AtRisk: p.group.AtRisk(lsn, level)}, nil
 }
 
 // WaitSeen waits until what an error tells of what was read is acknowledged, and current.

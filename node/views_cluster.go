@@ -24,12 +24,14 @@ var clusterColumns = []sql.Column{
 	{Name: "horizon", Type: sql.PgLSN}, {Name: "version", Type: sql.Text}, {Name: "started", Type: sql.Timestamptz},
 	{Name: "waiting", Type: sql.Text}, {Name: "raft_leader", Type: sql.Text},
 	{Name: "waiting_age", Type: sql.Float8}, {Name: "heartbeat_interval", Type: sql.Float8},
+	{Name: "debt_since", Type: sql.Timestamptz}, {Name: "debt_bytes", Type: sql.Int8}, {Name: "debt_commits", Type: sql.Int8},
 }
 
 func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
 	n := r.node
 	s := n.raft.State()
 	leader, _ := n.raft.Leader()
+	owed := r.owed(s)
 	return [][]sql.Value{{
 		sql.TextValue(n.cfg.Name), sql.TextValue(r.role()), sql.TextValue(strconv.FormatUint(n.identity().SystemID, 10)),
 		sql.Int8Value(int64(s.Epoch)), sql.Int4Value(int32(r.found.End.Timeline)), textOrNull(string(s.Phase)),
@@ -37,6 +39,7 @@ func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
 		sql.LSNOrNull(r.horizon.Load()), sql.TextValue(Version), sql.TimeValue(n.started),
 		textOrNull(n.waitingFor(r)), textOrNull(leader.Name),
 		secondsOrNull(r.waitingAge()), sql.Float8Value(n.settings.Duration("heartbeat_interval").Seconds()),
+		owed.since, owed.bytes, owed.commits,
 	}}, nil
 }
 
@@ -50,6 +53,22 @@ func (r *reign) waitingAge() time.Duration {
 		return d
 	}
 	return unknown
+}
+
+// owed is the durability debt, NULL if there is none; how much it is only the primary knows.
+type owed struct{ since, bytes, commits sql.Value }
+
+func (r *reign) owed(s *raftlog.State) owed {
+	d := s.Debt()
+	if d == nil {
+		return owed{}
+	}
+	o := owed{since: sql.TimeValue(d.Since)}
+	if r.primary != nil {
+		debt, _ := r.primary.group.Debt()
+		o.bytes, o.commits = sql.Int8Value(int64(debt.Bytes)), sql.Int8Value(int64(debt.Commits))
+	}
+	return o
 }
 
 func textOrNull(s string) sql.Value { return orNull(s != "", sql.TextValue(s)) }

@@ -84,7 +84,7 @@ func (c *OpeningRule) change(s *State) error {
 	if err := s.inOpening(c.Epoch, c.Version); err != nil {
 		return err
 	}
-	if err := checkRule(s, s.Primary.ID, c.Rule.Resolved); err != nil {
+	if err := checkRule(s, s.Primary.ID, c.Rule); err != nil {
 		return conflict("%v", err)
 	}
 	rule := c.Rule

@@ -124,7 +124,7 @@ func (c *RuleBegin) change(s *State) error {
 	case s.Rule.Version != c.Version:
 		return conflict("the rule's version is %d, not %d", s.Rule.Version, c.Version)
 	}
-	if err := checkRule(s, s.Primary.ID, c.Rule.Resolved); err != nil {
+	if err := checkRule(s, s.Primary.ID, c.Rule); err != nil {
 		return conflict("%v", err)
 	}
 	for _, id := range c.Counted {

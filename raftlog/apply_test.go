@@ -189,7 +189,9 @@ func (a arguments) ids(key string) (ids []syncrep.ID) {
 
 func (a arguments) rule() Rule {
 	r := Rule{Text: a.text("text"), Version: 99} // the state machine numbers it, whatever it says
-	r.K = int(a.number("k"))
+	if r.K = int(a.number("k")); a.d.HasArg("degraded") {
+		r.Degraded = &Degraded{Since: time.Unix(0, 0), From: 0x1000, Why: "a test"}
+	}
 	for _, s := range a.all("of") {
 		if receiver, ok := strings.CutPrefix(s, "receiver:"); ok {
 			r.Listed = append(r.Listed, syncrep.Listed{Name: receiver})
@@ -319,6 +321,9 @@ func printRule(r Rule) string {
 		} else {
 			ids = append(ids, l.ID)
 		}
+	}
+	if r.Degraded != nil {
+		return fmt.Sprintf("v%d: degraded from %s, for %q", r.Version, r.Degraded.From, r.Text)
 	}
 	return fmt.Sprintf("v%d: %d of %s", r.Version, r.K, strings.Join(slices.Concat([]string{printIDs(ids)}, receivers), " + "))
 }

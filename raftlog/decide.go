@@ -45,7 +45,8 @@ func inForce(s *State) []Rule {
 // twice the last one counts. It wants the longest log (invariant I5): nobody who lacks a part of it is
 // promoted before having fetched that. The member named prefer is taken even if it has to fetch;
 // otherwise who has the longest log goes before who has not, a higher priority before a lower one, and
-// who stays before who leaves. Nobody of priority 0 is chosen.
+// who stays before who leaves. Nobody of priority 0 is chosen, and nobody but the primary whose debt has
+// not been paid (State.Debt).
 //
 // The error is a *Refusal if the answers do not prove that nothing acknowledged is lost.
 func Choose(s *State, answers []Answer, prefer string) (Choice, error) {
@@ -53,7 +54,7 @@ func Choose(s *State, answers []Answer, prefer string) (Choice, error) {
 	if err != nil {
 		return Choice{}, err
 	}
-	return choose(s, set, prefer)
+	return choose(s, set, candidates(s, set), prefer)
 }
 
 // provenSet returns the answers that count, or a *Refusal if they do not prove enough.
@@ -69,11 +70,20 @@ func provenSet(s *State, answers []Answer) ([]Answer, error) {
 // not answer hold. The *Refusal it returns says that nobody who answered may be promoted at all.
 func ChooseAcceptingLoss(s *State, answers []Answer, prefer string) (Choice, error) {
 	set, _ := sealedSet(s, answers)
-	return choose(s, set, prefer)
+	return choose(s, set, electable(set), prefer)
 }
 
-func choose(s *State, set []Answer, prefer string) (Choice, error) {
-	candidates := slices.DeleteFunc(slices.Clone(set), func(a Answer) bool { return a.Priority <= 0 })
+// electable returns those of a set that may be promoted at all.
+func electable(set []Answer) []Answer {
+	return slices.DeleteFunc(slices.Clone(set), func(a Answer) bool { return a.Priority <= 0 })
+}
+
+// candidates returns those of a set that may be promoted without a loss.
+func candidates(s *State, set []Answer) []Answer {
+	return slices.DeleteFunc(electable(set), func(a Answer) bool { return s.Debt() != nil && a.ID != s.SteadyPrimary })
+}
+
+func choose(s *State, set, candidates []Answer, prefer string) (Choice, error) {
 	if len(candidates) == 0 {
 		return Choice{}, &Refusal{Lines: []string{noCandidate(s, set)}}
 	}
@@ -140,6 +150,9 @@ func CheckPromotion(s *State, p *Promote) error {
 		if _, err := provenSet(s, p.Answers); err != nil {
 			return err
 		}
+		if s.Debt() != nil && p.Winner != s.SteadyPrimary {
+			return &Refusal{Lines: []string{debtLine(s)}}
+		}
 	}
 	winner, ok := answerOf(set, p.Winner)
 	if !ok {
@@ -156,12 +169,15 @@ func CheckPromotion(s *State, p *Promote) error {
 	case p.LeaseWait < leaseWait(s, set):
 		return fmt.Errorf("promotion with a lease wait of %v: want %v", p.LeaseWait, leaseWait(s, set))
 	}
-	return checkRule(s, p.Winner, p.Rule.Resolved)
+	return checkRule(s, p.Winner, p.Rule)
 }
 
 // checkRule reports why a rule cannot be recorded for a primary, or nil. A rule lists members as Raft
 // does, each once, since each is one disk, and never the primary: it has what it acknowledges anyway.
-func checkRule(s *State, primary syncrep.ID, r syncrep.Resolved) error {
+func checkRule(s *State, primary syncrep.ID, r Rule) error {
+	if r.Degraded != nil && (r.K != 0 || len(r.Listed) > 0) {
+		return errors.New("degraded rule waits for somebody")
+	}
 	if r.K < 0 || r.Zones < 0 || r.K == 0 && r.Zones > 0 {
 		return fmt.Errorf("rule waits for %d in %d zones", r.K, r.Zones)
 	}

@@ -20,7 +20,7 @@ import (
 //	cluster epoch=N phase=P [target=N] primary=NAME [steady-epoch=N] [steady-primary=NAME]
 //	NAME [zone=Z] [priority=N] [leaving] [uncounted] [nonvoter] [node=N] [incarnation=N]
 //	                                                    a member, by default with its place in the list and 1
-//	rule|joint|opening K[/ZONES] NAME …                 names of no member are receivers; n2~ is another disk of n2
+//	rule|joint|opening K[/ZONES]|degraded NAME …        names of no member are receivers; n2~ is another disk of n2
 //
 //	rules                                               what Rules says
 //	choose [prefer=NAME] [accept-loss]                  on the answers that follow, in this form:
@@ -139,6 +139,9 @@ func (s *script) id(name string) syncrep.ID {
 }
 
 func (s *script) rule(words []string) Rule {
+	if words[0] == "degraded" {
+		return Rule{Text: strings.Join(words[1:], " "), Degraded: &Degraded{Since: time.Unix(0, 0), From: 0x1000, Why: "too few stream"}}
+	}
 	k, zones, spread := strings.Cut(words[0], "/")
 	r := Rule{Text: fmt.Sprintf("ANY %s (%s)", k, strings.Join(words[1:], ", "))}
 	if r.K = int(s.number(k)); spread {

@@ -201,6 +201,8 @@ func Explain(s *State, reports []Report) []Line {
 			line.Why = "it " + unfitness(t, a)
 		case m.Priority <= 0:
 			line.Why = "its failover_priority is 0"
+		case s.Debt() != nil && m.ID != s.SteadyPrimary:
+			line.Why = debtLine(s)
 		case err != nil:
 			line.Why = fmt.Sprintf("it has the log up to %s, and something is missing", a.Position)
 		default:

@@ -135,6 +135,8 @@ func ruleLine(s *State, rule Rule, set []Answer) string {
 		}
 	}
 	switch {
+	case rule.Degraded != nil:
+		return debtOf(primary, rule.Degraded) + fmt.Sprintf(": start %s, or lose what only it has: %s", primary, acceptLoss)
 	case rule.K == 0:
 		return fmt.Sprintf("the rule is empty, so only %s is sure to have every commit: start %s, or lose what only it has: %s",
 			primary, primary, acceptLoss)
@@ -150,6 +152,14 @@ func ruleLine(s *State, rule Rule, set []Answer) string {
 		rule.Text, primary, need, len(rule.Listed), zones, answered, primary, strings.TrimPrefix(start(need-answered, absent), "start "))
 }
 
+// debtLine says why nobody but one may be promoted.
+func debtLine(s *State) string { return debtOf(steadyPrimaryName(s), s.Debt()) }
+
+func debtOf(primary string, d *Degraded) string {
+	return fmt.Sprintf("since %s the rule is degraded (%s), so only %s is sure to have every commit past %s",
+		d.Since.UTC().Format("2006-01-02 15:04:05 MST"), d.Why, primary, d.From)
+}
+
 // start says to start n of the names, all of which are down.
 func start(n int, names []string) string {
 	if n >= len(names) {
@@ -160,6 +170,9 @@ func start(n int, names []string) string {
 
 // noCandidate says why none of a sealed set may be promoted.
 func noCandidate(s *State, set []Answer) string {
+	if _, ok := answerOf(set, s.SteadyPrimary); ok && s.Debt() != nil {
+		return debtLine(s) + ", and its failover_priority is 0: raise it"
+	}
 	var absent []string
 	for _, m := range s.Members {
 		if _, ok := answerOf(set, m.ID); !ok && m.Priority > 0 {

@@ -81,6 +81,17 @@ type Rule struct {
 	Version uint64 `json:"version"`
 	Text    string `json:"text"` // what it was made from
 	syncrep.Resolved
+
+	// Degraded: it waits for nobody, in place of what its text means.
+	Degraded *Degraded `json:"degraded,omitempty"`
+}
+
+// A Degraded is why a rule that cannot be met is not asked for, and since when. What the primary
+// acknowledges meanwhile is its debt: nobody else need have it, and nobody else is promoted.
+type Degraded struct {
+	Since time.Time `json:"since"`
+	From  wal.LSN   `json:"from"` // what was acknowledged up to there is held under a rule
+	Why   string    `json:"why"`
 }
 
 // A Position is how far a log reaches. Epochs come first: a longer log of an older epoch has a tail
@@ -144,6 +155,11 @@ func (s *State) Member(id syncrep.ID) (Member, bool) {
 	}
 	return s.Members[i], true
 }
+
+// Debt returns the mark of the rule in force if that is degraded: only the primary of the last steady
+// epoch is sure to have what it acknowledged since. It is so until another rule stands alone, in this epoch
+// or a later one that became steady.
+func (s *State) Debt() *Degraded { return s.Rule.Degraded }
 
 // Slot returns the slot called name.
 func (s *State) Slot(name string) (Slot, bool) {

@@ -89,6 +89,9 @@ type Txn interface {
 type Committed struct {
 	LSN   wal.LSN   // end of its record; 0: nothing was written
 	Level SyncLevel // what had been reached when it was acknowledged: what was asked for, or less if the rule asks for less
+
+	// AtRisk: the rule could not be met, and the primary has acknowledged it alone (synchronous_mode).
+	AtRisk bool
 }
 
 // seenWaiter is the optional method of a Txn described there.

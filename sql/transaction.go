@@ -73,6 +73,12 @@ func (s *Session) commitTxn(ctx context.Context) (wal.LSN, error) {
 			s.conn.SetParameter(lastCommitLevel, s.last.level())
 		}
 	}
+	if err == nil && done.AtRisk {
+		s.conn.Notice(pgwire.Errorf(pgwire.CodeWarning, "the commit at %s is on the primary alone", done.LSN).
+			WithSeverity(pgwire.SeverityWarning).
+			WithDetail("synchronous_standby_names cannot be met, and synchronous_mode allows to do without it.").
+			WithHint("It is lost if the primary's disk is. longship status shows the durability debt."))
+	}
 	return done.LSN, err
 }
 

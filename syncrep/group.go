@@ -17,6 +17,7 @@ import (
 type Group struct {
 	horizon wal.Position
 	lease   lease
+	debt    debt
 	bare    atomic.Uint64 // LSN up to which the log was released with nobody having acknowledged it
 
 	mu      sync.Mutex // guards the rest, what lease says, and the fields of each Handle that say so
@@ -164,6 +165,11 @@ func (g *Group) release() {
 	}
 	reached := g.reached()
 	g.held.Advance(reached[On])
+	if limit := g.debt.limit; limit != 0 {
+		for level := RemoteWrite; level < numLevels; level++ {
+			reached[level] = min(reached[level], limit)
+		}
+	}
 	if reached[On] < g.hold {
 		return
 	}
@@ -172,7 +178,7 @@ func (g *Group) release() {
 		defer g.renewLease()
 	}
 	if g.met.Flush == Unbounded {
-		g.bare.Store(uint64(g.flushed))
+		g.bare.Store(max(g.bare.Load(), uint64(reached[On])))
 	}
 	g.horizon.Advance(reached[On])
 	for level := Local; level < numLevels; level++ {

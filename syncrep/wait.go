@@ -48,6 +48,9 @@ func (g *Group) Wait(ctx context.Context, lsn wal.LSN, level Level) error {
 	if err := g.WaitLease(ctx); err != nil {
 		return &UnknownError{LSN: lsn, Cause: err}
 	}
+	if g.AtRisk(lsn, level) {
+		g.debt.commits.Add(1)
+	}
 	return nil
 }
 
