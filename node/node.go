@@ -158,7 +158,7 @@ func (n *Node) listen() (err error) {
 		ServerVersion:         serverVersion,
 		MaxConnections:        int(n.settings.Int("max_connections")),
 		MaxWALSenders:         int(n.settings.Int("max_wal_senders")),
-		AuthenticationTimeout: n.settings.Duration("authentication_timeout"),
+		AuthenticationTimeout: n.setting("authentication_timeout"),
 		Logger:                n.log.With("component", "pgwire"),
 	})
 	return nil

@@ -226,12 +226,17 @@ func (n *Node) newPrimaryReign(log *startup.Recovered) (*reign, error) {
 // writerConfig connects the flusher to those who wait for it.
 func (n *Node) writerConfig(p *primary, r *reign) wal.WriterConfig {
 	return wal.WriterConfig{
-		Buffers:        int(n.settings.Bytes("wal_buffers")),
-		SyncMethod:     wal.SyncMethod(n.settings.String("wal_sync_method")),
-		WriterDelay:    n.settings.Duration("wal_writer_delay"),
-		CommitDelay:    time.Duration(n.settings.Int("commit_delay")) * time.Microsecond,
-		CommitSiblings: int(n.settings.Int("commit_siblings")),
-		Active:         func() int { return int(p.active.Load()) },
+		Buffers:     int(n.settings.Bytes("wal_buffers")),
+		SyncMethod:  wal.SyncMethod(n.settings.String("wal_sync_method")),
+		WriterDelay: n.setting("wal_writer_delay"),
+		CommitDelay: func() (time.Duration, int) {
+			delay := time.Duration(n.settings.Int("commit_delay")) * time.Microsecond
+			if delay == 0 {
+				return 0, 0
+			}
+			return delay, int(n.settings.Int("commit_siblings"))
+		},
+		Active: func() int { return int(p.active.Load()) },
 		OnFlush: func(lsn wal.LSN) {
 			p.group.LocalFlush(lsn)
 			p.ages.note(lsn, time.Now())

@@ -199,7 +199,7 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 		},
 		DropSlot: r.dropSlot,
 		Redo:     func() wal.LSN { return r.checkpointer.Control().Redo },
-		Timeout:  n.settings.Duration("wal_sender_timeout"),
+		Timeout:  n.senderTimeout,
 		Show:     r.show,
 		Backup:   r,
 		Sealed:   func() bool { return r.primary == nil && r.stream == nil },

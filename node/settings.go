@@ -97,3 +97,12 @@ func (n *Node) slotLimits() slots.Limits {
 }
 
 func (n *Node) checkpointTimeout() time.Duration { return n.settings.Duration("checkpoint_timeout") }
+
+// senderTimeout is wal_sender_timeout, and a channel that is closed when a setting changes.
+func (n *Node) senderTimeout() (time.Duration, <-chan struct{}) {
+	changed := n.settings.Changed()
+	return n.settings.Duration("wal_sender_timeout"), changed
+}
+
+// setting returns what reads a setting that is a time, whenever it is asked.
+func (n *Node) setting(name string) func() time.Duration { return n.settings.DurationFunc(name) }

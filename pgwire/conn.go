@@ -44,6 +44,7 @@ type Conn struct {
 	PID            int32             // identifies the connection to clients and views; no process
 	RemoteAddr     net.Addr
 	BackendStart   time.Time
+	startBy        time.Time // the end of authentication_timeout; owned by serve
 
 	server *Server
 	nc     net.Conn

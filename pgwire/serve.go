@@ -26,7 +26,8 @@ func (c *Conn) serve() {
 	defer c.cancel(nil)
 
 	// The socket's deadlines: start-up has one of its own, the end of ctx overrules all.
-	c.nc.SetDeadline(c.BackendStart.Add(c.server.cfg.AuthenticationTimeout))
+	c.startBy = c.BackendStart.Add(c.server.cfg.AuthenticationTimeout())
+	c.nc.SetDeadline(c.startBy)
 	woken := make(chan struct{})
 	stop := context.AfterFunc(c.ctx, func() { defer close(woken); c.unblock() })
 	defer func() {
@@ -83,7 +84,7 @@ func (c *Conn) converse() error {
 	defer c.server.unregister(c)
 	c.log = c.log.With("pid", c.PID)
 
-	ctx, cancel := context.WithDeadlineCause(c.ctx, c.BackendStart.Add(c.server.cfg.AuthenticationTimeout),
+	ctx, cancel := context.WithDeadlineCause(c.ctx, c.startBy,
 		Errorf(CodeQueryCanceled, "canceling authentication due to timeout").Fatal())
 	defer cancel()
 	if authenticate := c.server.cfg.Authenticate; authenticate != nil {

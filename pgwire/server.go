@@ -35,8 +35,9 @@ type Config struct {
 	MaxConnections int
 	MaxWALSenders  int
 
-	// AuthenticationTimeout is how long start-up may take, Handler.Connect included (60 s).
-	AuthenticationTimeout time.Duration
+	// AuthenticationTimeout is how long start-up may take, Handler.Connect included. It may change, for
+	// connections that are made later. nil: 60 s.
+	AuthenticationTimeout func() time.Duration
 
 	// Authenticate decides about a client after its start-up packet was read; nil trusts everyone.
 	// Its error is sent as FATAL.
@@ -69,7 +70,9 @@ type Server struct {
 func NewServer(cfg Config) *Server {
 	cfg.MaxConnections = cmp.Or(cfg.MaxConnections, 100)
 	cfg.MaxWALSenders = cmp.Or(cfg.MaxWALSenders, 10)
-	cfg.AuthenticationTimeout = cmp.Or(cfg.AuthenticationTimeout, time.Minute)
+	if cfg.AuthenticationTimeout == nil {
+		cfg.AuthenticationTimeout = func() time.Duration { return time.Minute }
+	}
 	cfg.MaxMessageLen = cmp.Or(cfg.MaxMessageLen, 64<<20)
 	cfg.MaxSessionMemory = cmp.Or(cfg.MaxSessionMemory, 128<<20)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))

@@ -198,7 +198,7 @@ func readsFully(c *client, b []byte) bool {
 // authentication_timeout bounds start-up however slowly the bytes come.
 func TestAuthenticationTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newClient(t, newTestServer(Config{AuthenticationTimeout: time.Minute}))
+		c := newClient(t, newTestServer(Config{AuthenticationTimeout: func() time.Duration { return time.Minute }}))
 		start := time.Now()
 		var slow sync.WaitGroup
 		defer slow.Wait()
@@ -215,7 +215,7 @@ func TestAuthenticationTimeout(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		c := newClient(t, newTestServer(Config{Handler: &fakeHandler{stall: true}, AuthenticationTimeout: 5 * time.Second}))
+		c := newClient(t, newTestServer(Config{Handler: &fakeHandler{stall: true}, AuthenticationTimeout: func() time.Duration { return 5 * time.Second }}))
 		want := []string{"E FATAL 57014 canceling authentication due to timeout", "EOF"}
 		if got := c.connect(); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
@@ -223,7 +223,7 @@ func TestAuthenticationTimeout(t *testing.T) {
 	})
 	// Once start-up is over its deadline is, too.
 	synctest.Test(t, func(t *testing.T) {
-		c := newClient(t, newTestServer(Config{AuthenticationTimeout: time.Minute}))
+		c := newClient(t, newTestServer(Config{AuthenticationTimeout: func() time.Duration { return time.Minute }}))
 		c.connect()
 		time.Sleep(time.Hour)
 		if got := c.query("rows 0"); got[len(got)-1] != "Z I" {

@@ -233,6 +233,19 @@ func TestServerSettings(t *testing.T) {
 	if got := s.Duration("wal_sender_timeout"); got != 90*time.Second {
 		t.Errorf("wal_sender_timeout is %v", got)
 	}
+	read := s.DurationFunc("wal_sender_timeout")
+	for _, want := range []time.Duration{90 * time.Second, 2 * time.Second} {
+		s.Configure(nil, false)
+		if err := s.Set("wal_sender_timeout", fmt.Sprint(want.Milliseconds()), "command line"); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(); got != want || read() != want {
+			t.Errorf("wal_sender_timeout is read as %v, want %v", got, want)
+		}
+	}
+	if err := s.Set("wal_sender_timeout", "90s", "command line"); err != nil {
+		t.Fatal(err)
+	}
 	if got := s.Bytes("wal_buffers"); got != 16<<20 {
 		t.Errorf("wal_buffers is %d", got)
 	}

@@ -124,7 +124,7 @@ func newPrimary(t testing.TB, d DataDir, log *Recovered) *primary {
 	p.applied.Advance(p.store.Applied())
 	p.writer = wal.NewWriter(log.Dir, log.End, wal.WriterConfig{
 		Buffers:     256 << 10,
-		WriterDelay: time.Hour, // what is not flushed on request is not flushed
+		WriterDelay: func() time.Duration { return time.Hour }, // what is not flushed on request is not flushed
 		OnFlush: func(l wal.LSN) {
 			if !p.held.Load() {
 				p.horizon.Advance(l)

@@ -82,7 +82,7 @@ func (w *Writer) awaitRequest(ctx context.Context) {
 	if w.flushRequested() {
 		return
 	}
-	timer := time.NewTimer(w.cfg.WriterDelay)
+	timer := time.NewTimer(w.cfg.WriterDelay())
 	defer timer.Stop()
 	for !w.flushRequested() {
 		select {
@@ -111,10 +111,14 @@ func (w *Writer) sleep(ctx context.Context) {
 
 // delayCommit waits for others to join the flush (commit_delay, commit_siblings).
 func (w *Writer) delayCommit(ctx context.Context) {
-	if w.cfg.CommitDelay <= 0 || !w.flushRequested() || w.cfg.Active == nil || w.cfg.Active() <= w.cfg.CommitSiblings {
+	if w.cfg.CommitDelay == nil || !w.flushRequested() || w.cfg.Active == nil {
 		return
 	}
-	t := time.NewTimer(w.cfg.CommitDelay)
+	delay, siblings := w.cfg.CommitDelay()
+	if delay <= 0 || w.cfg.Active() <= siblings {
+		return
+	}
+	t := time.NewTimer(delay)
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -18,15 +18,14 @@ var ErrRecordTooLarge = fmt.Errorf("WAL record exceeds %d bytes", MaxRecordSize)
 
 // WriterConfig says how a Writer works. Names, defaults and meaning are PostgreSQL's.
 type WriterConfig struct {
-	Buffers     int           // wal_buffers in bytes; default 16 MiB
-	SyncMethod  SyncMethod    // wal_sync_method; default fdatasync
-	WriterDelay time.Duration // wal_writer_delay; default 200 ms
+	Buffers     int                  // wal_buffers in bytes; default 16 MiB
+	SyncMethod  SyncMethod           // wal_sync_method; default fdatasync
+	WriterDelay func() time.Duration // wal_writer_delay, which may change; nil: 200 ms
 
-	// CommitDelay is how long the flusher waits for company before a flush, when at least
-	// CommitSiblings other transactions are active; default 0, and 5 siblings.
-	CommitDelay    time.Duration
-	CommitSiblings int
-	Active         func() int // transactions being committed now
+	// CommitDelay is how long the flusher waits for company before a flush, when more than that many
+	// siblings, other transactions, are active. They may change. nil: it does not wait.
+	CommitDelay func() (delay time.Duration, siblings int)
+	Active      func() int // transactions being committed now
 
 	OnFlush   func(LSN)          // called by the flusher after each flush
 	OnSegment func(segno uint64) // called by the flusher when a segment is complete and durable
@@ -39,11 +38,8 @@ func (c WriterConfig) withDefaults() WriterConfig {
 	if c.SyncMethod == "" {
 		c.SyncMethod = SyncFdatasync
 	}
-	if c.WriterDelay == 0 {
-		c.WriterDelay = 200 * time.Millisecond
-	}
-	if c.CommitSiblings == 0 {
-		c.CommitSiblings = 5
+	if c.WriterDelay == nil {
+		c.WriterDelay = func() time.Duration { return 200 * time.Millisecond }
 	}
 	return c
 }

@@ -60,7 +60,7 @@ func TestGroupCommit(t *testing.T) {
 // An asynchronous commit is flushed after wal_writer_delay, one somebody waits for at once.
 func TestAsynchronousCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{Buffers: 1, WriterDelay: 200 * time.Millisecond})
+		w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{Buffers: 1, WriterDelay: func() time.Duration { return 200 * time.Millisecond }})
 		for range 3 {
 			synctest.Wait()
 			begin := time.Now()
@@ -101,7 +101,7 @@ func TestCommitDelay(t *testing.T) {
 	}{{1, 0}, {5, 0}, {6, time.Millisecond}, {100, time.Millisecond}} {
 		synctest.Test(t, func(t *testing.T) {
 			w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{
-				Buffers: 1, CommitDelay: time.Millisecond, CommitSiblings: 5, Active: func() int { return c.active },
+				Buffers: 1, CommitDelay: func() (time.Duration, int) { return time.Millisecond, 5 }, Active: func() int { return c.active },
 			})
 			begin := time.Now()
 			w.insert(t, []byte("x"), true)
@@ -135,7 +135,7 @@ func TestStopAndContinue(t *testing.T) {
 	at := emptyLog
 	var want []entry
 	for i := range 20 {
-		w := start(t, d, at, WriterConfig{WriterDelay: time.Hour})
+		w := start(t, d, at, WriterConfig{WriterDelay: func() time.Duration { return time.Hour }})
 		for j := range i {
 			want = append(want, w.insert(t, pattern(j*1000), false))
 		}

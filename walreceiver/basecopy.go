@@ -62,7 +62,7 @@ func (b *baseCopy) run(cfg *Config) error {
 	if _, err := b.c.identifySystem(cfg); err != nil {
 		return err
 	}
-	b.c.timeout = copyTimeout
+	b.c.timeout = func() time.Duration { return copyTimeout }
 	if err := b.begin(); err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func BenchmarkReceive(b *testing.B) {
 	ours, theirs := loopback(b)
 	dir := newDir(b, vfs.NewMem())
 	s := New(testConfig(b), Log{Dir: dir, End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position)})
-	c := &conn{net: ours, fe: pgproto3.NewFrontend(ours, ours), timeout: time.Minute}
+	c := &conn{net: ours, fe: pgproto3.NewFrontend(ours, ours), timeout: always(time.Minute)}
 	messages := encodeMessages(log)
 	go func() {
 		for {

@@ -23,9 +23,10 @@ type Config struct {
 	SystemID    uint64 // of the cluster; 0 if not known yet
 	Secret      string // that members show each other; empty: none is shown
 
-	Timeout        time.Duration // wal_receiver_timeout; 0: none
-	StatusInterval time.Duration // wal_receiver_status_interval; 0: no periodic reports
-	RetryInterval  time.Duration // wal_retrieve_retry_interval, the longest pause between attempts; default 5 s
+	// These may change: they are asked for each time. nil: the default.
+	Timeout        func() time.Duration // wal_receiver_timeout; 0, the default: none
+	StatusInterval func() time.Duration // wal_receiver_status_interval; 0, the default: no periodic reports
+	RetryInterval  func() time.Duration // wal_retrieve_retry_interval, the longest pause between attempts; default 5 s
 
 	// ApplyInterval is the least pause between two reports that only say how far replay is, for
 	// commits that wait with synchronous_commit = remote_apply. Default 1 ms.
@@ -64,8 +65,13 @@ func (c Config) withDefaults() Config {
 	if c.Dial == nil {
 		c.Dial = new(net.Dialer).DialContext
 	}
-	if c.RetryInterval == 0 {
-		c.RetryInterval = defaultRetryInterval
+	for _, d := range []struct {
+		setting *func() time.Duration
+		value   time.Duration
+	}{{&c.Timeout, 0}, {&c.StatusInterval, 0}, {&c.RetryInterval, defaultRetryInterval}} {
+		if *d.setting == nil {
+			*d.setting = func() time.Duration { return d.value }
+		}
 	}
 	if c.ApplyInterval == 0 {
 		c.ApplyInterval = defaultApplyInterval

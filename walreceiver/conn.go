@@ -31,8 +31,8 @@ var ErrNotNative = errors.New("the upstream is not a Longship node")
 type conn struct {
 	net     net.Conn
 	fe      *pgproto3.Frontend
-	timeout time.Duration // of one receive or send; 0: none
-	stop    func() bool   // releases the context
+	timeout func() time.Duration // of one receive or send; 0: none
+	stop    func() bool          // releases the context
 }
 
 // connect opens a connection and starts a replication session on it. It is closed when ctx ends.
@@ -119,10 +119,11 @@ func (c *conn) sendEncoded(b []byte) error {
 }
 
 func (c *conn) deadline() time.Time {
-	if c.timeout <= 0 {
+	timeout := c.timeout()
+	if timeout <= 0 {
 		return time.Time{}
 	}
-	return time.Now().Add(c.timeout)
+	return time.Now().Add(timeout)
 }
 
 func networkError(err error) error {

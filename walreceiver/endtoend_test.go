@@ -60,7 +60,7 @@ func newPrimary(t *testing.T, dir *wal.Dir, end wal.End, h wal.History) *primary
 			Dir:    dir, Buffer: p.writer,
 			Inserted: p.writer.Inserted(), Flushed: p.writer.Flushed(), Horizon: p.group.Horizon(),
 		},
-		Primary: true, Slots: held, Sync: p.group, Timeout: time.Minute, Backup: p, Logger: logger,
+		Primary: true, Slots: held, Sync: p.group, Timeout: func() (time.Duration, <-chan struct{}) { return time.Minute, nil }, Backup: p, Logger: logger,
 		Redo: func() wal.LSN { return logStart },
 		Show: func(name string) (string, bool) { return "1MB", name == "wal_segment_size" },
 	})
@@ -159,7 +159,7 @@ func (f *flaky) cut() {
 func (f *flaky) follow(t *testing.T, dir *wal.Dir, end wal.End, h wal.History) *standby {
 	s := newStandbyIn(t, dir, end, h, func(c *Config) {
 		c.Dial = f.dial
-		c.RetryInterval = 50 * time.Millisecond
+		c.RetryInterval = always(50 * time.Millisecond)
 	})
 	s.run()
 	go func() {

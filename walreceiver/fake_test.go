@@ -165,11 +165,14 @@ func testConfig(t testing.TB) Config {
 		NodeID:         testNodeID,
 		Incarnation:    testIncarnation,
 		SystemID:       testSystemID,
-		Timeout:        time.Minute,
-		StatusInterval: 10 * time.Second,
+		Timeout:        always(time.Minute),
+		StatusInterval: always(10 * time.Second),
 		Logger:         slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }
+
+// always is a setting that does not change.
+func always(d time.Duration) func() time.Duration { return func() time.Duration { return d } }
 
 var errRefused = errors.New("connection refused")
 

@@ -288,11 +288,12 @@ func (r *session) due(now time.Time) (due, ping bool) {
 		due = true
 	case r.s.applied.Load() != r.sent.Apply && since >= cfg.ApplyInterval:
 		due = true
-	case cfg.StatusInterval > 0 && since >= cfg.StatusInterval:
-		due = true
+	default:
+		every := cfg.StatusInterval()
+		due = every > 0 && since >= every
 	}
 	heard := r.heard.Load()
-	if half := cfg.Timeout / 2; half > 0 && heard != r.pinged && now.UnixNano()-heard >= int64(half) {
+	if half := cfg.Timeout() / 2; half > 0 && heard != r.pinged && now.UnixNano()-heard >= int64(half) {
 		r.pinged, ping = heard, true
 	}
 	return due, ping
@@ -302,11 +303,11 @@ func (r *session) due(now time.Time) (due, ping bool) {
 func (r *session) wait(ctx context.Context, timer *time.Timer) {
 	cfg := &r.s.cfg
 	pause := time.Hour
-	if cfg.StatusInterval > 0 {
-		pause = time.Until(r.sentAt.Add(cfg.StatusInterval))
+	if every := cfg.StatusInterval(); every > 0 {
+		pause = time.Until(r.sentAt.Add(every))
 	}
-	if heard := r.heard.Load(); cfg.Timeout > 0 && heard != r.pinged {
-		pause = min(pause, time.Until(time.Unix(0, heard).Add(cfg.Timeout/2)))
+	if heard, timeout := r.heard.Load(), cfg.Timeout(); timeout > 0 && heard != r.pinged {
+		pause = min(pause, time.Until(time.Unix(0, heard).Add(timeout/2)))
 	}
 	var applied <-chan struct{}
 	if quiet := time.Until(r.sentAt.Add(cfg.ApplyInterval)); quiet > 0 {

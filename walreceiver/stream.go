@@ -106,7 +106,7 @@ func (s *Stream) Run(ctx context.Context) error {
 		if final := s.finish(ctx, err); final != nil {
 			return final
 		}
-		if s.at.LSN != before || time.Since(begin) > s.cfg.RetryInterval {
+		if s.at.LSN != before || time.Since(begin) > s.cfg.RetryInterval() {
 			s.failed, reported = 0, ""
 		}
 		if message := err.Error(); message != reported {
@@ -143,7 +143,7 @@ func (s *Stream) finish(ctx context.Context, err error) error {
 // backoff is the pause before the next attempt: short at first, doubling up to RetryInterval while
 // nothing gets better, and never the same on two nodes that lost the same primary.
 func (s *Stream) backoff(err error) time.Duration {
-	longest := s.cfg.RetryInterval
+	longest := s.cfg.RetryInterval()
 	if errors.Is(err, errDiskFull) {
 		return longest
 	}

@@ -162,7 +162,7 @@ func TestStreamRefetchesCorruptBytes(t *testing.T) {
 // it: the connection is given up, and made anew.
 func TestStreamTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, func(c *Config) { c.StatusInterval = 0 })
+		s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, func(c *Config) { c.StatusInterval = always(0) })
 		s.run()
 		c := s.accept().stream(logStart)
 		begin := time.Now()
@@ -209,7 +209,7 @@ func TestStreamTimeoutBeforeStreaming(t *testing.T) {
 func TestStreamReplyTiming(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := makeLog(t, 100)
-		s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, func(c *Config) { c.Timeout = 0 })
+		s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, func(c *Config) { c.Timeout = always(0) })
 		s.run()
 		c := s.accept().stream(logStart)
 		lastReport(t, c, logStart, logStart, 0)

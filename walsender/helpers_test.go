@@ -67,7 +67,7 @@ func newPrimaryAt(t testing.TB, fs vfs.FS, path string, end wal.End, history wal
 	p := &testPrimary{t: t, group: syncrep.NewGroup()}
 	p.redo.Advance(end.LSN)
 	dir := wal.NewDir(fs, walPath, format)
-	p.writer = wal.NewWriter(dir, end, wal.WriterConfig{WriterDelay: time.Millisecond, OnFlush: p.group.LocalFlush})
+	p.writer = wal.NewWriter(dir, end, wal.WriterConfig{WriterDelay: func() time.Duration { return time.Millisecond }, OnFlush: p.group.LocalFlush})
 	p.group.SetRules(syncrep.Rule{}, syncrep.Resolved{})
 	p.group.LocalFlush(end.LSN)
 	var err error
@@ -82,7 +82,7 @@ func newPrimaryAt(t testing.TB, fs vfs.FS, path string, end wal.End, history wal
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	cfg := Config{
-		Log: p.log, Primary: true, Slots: p.slots, Sync: p.group, Timeout: time.Minute,
+		Log: p.log, Primary: true, Slots: p.slots, Sync: p.group, Timeout: func() (time.Duration, <-chan struct{}) { return time.Minute, nil },
 		Redo: p.redo.Load, Show: p.show, Logger: logger,
 	}
 	if change != nil {

@@ -80,8 +80,10 @@ func (st *stream) unblock(ctx context.Context) (undo func()) {
 			conn.SetWriteDeadline(time.Unix(1, 0))
 		case cause != errCopyDone:
 			conn.SetWriteDeadline(time.Now().Add(lastWords))
-		case st.session.server.cfg.Timeout > 0:
-			conn.SetWriteDeadline(time.Now().Add(st.session.server.cfg.Timeout))
+		default:
+			if timeout, _ := st.session.server.cfg.Timeout(); timeout > 0 {
+				conn.SetWriteDeadline(time.Now().Add(timeout))
+			}
 		}
 	})
 	return func() {
@@ -114,29 +116,26 @@ func (st *stream) conclude() error {
 // watch looks after the client's silence. Half of wal_sender_timeout without a word, and it is asked;
 // all of it, and it is given up, without a word.
 func (st *stream) watch(ctx context.Context) error {
-	timeout := st.session.server.cfg.Timeout
-	if timeout <= 0 {
-		<-ctx.Done()
-		return context.Cause(ctx)
-	}
-	timer := time.NewTimer(timeout / 2)
-	defer timer.Stop()
 	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		timeout, changed := st.session.server.cfg.Timeout()
+		var timer <-chan time.Time
 		silence := st.silence()
 		switch {
+		case timeout <= 0:
 		case silence >= timeout:
 			return fmt.Errorf("wal_sender_timeout: no word from the client for %v: %w", silence, pgwire.ErrHangup)
 		case silence >= timeout/2:
 			st.ask.Store(true)
 			st.poke()
-			timer.Reset(timeout - silence)
+			timer = time.After(timeout - silence)
 		default:
-			timer.Reset(timeout/2 - silence)
+			timer = time.After(timeout/2 - silence)
+		}
+		select {
+		case <-timer:
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -51,9 +51,9 @@ type Config struct {
 	// Redo is the redo position of the last checkpoint: where a slot created with RESERVE_WAL begins.
 	Redo func() wal.LSN
 
-	// Timeout is wal_sender_timeout: a streaming client that is silent for so long is dropped.
-	// 0: never.
-	Timeout time.Duration
+	// Timeout is wal_sender_timeout: a streaming client that is silent for so long is dropped. 0: never.
+	// The channel is closed when it may have changed. nil: never.
+	Timeout func() (time.Duration, <-chan struct{})
 
 	// Show answers SHOW: the value of a setting, if there is such a setting. Clients ask for
 	// wal_segment_size and data_directory_mode.
@@ -91,6 +91,9 @@ type Server struct {
 
 // New returns a server without connections.
 func New(cfg Config) *Server {
+	if cfg.Timeout == nil {
+		cfg.Timeout = func() (time.Duration, <-chan struct{}) { return 0, nil }
+	}
 	log := cfg.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
