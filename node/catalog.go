@@ -171,7 +171,7 @@ var slotFunctionColumns = []sql.Column{{Name: "slot_name", Type: sql.Name}, {Nam
 func (n *Node) addSlotFunctions(c *sql.Catalog) {
 	c.AddFunc(sql.Func{
 		Name:     "pg_create_physical_replication_slot",
-		Args:     []sql.Type{sql.Name, sql.Bool, sql.Bool},
+		Args:     []sql.Type{sql.Text, sql.Bool, sql.Bool}, // a name would be cut at 63 bytes: a long one is refused
 		Defaults: []sql.Value{sql.BoolValue(false), sql.BoolValue(false)},
 		Columns:  slotFunctionColumns,
 		Row: func(ctx context.Context, args []sql.Value) ([]sql.Value, error) {
@@ -192,7 +192,7 @@ func (n *Node) addSlotFunctions(c *sql.Catalog) {
 		},
 	})
 	c.AddFunc(sql.Func{
-		Name: "pg_drop_replication_slot", Args: []sql.Type{sql.Name}, Result: sql.Void,
+		Name: "pg_drop_replication_slot", Args: []sql.Type{sql.Text}, Result: sql.Void,
 		Call: func(ctx context.Context, args []sql.Value) (sql.Value, error) {
 			r, err := n.present.await(ctx)
 			if err == nil {

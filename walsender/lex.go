@@ -32,10 +32,8 @@ var keywords = map[string]bool{
 	"NOEXPORT_SNAPSHOT": true, "USE_SNAPSHOT": true, "TWO_PHASE": true,
 }
 
-// maxNameLen is where names are cut (NAMEDATALEN - 1).
-const maxNameLen = 63
-
-// A lexer cuts a command into tokens.
+// A lexer cuts a command into tokens. It does not cut names that are too long, as PostgreSQL does with a
+// notice: a slot with the name as it was given is refused, or not found.
 type lexer struct{ rest string }
 
 func (l *lexer) next() token {
@@ -56,7 +54,7 @@ func (l *lexer) next() token {
 		if !ok || text == "" {
 			return token{kind: tokenInvalid}
 		}
-		return token{tokenName, truncate(text)}
+		return token{tokenName, text}
 	case c == '\'':
 		text, ok := l.quoted('\'')
 		if !ok {
@@ -124,7 +122,7 @@ func nameOrKeyword(word string) token {
 	if keywords[word] {
 		return token{tokenKeyword, word}
 	}
-	return token{tokenName, truncate(lowerASCII(word))}
+	return token{tokenName, lowerASCII(word)}
 }
 
 // lowerASCII folds as PostgreSQL does identifiers in a multibyte encoding: letters beyond ASCII stay.
@@ -136,8 +134,6 @@ func lowerASCII(s string) string {
 		return r
 	}, s)
 }
-
-func truncate(name string) string { return name[:min(len(name), maxNameLen)] }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
