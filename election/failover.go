@@ -201,7 +201,7 @@ func (c *Coordinator) choose(s *raftlog.State, b *ballot) (raftlog.Choice, loss,
 		return choice, l, err
 	}
 	if c.failed[choice.Winner.ID] && choice.Source.ID != choice.Winner.ID {
-		if choice, err = c.another(b, choice, decide); err != nil {
+		if choice, err = c.another(s, b, choice, decide); err != nil {
 			return choice, l, err
 		}
 	}
@@ -213,9 +213,9 @@ func (c *Coordinator) choose(s *raftlog.State, b *ballot) (raftlog.Choice, loss,
 
 // another chooses in place of a winner that could not fetch the log: somebody who has not failed at
 // that yet, or has nothing to fetch. If all have, they begin anew.
-func (c *Coordinator) another(b *ballot, choice raftlog.Choice, decide func(string) (raftlog.Choice, error)) (raftlog.Choice, error) {
+func (c *Coordinator) another(s *raftlog.State, b *ballot, choice raftlog.Choice, decide func(string) (raftlog.Choice, error)) (raftlog.Choice, error) {
 	for _, a := range b.answers {
-		if c.failed[a.ID] || a.Priority <= 0 {
+		if m, _ := s.Member(a.ID); c.failed[a.ID] || m.Barred() != "" {
 			continue
 		}
 		if other, err := decide(a.Name); err == nil && other.Winner.ID == a.ID {
@@ -240,7 +240,8 @@ func (c *Coordinator) preferred(s *raftlog.State, b *ballot) string {
 		return m.Name
 	}
 	others := slices.DeleteFunc(slices.Clone(b.answers), func(a raftlog.Answer) bool {
-		return a.ID == s.Primary.ID || a.Priority <= 0 || c.failed[a.ID]
+		m, _ := s.Member(a.ID)
+		return a.ID == s.Primary.ID || m.Barred() != "" || c.failed[a.ID]
 	})
 	if len(others) == 0 {
 		return ""

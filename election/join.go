@@ -86,6 +86,10 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 		return false, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has been removed from the cluster", r.Member.Name, r.Member.ID).
 			WithHint("To be a member again it must start with an empty data directory and --join.")
 	}
+	if m, ok := s.Member(r.Member.ID); ok && m.Witness != r.Member.Witness {
+		return false, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has joined with witness %v, and comes with %v", m.Name, m.ID, m.Witness, r.Member.Witness).
+			WithHint("A disk stays what it is: start it as it was, or with an empty data directory and --join.")
+	}
 	holder, taken := s.Named(r.Member.Name)
 	switch {
 	case !taken || holder.ID == r.Member.ID:

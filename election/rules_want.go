@@ -44,14 +44,18 @@ func resolve(s *raftlog.State, self syncrep.ID, text string, streams func(raftlo
 }
 
 // counts reports whether a member other than the primary shall count from now on. One that is new does
-// once it has caught up, and then for good, whether it is there or not. One that leaves does as long as
+// once it has caught up, and then for good, whether it is there or not. A new witness has the log only
+// from when it came, and no table: it counts once all that count and keep one stream too, for whoever
+// has less than the witness's beginning could not be brought forward from it. One that leaves does as long as
 // the member that has its name now does not, so that the two change places in one step.
 func counts(s *raftlog.State, m raftlog.Member, streams func(raftlog.Member) bool) bool {
 	if !m.Leaving {
-		return m.Counted || streams(m)
+		return m.Counted || streams(m) && (!m.Witness || !slices.ContainsFunc(s.Members, func(o raftlog.Member) bool {
+			return o.Counted && !o.Leaving && !o.Witness && o.ID != s.Primary.ID && !streams(o)
+		}))
 	}
 	successor, ok := s.Named(m.Name)
-	return m.Counted && ok && !successor.Counted && !streams(successor)
+	return m.Counted && ok && !counts(s, successor, streams)
 }
 
 // current is the wish that came true: the rule, or that of the epoch that opens.

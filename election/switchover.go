@@ -336,8 +336,8 @@ func (c *Coordinator) fit(ctx context.Context, s *raftlog.State, m raftlog.Membe
 		a.why = "it leaves"
 	case !m.Counted:
 		a.why = "it has not all there is yet"
-	case m.Priority <= 0:
-		a.why = "its failover_priority is 0"
+	case m.Barred() != "":
+		a.why = m.Barred()
 	}
 	if a.why != "" {
 		return a

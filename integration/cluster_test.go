@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,18 +46,25 @@ type cluster struct {
 func newCluster(t *testing.T, n int, flags ...string) *cluster {
 	t.Helper()
 	c := unstarted(t)
-	c.flags = append([]string{"--wal-retrieve-retry-interval=500ms", "--heartbeat-interval=0"}, flags...)
-	t.Cleanup(c.tidy)
+	c.flags = append(c.flags, flags...)
+	c.node(n)
+	c.start()
+	return c
+}
+
+// start starts the nodes that there are, as newCluster does.
+func (c *cluster) start() {
+	c.t.Helper()
+	c.t.Cleanup(c.tidy)
 	c.node(1).start()
-	for range n - 1 {
-		c.node(len(c.nodes) + 1).launch()
+	for _, n := range c.nodes[1:] {
+		n.launch()
 	}
 	for _, s := range c.nodes {
 		s.awaitReady()
 	}
 	c.awaitStreaming()
-	c.awaitCounted(n)
-	return c
+	c.awaitCounted(len(c.nodes))
 }
 
 // unstarted is a cluster of which no node runs yet.
@@ -66,7 +74,7 @@ func unstarted(t *testing.T) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &cluster{t: t, dir: dir}
+	return &cluster{t: t, dir: dir, flags: []string{"--wal-retrieve-retry-interval=500ms", "--heartbeat-interval=0"}}
 }
 
 // tidy leaves the files of a failed test, for -artifacts, and the ends of the logs in its output.
@@ -207,7 +215,9 @@ func (c *cluster) checkSame() {
 	primary := c.primary()
 	for _, n := range c.nodes {
 		if n != primary && n.running() {
-			checkSameTable(c.t, primary, n)
+			if !n.isWitness() {
+				checkSameTable(c.t, primary, n)
+			}
 			checkSameWAL(c.t, primary, n, end)
 		}
 	}
@@ -414,7 +424,11 @@ func (n *node) thaw() { n.proc.signal(syscall.SIGCONT) }
 
 // dsn is how libpq and pgx reach the node.
 func (n *node) dsn(more ...string) string {
-	return fmt.Sprintf("host=127.0.0.1 port=%d user=test dbname=test sslmode=disable %s", n.port, strings.Join(more, " "))
+	database := "test"
+	if n.isWitness() {
+		database = "longship_admin"
+	}
+	return fmt.Sprintf("host=127.0.0.1 port=%d user=test dbname=%s sslmode=disable %s", n.port, database, strings.Join(more, " "))
 }
 
 // dial opens a session. A node that says it cannot take clients now, as a standby does while it
@@ -566,10 +580,20 @@ func (n *node) flushed() wal.LSN {
 	return parseLSN(n.t, n.value("SELECT pg_current_wal_flush_lsn()"))
 }
 
-// awaitLSN waits until the node has applied everything up to lsn. A standby that follows its primary
+// isWitness reports whether the node keeps the log alone.
+func (n *node) isWitness() bool { return slices.Contains(n.flags, "--witness") }
+
+// awaitLSN waits until the node has applied everything up to lsn; a witness, flushed. A standby that follows its primary
 // to another timeline meanwhile ends the session that waits: then another one waits on.
 func (n *node) awaitLSN(lsn wal.LSN) {
 	n.t.Helper()
+	if n.isWitness() {
+		n.awaitThat("SELECT pg_last_wal_receive_lsn()", func(v string) bool {
+			at, err := wal.ParseLSN(v)
+			return err == nil && at >= lsn
+		}, lsn.String())
+		return
+	}
 	for {
 		err := n.tryExec(fmt.Sprintf("WAIT FOR LSN '%s' TIMEOUT %d", lsn, patience.Milliseconds()))
 		if err == nil {

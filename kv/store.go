@@ -30,6 +30,10 @@ type StoreOptions struct {
 	MemTableSize uint64       // what is collected in memory before it is written to a file, in bytes; default 32 MiB
 	Logger       *slog.Logger // default: no log
 
+	// Positions makes a store that only knows how far it has applied: it drops what commits say. It is
+	// for a node that keeps the log and no table, and is never read.
+	Positions bool
+
 	// Fatal is called when the store cannot go on: the process should end. The caller may hold
 	// Pebble's locks, so Fatal must not use the store. The default panics.
 	Fatal func(error)
@@ -54,6 +58,7 @@ type Store struct {
 	db      *pebble.DB
 	logger  *slog.Logger
 	applied atomic.Uint64 // a wal.LSN; moved by Apply
+	bare    bool          // operations are dropped
 
 	fatal  func(error)
 	once   sync.Once
@@ -67,7 +72,7 @@ type Store struct {
 // OpenStore opens the store in dir, or creates it, applied LSN 0. Nobody else may have it open.
 func OpenStore(fs vfs.FS, dir string, opts StoreOptions) (*Store, error) {
 	opts = opts.withDefaults()
-	s := &Store{logger: opts.Logger, fatal: opts.Fatal, broken: make(chan struct{})}
+	s := &Store{logger: opts.Logger, bare: opts.Positions, fatal: opts.Fatal, broken: make(chan struct{})}
 	s.refusal.Store(newRefusal())
 	db, err := pebble.Open(dir, s.pebbleOptions(fs, opts))
 	if err != nil {
@@ -178,6 +183,7 @@ type Batch struct {
 	store       *Store
 	ops         *pebble.Batch
 	first, last wal.LSN // ends of the first and the last record; 0: empty
+	dropped     int     // bytes of operations that a bare store does not keep
 }
 
 // NewBatch returns an empty batch. After Apply it can be filled again.
@@ -194,6 +200,12 @@ func (b *Batch) Add(end wal.LSN, ops []Op) error {
 		b.first = end
 	}
 	b.last = end
+	if b.store.bare {
+		for i := range ops {
+			b.dropped += ops[i].size()
+		}
+		return nil
+	}
 	for i := range ops {
 		op := &ops[i]
 		if op.Kind == Delete {
@@ -217,9 +229,9 @@ func (b *Batch) Add(end wal.LSN, ops []Op) error {
 // End is the end of the last record in the batch, 0 if it is empty.
 func (b *Batch) End() wal.LSN { return b.last }
 
-// Size is the number of bytes in the batch. A batch of some 100 KiB is efficient; one larger than
+// Size is the number of bytes in the batch, and of those that it has dropped. A batch of some 100 KiB is efficient; one larger than
 // half the memtable costs a file of its own.
-func (b *Batch) Size() int { return b.ops.Len() }
+func (b *Batch) Size() int { return b.ops.Len() + b.dropped }
 
 // Close discards what is in the batch and releases its memory.
 func (b *Batch) Close() error { return b.ops.Close() }
@@ -243,6 +255,6 @@ func (s *Store) Apply(b *Batch) error {
 	}
 	s.applied.Store(uint64(b.last))
 	b.ops.Reset()
-	b.first, b.last = 0, 0
+	b.first, b.last, b.dropped = 0, 0, 0
 	return nil
 }

@@ -38,6 +38,9 @@ const backupFolder = "backups.tmp"
 
 // BeginBackup implements walsender.Backuper.
 func (r *reign) BeginBackup(ctx context.Context, opt walsender.BackupOptions) (walsender.Backup, error) {
+	if r.node.cfg.Witness {
+		return nil, r.node.errNoTable("a base backup cannot be taken from it")
+	}
 	b := &backup{reign: r, opt: opt}
 	r.backups.mu.Lock()
 	r.backups.next++
@@ -60,14 +63,7 @@ func (b *backup) begin(ctx context.Context) error {
 		return err
 	}
 	control := r.checkpointer.Control()
-	fs := r.node.dir.FS
-	if err := fs.MkdirAll(fs.PathDir(b.folder), 0o700); err != nil {
-		return err
-	}
-	if err := r.node.store.Checkpoint(ctx, b.folder); err != nil {
-		return err
-	}
-	files, err := b.storeFiles()
+	files, err := b.storeFiles(ctx)
 	if err != nil {
 		return err
 	}
@@ -88,9 +84,19 @@ func (b *backup) begin(ctx context.Context) error {
 	return nil
 }
 
-// storeFiles lists the links in the backup's folder. They never change.
-func (b *backup) storeFiles() ([]walsender.BackupFile, error) {
+// storeFiles links the store's files into the backup's folder, where they never change, and lists them:
+// none for a witness.
+func (b *backup) storeFiles(ctx context.Context) ([]walsender.BackupFile, error) {
+	if b.opt.Bare {
+		return []walsender.BackupFile{{Path: "global/"}}, nil
+	}
 	fs := b.reign.node.dir.FS
+	if err := fs.MkdirAll(fs.PathDir(b.folder), 0o700); err != nil {
+		return nil, err
+	}
+	if err := b.reign.node.store.Checkpoint(ctx, b.folder); err != nil {
+		return nil, err
+	}
 	names, err := fs.List(b.folder)
 	if err != nil {
 		return nil, err

@@ -42,10 +42,11 @@ func (n *Node) newCatalog() *sql.Catalog {
 
 // readOnlyHint says where writes are taken.
 func (n *Node) readOnlyHint() string {
+	role := n.standbyRole()
 	if addr := n.primaryAddress(); addr != "" && addr != n.address {
-		return fmt.Sprintf("This node is a standby; the primary is at %s.", addr)
+		return fmt.Sprintf("This node is a %s; the primary is at %s.", role, addr)
 	}
-	return "This node is a standby, and there is no primary now; see longship status."
+	return fmt.Sprintf("This node is a %s, and there is no primary now; see longship status.", role)
 }
 
 // errInRecovery is what functions of a primary answer on a standby.
@@ -101,10 +102,10 @@ func (n *Node) addLSNFunctions(c *sql.Catalog) {
 		})
 	}
 	onStandby("pg_last_wal_receive_lsn", func(r *reign) wal.LSN { return r.flushed().Load() })
-	onStandby("pg_last_wal_replay_lsn", func(r *reign) wal.LSN { return r.applied.Load() })
+	onStandby("pg_last_wal_replay_lsn", (*reign).replayed)
 	n.addFunc(c, "pg_last_xact_replay_timestamp", nil, sql.Timestamptz, func(r *reign, _ []sql.Value) (sql.Value, error) {
 		at, ok := r.redo.LastCommit()
-		if !ok || r.primary != nil {
+		if !ok || r.primary != nil || n.cfg.Witness {
 			return sql.Null, nil
 		}
 		return sql.TimeValue(at), nil

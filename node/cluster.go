@@ -32,7 +32,8 @@ func (n *Node) member() raftlog.Member {
 		RaftAddress:   n.raftAddress,
 		GossipAddress: n.gossipAddress,
 		Zone:          n.cfg.Zone,
-		Priority:      n.cfg.FailoverPriority,
+		Priority:      n.cfg.priority(),
+		Witness:       n.cfg.Witness,
 	}
 }
 
@@ -163,7 +164,7 @@ func (n *Node) gossipMeta() gossip.Meta {
 	if r.primary != nil {
 		m.Role = gossip.Primary
 	}
-	m.Epoch, m.Write, m.Flush, m.Replay = r.epoch, r.written().Load(), r.flushed().Load(), r.applied.Load()
+	m.Epoch, m.Write, m.Flush, m.Replay = r.epoch, r.written().Load(), r.flushed().Load(), r.replayed()
 	return m
 }
 

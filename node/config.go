@@ -26,6 +26,7 @@ type Config struct {
 	HTTPListen       string // host:port for metrics and health; empty: they are not served
 	Zone             string // where the node is: a rack, a building; rules with ZONES count them
 	FailoverPriority int    // the higher the rather promoted; 0: never
+	Witness          bool   // keeps the log and no table, and is never promoted
 	GossipKey        []byte // 16, 24 or 32 bytes that encrypt gossip; nil: in the clear
 	ClusterSecret    string // members show it to each other; empty: none is wanted
 
@@ -74,6 +75,14 @@ func (c *Config) check() error {
 		}
 	}
 	return nil
+}
+
+// priority is the failover priority, which a witness has none of.
+func (c *Config) priority() int {
+	if c.Witness {
+		return 0
+	}
+	return c.FailoverPriority
 }
 
 // advertised is the host under which others reach this node, and the port that stands before the one in

@@ -68,13 +68,14 @@ func parseReadiness(query string) (w wish, err error) {
 const (
 	rolePrimary = "primary"
 	roleStandby = "standby"
+	roleWitness = "witness"
 )
 
 func (r *reign) role() string {
 	if r.primary != nil {
 		return rolePrimary
 	}
-	return roleStandby
+	return r.node.standbyRole()
 }
 
 // proofTimeout bounds how long a primary may take to prove that it is one.
@@ -86,6 +87,8 @@ func (n *Node) readiness(life, ask context.Context, w wish) verdict {
 	switch {
 	case !v.ok:
 		return v
+	case n.cfg.Witness:
+		return no("this node is a witness, which keeps no table")
 	case w.role != "" && w.role != r.role():
 		return no("this node is a %s", r.role())
 	case r.primary != nil:

@@ -31,7 +31,9 @@ func (n *Node) identify() (ready bool, err error) {
 	case state == startup.Ready:
 		err = n.checkIdentity(id)
 	case len(n.cfg.Join) > 0 || id.NodeID != 0:
-		id = newIdentity(n.cfg.Name, id.NodeID)
+		id = n.newIdentity(id.NodeID)
+	case n.cfg.Witness:
+		return false, errors.New("a witness cannot found a cluster: it keeps no table; start a node without --witness first, and the witness with --join HOST:PORT of that one")
 	default:
 		state = startup.Ready
 		id, err = n.foundCluster()
@@ -56,22 +58,28 @@ func (n *Node) become(id startup.Identity) error {
 
 // renew makes this node another member: its disk is empty now.
 func (n *Node) renew() {
-	id := newIdentity(n.cfg.Name, n.identity().NodeID)
+	id := n.newIdentity(n.identity().NodeID)
 	n.id.Store(&id)
 }
 
-// newIdentity is the identity of a node that has no data yet.
-func newIdentity(name string, node startup.Hex64) startup.Identity {
+// newIdentity is the identity of this node with no data yet; node is the one it had before, or 0.
+func (n *Node) newIdentity(node startup.Hex64) startup.Identity {
 	if node == 0 {
 		node = startup.RandomID()
 	}
-	return startup.Identity{Name: name, NodeID: node, Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major}
+	return startup.Identity{Name: n.cfg.Name, NodeID: node, Incarnation: startup.RandomID(), PGVersion: wal.PG15.Major, Witness: n.cfg.Witness}
 }
 
 // checkIdentity refuses to start a directory as something that it is not.
 func (n *Node) checkIdentity(id startup.Identity) error {
 	if id.Name != n.cfg.Name {
 		return fmt.Errorf("data directory %s belongs to node %q, not %q: start it with --name %s, or use another directory", n.dir.Path, id.Name, n.cfg.Name, id.Name)
+	}
+	switch {
+	case id.Witness && !n.cfg.Witness:
+		return fmt.Errorf("data directory %s is a witness's, and holds no table: start it with --witness, or make a node that keeps the table with another --data-dir and --join", n.dir.Path)
+	case n.cfg.Witness && !id.Witness:
+		return fmt.Errorf("data directory %s holds a table, and a witness keeps none: start it without --witness, or make a witness with another --data-dir and --join", n.dir.Path)
 	}
 	if n.cfg.SegmentSize != 0 && n.cfg.SegmentSize != id.SegmentSize {
 		return fmt.Errorf("data directory %s has WAL segments of %d MB, but %d MB were asked for: the size is fixed when a cluster is made; leave --wal-segsize out", n.dir.Path, id.SegmentSize>>20, n.cfg.SegmentSize>>20)
@@ -82,7 +90,7 @@ func (n *Node) checkIdentity(id startup.Identity) error {
 // foundCluster makes this node the first of a new cluster, and its Raft store the only one that
 // begins without others.
 func (n *Node) foundCluster() (startup.Identity, error) {
-	id := newIdentity(n.cfg.Name, 0)
+	id := n.newIdentity(0)
 	id.SegmentSize = cmp.Or(n.cfg.SegmentSize, wal.DefaultSegmentSize)
 	id.SystemID = startup.NewSystemID(time.Now(), os.Getpid())
 	id.Founder = true
@@ -192,8 +200,10 @@ func (n *Node) baseCopy(ctx context.Context, cfg walreceiver.Config, sys walrece
 	if control.Timeline != sys.History.Timeline {
 		return startup.Control{}, fmt.Errorf("%w: from timeline %d to %d", errMovedOn, sys.History.Timeline, control.Timeline)
 	}
-	if err := fs.Rename(fs.PathJoin(arrived, "store"), n.dir.Store()); err != nil {
-		return startup.Control{}, err
+	if !n.cfg.Witness { // else the store is made when it is opened, and its log begins at the redo position
+		if err := fs.Rename(fs.PathJoin(arrived, "store"), n.dir.Store()); err != nil {
+			return startup.Control{}, err
+		}
 	}
 	if err := fs.RemoveAll(arrived); err != nil {
 		return startup.Control{}, err

@@ -70,7 +70,7 @@ func (r *reign) memberStreams() map[string]*walsender.Stat {
 // ownState is how this node is.
 func (r *reign) ownState() memberState {
 	s := memberState{
-		state: "running", write: r.written().Load(), flush: r.flushed().Load(), apply: r.applied.Load(),
+		state: "running", write: r.written().Load(), flush: r.flushed().Load(), apply: r.replayed(),
 		writeAge: unknown, flushAge: unknown, applyAge: r.replayAge(),
 	}
 	if r.primary != nil {

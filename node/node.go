@@ -240,8 +240,9 @@ func (n *Node) serveMember(ctx context.Context) error {
 
 func (n *Node) openStore() error {
 	store, err := kv.OpenStore(n.dir.FS, n.dir.Store(), kv.StoreOptions{
-		Logger: n.log.With("component", "store"),
-		Fatal:  func(err error) { n.fail(&FatalError{Err: err}) },
+		Positions: n.cfg.Witness,
+		Logger:    n.log.With("component", "store"),
+		Fatal:     func(err error) { n.fail(&FatalError{Err: err}) },
 	})
 	if err != nil {
 		return err
@@ -325,6 +326,9 @@ func (n *Node) fail(err error) {
 func (n *Node) Connect(ctx context.Context, c *pgwire.Conn) (pgwire.Session, error) {
 	if r, _ := n.present.load(); r == nil {
 		return nil, errStartingUp()
+	}
+	if n.cfg.Witness && c.Database != AdminDatabase {
+		return nil, n.errWitness()
 	}
 	return sql.NewSession(c, &session{node: n}, sql.Identity{User: c.User, Database: c.Database, PID: c.PID, Params: c.Params})
 }

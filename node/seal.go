@@ -112,6 +112,6 @@ func (n *Node) answer(log *startup.Recovered) raftlog.Answer {
 		Promised:  n.promised.Load(),
 		Position:  raftlog.Position{Epoch: log.LastEpoch(), LSN: log.End.LSN},
 		LeaseLeft: n.leases.Left(),
-		Priority:  n.cfg.FailoverPriority,
+		Priority:  n.cfg.priority(),
 	}
 }

@@ -30,6 +30,9 @@ func (s *session) Catalog() *sql.Catalog { return s.node.catalog }
 // statement that writes on its own does without: what it has read is proved by its commit's
 // acknowledgement, and if it comes to nothing else, it waits then.
 func (s *session) Begin(ctx context.Context, m sql.TxnMode) (sql.Txn, error) {
+	if s.node.cfg.Witness {
+		return nil, s.node.errNoTable("nothing can be read or written here")
+	}
 	for {
 		r, err := s.node.present.await(ctx)
 		if err != nil {
@@ -97,6 +100,9 @@ func errRoleChanged() error {
 
 // WaitLSN implements sql.LSNWaiter: everything up to lsn can be seen by every session of this node.
 func (s *session) WaitLSN(ctx context.Context, lsn wal.LSN) error {
+	if s.node.cfg.Witness {
+		return s.node.errNoTable("it shows nothing, at any LSN")
+	}
 	for {
 		r, err := s.node.present.await(ctx)
 		if err != nil {

@@ -37,6 +37,9 @@ func Settings() []sql.Setting {
 // newSettings returns the server's settings with the values the node was started with.
 func newSettings(cfg Config) (*sql.Settings, error) {
 	s := sql.NewSettings()
+	if cfg.Witness {
+		defineForWitness(s)
+	}
 	for name, value := range cfg.Settings {
 		if err := s.Set(name, value, "command line"); err != nil {
 			return nil, fmt.Errorf("--%s: %w", strings.ReplaceAll(name, "_", "-"), err)

@@ -36,7 +36,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	close(r.opened)
 	n.present.set(r)
 	if role.Upstream.Address != "" && role.Fetch == nil {
-		n.announceReady("standby %s %s follows %s", n.cfg.Name, n.address, role.Upstream.Address)
+		n.announceReady("%s %s %s follows %s", n.standbyRole(), n.cfg.Name, n.address, role.Upstream.Address)
 	}
 	req, end := r.serveStandby(ctx, role, streamed)
 	r.giveUp(nil)
@@ -250,6 +250,10 @@ func (n *Node) newStandbyReign(role Role, log *startup.Recovered) (*reign, error
 	r.upstream, r.fetch = role.Upstream, role.Fetch
 	r.tail.Advance(log.End.LSN)
 	if role.Upstream.Address != "" {
+		applied := &r.applied
+		if n.cfg.Witness {
+			applied = new(wal.Position) // what it reports: it shows nothing to anybody
+		}
 		cfg := n.receiverConfig(n.identity(), role.Upstream.Address)
 		cfg.Promise = r.promise
 		if role.Fetch != nil {
@@ -260,7 +264,7 @@ func (n *Node) newStandbyReign(role Role, log *startup.Recovered) (*reign, error
 			Dir:     log.Dir,
 			End:     log.End,
 			History: log.History,
-			Applied: &r.applied,
+			Applied: applied,
 			Horizon: r.horizon,
 			Cut:     r.cut,
 		})
@@ -285,6 +289,7 @@ func (n *Node) receiverConfig(id startup.Identity, address string) walreceiver.C
 		RetryInterval:  n.setting("wal_retrieve_retry_interval"),
 		SyncMethod:     wal.SyncMethod(n.settings.String("wal_sync_method")),
 		Slot:           slots.MemberName(n.cfg.Name),
+		Bare:           n.cfg.Witness,
 		Logger:         n.log,
 		Fatal:          func(err error) { n.fail(&FatalError{Err: err}) },
 	}

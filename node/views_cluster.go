@@ -88,7 +88,10 @@ func (n *Node) waitingFor(r *reign) string {
 	default:
 		return "for the first record of the epoch to be acknowledged under the rule"
 	}
-	if r.primary != nil || r.stream != nil && r.stream.Status().State == walreceiver.StateStreaming {
+	if r.primary != nil {
+		return r.waitingCommits()
+	}
+	if r.stream != nil && r.stream.Status().State == walreceiver.StateStreaming {
 		return ""
 	}
 	if _, ok := n.raft.Leader(); !ok {
@@ -126,8 +129,11 @@ func (r *reign) viewMembers(ctx context.Context) ([][]sql.Value, error) {
 	var rows [][]sql.Value
 	for _, m := range s.Members {
 		role, at := "standby", known[m.Name]
-		if m.ID == s.Primary.ID {
+		switch {
+		case m.ID == s.Primary.ID:
 			role = "primary"
+		case m.Witness:
+			role = "witness"
 		}
 		rows = append(rows, []sql.Value{
 			sql.TextValue(m.Name), sql.TextValue(role), sql.TextValue(at.state), sql.TextValue(m.Address), sql.TextValue(m.Zone),

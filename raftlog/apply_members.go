@@ -17,6 +17,9 @@ func (c *Init) change(s *State) error {
 	if err := checkMember(c.Member); err != nil {
 		return err
 	}
+	if c.Member.Witness {
+		return invalid("a witness, which keeps no table, cannot found a cluster")
+	}
 	m := c.Member
 	m.Voter, m.Counted, m.Leaving = true, true, false
 	resolved, err := Resolve(c.Text, m.ID, []Member{m}, func(Member) bool { return false })
@@ -76,7 +79,13 @@ func (c *Join) change(s *State) error {
 		}
 	}
 	m.Leaving = false
+	if m.Witness {
+		m.Priority = 0
+	}
 	if o := s.member(m.ID); o != nil {
+		if o.Witness != m.Witness { // a disk has the table, or has it not
+			return invalid("member %s has witness %v, and comes with %v: a disk stays what it is", m.Name, o.Witness, m.Witness)
+		}
 		m.Voter, m.Counted = o.Voter && o.RaftID == m.RaftID, o.Counted
 		*o = m
 		return nil

@@ -169,7 +169,7 @@ func (a arguments) disk(s string) syncrep.ID {
 
 func (a arguments) member() Member {
 	name := a.d.CmdArgs[0].Key
-	return Member{Name: name, ID: a.disk(name), RaftID: "r" + strings.TrimPrefix(name, "n"), Priority: 100}
+	return Member{Name: name, ID: a.disk(name), RaftID: "r" + strings.TrimPrefix(name, "n"), Priority: 100, Witness: a.d.HasArg("witness")}
 }
 
 // slotMember is whose slot it is, nobody's if it is not said.

@@ -45,8 +45,8 @@ func inForce(s *State) []Rule {
 // twice the last one counts. It wants the longest log (invariant I5): nobody who lacks a part of it is
 // promoted before having fetched that. The member named prefer is taken even if it has to fetch;
 // otherwise who has the longest log goes before who has not, a higher priority before a lower one, and
-// who stays before who leaves. Nobody of priority 0 is chosen, and nobody but the primary whose debt has
-// not been paid (State.Debt).
+// who stays before who leaves. Nobody of priority 0 is chosen, no witness (what those alone have, the
+// winner fetches from them), and nobody but the primary whose debt has not been paid (State.Debt).
 //
 // The error is a *Refusal if the answers do not prove that nothing acknowledged is lost.
 func Choose(s *State, answers []Answer, prefer string) (Choice, error) {
@@ -70,17 +70,17 @@ func provenSet(s *State, answers []Answer) ([]Answer, error) {
 // not answer hold. The *Refusal it returns says that nobody who answered may be promoted at all.
 func ChooseAcceptingLoss(s *State, answers []Answer, prefer string) (Choice, error) {
 	set, _ := sealedSet(s, answers)
-	return choose(s, set, electable(set), prefer)
+	return choose(s, set, electable(s, set), prefer)
 }
 
 // electable returns those of a set that may be promoted at all.
-func electable(set []Answer) []Answer {
-	return slices.DeleteFunc(slices.Clone(set), func(a Answer) bool { return a.Priority <= 0 })
+func electable(s *State, set []Answer) []Answer {
+	return slices.DeleteFunc(slices.Clone(set), func(a Answer) bool { return barred(s, a) != "" })
 }
 
 // candidates returns those of a set that may be promoted without a loss.
 func candidates(s *State, set []Answer) []Answer {
-	return slices.DeleteFunc(electable(set), func(a Answer) bool { return s.Debt() != nil && a.ID != s.SteadyPrimary })
+	return slices.DeleteFunc(electable(s, set), func(a Answer) bool { return s.Debt() != nil && a.ID != s.SteadyPrimary })
 }
 
 func choose(s *State, set, candidates []Answer, prefer string) (Choice, error) {
@@ -98,6 +98,14 @@ func choose(s *State, set, candidates []Answer, prefer string) (Choice, error) {
 		source = winner
 	}
 	return Choice{Winner: winner, Source: source, Position: source.Position, LeaseWait: leaseWait(s, set)}, nil
+}
+
+// barred is why a member is never promoted, "" if it may be: by what Raft holds of it, and by the
+// priority it was asked to answer with.
+func barred(s *State, a Answer) string {
+	m, _ := s.Member(a.ID)
+	m.Priority = a.Priority
+	return m.Barred()
 }
 
 // compareAnswers puts the better candidate first. No two members compare equal.
@@ -159,9 +167,9 @@ func CheckPromotion(s *State, p *Promote) error {
 		return fmt.Errorf("promotion of %s: no answer of it counts", p.Winner)
 	}
 	longest := slices.MaxFunc(set, func(a, b Answer) int { return a.Position.Compare(b.Position) }).Position
-	switch {
-	case winner.Priority <= 0:
-		return fmt.Errorf("promotion of %s: its failover_priority is 0", winner.Name)
+	switch why := barred(s, winner); {
+	case why != "":
+		return fmt.Errorf("promotion of %s: %s", winner.Name, why)
 	case winner.Position != longest:
 		return fmt.Errorf("promotion of %s: it is at %s, the longest log at %s", winner.Name, winner.Position, longest)
 	case p.Position != longest:
@@ -182,7 +190,7 @@ func checkRule(s *State, primary syncrep.ID, r Rule) error {
 		return fmt.Errorf("rule waits for %d in %d zones", r.K, r.Zones)
 	}
 	for i, l := range r.Listed {
-		_, member := s.Member(l.ID)
+		m, member := s.Member(l.ID)
 		receiver := l.ID == syncrep.ID{}
 		switch {
 		case l.ID == primary:
@@ -191,6 +199,8 @@ func checkRule(s *State, primary syncrep.ID, r Rule) error {
 			return errors.New("rule lists a receiver without a name")
 		case !receiver && !member:
 			return fmt.Errorf("rule lists %s (%s), which is no member", l.Name, l.ID)
+		case l.Witness != m.Witness:
+			return fmt.Errorf("rule lists %s with witness %v, and it has %v", l.Name, l.Witness, m.Witness)
 		}
 		for _, o := range r.Listed[:i] {
 			if o.ID == l.ID && (!receiver || sameName(o.Name, l.Name)) {

@@ -155,6 +155,7 @@ func (s *script) rule(words []string) Rule {
 		if other {
 			l.ID.Incarnation++
 		}
+		l.Witness = m.Witness && !other
 		if spread {
 			l.Zone = m.Zone
 		}
@@ -178,7 +179,7 @@ func (s *script) cluster() string {
 			st.Members = append(st.Members, Member{
 				Name: l.name, ID: s.disk(l, uint64(len(st.Members)+1)), Zone: l.value("zone", ""),
 				Priority: int(s.number(l.value("priority", "1"))), Leaving: l.has("leaving"),
-				Counted: !l.has("uncounted"), Voter: !l.has("nonvoter"),
+				Counted: !l.has("uncounted"), Voter: !l.has("nonvoter"), Witness: l.has("witness"),
 			})
 		}
 	}
@@ -213,6 +214,9 @@ func resolvedText(r syncrep.Resolved) string {
 		}
 		if l.ID == (syncrep.ID{}) {
 			l.Name += " (receiver)"
+		}
+		if l.Witness {
+			l.Name += " (witness)"
 		}
 		names = append(names, l.Name)
 	}

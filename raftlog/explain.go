@@ -103,6 +103,9 @@ func failover(s *State, reports, rest []Report, o *Outcome) {
 	voters := noVoters(s, rest)
 	if err == nil && voters == "" {
 		o.Primary, o.Then = choice.Winner.Name, choice.Winner.Name+" takes over"
+		if choice.Source.ID != choice.Winner.ID {
+			o.Then += ", once it has fetched the rest of the log from " + choice.Source.Name
+		}
 		return
 	}
 	why := []string{voters}
@@ -199,8 +202,8 @@ func Explain(s *State, reports []Report) []Line {
 			line.Why = "it does not answer"
 		case unfitness(t, a) != "":
 			line.Why = "it " + unfitness(t, a)
-		case m.Priority <= 0:
-			line.Why = "its failover_priority is 0"
+		case m.Barred() != "":
+			line.Why = m.Barred()
 		case s.Debt() != nil && m.ID != s.SteadyPrimary:
 			line.Why = debtLine(s)
 		case err != nil:

@@ -175,16 +175,21 @@ func noCandidate(s *State, set []Answer) string {
 	}
 	var absent []string
 	for _, m := range s.Members {
-		if _, ok := answerOf(set, m.ID); !ok && m.Priority > 0 {
+		if _, ok := answerOf(set, m.ID); !ok && m.Barred() == "" {
 			absent = append(absent, m.Name)
 		}
 	}
-	line := "nobody answered"
+	line, whose := "nobody answered", "one of them"
 	if len(set) > 0 {
 		line = "all that answered have failover_priority 0"
 	}
+	for _, a := range set {
+		if m, _ := s.Member(a.ID); m.Witness {
+			line, whose = "all that answered are witnesses, or have failover_priority 0", "one that keeps the table"
+		}
+	}
 	if len(absent) == 0 {
-		return line + ": raise it for one of them"
+		return line + ": raise it for " + whose
 	}
 	return line + ": " + start(1, absent)
 }

@@ -89,7 +89,7 @@ func pin(k int, matched []Member, streams func(Member) bool) []Member {
 func listed(members []Member, zones bool) []syncrep.Listed {
 	var all []syncrep.Listed
 	for _, m := range members {
-		l := syncrep.Listed{ID: m.ID, Name: m.Name}
+		l := syncrep.Listed{ID: m.ID, Name: m.Name, Witness: m.Witness}
 		if zones {
 			l.Zone = m.Zone
 		}

@@ -70,10 +70,22 @@ type Member struct {
 	GossipAddress string `json:"gossip_address"` // host:port
 	Zone          string `json:"zone,omitempty"`
 	Priority      int    `json:"failover_priority"` // the higher the rather promoted; 0: never
+	Witness       bool   `json:"witness,omitempty"` // it has the log alone and no table; as long as it has this disk
 
 	Voter   bool `json:"voter"`   // its Raft log has caught up: it may vote
 	Counted bool `json:"counted"` // it had all there was once: majorities count it, whether it is there or not
 	Leaving bool `json:"leaving"` // it is removed once no rule lists it
+}
+
+// Barred is why a member is never to be the primary, "" if it may be.
+func (m Member) Barred() string {
+	switch {
+	case m.Witness:
+		return "it is a witness, which keeps no table"
+	case m.Priority <= 0:
+		return "its failover_priority is 0"
+	}
+	return ""
 }
 
 // A Rule is synchronous_standby_names as it was agreed on.

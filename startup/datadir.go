@@ -25,7 +25,8 @@ type Identity struct {
 	SystemID    uint64          `json:"system_identifier,string"`
 	SegmentSize wal.SegmentSize `json:"segment_size"`
 	PGVersion   int             `json:"pg_version"`
-	Founder     bool            `json:"founder"` // the cluster was made here: this node starts its Raft, once
+	Founder     bool            `json:"founder"`           // the cluster was made here: this node starts its Raft, once
+	Witness     bool            `json:"witness,omitempty"` // it keeps the log and no table
 }
 
 // Hex64 is a 64-bit identifier that prints as 16 hexadecimal digits.

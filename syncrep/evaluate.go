@@ -72,7 +72,9 @@ type Status struct {
 const Unbounded = wal.LSN(math.MaxUint64)
 
 // Released is how far enough standbys have come: what the rules say, without the primary's own flush.
-// Without OK some rule lists more to wait for than there are, and nothing is released.
+// Without OK some rule lists more to wait for than there are, and nothing is released. Witnesses never
+// apply: Apply is how far so many have applied as a rule waits for, or, if it lists fewer that keep a
+// table, all of those.
 type Released struct {
 	Write, Flush, Apply wal.LSN
 	OK                  bool
@@ -148,7 +150,7 @@ type evaluation []tally // by rule
 func newEvaluation(rules []Resolved) evaluation {
 	e := make(evaluation, len(rules))
 	for i, r := range rules {
-		e[i] = tally{quorum: newQuorum[wal.LSN](r), at: make([]positions, len(r.Listed))}
+		e[i] = newTally(r)
 	}
 	return e
 }
@@ -192,7 +194,17 @@ func (r Released) min(o Released) Released {
 // what was acknowledged.
 type tally struct {
 	quorum quorum[wal.LSN]
-	at     []positions // by place in the list; zeros: nobody counts for it
+	apply  quorum[wal.LSN] // of those that keep a table
+	tables []int           // their places
+	at     []positions     // by place in the list; zeros: nobody counts for it
+}
+
+func newTally(r Resolved) tally {
+	applying, places := r.applying()
+	return tally{
+		quorum: newQuorum[wal.LSN](r), apply: newQuorum[wal.LSN](applying),
+		tables: places, at: make([]positions, len(r.Listed)),
+	}
 }
 
 // add takes what counts for a place; of a receiver, there may be several of that name.
@@ -212,7 +224,7 @@ func (t *tally) end() Released {
 	if r.Flush == 0 {
 		return Released{}
 	}
-	r.Write, r.Apply, r.OK = t.reached(0), t.reached(2), true
+	r.Write, r.Apply, r.OK = t.reached(0), t.applied(), true
 	return r
 }
 
@@ -222,4 +234,15 @@ func (t *tally) reached(kind int) wal.LSN {
 		t.quorum.at[i] = t.at[i][kind]
 	}
 	return t.quorum.reached()
+}
+
+// applied is the apply position that enough of those have that apply at all.
+func (t *tally) applied() wal.LSN {
+	if t.apply.need == 0 {
+		return Unbounded
+	}
+	for i, place := range t.tables {
+		t.apply.at[i] = t.at[place][2]
+	}
+	return t.apply.reached()
 }

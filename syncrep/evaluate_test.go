@@ -23,7 +23,8 @@ import (
 //	name member|receiver|superseded state write [flush apply]
 //
 // One position alone stands for all three. a~2 is another disk of the member a, a:r in a rule the
-// receiver of that name. A rule with zones is like 2 in 2 zones of a@x b@y: a was in zone x.
+// receiver of that name, w:w the witness w. A rule with zones is like 2 in 2 zones of a@x b@y: a was in
+// zone x.
 func TestEvaluate(t *testing.T) {
 	datadriven.Walk(t, "testdata/evaluate", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
@@ -73,8 +74,9 @@ func resolved(text string) (r Resolved) {
 			r.Listed = append(r.Listed, Listed{Name: name, Zone: zone})
 			continue
 		}
+		f, witness := strings.CutSuffix(f, ":w")
 		name, id := disk(f)
-		r.Listed = append(r.Listed, Listed{ID: id, Name: name, Zone: zone})
+		r.Listed = append(r.Listed, Listed{ID: id, Name: name, Zone: zone, Witness: witness})
 	}
 	return r
 }

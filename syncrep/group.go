@@ -119,6 +119,7 @@ type Snapshot struct {
 	Hold       wal.LSN  // 0 = none
 	Released   Released // by the streams, under the rules
 	Streams    []Stream // the eldest first
+	ApplyWaits bool     // a commit waits at remote_apply alone: all else that it needs is there
 
 	Acknowledged [numLevels]wal.LSN // by level: commits up to there have been let go; Off is unused
 	Bare         wal.LSN            // up to there the log was released with nobody having acknowledged it
@@ -133,6 +134,8 @@ func (g *Group) Snapshot() Snapshot {
 		Horizon: g.horizon.Load(), Hold: g.hold, Released: g.met,
 		Acknowledged: g.released, Bare: wal.LSN(g.bare.Load()),
 	}
+	first := g.waiting[RemoteApply].first
+	s.ApplyWaits = first != nil && first.lsn <= g.released[On]
 	var standbys []Standby
 	for _, h := range g.streams {
 		standbys = append(standbys, h.standby())

@@ -67,7 +67,8 @@ type Listed struct {
 	Name string `json:"name"`
 	// Zone is where it was when the rule was recorded, if the rule asks for zones. Those without one, as
 	// all receivers, are in the same: "".
-	Zone string `json:"zone,omitempty"`
+	Zone    string `json:"zone,omitempty"`
+	Witness bool   `json:"witness,omitempty"` // it keeps no table: it writes and flushes, and never applies
 }
 
 // Satisfied reports whether those of the listed that have something satisfy the rule.
@@ -134,6 +135,19 @@ func furthest[T cmp.Ordered](values []T, n int) T {
 
 // Lists reports whether the rule counts the disk.
 func (r Resolved) Lists(id ID) bool { return !id.IsZero() && r.entry("", id) >= 0 }
+
+// applying is the rule for those of the listed that keep a table, and so apply the log: as many of them
+// as of all, in as many zones, as far as there are so many. It returns their places in the list, too.
+func (r Resolved) applying() (a Resolved, places []int) {
+	zones := map[string]bool{}
+	for i, l := range r.Listed {
+		if !l.Witness {
+			a.Listed, places, zones[l.Zone] = append(a.Listed, l), append(places, i), true
+		}
+	}
+	a.K, a.Zones = min(r.K, len(places)), min(r.Zones, len(zones))
+	return a, places
+}
 
 // entry is the place in the list of a member, by its disk, or of a receiver, by its name; or -1.
 func (r Resolved) entry(name string, id ID) int {

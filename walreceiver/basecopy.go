@@ -18,12 +18,16 @@ import (
 const copyTimeout = 5 * time.Minute
 
 // baseBackup asks for everything a standby starts from but the log, which it streams: the files, and a
-// manifest to check them against.
-const baseBackup = "BASE_BACKUP ( LABEL 'longship base copy', PROGRESS, CHECKPOINT 'fast', WAIT 0, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C' )"
+// manifest to check them against. controlOnly asks for what a node starts from that keeps no table.
+const (
+	baseBackup  = "BASE_BACKUP ( LABEL 'longship base copy', PROGRESS, CHECKPOINT 'fast', WAIT 0, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C' )"
+	controlOnly = "BASE_BACKUP ( LABEL 'longship base copy', PROGRESS, CHECKPOINT 'fast', WAIT 0, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C', TABLE false )"
+)
 
 // BaseCopy copies the upstream's data directory into the directory dest and makes it durable, dest's
 // own entries included. What dest holds already stays: a copy that has a file of the same name fails.
-// It returns where the log of the copy must be replayed from, and the timeline there. progress, if not
+// With cfg.Bare the copy is without the table. BaseCopy returns where the log of the copy must be
+// replayed from, and the timeline there. progress, if not
 // nil, is called now and then with the bytes received and the upstream's estimate of how many there
 // are, 0 if it gives none.
 //
@@ -39,7 +43,10 @@ func BaseCopy(ctx context.Context, cfg Config, fs vfs.FS, dest string, progress 
 		return 0, 0, causeOf(ctx, err)
 	}
 	defer c.close()
-	b := &baseCopy{c: c, fs: fs, dest: dest, progress: progress}
+	b := &baseCopy{c: c, fs: fs, dest: dest, command: baseBackup, progress: progress}
+	if cfg.Bare {
+		b.command = controlOnly
+	}
 	if err := b.run(&cfg); err != nil {
 		return 0, 0, fmt.Errorf("base copy from %s: %w", cfg.Primary, causeOf(ctx, err))
 	}
@@ -51,6 +58,7 @@ type baseCopy struct {
 	c        *conn
 	fs       vfs.FS
 	dest     string
+	command  string
 	progress func(done, total int64)
 
 	start    wal.LSN
@@ -90,7 +98,7 @@ func (b *baseCopy) run(cfg *Config) error {
 // begin sends the command and reads the two results before the archives: where the backup starts, and
 // how large it is.
 func (b *baseCopy) begin() error {
-	if err := b.c.send(&pgproto3.Query{String: baseBackup}); err != nil {
+	if err := b.c.send(&pgproto3.Query{String: b.command}); err != nil {
 		return err
 	}
 	first, err := b.resultSet()

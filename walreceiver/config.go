@@ -44,6 +44,9 @@ type Config struct {
 	// Leases are the node's promises to primaries. nil: none are given.
 	Leases *Leases
 
+	// Bare has BaseCopy leave out the table, for a node that keeps none.
+	Bare bool
+
 	// Fetch gets the log of a node that is sealed, up to its last byte, instead of following a
 	// primary. Nothing is promised to that node, what it is told acknowledges nothing, and no slot
 	// is used there. Run does not end by itself when everything is there: Flushed tells.

@@ -31,6 +31,7 @@ type BackupOptions struct {
 	// Member says that the copy is for a member of the cluster, which streams the log it needs: no
 	// segment has to be finished for it.
 	Member bool
+	Bare   bool // a member that keeps no table: the copy is without it
 }
 
 // A Backup is a copy being sent.
@@ -97,6 +98,9 @@ func (s *Session) baseBackup(ctx context.Context, cmd baseBackup) error {
 	s.progress.setState(syncrep.Backup)
 	s.phase(PhaseCheckpoint)
 	opt.Member = !s.id.IsZero()
+	if opt.Bare && !opt.Member {
+		return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "a base backup without the table is for members of the cluster alone")
+	}
 	backup, err := s.server.cfg.Backup.BeginBackup(ctx, opt.BackupOptions)
 	if err != nil {
 		return err

@@ -68,6 +68,10 @@ func (r *backupOptionReader) read(o option) (err error) {
 	switch o.name {
 	case "label":
 		return r.label(o)
+	case "table": // ours: false for a member that keeps none
+		var table bool
+		table, err = o.bool()
+		r.opt.Bare = !table
 	case "progress":
 		r.opt.progress, err = o.bool()
 	case "checkpoint":

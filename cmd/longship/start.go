@@ -58,6 +58,7 @@ func startFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "join", Usage: "`HOST:PORT,…` of members of the cluster to join"},
 		&cli.StringFlag{Name: "zone", Usage: "`NAME` of the place where the node is, a rack or a building; rules with ZONES count them"},
 		&cli.IntFlag{Name: "failover-priority", Usage: "of nodes that will do, the one with the highest `NUMBER` is promoted; 0: never this one", Value: 1},
+		&cli.BoolFlag{Name: "witness", Usage: "keep the log and no table: the node votes, acknowledges commits and hands over what it has at a failover, and never becomes primary"},
 		&cli.StringFlag{Name: "gossip-key", Usage: "encrypts gossip: the same `KEY` on all nodes, 16, 24 or 32 bytes in base64 or hexadecimal; better given in the environment, where others do not see it"},
 		&cli.StringFlag{Name: "cluster-secret", Usage: "members prove with it that they belong together: the same `SECRET` on all nodes; better given in the environment"},
 		&cli.StringFlag{Name: "wal-segsize", Usage: "size of the segments of a new cluster, in `MB`: a power of two from 1 to 1024 (default: 16)"},
@@ -71,6 +72,8 @@ func startFlags() []cli.Flag {
 		case *cli.StringSliceFlag:
 			f.EnvVars = envVars(f.Name)
 		case *cli.IntFlag:
+			f.EnvVars = envVars(f.Name)
+		case *cli.BoolFlag:
 			f.EnvVars = envVars(f.Name)
 		}
 	}
@@ -161,9 +164,13 @@ func startConfig(c *cli.Context) (node.Config, error) {
 		Join:             slices.DeleteFunc(c.StringSlice("join"), func(s string) bool { return s == "" }),
 		Zone:             c.String("zone"),
 		FailoverPriority: c.Int("failover-priority"),
+		Witness:          c.Bool("witness"),
 		ClusterSecret:    c.String("cluster-secret"),
 		Settings:         map[string]string{},
 		Out:              c.App.Writer,
+	}
+	if cfg.Witness && c.IsSet("failover-priority") && cfg.FailoverPriority != 0 {
+		return node.Config{}, usagef("--failover-priority %d: a witness never becomes primary; leave it out", cfg.FailoverPriority)
 	}
 	if err := listenNearby(&cfg); err != nil {
 		return node.Config{}, err

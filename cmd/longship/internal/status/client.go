@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/longship-db/longship/node"
 )
 
 // Where clients look for a node, unless told otherwise.
@@ -63,6 +65,7 @@ func NewClient(conninfo string) (*Client, error) {
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "longship status"
 	}
+	config.Database = node.AdminDatabase // which a witness has, too
 	return &Client{config: config}, nil
 }
 

@@ -1,0 +1,156 @@
+package integration
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// newWitnessCluster starts n1 and n2, which keep the table, and n3, which is a witness.
+func newWitnessCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := unstarted(t)
+	c.node(3).flags = append(c.node(3).flags, "--witness")
+	c.start()
+	return c
+}
+
+// Two nodes that keep the table and a witness lose nothing: whoever is killed, and if the witness alone
+// is left with the end of the log.
+func TestWitness(t *testing.T) {
+	c := newWitnessCluster(t)
+	witness := c.node(3)
+	k := c.startClients("witness", 8)
+	random := rand.New(rand.NewPCG(3, 3))
+	var gaps faultGaps
+	for range 3 {
+		k.await(50)
+		gaps.strike(k, random, []*node{c.primary()})
+	}
+	outlive(k, witness)
+	gaps.strike(k, random, []*node{witness})
+
+	witness.kill9()
+	k.await(100)
+	witness.launch()
+	witness.awaitReady()
+	c.awaitStreaming()
+	outlive(k, witness)
+	k.finish()
+	gaps.print(t)
+}
+
+// The same with a node that keeps the table and is never promoted.
+func TestLongestLogOfPriorityZero(t *testing.T) {
+	c := unstarted(t)
+	c.node(3).flags = append(c.node(3).flags, "--failover-priority=0")
+	c.start()
+	k := c.startClients("priority", 8)
+	outlive(k, c.node(3))
+	k.finish()
+}
+
+// outlive has a keeper that is never promoted alone hold what is acknowledged while the only candidate
+// is away, and then the primary lost. The candidate comes back, fetches what it lacks, and takes over.
+func outlive(k *clientele, keeper *node) {
+	k.t.Helper()
+	c := k.cluster
+	primary := c.primary()
+	var candidate *node
+	for _, n := range c.nodes {
+		if n != primary && n != keeper {
+			candidate = n
+		}
+	}
+	k.nextEra()
+	k.await(20)
+	candidate.kill9()
+	k.await(100)
+	acked := primary.flushed()
+	primary.kill9()
+	k.nextEra()
+	candidate.start()
+	if now := c.primary(); now != candidate {
+		k.t.Fatalf("%s is the primary, want %s", now.name, candidate.name)
+	}
+	k.await(50)
+	if log := candidate.proc.stderr.String(); !strings.Contains(log, "fetching the rest of the log") {
+		k.t.Errorf("%s took over and fetched nothing, though %s alone had the log up to %s", candidate.name, keeper.name, acked)
+	}
+	primary.start()
+	c.awaitStreaming()
+	k.nextEra()
+}
+
+// A node is a witness for good, and no cluster begins with one.
+func TestWitnessDirectory(t *testing.T) {
+	c := newWitnessCluster(t)
+	witness, standby := c.node(3), c.standbys()[0]
+	lone := unstarted(t).node(1)
+	lone.flags = append(lone.flags, "--witness")
+	lone.refuses("a witness cannot found a cluster", "--join")
+	witness.stop()
+	standby.stop()
+	witness.without("--witness").refuses("is a witness's, and holds no table", "start it with --witness")
+	standby.variant(standby.dir, "--witness").refuses("holds a table", "start it without --witness")
+	witness.start()
+	standby.start()
+	c.awaitStreaming()
+	c.primary().exec("INSERT INTO kv VALUES ('a', '1')")
+	c.checkSame()
+}
+
+// without is the node with a flag less.
+func (n *node) without(flag string) *node {
+	v := n.variant(n.dir)
+	v.flags = slices.DeleteFunc(v.flags, func(f string) bool { return f == flag })
+	return v
+}
+
+// A witness shows itself as one, has the views and no table, and is nobody's standby: a client that
+// knows all nodes never ends up there, whatever it looks for.
+func TestWitnessSessions(t *testing.T) {
+	c := newWitnessCluster(t)
+	w, primary := c.node(3), c.primary()
+	primary.exec("INSERT INTO kv VALUES ('a', '1')")
+	for query, want := range map[string]string{
+		"SELECT role FROM longship_cluster":                                "witness",
+		"SELECT role FROM longship_members WHERE name = 'n3'":              "witness",
+		"SELECT pg_is_in_recovery()":                                       "t",
+		"SELECT pg_last_wal_replay_lsn() IS NULL":                          "t",
+		"SELECT count(*) FROM longship_members WHERE counted":              "3",
+		"SELECT failover_priority FROM longship_members WHERE name = 'n3'": "0",
+	} {
+		if got := w.value(query); got != want {
+			t.Errorf("%s = %q, want %q", query, got, want)
+		}
+	}
+	for query, want := range map[string]string{
+		"SELECT * FROM kv":                 "0A000",
+		"BEGIN; SELECT * FROM kv":          "0A000",
+		"INSERT INTO kv VALUES ('b', '2')": "25006",
+		"WAIT FOR LSN '0/1'":               "0A000",
+		"SELECT longship_switchover('n3')": "55000",
+	} {
+		if err := w.tryExec(query); sqlState(err) != want {
+			t.Errorf("%s: %v, want %s", query, err, want)
+		}
+	}
+	if err := w.tryExec("SELECT longship_switchover('n3')"); err == nil || !strings.Contains(err.Error(), "it is a witness, which keeps no table") {
+		t.Errorf("switchover to the witness: %v", err)
+	}
+	psql := tool(t, "psql")
+	c.nodes = []*node{w, c.node(1), c.node(2)} // in the order in which they are tried
+	for attrs, want := range map[string]string{
+		"any": "primary", "standby": "standby", "prefer-standby": "standby", "read-only": "standby", "read-write": "primary", "primary": "primary",
+	} {
+		got := strings.TrimSpace(mustRun(t, psql, strings.Replace(c.dsn(), "read-write", attrs, 1), "-Atc", "SELECT role FROM longship_cluster"))
+		if got != want {
+			t.Errorf("target_session_attrs=%s leads to a %s", attrs, got)
+		}
+	}
+	if out, err := runTool(t, "", tool(t, "pg_basebackup"), "-d", w.dsn(), "-D", t.TempDir()+"/copy"); err == nil || !strings.Contains(out, "is a witness, which keeps no table") {
+		t.Errorf("pg_basebackup from the witness: %v\n%s", err, out)
+	}
+}
