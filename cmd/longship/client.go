@@ -85,8 +85,6 @@ func oneArgument(c *cli.Context, what string) (string, error) {
 	switch arg := c.Args().First(); {
 	case arg == "":
 		return "", usagef("%s is missing: see %s --help", what, c.Command.HelpName)
-	case strings.HasPrefix(c.Args().Get(1), "-"):
-		return "", usagef("option %s comes after %s: put options first", c.Args().Get(1), what)
 	case c.NArg() > 1:
 		return "", usagef("unexpected argument %q: see %s --help", c.Args().Get(1), c.Command.HelpName)
 	default:

@@ -2,7 +2,8 @@
 // tools to look at both.
 //
 // Here are only flags, signals and exit codes: 0 for success, 1 for a failure, with one line on
-// standard error that says what and what to do, and 2 for a command line that makes no sense.
+// standard error that says what and what to do, 2 for a command line that makes no sense, and 3 if a
+// check that was asked for found something.
 package main
 
 import (
@@ -21,13 +22,15 @@ import (
 const (
 	exitFailure = 1
 	exitUsage   = 2
+	exitWarning = 3
 )
 
 func main() { os.Exit(run(os.Args, os.Stdout, os.Stderr)) }
 
 // run is the program, but for the exit.
 func run(args []string, stdout, stderr io.Writer) int {
-	err := newApp(stdout, stderr).Run(args)
+	app := newApp(stdout, stderr)
+	err := app.Run(optionsFirst(app.Commands, args))
 	return report(stderr, err)
 }
 
@@ -82,8 +85,11 @@ func noArguments(c *cli.Context) error {
 	return nil
 }
 
-// errReported is a failure of which everything has been said.
-var errReported = errors.New("reported")
+// errReported is a failure of which everything has been said, and errWarnings what a check found.
+var (
+	errReported = errors.New("reported")
+	errWarnings = fmt.Errorf("warnings: %w", errReported)
+)
 
 // report prints err on one line and returns the exit code that goes with it.
 func report(stderr io.Writer, err error) int {
@@ -92,6 +98,9 @@ func report(stderr io.Writer, err error) int {
 	}
 	if !errors.Is(err, errReported) {
 		fmt.Fprintf(stderr, "longship: %s\n", oneLine(err))
+	}
+	if errors.Is(err, errWarnings) {
+		return exitWarning
 	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage

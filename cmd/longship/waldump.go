@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -47,11 +46,6 @@ func dumpWAL(c *cli.Context) error {
 		JSON:    c.Bool("json"),
 		Out:     c.App.Writer,
 		Notice:  c.App.ErrWriter,
-	}
-	for _, path := range cfg.Paths {
-		if strings.HasPrefix(path, "-") {
-			return usagef("option %s comes after a file: put options first", path)
-		}
 	}
 	switch {
 	case len(cfg.Paths) > 0:

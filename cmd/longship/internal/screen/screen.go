@@ -26,7 +26,9 @@ type Screen struct {
 	out   io.Writer
 	size  func() (rows, cols int)
 	block []string
-	drawn int // lines of the block on the screen
+
+	Paint func(line string) string // colours a line that has been cut to size; nil: none
+	drawn int                      // lines of the block on the screen
 }
 
 // New returns a screen on f, and false if f is not a terminal. Close restores the terminal.
@@ -72,7 +74,11 @@ func (s *Screen) draw(above string) error {
 	}
 	shown := s.block[:min(len(s.block), rows-1)]
 	for _, line := range shown {
-		b.WriteString(clip(line, cols) + clearRight + "\n")
+		line = clip(line, cols)
+		if s.Paint != nil {
+			line = s.Paint(line)
+		}
+		b.WriteString(line + clearRight + "\n")
 	}
 	b.WriteString(clearDown)
 	s.drawn = len(shown)

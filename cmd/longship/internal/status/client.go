@@ -69,6 +69,19 @@ func NewClient(conninfo string) (*Client, error) {
 	return &Client{config: config}, nil
 }
 
+// NewClientAt returns a client of the node at host:port.
+func NewClientAt(address string) (*Client, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	return NewClient(Conninfo(host, n))
+}
+
 // Literal makes s a string in a statement.
 func Literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 

@@ -24,6 +24,7 @@ type Snapshot struct {
 	WhatIf      []WhatIf `json:"what_if"`       // longship_what_if
 	WhatIfError *string  `json:"what_if_error"` // why the node cannot say; null: it can
 	History     []Row    `json:"history"`       // longship_history, the last reigns, newest first
+	Warnings    []string `json:"warnings"`      // what an operator should look at, the worst first
 	Orphans     []Row    `json:"orphans"`       // longship_orphans: what was cut off the log of the node that was asked
 }
 
@@ -69,7 +70,9 @@ func Collect(ctx context.Context, src Source) (*Snapshot, error) {
 	if err := s.judge(); err != nil {
 		return nil, err
 	}
+	s.addLate()
 	s.foresee(ctx, src)
+	s.warn()
 	for _, list := range []*[]Row{&s.Members, &s.Replication, &s.Slots, &s.History, &s.Orphans} {
 		if *list == nil {
 			*list = []Row{} // [] and not null

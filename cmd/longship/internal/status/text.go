@@ -16,23 +16,19 @@ const shownReigns = 5
 
 // Text lays the snapshot out for people. now is the time to which ages refer.
 func (s *Snapshot) Text(now time.Time) []string {
-	lines := s.Head(now)
-	if s.RuleMet != nil && !*s.RuleMet {
-		lines = append(lines, "WRITES WAIT: the rule is not met; they go on when enough of the standbys it waits for stream again")
-	}
-	lines = append(lines, SlotWarnings(s.Slots)...)
+	lines := append(s.Verdict(), s.Head(now)...)
 	lines = append(lines, section("", MemberTable(s.Members))...)
 	for _, part := range []struct {
 		title string
 		shown bool
 		rows  func() [][]string
 	}{
+		{"what if", len(s.WhatIf) > 0 || s.WhatIfError != nil, s.whatIfTable},
 		{"replication", len(s.Replication) > 0, s.replicationTable},
 		{"receiving", s.Receiver != nil, s.receiverTable},
 		{"slots", len(s.Slots) > 0, func() [][]string { return SlotTable(s.Slots) }},
 		{"history", len(s.History) > 0, s.historyTable},
 		{"orphans, cut off the log of " + s.Cluster.Text("node"), len(s.Orphans) > 0, s.orphanTable},
-		{"what if", len(s.WhatIf) > 0 || s.WhatIfError != nil, s.whatIfTable},
 	} {
 		if part.shown {
 			lines = append(lines, section(part.title, part.rows())...)
@@ -56,33 +52,59 @@ func (s *Snapshot) Head(now time.Time) []string {
 	if started, ok := c.time("started"); ok {
 		up = fmt.Sprintf(", up %s", now.Sub(started).Round(time.Second))
 	}
-	lines := []string{
-		fmt.Sprintf("cluster %s   primary %s   epoch %s   timeline %s   %s",
-			c.Text("system_identifier"), orUnknown(primary), c.Text("epoch"), c.Text("timeline"), orUnknown(c.Text("phase"))),
-		fmt.Sprintf("rule %s   horizon %s   Raft leader %s   seen by %s (%s, version %s%s)",
-			rule, orDash(c.Text("horizon")), orDash(c.Text("raft_leader")), c.Text("node"), c.Text("role"), c.Text("version"), up),
-	}
+	lines := strings.Split("primary "+orUnknown(primary)+s.reign(now), "\n")
+	lines = append(lines,
+		fmt.Sprintf("rule %s   horizon %s   Raft leader %s", rule, orDash(c.Text("horizon")), orDash(c.Text("raft_leader"))),
+		fmt.Sprintf("cluster %s   seen by %s (%s, version %s%s)", c.Text("system_identifier"), c.Text("node"), c.Text("role"), c.Text("version"), up),
+	)
 	if waiting := c.Text("waiting"); waiting != "" {
 		lines = append(lines, "waiting: "+strings.TrimPrefix(waiting, "waiting "))
 	}
 	return lines
 }
 
+// reign is since when and why the primary is that.
+func (s *Snapshot) reign(now time.Time) string {
+	c := s.Cluster
+	text := fmt.Sprintf("   epoch %s   timeline %s   %s", c.Text("epoch"), c.Text("timeline"), orUnknown(c.Text("phase")))
+	if len(s.History) == 0 || s.History[0].Text("epoch") != c.Text("epoch") {
+		return text
+	}
+	h := s.History[0]
+	if began, ok := h.time("time"); ok {
+		text += fmt.Sprintf("\n  since %s (%s): %s", began.Format(time.DateTime), max(0, now.Sub(began)).Round(time.Second), h.Text("cause"))
+	}
+	return text
+}
+
 // MemberTable shows rows of longship_members.
 func MemberTable(members []Row) [][]string {
 	flushed, known := logEnd(members)
-	rows := [][]string{{"member", "role", "state", "address", "written", "flushed", "replayed", "behind", "notes"}}
+	rows := [][]string{{"member", "role", "state", "address", "lag", "behind", "flushed", "replayed", "disk free", "notes"}}
 	noted := false
 	for _, m := range members {
 		behind := "-"
 		if replay, ok := m.LSN("replay_lsn"); ok && known {
 			behind = bytesText(distance(flushed, replay))
 		}
+		state, lag, space := m.Text("state"), "-", "-"
+		if state == "down" || state == "not streaming" {
+			state += alarmed
+		}
+		if age, ok := m.seconds("replay_age"); ok {
+			lag = durationText(age)
+		}
+		if m.bool("late") {
+			lag += alarmed
+		}
+		if free, size := m.disk(); size > 0 {
+			space = bytesText(free)
+		}
 		notes := memberNotes(m)
 		noted = noted || notes != ""
 		rows = append(rows, []string{
-			m.Text("name"), m.Text("role"), m.Text("state"), orDash(m.Text("address")),
-			orDash(m.Text("write_lsn")), orDash(m.Text("flush_lsn")), orDash(m.Text("replay_lsn")), behind, notes,
+			m.Text("name"), m.Text("role"), state, orDash(m.Text("address")), lag, behind,
+			orDash(m.Text("flush_lsn")), orDash(m.Text("replay_lsn")), space, notes,
 		})
 	}
 	if !noted {
@@ -120,7 +142,7 @@ func memberNotes(m Row) string {
 }
 
 // BriefColumns are the columns of Brief.
-var BriefColumns = []string{"role", "state", "sync", "flushed", "replayed", "behind", "flush lag", "replay lag"}
+var BriefColumns = []string{"role", "state", "sync", "flushed", "replayed", "behind", "lag", "flush lag"}
 
 // Brief is members and replication in one: the cells of each member's row, by name.
 func (s *Snapshot) Brief() map[string][]string {
@@ -130,9 +152,9 @@ func (s *Snapshot) Brief() map[string][]string {
 	}
 	brief := map[string][]string{}
 	for _, m := range MemberTable(s.Members)[1:] {
-		name, role, state, flushed, replayed, behind := m[0], m[1], m[2], m[5], m[6], m[7]
+		name, role, state, lag, behind, flushed, replayed := m[0], m[1], m[2], m[4], m[5], m[6], m[7]
 		r := streams[name]
-		brief[name] = []string{role, state, orDash(r.Text("sync_state")), flushed, replayed, behind, r.lag("flush_lag"), r.lag("replay_lag")}
+		brief[name] = []string{role, state, orDash(r.Text("sync_state")), flushed, replayed, behind, lag, r.lag("flush_lag")}
 	}
 	return brief
 }
@@ -301,9 +323,15 @@ func orDash(s string) string {
 // lag is a column of type interval for people: three digits and a unit.
 func (r Row) lag(name string) string {
 	d, ok := r.interval(name)
-	switch {
-	case !ok:
+	if !ok {
 		return "-"
+	}
+	return durationText(d)
+}
+
+// durationText is a duration in three digits and a unit, or longer ones to the second.
+func durationText(d time.Duration) string {
+	switch {
 	case d < time.Millisecond:
 		return fmt.Sprintf("%d us", d.Microseconds())
 	case d < time.Second:
