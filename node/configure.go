@@ -128,6 +128,27 @@ func (n *Node) Reload(ctx context.Context) error {
 	return n.changeSettings(ctx, &raftlog.Reload{})
 }
 
+// JudgeSetting implements sql.SettingJudge: of the rule. Receivers are known to the primary alone.
+func (s *session) JudgeSetting(name, value string) (warnings []string, err error) {
+	if name != "synchronous_standby_names" {
+		return nil, nil
+	}
+	var receivers []string
+	if r, _ := s.node.present.load(); r != nil && r.primary != nil {
+		for _, stream := range r.primary.group.Snapshot().Streams {
+			if stream.Standby.ID.IsZero() {
+				receivers = append(receivers, stream.Standby.Name)
+			}
+		}
+	}
+	warnings, err = raftlog.Judge(s.node.raft.State(), value, receivers)
+	if senseless, ok := errors.AsType[*raftlog.SenselessError](err); ok {
+		err = pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "%s": "%s"`, name, value).
+			WithDetail("%s.", senseless.Why).WithHint("%s", senseless.Hint)
+	}
+	return warnings, err
+}
+
 // WriteSetting implements sql.SystemAlterer.
 func (s *session) WriteSetting(ctx context.Context, name, value string) error {
 	return s.node.changeSettings(ctx, &raftlog.SettingSet{Name: name, Value: value})

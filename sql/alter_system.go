@@ -35,6 +35,13 @@ func (s *Session) alterSystem(ctx context.Context, n *alterSystemStmt, together 
 		return backend.ResetSetting(ctx, folded)
 	}
 	value, err := def.written(n.values)
+	if judge, ok := s.backend.(SettingJudge); ok && err == nil {
+		var warnings []string
+		warnings, err = judge.JudgeSetting(folded, value)
+		for _, w := range warnings {
+			s.warn(pgwire.CodeWarning, w)
+		}
+	}
 	if err == nil {
 		err = backend.WriteSetting(ctx, folded, value)
 	}

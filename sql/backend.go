@@ -22,8 +22,8 @@ var ErrConflict = errors.New("what the transaction has read has changed")
 // A Backend is one connection's view of the node. Its errors, and those of a Txn, are *pgwire.Error,
 // ErrConflict, or wrap the end of ctx.
 //
-// A Backend may also be a Checkpointer, an LSNWaiter, an Explainer and a SystemAlterer, for CHECKPOINT, WAIT
-// FOR LSN, EXPLAIN and ALTER SYSTEM.
+// A Backend may also be a Checkpointer, an LSNWaiter, an Explainer, a SystemAlterer and a SettingJudge, for
+// CHECKPOINT, WAIT FOR LSN, EXPLAIN and ALTER SYSTEM.
 type Backend interface {
 	Begin(ctx context.Context, m TxnMode) (Txn, error)
 	Catalog() *Catalog
@@ -54,6 +54,12 @@ type SystemAlterer interface {
 
 	// SettingWritten reports whether a value is written, perhaps by a newer version that knows the name.
 	SettingWritten(name string) bool
+}
+
+// A SettingJudge is asked before ALTER SYSTEM writes a value that can be read: what it makes of the cluster
+// as it is, for the client to be warned of, or why it is refused.
+type SettingJudge interface {
+	JudgeSetting(name, value string) (warnings []string, err error)
 }
 
 // A TxnMode says what a transaction is for.
