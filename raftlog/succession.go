@@ -34,7 +34,7 @@ func (n *Node) watchLoss() {
 // always safe; one that is called without need costs a moment without a leader.
 func (n *Node) succeed() {
 	address, id := n.raft.LeaderWithID()
-	if id == "" || !n.gone(address) {
+	if id == "" || id == raft.ServerID(n.cfg.ID) || !n.gone(address) { // looking at oneself would never end
 		return
 	}
 	turn := n.turn(id)

@@ -29,3 +29,32 @@ func TestLeaderEnds(t *testing.T) {
 		}
 	})
 }
+
+// Each look whether the leader is gone is a connection that ends there, for which the leader does not look
+// after itself.
+func TestNobodyLooksForEver(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.three()
+		for name := range c.members {
+			conn, err := c.network.dial(t.Context(), "", name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		}
+		time.Sleep(10 * time.Second)
+		leader := c.leader()
+		before := c.network.made(leader)
+		time.Sleep(time.Minute)
+		if more := c.network.made(leader) - before; more > 0 {
+			t.Errorf("%d connections to the leader in a minute in which nothing happened", more)
+		}
+	})
+}
+
+// made is how many connections to a listener were made.
+func (w *network) made(name string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.accepted[name])
+}
