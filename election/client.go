@@ -169,7 +169,8 @@ func Gone(err error) bool {
 }
 
 // again reports whether a command may be sent a second time when its connection broke: one that a
-// kept connection did not survive may have arrived or not. The others always get a fresh connection.
+// kept connection did not survive may have arrived or not. The others always get a fresh connection. A
+// proposal may, but by who proposes, who then knows that its outcome is open.
 func (v Verb) again() bool { return v != VerbSwitchover && v != VerbFailover }
 
 // call sends one command and decodes its answer.
@@ -196,7 +197,7 @@ func (c *Client) exchange(ctx context.Context, address string, v Verb, text stri
 	if v.again() {
 		if kept := c.take(address); kept != nil {
 			answer, err := c.use(ctx, kept, text)
-			if err == nil || !Gone(err) && !kept.fatal {
+			if err == nil || !Gone(err) && !kept.fatal || v == VerbPropose {
 				return answer, err
 			}
 		}

@@ -202,8 +202,9 @@ func TestClientReconnects(t *testing.T) {
 	}
 }
 
-// A switchover whose connection breaks may have been done: it is not sent again.
-func TestClientSendsSwitchoverOnce(t *testing.T) {
+// A switchover whose connection breaks may have been done: it is not sent again. Nor is a proposal: an answer
+// that nobody leads, to the second one, would say nothing of the first.
+func TestClientSendsOnce(t *testing.T) {
 	sent := 0
 	w := &wire{serve: func(be *pgproto3.Backend, text string) bool {
 		if strings.HasPrefix(text, "LONGSHIP_PROBE") {
@@ -217,7 +218,10 @@ func TestClientSendsSwitchoverOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := c.Switchover(t.Context(), "n2:5433", SwitchoverRequest{}); !Gone(err) || sent != 1 {
-		t.Errorf("sent %d times: %v", sent, err)
+		t.Errorf("switchover: sent %d times: %v", sent, err)
+	}
+	if _, err := c.Propose(t.Context(), "n2:5433", ProposeRequest{}); !Gone(err) || sent != 2 {
+		t.Errorf("proposal: sent %d times: %v", sent-1, err)
 	}
 }
 
