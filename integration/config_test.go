@@ -100,7 +100,7 @@ func TestSettingsWithoutMajority(t *testing.T) {
 	c.checkShows("statement_timeout", "0")
 }
 
-// The only synchronous standby dies: commits hang. The operator sets the names to '', and they are
+// The only synchronous standby dies: commits hang. The operator sets the names to ”, and they are
 // released; their sessions are as they were.
 func TestReleaseByEmptyNames(t *testing.T) {
 	t.Parallel()
