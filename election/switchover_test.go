@@ -77,6 +77,7 @@ func TestSwitchoverRefused(t *testing.T) {
 		{"nobody", "", pgwire.CodeObjectNotInPrerequisiteState, "n2: ", func(f *fleet) {
 			f.state.Members[1].Priority, f.state.Members[2].Priority = 0, 0
 		}},
+		{"in debt", "n2", pgwire.CodeObjectNotInPrerequisiteState, "n1 alone has", func(f *fleet) { f.state.Rule.Degraded = &raftlog.Degraded{} }},
 		{"failing over", "n2", pgwire.CodeObjectNotInPrerequisiteState, "no primary to move", func(f *fleet) {
 			next := *f.state
 			next.Phase, next.Target = raftlog.Sealing, 2

@@ -26,10 +26,13 @@ import (
 //	stream name positions    join, state streaming, report
 //	report name positions    Report
 //	leave name               Leave
-//	wait commit LSN level    Wait, in a goroutine; what was achieved is told if it is less
+//	wait commit LSN level    Wait, in a goroutine; what was achieved is told if it is less, and if it is at risk
 //	read query               WaitLease, in a goroutine
 //	cancel commit            ends the context of that Wait or WaitLease
 //	show                     Snapshot
+//	owe LSN [LSN]            Owe, from there, and up to the second one
+//	settle                   Settle
+//	debt                     Debt
 //	members names            SetMembers; the first one is the primary itself
 //	promise name ms          Promise, from now on
 //	sleep ms
@@ -135,6 +138,16 @@ func (s *story) step(f []string) string {
 		time.Sleep(s.ms(f[1])) // of the bubble
 	case "lease":
 		return fmt.Sprintln("  ", describeLease(s.group))
+	case "owe":
+		limit := wal.LSN(0)
+		if len(f) > 2 {
+			limit = s.lsn(f[2])
+		}
+		s.group.Owe(s.lsn(f[1]), limit)
+	case "settle":
+		s.group.Settle()
+	case "debt":
+		return fmt.Sprintln("  ", describeDebt(s.group))
 	case "cancel":
 		s.cancels[f[1]](errors.New("canceled by user"))
 	case "show":
@@ -156,10 +169,14 @@ func (s *story) wait(commit string, lsn wal.LSN, level string) {
 		if err := s.group.Wait(ctx, lsn, l); err != nil {
 			return "", err
 		}
+		end := "committed"
 		if got := s.group.Achieved(lsn, l); got != l {
-			return "committed at " + got.String(), nil
+			end += " at " + got.String()
 		}
-		return "committed", nil
+		if s.group.AtRisk(lsn, l) {
+			end += ", at risk"
+		}
+		return end, nil
 	})
 }
 
@@ -207,6 +224,14 @@ func describeLease(g *Group) string {
 	default:
 		return left.String()
 	}
+}
+
+func describeDebt(g *Group) string {
+	d, owes := g.Debt()
+	if !owes {
+		return "none"
+	}
+	return fmt.Sprintf("from %s, %d bytes, %d commits", d.From, d.Bytes, d.Commits)
 }
 
 func (s *story) ended() []string {
