@@ -155,12 +155,13 @@ func (r *reign) publishMoved(ctx context.Context, s *raftlog.State, now bool) bo
 	return true
 }
 
-// worthTelling reports whether one of the slots has moved by more than heartbeats: otherwise an idle
-// cluster would have an entry in Raft every ten seconds.
+// worthTelling reports whether one of the slots has moved by more than heartbeats, otherwise an idle cluster
+// would have an entry in Raft every ten seconds; or is in use now, or no more: the next primary would hold
+// against it an idle time that ended long ago.
 func (r *reign) worthTelling(s *raftlog.State, moved []raftlog.Slot) bool {
 	return slices.ContainsFunc(moved, func(m raftlog.Slot) bool {
 		agreed, _ := s.Slot(m.Name)
-		return agreed.Restart < r.redo.Important()
+		return agreed.Restart < r.redo.Important() || agreed.InactiveSince.IsZero() != m.InactiveSince.IsZero()
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/slots"
+	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -53,6 +54,27 @@ func TestMovedSlots(t *testing.T) {
 		}
 		if got != test.want || due != test.due {
 			t.Errorf("%s at %s: published %s, due %t, want %s, %t", test.local.Name, test.local.Restart, got, due, test.want, test.due)
+		}
+	}
+}
+
+// With heartbeats alone in the log Raft hears of a slot only when it comes into use, or out of it.
+func TestWorthTelling(t *testing.T) {
+	since, later := time.Unix(9, 0), time.Unix(99, 0)
+	s := &raftlog.State{Slots: []raftlog.Slot{{Name: "idle", Restart: 300, InactiveSince: since}, {Name: "used", Restart: 300}}}
+	r := &reign{redo: &startup.Redo{}}
+	for _, test := range []struct {
+		moved raftlog.Slot
+		want  bool
+	}{
+		{raftlog.Slot{Name: "idle", Restart: 340, InactiveSince: since}, false},
+		{raftlog.Slot{Name: "idle", Restart: 300, InactiveSince: later}, false},
+		{raftlog.Slot{Name: "idle", Restart: 300}, true},
+		{raftlog.Slot{Name: "used", Restart: 340}, false},
+		{raftlog.Slot{Name: "used", Restart: 300, InactiveSince: since}, true},
+	} {
+		if got := r.worthTelling(s, []raftlog.Slot{test.moved}); got != test.want {
+			t.Errorf("%+v: worth telling %t, want %t", test.moved, got, test.want)
 		}
 	}
 }
