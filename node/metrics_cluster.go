@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +67,7 @@ func (s *scrape) cluster() {
 	}
 	s.put(mEpoch, float64(state.Epoch))
 	s.oneOf(mPhase, phases, string(state.Phase))
-	for _, m := range state.Members {
+	for _, m := range lastNamed(state.Members) {
 		s.flag(mPrimary, m.ID == state.Primary.ID, m.Name)
 	}
 	s.history(state.History)
@@ -132,7 +133,7 @@ var (
 
 func (s *scrape) members(r *reign) {
 	known := r.memberStates(context.Background()) // bounded by itself
-	for _, m := range s.node.raft.State().Members {
+	for _, m := range lastNamed(s.node.raft.State().Members) {
 		at := known[m.Name]
 		s.put(mMemberInfo, 1, m.Name, m.Zone, m.Address)
 		s.flag(mMemberUp, at.state != "down", m.Name)
@@ -147,6 +148,16 @@ func (s *scrape) members(r *reign) {
 		s.flag(mMemberLeaving, m.Leaving, m.Name)
 		s.put(mMemberPriority, float64(m.Priority), m.Name)
 	}
+}
+
+// lastNamed leaves out those who leave and whose name another member has by now: a name is one series.
+func lastNamed(members []raftlog.Member) (last []raftlog.Member) {
+	for i, m := range members {
+		if !slices.ContainsFunc(members[i+1:], func(o raftlog.Member) bool { return o.Name == m.Name }) {
+			last = append(last, m)
+		}
+	}
+	return last
 }
 
 // age leaves out what is not known.

@@ -3,6 +3,8 @@ package node
 import (
 	"fmt"
 	"testing"
+
+	"github.com/longship-db/longship/raftlog"
 )
 
 // However many receivers come and go, there are as many labels as connections.
@@ -41,5 +43,13 @@ func TestFailoverCauses(t *testing.T) {
 		if got := failoverCause(text); got != want {
 			t.Errorf("%q is %q, want %q", text, got, want)
 		}
+	}
+}
+
+// While a member is replaced there are two of its name. Series are the new one's.
+func TestOneSeriesForEachName(t *testing.T) {
+	got := lastNamed([]raftlog.Member{{Name: "n1"}, {Name: "n2", Leaving: true}, {Name: "n3", Leaving: true}, {Name: "n2"}})
+	if len(got) != 3 || got[0].Name != "n1" || got[1].Name != "n3" || got[2].Name != "n2" || got[2].Leaving {
+		t.Errorf("%+v", got)
 	}
 }
