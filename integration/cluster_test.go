@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -231,31 +230,6 @@ func (c *cluster) dsn(more ...string) string {
 	}
 	return fmt.Sprintf("host=%s port=%s user=test dbname=test sslmode=disable connect_timeout=2 target_session_attrs=read-write %s",
 		strings.Join(hosts, ","), strings.Join(ports, ","), strings.Join(more, " "))
-}
-
-// ports are handed out from below the range in which the kernel chooses ports of clients.
-var ports struct {
-	mu   sync.Mutex
-	next int
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	ports.mu.Lock()
-	defer ports.mu.Unlock()
-	if ports.next == 0 {
-		ports.next = 15000 + os.Getpid()%600*25
-	}
-	for range 1000 {
-		ports.next++
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ports.next))
-		if err == nil {
-			l.Close()
-			return ports.next
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 // A node is a longship process, its data directory and its address.

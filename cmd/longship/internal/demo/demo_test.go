@@ -139,16 +139,30 @@ func TestClusterReportsTheBroken(t *testing.T) {
 }
 
 // freePorts is where a demonstration of three nodes can run, below the ports that the system hands out.
+// freePorts is the first port of a demonstration. Like the tests of package node it takes blocks of
+// twenty ports, and owns each by listening on the one before the first: nobody takes the port of a node
+// that is being started again.
 func freePorts(t *testing.T) int {
 	t.Helper()
 	for range 100 {
-		cfg := Config{Nodes: 3, Port: 10_000 + rand.IntN(20_000)}
-		if checkPorts(cfg) == nil {
+		cfg := Config{Nodes: 3, Port: 10_001 + rand.IntN(1000)*20}
+		if leasePorts(t, cfg) && checkPorts(cfg) == nil {
 			return cfg.Port
 		}
 	}
 	t.Fatal("no free ports")
 	return 0
+}
+
+func leasePorts(t *testing.T, cfg Config) bool {
+	for _, offset := range []int{0, raftPorts, gossipPorts, httpPorts} {
+		lease, err := net.Listen("tcp", cfg.at(-1, offset))
+		if err != nil {
+			return false
+		}
+		t.Cleanup(func() { lease.Close() })
+	}
+	return true
 }
 
 // Whichever port is taken, it is noticed before anything is started or made.
