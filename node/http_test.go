@@ -89,8 +89,12 @@ func TestHTTP(t *testing.T) {
 	r, _ := n2.node.present.load()
 	n1.stop()
 	n2.checkAnswer("GET", "/healthz", 200, "ok\n")
-	if v := r.standbyVerdict(0); v.ok {
-		t.Errorf("without a primary: %q", v.why)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for v := r.standbyVerdict(0); v.ok; v = r.standbyVerdict(0) { // until n2 sees that its stream has ended
+		if ctx.Err() != nil {
+			t.Fatalf("without a primary: %q", v.why)
+		}
 	}
 	n2.stop()
 	if status, text := n2.ask("GET", "/healthz"); status != 0 {
