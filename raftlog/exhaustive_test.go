@@ -18,8 +18,10 @@ import (
 //	          becomes steady and acknowledges, or does not
 //	failover  …
 //
-// Whoever is promoted must have everything that was acknowledged. What a disk does after its seal, or
-// without one while others are sealed, is covered by what it did before: positions only grow.
+// Whoever is promoted must have everything that was acknowledged, and keep the table; and with a witness
+// among those that answer one of the others is promoted if one would be were it none. What a disk does
+// after its seal, or without one while others are sealed, is covered by what it did before: positions
+// only grow.
 //
 // Worlds that differ in the names of the members alone are visited once.
 type search struct {
@@ -27,6 +29,7 @@ type search struct {
 	failovers int
 	mutant    mutant
 	zones     string          // a letter for each member: the zone it is in; "" if there are none
+	witness   int             // the member that keeps no table; -1: none
 	seen      [8]map[key]bool // by step
 	decisions int
 	promoted  int
@@ -39,18 +42,23 @@ func TestEveryFailover(t *testing.T) {
 		n, failovers int
 		noMajority   bool   // by the rules alone, which stands for larger clusters
 		zones        string // rules ask for all numbers of them
+		witness      bool   // the last one is
 	}{
-		{1, 2, false, ""}, {2, 3, false, ""}, {2, 3, true, ""}, {3, 2, false, ""}, {3, 3, true, ""},
-		{4, 2, false, ""}, {4, 2, true, ""}, {5, 2, false, ""},
-		{3, 2, true, "aab"}, {3, 2, true, "abc"}, {4, 2, true, "aabb"}, {4, 1, true, "abbc"}, {5, 1, true, "aabbc"},
+		{1, 2, false, "", false}, {2, 3, false, "", false}, {2, 3, true, "", false}, {3, 2, false, "", false}, {3, 3, true, "", false},
+		{4, 2, false, "", false}, {4, 2, true, "", false}, {5, 2, false, "", false},
+		{3, 2, true, "aab", false}, {3, 2, true, "abc", false}, {4, 2, true, "aabb", false}, {4, 1, true, "abbc", false}, {5, 1, true, "aabbc", false},
+		{3, 2, false, "", true}, {3, 2, true, "", true}, {4, 2, false, "", true},
 	} {
 		if raceEnabled && (c.n > 3 || c.n == 3 && c.failovers > 2) {
 			continue // minutes, and there is one goroutine only
 		}
-		t.Run(fmt.Sprintf("%d members, zones %q, majority needed %v", c.n, c.zones, !c.noMajority), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d members, zones %q, majority needed %v, witness %v", c.n, c.zones, !c.noMajority, c.witness), func(t *testing.T) {
 			t.Parallel()
 			s := newSearch(c.n, c.failovers, mutant{noMajority: c.noMajority})
 			s.zones = c.zones
+			if c.witness {
+				s.witness = c.n - 1
+			}
 			s.run()
 			if s.lost != "" {
 				t.Fatal(s.lost)
@@ -64,7 +72,7 @@ func TestEveryFailover(t *testing.T) {
 }
 
 func newSearch(n, failovers int, m mutant) *search {
-	s := &search{n: n, failovers: failovers, mutant: m}
+	s := &search{n: n, failovers: failovers, mutant: m, witness: -1}
 	for i := range s.seen {
 		s.seen[i] = make(map[key]bool)
 	}
@@ -111,10 +119,13 @@ func (s *search) run() {
 }
 
 // tidy reports whether the members of each zone come in the order: listed by both rules, by the older,
-// the newer, none. Every pair of rules can be renamed to be so.
+// the newer, none. Every pair of rules can be renamed to be so. No other is like the witness.
 func (s *search) tidy(older, newer int) bool {
 	last := make(map[string]int)
 	for i := 1; i < s.n; i++ {
+		if i == s.witness {
+			continue
+		}
 		class, zone := older>>i&1<<1|newer>>i&1, zoneIn(s.zones, i)
 		if before, ok := last[zone]; ok && class > before {
 			return false
@@ -131,7 +142,7 @@ func (s *search) eachK(set, receivers int, yield func(syncrep.Resolved)) {
 	zones := make(map[string]bool)
 	for i := range s.n {
 		if set>>i&1 == 1 {
-			r.Listed = append(r.Listed, syncrep.Listed{ID: diskID(i), Name: diskName(i), Zone: zoneIn(s.zones, i)})
+			r.Listed = append(r.Listed, s.listed(diskID(i)))
 			zones[zoneIn(s.zones, i)] = true
 		}
 	}
@@ -148,6 +159,12 @@ func (s *search) eachK(set, receivers int, yield func(syncrep.Resolved)) {
 	}
 }
 
+// listed is how a rule lists a disk.
+func (s *search) listed(id syncrep.ID) syncrep.Listed {
+	i := int(id.Node) - 1
+	return syncrep.Listed{ID: id, Name: diskName(i), Zone: zoneIn(s.zones, i), Witness: i == s.witness}
+}
+
 // founded is the state of a cluster in its first epoch.
 func (s *search) founded(rule syncrep.Resolved) *State {
 	st := &State{
@@ -157,6 +174,7 @@ func (s *search) founded(rule syncrep.Resolved) *State {
 	for i := range s.n {
 		st.Members = append(st.Members, Member{
 			Name: diskName(i), ID: diskID(i), RaftID: diskName(i), Zone: zoneIn(s.zones, i), Priority: 1, Voter: true, Counted: true,
+			Witness: i == s.witness,
 		})
 	}
 	return st
@@ -209,7 +227,7 @@ func (s *search) spread(st *State, records int, rules []syncrep.Resolved) {
 		}
 		s.failover(w, s.failovers)
 		for i := range s.n {
-			if s.n > 3 && (st.Joint != nil || s.zones != "") {
+			if s.n > 3 && (st.Joint != nil || s.zones != "" || s.witness >= 0) {
 				break // the search would take minutes
 			}
 			s.failover(s.wipe(w, i), s.failovers)
@@ -291,12 +309,14 @@ func firstOfLikes(set int, like [maxDisks]int) bool {
 }
 
 // check has the state machine judge, as they stand, the candidates that must not be taken: those that
-// lack something, of those with the same log one.
+// lack something, of those with the same log one; and the witness.
 func (s *search) check(w *world, sealing *State, answers []Answer) {
 	var judged [maxDisks]journal
 	for i, a := range answers {
 		log := w.disks[a.ID.Node-1]
-		if judged[i] = log; log.has(w.acked) || slices.Contains(judged[:i], log) {
+		if int(a.ID.Node)-1 == s.witness {
+			judged[i] = unjudged
+		} else if judged[i] = log; log.has(w.acked) || slices.Contains(judged[:i], log) {
 			continue
 		}
 		s.decisions++
@@ -316,12 +336,13 @@ func (s *search) choose(w *world, sealing *State, answers []Answer, prefer strin
 	s.decisions++
 	choice, err := s.mutant.choose(sealing, answers, prefer)
 	if err != nil {
+		s.stuck(w, sealing, answers)
 		return false
 	}
 	winner, source := int(choice.Winner.ID.Node)-1, int(choice.Source.ID.Node)-1
 	next := *w
 	next.disks[winner] = w.disks[source]
-	if !next.disks[winner].has(w.acked) {
+	if !next.disks[winner].has(w.acked) || winner == s.witness {
 		s.lost = fmt.Sprintf("%s is promoted by the answers of %s: %s", choice.Winner.Name, names(answers), w)
 		return false
 	}
@@ -336,6 +357,21 @@ func (s *search) choose(w *world, sealing *State, answers []Answer, prefer strin
 	s.promoted++
 	s.nextReign(&next, left-1)
 	return true
+}
+
+// stuck has nobody be promoted because one of them is a witness, unless it alone has answered: the
+// others fetch what it has.
+func (s *search) stuck(w *world, sealing *State, answers []Answer) {
+	if s.witness < 0 || !slices.ContainsFunc(answers, func(a Answer) bool { return int(a.ID.Node)-1 != s.witness }) {
+		return
+	}
+	peer := sealing.clone()
+	for i := range peer.Members {
+		peer.Members[i].Witness = false
+	}
+	if choice, err := s.mutant.choose(peer, answers, ""); err == nil {
+		s.lost = fmt.Sprintf("nobody is promoted by the answers of %s, and %s would be were none of them a witness: %s", names(answers), choice.Winner.Name, w)
+	}
 }
 
 func names(answers []Answer) (all string) {

@@ -27,35 +27,41 @@ type mutant struct {
 // the default rule, a majority makes up for most: hence five members, or a majority that is always met.
 func TestMutants(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		mutant mutant
-		enough int    // members that notice it with a majority, too; 0: not looked at
-		zones  string // of the members; then rules ask for zones
+		name    string
+		mutant  mutant
+		enough  int    // members that notice it with a majority, too; 0: not looked at
+		zones   string // of the members; then rules ask for zones
+		witness bool   // the last member is a witness
 	}{
-		{"I1: acknowledges under the old rule alone while it changes", mutant{ack: func(r []syncrep.Resolved) []syncrep.Resolved { return r[:1] }}, 5, ""},
-		{"I2: a rule is recorded, then used", mutant{oneStep: true}, 5, ""},
-		{"I4: one seal less", mutant{see: sealOneLess}, 5, ""},
-		{"I4: seals under the new rule alone while it changes", mutant{see: newOnly}, 5, ""},
+		{"I1: acknowledges under the old rule alone while it changes", mutant{ack: func(r []syncrep.Resolved) []syncrep.Resolved { return r[:1] }}, 5, "", false},
+		{"I2: a rule is recorded, then used", mutant{oneStep: true}, 5, "", false},
+		{"I4: one seal less", mutant{see: sealOneLess}, 5, "", false},
+		{"I4: seals under the new rule alone while it changes", mutant{see: newOnly}, 5, "", false},
 		{"I4: seals under the old rule alone, acknowledges under the new one", mutant{
 			see: func(st *State, _ []Answer, _ int) { st.Joint = nil },
 			ack: func(r []syncrep.Resolved) []syncrep.Resolved { return r[len(r)-1:] },
-		}, 5, ""},
-		{"I4: the rule of an epoch that was never steady", mutant{see: lastNamed}, 5, ""},
-		{"I4: a receiver is none of the N", mutant{see: noReceivers}, 4, ""},
-		{"I5: LSN before epoch", mutant{see: lsnFirst}, 3, ""},
-		{"I5: a candidate that is behind", mutant{see: behind}, 5, ""},
-		{"I5: steady under the rule of the epoch before", mutant{openUnderOld: true}, 5, ""},
-		{"I1: acknowledges before the epoch is steady", mutant{releaseEarly: true}, 5, ""},
-		{"I9: an empty disk counts as the one it replaces", mutant{see: emptyCounts}, 5, ""},
-		{"I1: acknowledges in too few zones", mutant{ack: noZones}, 0, "aabb"},
-		{"I4: seals of too few zones", mutant{see: oneZoneMore}, 0, "aabb"},
-		{"I4: zones as they are now, not as they were recorded", mutant{see: zonesNow}, 0, "aabb"},
+		}, 5, "", false},
+		{"I4: the rule of an epoch that was never steady", mutant{see: lastNamed}, 5, "", false},
+		{"I4: a receiver is none of the N", mutant{see: noReceivers}, 4, "", false},
+		{"I5: LSN before epoch", mutant{see: lsnFirst}, 3, "", false},
+		{"I5: a candidate that is behind", mutant{see: behind}, 5, "", false},
+		{"I5: steady under the rule of the epoch before", mutant{openUnderOld: true}, 5, "", false},
+		{"I1: acknowledges before the epoch is steady", mutant{releaseEarly: true}, 5, "", false},
+		{"I9: an empty disk counts as the one it replaces", mutant{see: emptyCounts}, 5, "", false},
+		{"I1: acknowledges in too few zones", mutant{ack: noZones}, 0, "aabb", false},
+		{"I4: seals of too few zones", mutant{see: oneZoneMore}, 0, "aabb", false},
+		{"I4: zones as they are now, not as they were recorded", mutant{see: zonesNow}, 0, "aabb", false},
+		{"a witness is promoted", mutant{see: noWitness}, 3, "", true},
+		{"what a witness has is not looked at", mutant{see: witnessUnread}, 3, "", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.mutant.noMajority = true
 			s := newSearch(max(3, len(c.zones)), 2, c.mutant)
 			s.zones = c.zones
+			if c.witness {
+				s.witness = s.n - 1
+			}
 			s.run()
 			if s.lost == "" {
 				t.Errorf("%d members, no majority: not noticed after %d decisions", s.n, s.decisions)
@@ -66,6 +72,9 @@ func TestMutants(t *testing.T) {
 			}
 			c.mutant.noMajority = false
 			s = newSearch(c.enough, 2, c.mutant)
+			if c.witness {
+				s.witness = s.n - 1
+			}
 			s.run()
 			if s.lost == "" {
 				t.Errorf("%d members: not noticed after %d decisions", c.enough, s.decisions)
@@ -152,6 +161,21 @@ func behind(_ *State, answers []Answer, candidate int) {
 func emptyCounts(_ *State, answers []Answer, _ int) {
 	for i := range answers {
 		answers[i].ID.Incarnation = 1
+	}
+}
+
+func noWitness(st *State, _ []Answer, _ int) {
+	for i := range st.Members {
+		st.Members[i].Witness = false
+	}
+}
+
+// witnessUnread has a witness's answer count for the seal, and not for how far the log reaches.
+func witnessUnread(st *State, answers []Answer, _ int) {
+	for i, a := range answers {
+		if m, _ := st.Member(a.ID); m.Witness {
+			answers[i].Position = Position{}
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ func (s *search) openUnder(st *State, rule syncrep.Resolved) *State {
 func (s *search) everybody(w *world) (r syncrep.Resolved) {
 	for i := range s.n {
 		if id := w.id(i); id != w.state.Primary.ID {
-			r.Listed = append(r.Listed, syncrep.Listed{ID: id, Name: diskName(i)})
+			r.Listed = append(r.Listed, s.listed(id))
 		}
 	}
 	r.K = len(r.Listed)

@@ -32,6 +32,9 @@ func (j journal) position() Position {
 	return Position{Epoch: uint64(j>>(4*(n-1))) & 15, LSN: wal.LSN(n)}
 }
 
+// unjudged is the log of nobody.
+const unjudged = ^journal(0)
+
 // shared is as much of the journal as another one has too.
 func (j journal) shared(o journal) journal {
 	return j.prefix(min(j.len(), o.len(), bits.TrailingZeros32(uint32(j^o))/4))
@@ -111,7 +114,7 @@ func (w *world) trait(i int) uint64 {
 	if w.zones != "" {
 		zone = uint64(w.zones[i])
 	}
-	return uint64(w.disks[i])<<32 | zone<<16 | uint64(w.state.roles(w.id(i)))<<8 | uint64(w.state.roles(diskID(i)))
+	return uint64(w.disks[i])<<32 | zone<<24 | uint64(w.state.roles(w.id(i)))<<12 | uint64(w.state.roles(diskID(i)))
 }
 
 func waitsFor(r *Rule) int16 {
@@ -121,11 +124,11 @@ func waitsFor(r *Rule) int16 {
 	return int16(r.Zones<<8 | r.K<<4 | len(r.Listed))
 }
 
-// roles is what Raft holds of a disk, a bit for each thing.
-func (s *State) roles(id syncrep.ID) (roles uint8) {
+// roles is what Raft holds of a disk, a bit for each thing, up to 12.
+func (s *State) roles(id syncrep.ID) (roles uint16) {
 	m, member := s.Member(id)
 	for i, is := range [...]bool{
-		member, m.Counted, m.Leaving, id == s.Primary.ID, id == s.SteadyPrimary,
+		member, m.Counted, m.Leaving, m.Witness, id == s.Primary.ID, id == s.SteadyPrimary,
 		s.Rule.Lists(id), s.Joint != nil && s.Joint.Lists(id), s.Opening != nil && s.Opening.Lists(id),
 	} {
 		if is {
