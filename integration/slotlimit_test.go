@@ -29,7 +29,7 @@ func (n *node) set(name, value string) {
 // slotSays checks what pg_replication_slots has of a slot.
 func (n *node) slotSays(step, slot, columns, want string) {
 	n.t.Helper()
-	if got := n.value("SELECT " + columns + " FROM pg_replication_slots WHERE slot_name = '" + slot + "'"); got != want {
+	if got := n.value("SELECT " + columns + " FROM longship_slots WHERE slot_name = '" + slot + "'"); got != want {
 		n.t.Errorf("%s: %s = %s, want %s", step, columns, got, want)
 	}
 }
@@ -168,18 +168,18 @@ func TestIdleSlot(t *testing.T) {
 	c := newCluster(t, 3)
 	n := c.primary()
 	n.value("SELECT slot_name FROM pg_create_physical_replication_slot('idle', true)")
-	since := n.value("SELECT inactive_since FROM pg_replication_slots WHERE slot_name = 'idle'")
+	since := n.value("SELECT inactive_since FROM longship_slots WHERE slot_name = 'idle'")
 	n.set("idle_replication_slot_timeout", "1s")
 	n.awaitThat("SELECT clock_timestamp() > TIMESTAMPTZ '"+since+"' + INTERVAL '2 s'", func(v string) bool { return v == "t" }, "t")
 	n.exec("CHECKPOINT")
 	n.slotSays("idle", "idle", "wal_status || ' ' || invalidation_reason", "lost idle_timeout")
 	for _, s := range c.standbys() {
-		s.await("SELECT invalidation_reason FROM pg_replication_slots WHERE slot_name = 'idle'", "idle_timeout")
+		s.await("SELECT invalidation_reason FROM longship_slots WHERE slot_name = 'idle'", "idle_timeout")
 	}
 	n.kill9()
 	next := c.primary()
 	next.slotSays("after a failover", "idle", "wal_status || ' ' || invalidation_reason", "lost idle_timeout")
-	if got := next.value("SELECT inactive_since FROM pg_replication_slots WHERE slot_name = 'idle'"); got != since {
+	if got := next.value("SELECT inactive_since FROM longship_slots WHERE slot_name = 'idle'"); got != since {
 		t.Errorf("inactive since %s, and after a failover since %s", since, got)
 	}
 }

@@ -27,6 +27,7 @@ func (n *Node) newCatalog() *sql.Catalog {
 	view("pg_stat_wal_receiver", sql.PgStatWalReceiverColumns, (*reign).viewStatWalReceiver)
 	view("pg_stat_wal", sql.PgStatWalColumns, (*reign).viewStatWal)
 	view("pg_replication_slots", sql.PgReplicationSlotsColumns, (*reign).viewReplicationSlots)
+	view("longship_slots", slotColumns, (*reign).viewSlots)
 	view("pg_stat_progress_basebackup", progressBasebackupColumns, (*reign).viewProgressBasebackup)
 	view("longship_cluster", clusterColumns, (*reign).viewCluster)
 	view("longship_members", memberColumns, (*reign).viewMembers)

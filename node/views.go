@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/longship-db/longship/pgwire"
@@ -90,7 +91,23 @@ func (r *reign) slotLog() slots.Log {
 	return slots.Log{Current: r.inserted().Load(), LastRemoved: untouched - min(1, untouched)}
 }
 
-func (r *reign) viewReplicationSlots(context.Context) ([][]sql.Value, error) {
+// slotColumns are those of longship_slots: PostgreSQL 15's of pg_replication_slots, two of its releases 17
+// and 18, and ours.
+var slotColumns = slices.Concat(sql.PgReplicationSlotsColumns, []sql.Column{
+	{Name: "inactive_since", Type: sql.Timestamptz}, {Name: "invalidation_reason", Type: sql.Text},
+	{Name: "pinned_bytes", Type: sql.Int8}, {Name: "warning", Type: sql.Text},
+})
+
+// viewReplicationSlots is longship_slots with what PostgreSQL 15 shows.
+func (r *reign) viewReplicationSlots(ctx context.Context) ([][]sql.Value, error) {
+	rows, err := r.viewSlots(ctx)
+	for i := range rows {
+		rows[i] = rows[i][:len(sql.PgReplicationSlotsColumns)]
+	}
+	return rows, err
+}
+
+func (r *reign) viewSlots(context.Context) ([][]sql.Value, error) {
 	now, log, limits := time.Now(), r.slotLog(), r.node.slotLimits()
 	var rows [][]sql.Value
 	for _, s := range r.slots.List() {

@@ -28,9 +28,6 @@ var (
 		{"temporary", Bool}, {"active", Bool}, {"active_pid", Int4}, {"xmin", XID}, {"catalog_xmin", XID},
 		{"restart_lsn", PgLSN}, {"confirmed_flush_lsn", PgLSN}, {"wal_status", Text},
 		{"safe_wal_size", Int8}, {"two_phase", Bool},
-		// PostgreSQL 17's and 18's, and then ours.
-		{"inactive_since", Timestamptz}, {"invalidation_reason", Text},
-		{"pinned_bytes", Int8}, {"warning", Text},
 	}
 	PgStatArchiverColumns = []Column{
 		{"archived_count", Int8}, {"last_archived_wal", Text}, {"last_archived_time", Timestamptz},

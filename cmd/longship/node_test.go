@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,8 +71,12 @@ func (n *fakeNode) addViews() {
 	}
 	table("longship_members", member,
 		row("n1", "primary", "down", sql.Null, true, 1), row("n2", "standby", "running", sql.LSNValue(0x3000000), true, 1), row("n3", "standby", "running", sql.LSNValue(0x3000000), false, 0))
-	slot := make([]sql.Value, len(sql.PgReplicationSlotsColumns))
-	for i, c := range sql.PgReplicationSlotsColumns {
+	columns := slices.Concat(sql.PgReplicationSlotsColumns, []sql.Column{
+		{Name: "inactive_since", Type: sql.Timestamptz}, {Name: "invalidation_reason", Type: sql.Text},
+		{Name: "pinned_bytes", Type: sql.Int8}, {Name: "warning", Type: sql.Text},
+	})
+	slot := make([]sql.Value, len(columns))
+	for i, c := range columns {
 		switch c.Name {
 		case "slot_name":
 			slot[i] = sql.NameValue("arch")
@@ -89,7 +94,7 @@ func (n *fakeNode) addViews() {
 			slot[i] = sql.TextValue(`replication slot "arch" keeps 32 MB of WAL`)
 		}
 	}
-	table("pg_replication_slots", sql.PgReplicationSlotsColumns, slot)
+	table("longship_slots", columns, slot)
 }
 
 func (n *fakeNode) addFuncs() {

@@ -50,7 +50,7 @@ func listSlots(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	rows, err := query(c, queryTimeout, "SELECT * FROM pg_replication_slots")
+	rows, err := query(c, queryTimeout, "SELECT * FROM longship_slots")
 	if err != nil {
 		return err
 	}

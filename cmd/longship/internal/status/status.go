@@ -18,7 +18,7 @@ type Snapshot struct {
 	Cluster     Row      `json:"cluster"`       // longship_cluster
 	Members     []Row    `json:"members"`       // longship_members
 	Replication []Row    `json:"replication"`   // pg_stat_replication
-	Slots       []Row    `json:"slots"`         // pg_replication_slots
+	Slots       []Row    `json:"slots"`         // longship_slots
 	Receiver    Row      `json:"receiver"`      // pg_stat_wal_receiver; null on a primary
 	RuleMet     *bool    `json:"rule_met"`      // enough standbys stream for commits to be acknowledged; null on a standby
 	WhatIf      []WhatIf `json:"what_if"`       // longship_what_if
@@ -52,7 +52,7 @@ func Collect(ctx context.Context, src Source) (*Snapshot, error) {
 		"SELECT * FROM longship_cluster",
 		"SELECT * FROM longship_members",
 		"SELECT * FROM pg_stat_replication",
-		"SELECT * FROM pg_replication_slots",
+		"SELECT * FROM longship_slots",
 		"SELECT * FROM pg_stat_wal_receiver",
 		"SELECT * FROM longship_history ORDER BY epoch DESC LIMIT 100",
 		"SELECT * FROM longship_orphans",

@@ -200,7 +200,7 @@ func SlotWarnings(slots []Row) (lines []string) {
 	return lines
 }
 
-// SlotTable shows rows of pg_replication_slots.
+// SlotTable shows rows of longship_slots.
 func SlotTable(slots []Row) [][]string {
 	rows := [][]string{{"slot", "in use", "status", "restarts at", "pins", "may grow by"}}
 	for _, r := range slots {
