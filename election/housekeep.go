@@ -41,6 +41,9 @@ func (h *handover) due(epoch uint64, now time.Time) bool {
 	return true
 }
 
+// reset forgets: the reason is gone.
+func (h *handover) reset() { *h = handover{patience: h.patience} }
+
 // housekeep keeps Raft's configuration in line with the members, and Raft's leadership off the primary:
 // a primary that dies then takes no leader with it.
 func (c *Coordinator) housekeep(ctx context.Context) {

@@ -83,6 +83,7 @@ func (c *Coordinator) weigh(ctx context.Context, s *raftlog.State, v *vigil, see
 	case silent:
 		c.inquire(ctx, s, why)
 	default:
+		c.isolated.reset()
 		c.sayWatching(s)
 	}
 }

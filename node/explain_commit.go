@@ -286,6 +286,9 @@ func (c *commitFacts) missing(rule raftlog.Rule) []string {
 			have++
 		}
 	}
+	if rule.K > len(rule.Listed) {
+		without = append(without, fmt.Sprintf("it lists only %d", len(rule.Listed)))
+	}
 	more := fmt.Sprintf("%d more", rule.K-have)
 	if have >= rule.K {
 		more = "more zones"

@@ -143,7 +143,7 @@ type names struct {
 	known []string
 }
 
-// otherNames is the label of those for whom there is no room. A name cannot be that: it has no space.
+// otherNames is the label of those for whom there is no room. Whoever calls itself that is one of them.
 const otherNames = "(others)"
 
 // maxLabel is how long a name may be, as in PostgreSQL.

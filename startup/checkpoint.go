@@ -385,8 +385,9 @@ func (c *Checkpointer) removeOld(redo wal.LSN) (removed, recycled int, err error
 		}
 	}
 	if needed, refused := errors.AsType[*wal.NeededError](err); refused {
-		// Never seen, it would be a mistake in the arithmetic. A full disk can be mended, a gap can not.
-		c.Log.Error("refusing to remove WAL that is needed: this is a bug, please report it",
+		// Two came to need it while this went on, or the arithmetic is wrong. A full disk can be mended, a
+		// gap can not.
+		c.Log.Error("refusing to remove WAL that is needed",
 			"keep_from", needed.Keep, "needed", needed.Needed, "redo", redo, "needs", c.needs(redo), "retention", c.Retention())
 		return 0, 0, nil
 	}
