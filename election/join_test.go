@@ -13,16 +13,17 @@ import (
 // Who may be a member, and in whose place (I9).
 func TestJoin(t *testing.T) {
 	for _, test := range []struct {
-		name   string
-		id     syncrep.ID
-		as     string
-		at     string // address it will have
-		runID  uint64
-		before bool // it was a member before
-		change func(f *fleet)
-		code   string // of the refusal
-		text   string
-		leaves string
+		name    string
+		id      syncrep.ID
+		as      string
+		at      string // address it will have
+		runID   uint64
+		before  bool // it was a member before
+		witness bool
+		change  func(f *fleet)
+		code    string // of the refusal
+		text    string
+		leaves  string
 	}{
 		{name: "new", id: id(4), as: "n4", at: "n4:5433", runID: 1},
 		{name: "moved", id: id(2), as: "n2", at: "elsewhere:1", runID: 201, change: func(f *fleet) { f.ship("n2").up = false }},
@@ -38,6 +39,9 @@ func TestJoin(t *testing.T) {
 			change: func(f *fleet) { f.cut[[2]int{2, 0}] = true }},
 		{name: "removed", id: id(4), as: "n4", at: "n4:5433", runID: 1, before: true, code: pgwire.CodeInvalidAuthorization, text: "removed"},
 		{name: "back at the same place", id: id(2), as: "n2", at: "n2:5433", runID: 200, before: true},
+		{name: "a witness on a disk with a table", id: id(2), as: "n2", at: "n2:5433", runID: 200, before: true, witness: true,
+			code: pgwire.CodeInvalidAuthorization, text: "has joined with witness false"},
+		{name: "a new witness", id: id(4), as: "n4", at: "n4:5433", runID: 1, witness: true},
 		{name: "nobody", id: syncrep.ID{}, as: "n4", at: "n4:5433", code: pgwire.CodeInvalidParameterValue, text: "identity"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -45,11 +49,11 @@ func TestJoin(t *testing.T) {
 				if test.change != nil {
 					f.change(func() { test.change(f) })
 				}
-				m := raftlog.Member{Name: test.as, ID: test.id, RaftID: "r", Address: test.at, RaftAddress: "a:1"}
+				m := raftlog.Member{Name: test.as, ID: test.id, RaftID: "r", Address: test.at, RaftAddress: "a:1", Witness: test.witness}
 				reply, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: test.runID, Returning: test.before})
 				if test.code != "" {
 					f.refused(err, test.code, test.text)
-					if _, there := f.now().Member(test.id); there && test.id == id(4) {
+					if m, there := f.now().Member(test.id); there && (test.id == id(4) || m.Witness) {
 						t.Error("joined")
 					}
 					return
