@@ -74,6 +74,21 @@ func TestKeeperRequires(t *testing.T) {
 	})
 }
 
+// Who streams is waited for, however slow: the end of a stream, or wal_sender_timeout, tells that somebody is lost.
+func TestKeeperWaitsForTheSlow(t *testing.T) {
+	inBubble(t, "ANY 2 (n2, n3)", func(w *world) {
+		w.raft.forget()
+		w.fallBack(Fallback{Degrade: true, After: degradeAfter})
+		w.write(0x60)
+		w.pass(time.Hour)
+		w.wantHorizon(0x50)
+		w.wantSteps()
+		w.leave(2)
+		w.pass(degradeAfter + 3*time.Second)
+		w.wantHorizon(0x60)
+	})
+}
+
 // Who comes back in time, or changes the mode back, starts the clock anew.
 func TestKeeperDegradesLate(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
@@ -123,17 +138,18 @@ func TestKeeperBounded(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
 		w.fallBack(Fallback{Degrade: true, Limit: 0x20})
 		w.leave(2)
-		w.write(0x60)
+		w.write(0x90) // more than may be let go at once
 		w.pass(3 * time.Second)
-		w.write(0x90)
+		w.wantHorizon(0x70)
+		w.write(0xA0)
 		w.pass(time.Hour)
 		w.wantHorizon(0x70)
 		w.wantDebt(syncrep.Debt{From: 0x50, Bytes: 0x20}, true)
 		w.fallBack(Fallback{Degrade: true, Limit: 0x30})
 		w.wantHorizon(0x80)
-		w.stream(2, 0x90)
+		w.stream(2, 0xA0)
 		w.pass(time.Second)
-		w.wantHorizon(0x90)
+		w.wantHorizon(0xA0)
 		w.wantDebt(syncrep.Debt{}, false)
 	})
 }
@@ -156,14 +172,19 @@ func TestKeeperDegradesJoint(t *testing.T) {
 	})
 }
 
-// A primary that begins an epoch that cannot open: after degradeAfter; at once if the epoch before was
-// degraded, with the debt it had.
+// A primary that begins an epoch that cannot open: after degradeAfter; at once if it was degraded in the epoch
+// before, with the debt it had. Another's debt, the loss of which was accepted, is not its own.
 func TestKeeperDegradesOpening(t *testing.T) {
-	for _, debt := range []*raftlog.Degraded{nil, {Since: time.Unix(1, 0), From: 0x20}} {
+	old := &raftlog.Degraded{Since: time.Unix(1, 0), From: 0x20}
+	for _, test := range []struct{ before, debt *raftlog.Degraded }{{nil, nil}, {old, old}, {old, nil}} {
+		debt := test.debt
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, 2, "ANY 2 (n2, n3)", 5)
 			w.raft.state.Primary.Position.LSN = 0x90
-			w.raft.state.Rule.Degraded, w.raft.state.SteadyPrimary = debt, id(1)
+			w.raft.state.Rule.Degraded, w.raft.state.SteadyPrimary = test.before, id(1)
+			if test.before != debt {
+				w.raft.state.SteadyPrimary = id(4)
+			}
 			w.fall = Fallback{Degrade: true, After: degradeAfter, Limit: 0x10}
 			w.start(0)
 			w.pass(openPause + time.Second)

@@ -29,8 +29,9 @@ type memory struct {
 	onCommit  func(m *memory)
 	seenWaits int
 
-	best SyncLevel // what the rule makes of a stronger level
-	lost error     // of commits that are in the log
+	best     SyncLevel // what the rule makes of a stronger level
+	lost     error     // of commits that are in the log
+	degraded bool      // what asked for more than local has a warning
 }
 
 func newMemory() *memory {
@@ -185,7 +186,7 @@ func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (Committed, error
 		}
 		t.m.rows[key] = Row{key, row.Value, t.m.lsn}
 	}
-	return Committed{LSN: t.m.lsn, Level: min(level, t.m.best)}, t.m.lost
+	return Committed{LSN: t.m.lsn, Level: min(level, t.m.best), AtRisk: t.m.degraded && level > syncrep.Local}, t.m.lost
 }
 
 func (t *memoryTxn) Rollback() { t.ended = true }

@@ -23,7 +23,7 @@ import (
 //	describe  the statement's parameter and column types
 //	put       key value lines written by somebody else
 //	server    name = value lines: settings on the command line
-//	rule      the best level that commits reach from now on; or lost: their outcome is unknown
+//	rule      the best level that commits reach from now on; or lost: their outcome is unknown; or degraded
 //	told      the longship parameters that the client has been told
 //	written   prints what ALTER SYSTEM has written
 //	reload    makes that the cluster's settings; with start, as a node does that starts
@@ -130,8 +130,11 @@ func (w *world) connect(t *testing.T, name string) {
 
 // rule says what becomes of commits.
 func (w *world) rule(text string) string {
-	w.memory.lost = nil
-	if text == "lost" {
+	w.memory.lost, w.memory.degraded = nil, text == "degraded"
+	switch text {
+	case "degraded":
+		text = "local"
+	case "lost":
 		w.memory.lost = pgwire.Errorf(pgwire.CodeTransactionResolutionUnknown, "the commit was not confirmed")
 		return ""
 	}

@@ -1,0 +1,47 @@
+package integration
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// synchronous_mode = bounded, from the first commit that nobody acknowledges to the end of the debt: it is not larger
+// than max_degraded_wal_size, and nobody else can take over. A standby that is back is all it takes.
+func TestBounded(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, "--synchronous-standby-names=ANY 2 (*)", "--synchronous-mode=bounded", "--degrade-after=200",
+		"--max-degraded-wal-size=1MB")
+	p, lost, other := c.primary(), c.standbys()[0], c.standbys()[1]
+	p.await("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'", "2")
+	p.await("SELECT debt_since FROM longship_cluster", "") // of when it was alone
+	p.exec("INSERT INTO kv VALUES ('before', '1')")
+	lost.kill9()
+
+	conn := p.connect()
+	checkLevel(t, conn, "INSERT INTO kv VALUES ('during', '1')", "local")
+	for _, n := range c.others(lost) {
+		n.awaitThat("SELECT debt_since FROM longship_cluster", func(v string) bool { return v != "" }, "a time")
+	}
+	got := psql(t, p, "SELECT longship_switchover('"+other.name+"')")
+	wantLines(t, got, "55000", p.name+" alone has what it acknowledged", "HINT")
+
+	large := strings.Repeat("x", 200<<10)
+	for i := range 4 {
+		mustExec(t, conn, "INSERT INTO kv VALUES ('large "+strconv.Itoa(i)+"', '"+large+"')")
+	}
+	over := startCommit(t, p, "INSERT INTO kv VALUES ('over', '"+strings.Repeat("x", 512<<10)+"')")
+	over.awaitFlushed()
+	over.checkWaiting()
+	if debt, err := strconv.Atoi(p.value("SELECT debt_bytes FROM longship_cluster")); err != nil || debt < 800<<10 || debt > 1<<20 {
+		t.Errorf("the debt is %d bytes (%v), want 800 kB or more, and no more than 1 MB", debt, err)
+	}
+	p.await("SELECT debt_commits FROM longship_cluster", "5")
+
+	lost.start()
+	mustEnd(t, over)
+	p.await("SELECT debt_since FROM longship_cluster", "")
+	checkLevel(t, conn, "INSERT INTO kv VALUES ('after', '1')", "on")
+	c.switchover(other)
+	c.checkSame()
+}
