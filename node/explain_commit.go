@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +43,7 @@ type commitFacts struct {
 	inserted, flushed, horizon, applied wal.LSN
 
 	primaryAddress string // on a standby; "" if there is no primary
+	witness        bool   // it keeps no table, and has nothing applied
 
 	primary bool
 	rules   []raftlog.Rule // on a primary, in force
@@ -56,7 +58,7 @@ func (r *reign) commitFacts(lsn wal.LSN) (*commitFacts, error) {
 	c := &commitFacts{
 		lsn: lsn, node: n.cfg.Name, history: r.found.History, state: n.raft.State(),
 		inserted: r.inserted().Load(), flushed: r.flushed().Load(), horizon: r.horizon.Load(), applied: r.applied.Load(),
-		primary: r.primary != nil, primaryAddress: n.primaryAddress(),
+		primary: r.primary != nil, primaryAddress: n.primaryAddress(), witness: n.cfg.Witness,
 	}
 	segments, err := r.found.Dir.Segments()
 	if err != nil {
@@ -118,6 +120,7 @@ func (c *commitFacts) lines() []string {
 	for _, rule := range c.rules {
 		lines = append(lines, c.missing(rule)...)
 	}
+	lines = append(lines, c.unapplied()...)
 	return append(lines, c.inTheWay()...)
 }
 
@@ -137,8 +140,12 @@ func (c *commitFacts) verdict() []string {
 	if c.primaryAddress != "" {
 		ask = fmt.Sprintf("the primary, %s at %s, knows more: ask it", c.state.Primary.Name, c.primaryAddress)
 	}
+	what := "standby"
+	if c.witness {
+		what = "witness"
+	}
 	return []string{
-		fmt.Sprintf("%s is not known here to be durable: this is a standby, and the horizon it has heard of is %s, %s short", c.lsn, c.horizon, amount(c.lsn-c.horizon)),
+		fmt.Sprintf("%s is not known here to be durable: this is a %s, and the horizon it has heard of is %s, %s short", c.lsn, what, c.horizon, amount(c.lsn-c.horizon)),
 		ask,
 	}
 }
@@ -170,6 +177,13 @@ func (c *commitFacts) reignOf(tli wal.TimelineID) string {
 }
 
 func (c *commitFacts) standby() string {
+	if c.witness {
+		holds := "it holds the log up to there for whoever is to be the primary, and keeps no table"
+		if c.lsn > c.flushed {
+			holds = fmt.Sprintf("it lacks %s; it keeps the log, and no table", amount(c.lsn-c.flushed))
+		}
+		return fmt.Sprintf("witness %s: flushed %s; %s", c.node, c.flushed, holds)
+	}
 	shown := "readers here see it"
 	if c.lsn > c.applied {
 		shown = fmt.Sprintf("readers here do not see it yet: %s to replay", amount(c.lsn-c.applied))
@@ -238,12 +252,16 @@ func (c *commitFacts) reported(l syncrep.Listed) string {
 	if !ok {
 		return l.Name + ": not connected"
 	}
-	line := fmt.Sprintf("%s: %s, %s; write %s, flush %s, replay %s, reported %s ago", l.Name, s.Status.State, s.Standby.State,
-		s.Standby.Write, s.Standby.Flush, s.Standby.Apply, c.silence[listedAs(l.Name, l.ID)].Round(time.Millisecond))
+	replay := "replay " + s.Standby.Apply.String()
+	if l.Witness {
+		replay = "a witness, which applies nothing"
+	}
+	line := fmt.Sprintf("%s: %s, %s; write %s, flush %s, %s, reported %s ago", l.Name, s.Status.State, s.Standby.State,
+		s.Standby.Write, s.Standby.Flush, replay, c.silence[listedAs(l.Name, l.ID)].Round(time.Millisecond))
 	switch {
 	case s.Standby.Flush < c.lsn:
 		return line + "; " + amount(c.lsn-s.Standby.Flush) + " to flush"
-	case s.Standby.Apply < c.lsn:
+	case s.Standby.Apply < c.lsn && !l.Witness:
 		return line + "; " + amount(c.lsn-s.Standby.Apply) + " to replay"
 	}
 	return line
@@ -294,6 +312,28 @@ func (c *commitFacts) missing(rule raftlog.Rule) []string {
 		more = "more zones"
 	}
 	return []string{fmt.Sprintf("missing: %s must flush it under '%s': %s", more, rule.Text, strings.Join(without, ", "))}
+}
+
+// unapplied says who has to apply what is durable for commits at remote_apply, if a rule lists a witness:
+// its acknowledgement may be all that the others wait for.
+func (c *commitFacts) unapplied() []string {
+	if c.lsn > c.horizon || c.lsn <= c.group.Released.Apply {
+		return nil
+	}
+	witnesses, absent := false, []string(nil)
+	for _, rule := range c.rules {
+		for _, l := range rule.Listed {
+			s, ok := c.stream(l)
+			witnesses = witnesses || l.Witness
+			if !l.Witness && !(ok && s.Standby.Apply >= c.lsn) && !slices.Contains(absent, l.Name) {
+				absent = append(absent, l.Name)
+			}
+		}
+	}
+	if !witnesses || len(absent) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("missing: for remote_apply %s must apply it: a witness applies nothing", strings.Join(absent, " or "))}
 }
 
 // inTheWay is what keeps commits from being acknowledged besides the rule.

@@ -19,7 +19,8 @@ import (
 //	commit LSN
 //	primary n1 inserted flushed horizon      the group has flushed and the rules only; the horizon follows
 //	standby n2 flushed applied horizon [primary address]
-//	rule text | K of names [| K of names]    two while it changes; a:r is a receiver, a@east a member there
+//	witness n2 flushed horizon [primary address]
+//	rule text | K of names [| K of names]    two while it changes; a:r is a receiver, a:w a witness, a@east a member there
 //	stream name state write flush apply ms   ms: of silence
 //	hold LSN, hold forever
 //	phase steady|opening|sealing
@@ -65,6 +66,11 @@ func (s *factsScript) fact(f []string) {
 		s.c.node, s.c.flushed, s.c.applied, s.c.horizon = f[1], s.lsn(f[2]), s.lsn(f[3]), s.lsn(f[4])
 		if len(f) > 5 {
 			s.c.state.Primary.Name, s.c.primaryAddress = f[5], f[6]
+		}
+	case "witness":
+		s.c.witness, s.c.node, s.c.flushed, s.c.applied, s.c.horizon = true, f[1], s.lsn(f[2]), s.lsn(f[3]), s.lsn(f[3])
+		if len(f) > 4 {
+			s.c.state.Primary.Name, s.c.primaryAddress = f[4], f[5]
 		}
 	case "rule":
 		s.rule(strings.Split(strings.Join(f[1:], " "), "|"))
@@ -131,8 +137,9 @@ func (s *factsScript) rule(parts []string) {
 		r := syncrep.Resolved{K: k, Zones: view.Zones}
 		for _, name := range f[2:] {
 			name, zone, _ := strings.Cut(name, "@")
+			name, witness := strings.CutSuffix(name, ":w")
 			name, id := entry(name)
-			r.Listed = append(r.Listed, syncrep.Listed{Name: name, ID: id, Zone: zone})
+			r.Listed = append(r.Listed, syncrep.Listed{Name: name, ID: id, Zone: zone, Witness: witness})
 		}
 		rules = append(rules, r)
 	}

@@ -99,12 +99,15 @@ func (r *reign) streamState(m raftlog.Member, s memberState, stream *walsender.S
 	}
 	s.state, s.write, s.flush, s.apply = stream.State.String(), stream.Write, stream.Flush, stream.Replay
 	r.setAges(&s)
+	if m.Witness {
+		s.applyAge = unknown
+	}
 	return s
 }
 
 // replayAge is how old the newest is that a standby shows its readers, by the primary's clock.
 func (r *reign) replayAge() time.Duration {
-	if r.stream == nil {
+	if r.stream == nil || r.node.cfg.Witness {
 		return unknown
 	}
 	now, heard := r.stream.Clock().Now()

@@ -100,7 +100,7 @@ var (
 func (s *scrape) log(r *reign) {
 	s.flag(mReplica, r.primary == nil)
 	s.flag(mWaiting, s.node.waitingFor(r) != "")
-	s.lsn(mApplied, r.applied.Load())
+	s.lsn(mApplied, r.replayed())
 	s.lsn(mHorizon, r.horizon.Load())
 	s.lsn(mFlushed, r.flushed().Load())
 	s.lsn(mWritten, r.written().Load())

@@ -111,6 +111,10 @@ func failover(s *State, reports, rest []Report, o *Outcome) {
 	why := []string{voters}
 	if refusal, ok := errors.AsType[*Refusal](err); ok {
 		why = refusal.Lines
+		set, _ := sealedSet(t, answers)
+		if line := noCandidate(t, set); len(set) > 0 && len(electable(t, set)) == 0 && !slices.Contains(why, line) {
+			why = append(why, line) // nor if a loss is accepted
+		}
 		if voters != "" {
 			why = append(why, voters)
 		}

@@ -84,14 +84,14 @@ func MemberTable(members []Row) [][]string {
 	noted := false
 	for _, m := range members {
 		behind := "-"
-		if replay, ok := m.LSN("replay_lsn"); ok && known {
-			behind = bytesText(distance(flushed, replay))
+		if at, ok := m.LSN(m.holds("lsn")); ok && known {
+			behind = bytesText(distance(flushed, at))
 		}
 		state, lag, space := m.Text("state"), "-", "-"
 		if state == "down" || state == "not streaming" {
 			state += alarmed
 		}
-		if age, ok := m.seconds("replay_age"); ok {
+		if age, ok := m.seconds(m.holds("age")); ok {
 			lag = durationText(age)
 		}
 		if m.bool("late") {
@@ -113,6 +113,15 @@ func MemberTable(members []Row) [][]string {
 		}
 	}
 	return rows
+}
+
+// holds is the column, of those of lsn or age, that says what a member has of the log: what it shows its
+// readers, or what it has flushed, if it is a witness, which has none.
+func (r Row) holds(what string) string {
+	if r.Text("role") == "witness" {
+		return "flush_" + what
+	}
+	return "replay_" + what
 }
 
 // memberNotes is what is not as usual about a member.
@@ -273,7 +282,11 @@ func (s *Snapshot) whatIfTable() [][]string {
 		if len(w.Lose) > 1 {
 			dies = " die:"
 		}
-		rows = append(rows, []string{"if " + strings.Join(w.Lose, " and ") + dies, w.Then + ", " + bytesText(w.LostBytes) + " lost"})
+		then := w.Then
+		if w.Primary != nil || w.LostBytes > 0 { // else there is nobody with whom something could be lost
+			then += ", " + bytesText(w.LostBytes) + " lost"
+		}
+		rows = append(rows, []string{"if " + strings.Join(w.Lose, " and ") + dies, then})
 	}
 	return rows
 }

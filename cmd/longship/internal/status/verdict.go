@@ -33,10 +33,10 @@ func (s *Snapshot) addLate() {
 	interval, _ := s.Cluster.seconds("heartbeat_interval")
 	for i, m := range s.Members {
 		late := false
-		if age, ok := m.seconds("replay_age"); ok && interval > 0 && age > interval+lateness {
-			replay, _ := m.LSN("replay_lsn")
+		if age, ok := m.seconds(m.holds("age")); ok && interval > 0 && age > interval+lateness {
+			at, _ := m.LSN(m.holds("lsn"))
 			own := !s.Primary() && m.Text("name") == s.Cluster.Text("node")
-			late = own || known && replay < end
+			late = own || known && at < end
 		}
 		s.Members[i] = append(m, Field{"late", late})
 	}
@@ -56,11 +56,11 @@ func (s *Snapshot) warn() {
 	}
 	for _, m := range s.Members {
 		name := m.Text("name")
-		switch age, _ := m.seconds("replay_age"); {
+		switch age, _ := m.seconds(m.holds("age")); {
 		case m.Text("state") == "down", m.Text("state") == "not streaming":
 			add("%s is %s%s", name, m.Text("state"), m.missedFor())
 		case m.bool("late"):
-			add("%s is late: what it shows is %s old", name, age.Round(100*time.Millisecond))
+			add("%s is late: what it has is %s old", name, age.Round(100*time.Millisecond))
 		}
 		free, size := m.disk()
 		if size > 0 && free*100 < size*fullDisk {
