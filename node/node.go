@@ -330,7 +330,7 @@ func (n *Node) Connect(ctx context.Context, c *pgwire.Conn) (pgwire.Session, err
 	if n.cfg.Witness && c.Database != AdminDatabase {
 		return nil, n.errWitness()
 	}
-	return sql.NewSession(c, &session{node: n}, sql.Identity{User: c.User, Database: c.Database, PID: c.PID, Params: c.Params})
+	return newClient(c, &session{node: n, pid: c.PID})
 }
 
 // ConnectReplication implements pgwire.Handler.

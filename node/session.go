@@ -8,6 +8,7 @@ import (
 
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
@@ -18,7 +19,36 @@ import (
 // of a primary.
 type session struct {
 	node *Node
+	pid  int32
 	own  wal.LSN // end of the last commit acknowledged to this client
+
+	temporary *slots.Slots // where this client has made temporary slots; nil if nowhere
+}
+
+// A client is a SQL session on this node, with what goes with it.
+type client struct {
+	*sql.Session
+	backend *session
+}
+
+func newClient(c *pgwire.Conn, backend *session) (*client, error) {
+	s, err := sql.NewSession(c, backend, sql.Identity{User: c.User, Database: c.Database, PID: c.PID, Params: c.Params})
+	if err != nil {
+		return nil, err
+	}
+	return &client{s, backend}, nil
+}
+
+// Fail implements pgwire.Session. After an error the temporary slots are gone, as in PostgreSQL.
+func (c *client) Fail() {
+	c.Session.Fail()
+	c.backend.releaseSlots()
+}
+
+// Close implements pgwire.Session.
+func (c *client) Close() {
+	c.Session.Close()
+	c.backend.releaseSlots()
 }
 
 // Catalog implements sql.Backend.

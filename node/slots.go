@@ -268,30 +268,48 @@ func (r *reign) ensureSlot(name string, id syncrep.ID) error {
 //	crash before Raft has agreed: nothing was made, or Raft agrees yet, and nobody was told
 //	crash after that: every node makes the slot, this one when it is back
 func (r *reign) createSlot(ctx context.Context, name string, reserve bool) (wal.LSN, error) {
-	if r.primary == nil {
-		return 0, errSlotOnStandby(name)
-	}
-	if err := r.slots.CanCreate(name); err != nil {
-		return 0, err
-	}
 	hold := r.slots.Hold()
 	defer hold.Release()
-	limited, cancel := context.WithTimeout(ctx, slotTimeout)
-	defer cancel()
-	for {
+	for limit := time.Now().Add(slotTimeout); ; {
 		var restart wal.LSN
-		if reserve {
+		if reserve && r.primary != nil {
 			restart = r.reserveWAL(hold)
 		}
-		s, err := r.node.raft.Propose(limited, &raftlog.SlotCreate{Epoch: r.epoch, Slot: raftlog.Slot{Name: name, Restart: restart}})
-		if _, late := errors.AsType[*raftlog.ConflictError](err); late && s.Epoch == r.epoch && limited.Err() == nil {
+		late, err := r.agreeOnSlot(ctx, name, restart)
+		if late && time.Now().Before(limit) {
 			continue // a checkpoint was faster: the slot begins at that
 		}
-		if err != nil {
-			return 0, r.slotRefused(ctx, name, err)
-		}
-		return restart, r.slotFailure(r.mirrorSlots(s, true))
+		return restart, err
 	}
+}
+
+// copySlot makes a permanent slot where another one is, whose WAL the caller holds here.
+func (r *reign) copySlot(ctx context.Context, name string, source slots.Slot) error {
+	late, err := r.agreeOnSlot(ctx, name, min(source.Restart, r.horizon.Load()))
+	if late {
+		return pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "could not copy replication slot \"%s\"", source.Name).
+			WithDetail("Its WAL need not be on every node: only a permanent slot of a client sees to that.")
+	}
+	return err
+}
+
+// agreeOnSlot makes a permanent slot at restart. It is late, with an error, if the log need not be on every
+// node from there on any more.
+func (r *reign) agreeOnSlot(ctx context.Context, name string, restart wal.LSN) (late bool, err error) {
+	if r.primary == nil {
+		return false, errSlotOnStandby(name)
+	}
+	if err := r.slots.CanCreate(name); err != nil {
+		return false, err
+	}
+	limited, cancel := context.WithTimeout(ctx, slotTimeout)
+	defer cancel()
+	s, err := r.node.raft.Propose(limited, &raftlog.SlotCreate{Epoch: r.epoch, Slot: raftlog.Slot{Name: name, Restart: restart}})
+	if err == nil {
+		return false, r.slotFailure(r.mirrorSlots(s, true))
+	}
+	_, conflict := errors.AsType[*raftlog.ConflictError](err)
+	return conflict && s.Epoch == r.epoch && limited.Err() == nil, r.slotRefused(ctx, name, err)
 }
 
 // reserveWAL returns where a new slot begins, and keeps WAL here from there on. It is a checkpoint's redo

@@ -127,7 +127,7 @@ func (c *SlotCreate) change(s *State) error {
 		return nil
 	case found:
 		return fmt.Errorf("%w: %s", ErrSlotExists, slot.Name)
-	case slot.Member.IsZero() && slot.Restart != 0 && slot.Restart < kept:
+	case slot.Member.IsZero() && slot.Restart != 0 && slot.Restart < kept && !s.keptForClients(slot.Restart):
 		return conflict("the log before %s need not be on every node any more", kept)
 	}
 	s.Slots = slices.Insert(s.Slots, i, slot)
@@ -141,6 +141,14 @@ func (s *State) keptEverywhere() wal.LSN {
 		return 0
 	}
 	return s.Slots[i].Restart
+}
+
+// keptForClients reports whether every node keeps the log from a position on for a client's slot, which may
+// be copied. (For a member's slot that member keeps nothing.)
+func (s *State) keptForClients(from wal.LSN) bool {
+	return slices.ContainsFunc(s.Slots, func(slot Slot) bool {
+		return slot.Member.IsZero() && slot.Restart != 0 && slot.Restart <= from
+	})
 }
 
 func (c *SlotDrop) change(s *State) error {

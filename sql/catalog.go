@@ -25,7 +25,7 @@ type view struct {
 	session func(*Session) [][]Value // instead of rows, for views of the session's own state
 }
 
-// A Func is a function that statements may call. One of Call and Row is set.
+// A Func is a function that statements may call. One of Call, Own and Row is set.
 type Func struct {
 	Name     string
 	Args     []Type
@@ -36,8 +36,10 @@ type Func struct {
 
 	// Call computes the value of an ordinary function.
 	Call func(ctx context.Context, args []Value) (Value, error)
+	// Own does what Call does, for a function to which it matters whose connection calls.
+	Own func(ctx context.Context, caller Backend, args []Value) (Value, error)
 	// Row computes the one row, of Columns, of a function that returns a record.
-	Row func(ctx context.Context, args []Value) ([]Value, error)
+	Row func(ctx context.Context, caller Backend, args []Value) ([]Value, error)
 
 	builtin func(e *env, args []Value) (Value, error)
 }
@@ -60,7 +62,7 @@ func (c *Catalog) AddView(name string, columns []Column, rows func(context.Conte
 // AddFunc registers a function; several of one name are told apart by their arguments. It panics
 // on a Func that could not be called.
 func (c *Catalog) AddFunc(fn Func) {
-	if fn.Call == nil && fn.Row == nil && fn.builtin == nil || len(fn.Defaults) > len(fn.Args) {
+	if fn.Call == nil && fn.Own == nil && fn.Row == nil && fn.builtin == nil || len(fn.Defaults) > len(fn.Args) {
 		panic(fmt.Sprintf("sql: function %s is incomplete", fn.Name))
 	}
 	if fn.Row != nil {

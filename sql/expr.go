@@ -445,13 +445,15 @@ func (x *callExpr) eval(e *env) (Value, error) {
 	if err != nil || null {
 		return Null, err
 	}
-	if x.fn.builtin != nil {
+	switch {
+	case x.fn.builtin != nil:
 		return x.fn.builtin(e, vals)
-	}
-	if x.fn.Row == nil {
+	case x.fn.Call != nil:
 		return x.fn.Call(e.ctx, vals)
+	case x.fn.Own != nil:
+		return x.fn.Own(e.ctx, e.session.backend, vals)
 	}
-	row, err := x.fn.Row(e.ctx, vals)
+	row, err := x.fn.Row(e.ctx, e.session.backend, vals)
 	if err != nil {
 		return Null, err
 	}

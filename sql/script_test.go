@@ -105,7 +105,7 @@ func (w *world) addTestObjects() {
 		Name: "pg_create_physical_replication_slot", Args: []Type{Name, Bool, Bool},
 		Defaults: []Value{BoolValue(false), BoolValue(false)},
 		Columns:  []Column{{"slot_name", Name}, {"lsn", PgLSN}},
-		Row: func(_ context.Context, args []Value) ([]Value, error) {
+		Row: func(_ context.Context, _ Backend, args []Value) ([]Value, error) {
 			lsn := Null
 			if args[1].Bool() {
 				lsn = LSNValue(0x3000028)

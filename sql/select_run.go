@@ -97,7 +97,7 @@ func (s *selection) scanCall() error {
 		}
 		s.e.tuple = make([]Value, len(call.fn.Columns))
 		if !null {
-			if s.e.tuple, err = call.fn.Row(s.e.ctx, args); err != nil {
+			if s.e.tuple, err = call.fn.Row(s.e.ctx, s.e.session.backend, args); err != nil {
 				return err
 			}
 		}

@@ -118,7 +118,7 @@ func (n *fakeNode) addFuncs() {
 	n.catalog.AddFunc(sql.Func{
 		Name: "pg_create_physical_replication_slot", Args: []sql.Type{sql.Name, sql.Bool},
 		Columns: []sql.Column{{Name: "slot_name", Type: sql.Name}, {Name: "lsn", Type: sql.PgLSN}},
-		Row: func(_ context.Context, args []sql.Value) ([]sql.Value, error) {
+		Row: func(_ context.Context, _ sql.Backend, args []sql.Value) ([]sql.Value, error) {
 			return []sql.Value{args[0], sql.LSNValue(0x2000028)}, n.called("pg_create_physical_replication_slot", args)
 		},
 	})

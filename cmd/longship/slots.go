@@ -31,8 +31,10 @@ func slotsCommand() *cli.Command {
 				Usage:       "create a physical slot",
 				ArgsUsage:   "NAME",
 				Description: createSlotHelp,
-				Flags:       clientFlags(),
-				Action:      createSlot,
+				Flags: append(clientFlags(), &cli.BoolFlag{
+					Name: "reserve-wal", Value: true, Usage: "keep the log from now on, not only from the first use of the slot",
+				}),
+				Action: createSlot,
 			},
 			{
 				Name:        "drop",
@@ -66,12 +68,12 @@ func createSlot(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	statement := fmt.Sprintf("SELECT slot_name, lsn FROM pg_create_physical_replication_slot(%s, true)", status.Literal(name))
+	statement := fmt.Sprintf("SELECT slot_name, lsn FROM pg_create_physical_replication_slot(%s, %t)", status.Literal(name), c.Bool("reserve-wal"))
 	rows, err := query(c, changeTimeout, statement)
 	if err != nil {
 		return err
 	}
-	from := ""
+	from := ": the log is kept from its first use on"
 	if len(rows[0]) == 1 && rows[0][0].Text("lsn") != "" {
 		from = ": the log is kept from " + rows[0][0].Text("lsn") + " on"
 	}
