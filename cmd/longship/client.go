@@ -18,13 +18,13 @@ const clientHelp = `Any node will do. PGHOST, PGPORT, PGUSER, PGPASSWORD and PGS
 // clientFlags say which node a command talks to.
 func clientFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "host", Usage: "`HOST` of the node", DefaultText: "$PGHOST or " + status.DefaultHost},
-		&cli.IntFlag{Name: "port", Usage: "client `PORT` of the node", DefaultText: fmt.Sprintf("$PGPORT or %d", status.DefaultPort)},
+		&cli.StringFlag{Name: "host", Usage: "`HOST` of the node, or several with commas: the first that answers", DefaultText: "$PGHOST or " + status.DefaultHost},
+		&cli.StringFlag{Name: "port", Usage: "client `PORT` of the node, or of each", DefaultText: fmt.Sprintf("$PGPORT or %d", status.DefaultPort)},
 	}
 }
 
 func newClient(c *cli.Context) (*status.Client, error) {
-	client, err := status.NewClient(status.Conninfo(c.String("host"), c.Int("port")))
+	client, err := status.NewClient(status.Conninfo(c.String("host"), c.String("port")))
 	if err != nil {
 		return nil, &usageError{err}
 	}

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -169,12 +167,7 @@ const applyPatience = 2 * time.Second
 func awaitSetting(ctx context.Context, address, name string, want status.Row) (found status.Row) {
 	ctx, cancel := context.WithTimeout(ctx, applyPatience)
 	defer cancel()
-	host, portText, err := net.SplitHostPort(address)
-	port, portErr := strconv.Atoi(portText)
-	if err != nil || portErr != nil {
-		return nil
-	}
-	client, err := status.NewClient(status.Conninfo(host, port))
+	client, err := status.NewClientAt(address)
 	if err != nil {
 		return nil
 	}

@@ -69,9 +69,11 @@ func printStatus(c *cli.Context, s *status.Snapshot) error {
 		e.SetIndent("", "  ")
 		return e.Encode(s)
 	}
-	lines, paint := s.Text(time.Now()), painter(c)
-	for i, line := range lines {
-		lines[i] = paint(line)
+	lines := s.Text(time.Now())
+	if paint, ok := painter(c); ok {
+		for i, line := range lines {
+			lines[i] = paint(line, line)
+		}
 	}
 	return printLines(c.App.Writer, lines)
 }

@@ -126,18 +126,26 @@ func presenter(c *cli.Context) (show func(*status.Snapshot, error) error, done f
 	}
 	if f, ok := out.(*os.File); ok {
 		if scr, ok := screen.New(f); ok {
-			scr.Paint = painter(c)
-			return func(s *status.Snapshot, err error) error { return scr.Draw(text(s, err)) }, scr.Close
+			var changes status.Marker
+			if paint, ok := painter(c); ok {
+				scr.Paint = func(i int, line string) string { return paint(line, changes.Mark(i, line)) }
+			}
+			return func(s *status.Snapshot, err error) error {
+				lines := text(s, err)
+				changes.Look(lines)
+				return scr.Draw(lines)
+			}, scr.Close
 		}
 	}
 	return func(s *status.Snapshot, err error) error { return printLines(out, append(text(s, err), "")) }, done
 }
 
-// painter is how to colour a line: not at all unless people look, and want it (no-color.org).
-func painter(c *cli.Context) func(string) string {
+// painter is how to colour a line, given it as it is and with what has changed in it marked; ok is
+// false unless people look, and want colours (no-color.org).
+func painter(c *cli.Context) (paint func(line, marked string) string, ok bool) {
 	f, ok := c.App.Writer.(*os.File)
 	if !ok || !screen.IsTerminal(f) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return func(line string) string { return line }
+		return nil, false
 	}
-	return status.Paint
+	return status.Paint, true
 }

@@ -27,8 +27,8 @@ type Screen struct {
 	size  func() (rows, cols int)
 	block []string
 
-	Paint func(line string) string // colours a line that has been cut to size; nil: none
-	drawn int                      // lines of the block on the screen
+	Paint func(i int, line string) string // colours the i-th line, which has been cut to size; nil: none
+	drawn int                             // lines of the block on the screen
 }
 
 // New returns a screen on f, and false if f is not a terminal. Close restores the terminal.
@@ -73,10 +73,10 @@ func (s *Screen) draw(above string) error {
 		b.WriteString(clearDown + above)
 	}
 	shown := s.block[:min(len(s.block), rows-1)]
-	for _, line := range shown {
+	for i, line := range shown {
 		line = clip(line, cols)
 		if s.Paint != nil {
-			line = s.Paint(line)
+			line = s.Paint(i, line)
 		}
 		b.WriteString(line + clearRight + "\n")
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,24 +31,25 @@ type Client struct {
 	conn   *pgconn.PgConn
 }
 
-// connectTimeout bounds each attempt, unless PGCONNECT_TIMEOUT says otherwise.
+// connectTimeout bounds the attempts at all the nodes there are, unless PGCONNECT_TIMEOUT says otherwise
+// of each.
 const connectTimeout = 5 * time.Second
 
-// Conninfo is how to reach the node at host and port. If host is empty or port is 0, PGHOST and
-// PGPORT are taken, or else the defaults.
-func Conninfo(host string, port int) string {
+// Conninfo is how to reach the node at host and port, or the first that answers of several, as for
+// libpq. If one of them is empty, PGHOST or PGPORT is taken, or else the default.
+func Conninfo(host, port string) string {
 	var settings []string
 	if host == "" && os.Getenv("PGHOST") == "" {
 		host = DefaultHost
 	}
-	if port == 0 && os.Getenv("PGPORT") == "" {
-		port = DefaultPort
+	if port == "" && os.Getenv("PGPORT") == "" {
+		port = strconv.Itoa(DefaultPort)
 	}
 	if host != "" {
 		settings = append(settings, "host="+quote(host))
 	}
-	if port != 0 {
-		settings = append(settings, "port="+strconv.Itoa(port))
+	if port != "" {
+		settings = append(settings, "port="+quote(port))
 	}
 	return strings.Join(settings, " ")
 }
@@ -59,14 +61,15 @@ func NewClient(conninfo string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	c := &Client{config: config}
 	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = connectTimeout
+		config.ConnectTimeout = connectTimeout / time.Duration(len(c.addresses()))
 	}
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "longship status"
 	}
 	config.Database = node.AdminDatabase // which a witness has, too
-	return &Client{config: config}, nil
+	return c, nil
 }
 
 // NewClientAt returns a client of the node at host:port.
@@ -75,11 +78,7 @@ func NewClientAt(address string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, err
-	}
-	return NewClient(Conninfo(host, n))
+	return NewClient(Conninfo(host, port))
 }
 
 // Literal makes s a string in a statement.
@@ -90,9 +89,21 @@ func quote(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
 }
 
-// Address is where the node is.
+// Address is where the node is, or are those of which one will be asked.
 func (c *Client) Address() string {
-	return net.JoinHostPort(c.config.Host, strconv.Itoa(int(c.config.Port)))
+	if all := c.addresses(); c.conn == nil || len(all) == 1 {
+		return strings.Join(all, ", ")
+	}
+	return c.conn.Conn().RemoteAddr().String()
+}
+
+// addresses are all that may be asked. With TLS that is not required each is there twice in a row.
+func (c *Client) addresses() []string {
+	all := []string{net.JoinHostPort(c.config.Host, strconv.Itoa(int(c.config.Port)))}
+	for _, f := range c.config.Fallbacks {
+		all = append(all, net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))))
+	}
+	return slices.Compact(all)
 }
 
 // An EndedError says that the connection ended before the node had answered: what it was asked to do
@@ -108,6 +119,7 @@ func (c *Client) Query(ctx context.Context, statements ...string) ([][]Row, erro
 	if c.conn == nil || c.conn.IsClosed() {
 		conn, err := pgconn.ConnectConfig(ctx, c.config)
 		if err != nil {
+			c.conn = nil // it may be another node's
 			return nil, c.explain(err)
 		}
 		c.conn = conn
@@ -139,6 +151,9 @@ func (c *Client) Close(ctx context.Context) error {
 
 // explain makes one line of an error, with what to do.
 func (c *Client) explain(err error) error {
+	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok && len(c.addresses()) > 1 {
+		return fmt.Errorf("cannot reach any node, tried %s: %s", c.Address(), oneLine(failed.Unwrap()))
+	}
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		if pgErr.Code == "42P01" || pgErr.Code == "42883" { // unknown table or function
 			return fmt.Errorf("the server at %s is not a Longship node of this version (%s): choose one with --host and --port", c.Address(), pgErr.Message)
@@ -154,8 +169,19 @@ func (c *Client) explain(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return fmt.Errorf("cannot reach a node at %s: %w: is it running? choose one with --host and --port", c.Address(), op.Err)
 	}
-	text := strings.Join(strings.Fields(err.Error()), " ")
-	return fmt.Errorf("%s: %s", c.Address(), text)
+	return fmt.Errorf("%s: %s", c.Address(), oneLine(err))
+}
+
+// oneLine is the text of errors, each once.
+func oneLine(err error) string {
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		line = strings.Join(strings.Fields(line), " ")
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
 }
 
 // readRows gives each value a Go type by its PostgreSQL type; all are in text format.

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cockroachdb/datadriven"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -57,7 +60,13 @@ func TestShow(t *testing.T) {
 		}
 		switch d.Cmd {
 		case "text":
-			return strings.Join(s.Text(now), "\n") + "\n"
+			text := s.Text(now)
+			for _, line := range text[slices.Index(text, ""):] { // the tables
+				if utf8.RuneCountInString(line) > 100 {
+					t.Errorf("%s: longer than 100 characters: %s", d.Pos, line)
+				}
+			}
+			return strings.Join(text, "\n") + "\n"
 		case "json":
 			b, err := json.MarshalIndent(s, "", "  ")
 			if err != nil {
@@ -175,19 +184,58 @@ func TestGoValue(t *testing.T) {
 func TestConninfo(t *testing.T) {
 	t.Setenv("PGHOST", "")
 	t.Setenv("PGPORT", "")
-	if got, want := Conninfo("", 0), "host='127.0.0.1' port=5433"; got != want {
+	if got, want := Conninfo("", ""), "host='127.0.0.1' port='5433'"; got != want {
 		t.Errorf("Conninfo() = %q, want %q", got, want)
 	}
 	t.Setenv("PGHOST", "db1")
 	t.Setenv("PGPORT", "7000")
 	t.Setenv("PGUSER", "ann")
-	c, err := NewClient(Conninfo("", 0))
+	c, err := NewClient(Conninfo("", ""))
 	if err != nil || c.Address() != "db1:7000" || c.config.User != "ann" {
 		t.Errorf("client of %q as %q, %v; want db1:7000 as ann", c.Address(), c.config.User, err)
 	}
-	c, err = NewClient(Conninfo("it's", 1))
+	c, err = NewClient(Conninfo("it's", "1"))
 	if err != nil || c.Address() != "it's:1" {
 		t.Errorf("client of %q, %v; flags come before the environment", c.Address(), err)
+	}
+}
+
+// Several nodes may be named, by flags or PGHOST and PGPORT: whoever answers first is asked, and if
+// nobody does the error names them all.
+func TestSeveralHosts(t *testing.T) {
+	var addresses, ports []string
+	for range 2 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() { // answers nobody's startup message
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+			}
+		}()
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		addresses, ports = append(addresses, l.Addr().String()), append(ports, port)
+	}
+	t.Setenv("PGHOST", "127.0.0.1,127.0.0.1")
+	t.Setenv("PGPORT", strings.Join(ports, ","))
+	for _, conninfo := range []string{Conninfo("", ""), Conninfo("127.0.0.1,127.0.0.1", strings.Join(ports, ","))} {
+		c, err := NewClient(conninfo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := c.Address(), strings.Join(addresses, ", "); got != want {
+			t.Errorf("Address() = %s, want %s", got, want)
+		}
+		_, err = c.Query(t.Context(), "SELECT 1")
+		if err == nil || !strings.HasPrefix(err.Error(), "cannot reach any node, tried "+strings.Join(addresses, ", ")+": ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("Query() = %v", err)
+		}
 	}
 }
 
@@ -205,7 +253,7 @@ func TestExplain(t *testing.T) {
 		{stranger, `the server at h:1 is not a Longship node of this version (relation "longship_cluster" does not exist): choose one with --host and --port`},
 		{&pgconn.PgError{Code: "57P03", Message: "the database system is starting up"}, "h:1: the database system is starting up (SQLSTATE 57P03)"},
 		{&pgconn.PgError{Code: "LS002", Message: "nobody can be promoted", Detail: "n2 is down.\nn3 is behind.", Hint: "Start n2."}, "h:1: nobody can be promoted (SQLSTATE LS002): n2 is down. n3 is behind.: Start n2."},
-		{errors.New("two\n\tlines"), "h:1: two lines"},
+		{errors.New("two\n\tlines"), "h:1: two; lines"},
 	}
 	for _, test := range tests {
 		if got := c.explain(test.err).Error(); got != test.want {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -77,19 +78,24 @@ func (s *Snapshot) reign(now time.Time) string {
 	return text
 }
 
-// MemberTable shows rows of longship_members.
+// memberColumns are those that people get to see of longship_members.
+var memberColumns = []string{"member", "role", "state", "address", "lag", "behind", "flushed", "disk free"}
+
+// MemberTable shows rows of longship_members, and below them what is not as usual about some.
 func MemberTable(members []Row) [][]string {
+	rows, notes := [][]string{memberColumns}, [][]string(nil)
 	flushed, known := logEnd(members)
-	rows := [][]string{{"member", "role", "state", "address", "lag", "behind", "flushed", "replayed", "disk free", "notes"}}
-	noted := false
 	for _, m := range members {
-		behind := "-"
-		if at, ok := m.LSN(m.holds("lsn")); ok && known {
-			behind = bytesText(distance(flushed, at))
-		}
-		state, lag, space := m.Text("state"), "-", "-"
+		state, space := m.Text("state"), "-"
 		if state == "down" || state == "not streaming" {
 			state += alarmed
+		}
+		if free, size := m.disk(); size > 0 {
+			space = bytesText(free)
+		}
+		behind, lag := "-", "-"
+		if has, ok := m.LSN(m.holds("lsn")); ok && known {
+			behind = bytesText(distance(flushed, has))
 		}
 		if age, ok := m.seconds(m.holds("age")); ok {
 			lag = durationText(age)
@@ -97,22 +103,14 @@ func MemberTable(members []Row) [][]string {
 		if m.bool("late") {
 			lag += alarmed
 		}
-		if free, size := m.disk(); size > 0 {
-			space = bytesText(free)
-		}
-		notes := memberNotes(m)
-		noted = noted || notes != ""
 		rows = append(rows, []string{
-			m.Text("name"), m.Text("role"), state, orDash(m.Text("address")), lag, behind,
-			orDash(m.Text("flush_lsn")), orDash(m.Text("replay_lsn")), space, notes,
+			m.Text("name"), m.Text("role"), state, orDash(m.Text("address")), lag, behind, orDash(m.Text("flush_lsn")), space,
 		})
-	}
-	if !noted {
-		for i, row := range rows {
-			rows[i] = row[:len(row)-1]
+		if text := memberNotes(m); text != "" {
+			notes = append(notes, []string{m.Text("name") + ": " + text})
 		}
 	}
-	return rows
+	return append(rows, notes...)
 }
 
 // holds is the column, of those of lsn or age, that says what a member has of the log: what it shows its
@@ -151,19 +149,18 @@ func memberNotes(m Row) string {
 }
 
 // BriefColumns are the columns of Brief.
-var BriefColumns = []string{"role", "state", "sync", "flushed", "replayed", "behind", "lag", "flush lag"}
+var BriefColumns = []string{"role", "state", "sync", "flushed", "behind", "lag"}
 
 // Brief is members and replication in one: the cells of each member's row, by name.
 func (s *Snapshot) Brief() map[string][]string {
-	streams := map[string]Row{}
+	sync := map[string]string{}
 	for _, r := range s.Replication {
-		streams[r.Text("application_name")] = r
+		sync[r.Text("application_name")] = r.Text("sync_state")
 	}
 	brief := map[string][]string{}
-	for _, m := range MemberTable(s.Members)[1:] {
-		name, role, state, lag, behind, flushed, replayed := m[0], m[1], m[2], m[4], m[5], m[6], m[7]
-		r := streams[name]
-		brief[name] = []string{role, state, orDash(r.Text("sync_state")), flushed, replayed, behind, lag, r.lag("flush_lag")}
+	for _, m := range MemberTable(s.Members)[1 : 1+len(s.Members)] {
+		name, role, state, lag, behind, flushed := m[0], m[1], m[2], m[4], m[5], m[6]
+		brief[name] = []string{role, state, orDash(sync[name]), flushed, behind, lag}
 	}
 	return brief
 }
@@ -172,16 +169,15 @@ func (s *Snapshot) Brief() map[string][]string {
 func distance(ahead, behind wal.LSN) int64 { return int64(max(ahead, behind) - behind) }
 
 func (s *Snapshot) replicationTable() [][]string {
-	rows := [][]string{{"name", "state", "sync", "sent", "write", "flush", "replay", "write lag", "flush lag", "replay lag"}}
+	rows := [][]string{{"name", "state", "sync", "sent", "flush", "replay", "flush lag", "replay lag"}}
 	for _, r := range s.Replication {
 		sync := r.Text("sync_state")
 		if n, ok := r.int("sync_priority"); ok && n > 0 {
 			sync += " " + strconv.FormatInt(n, 10)
 		}
 		rows = append(rows, []string{
-			r.Text("application_name"), r.Text("state"), sync,
-			orDash(r.Text("sent_lsn")), orDash(r.Text("write_lsn")), orDash(r.Text("flush_lsn")), orDash(r.Text("replay_lsn")),
-			r.lag("write_lag"), r.lag("flush_lag"), r.lag("replay_lag"),
+			shortened(r.Text("application_name"), longName), r.Text("state"), sync,
+			orDash(r.Text("sent_lsn")), orDash(r.Text("flush_lsn")), orDash(r.Text("replay_lsn")), r.lag("flush_lag"), r.lag("replay_lag"),
 		})
 	}
 	return rows
@@ -194,8 +190,8 @@ func (s *Snapshot) receiverTable() [][]string {
 		from = r.Text("sender_host") + ":" + r.Text("sender_port")
 	}
 	return [][]string{
-		{"from", "state", "slot", "timeline", "written", "flushed", "primary's end", "last message"},
-		{from, r.Text("status"), orDash(r.Text("slot_name")), orDash(r.Text("received_tli")), orDash(r.Text("written_lsn")), orDash(r.Text("flushed_lsn")), orDash(r.Text("latest_end_lsn")), r.moment("last_msg_receipt_time")},
+		{"from", "state", "slot", "written", "primary's end", "last message"},
+		{from, r.Text("status"), orDash(r.Text("slot_name")), orDash(r.Text("written_lsn")), orDash(r.Text("latest_end_lsn")), r.moment("last_msg_receipt_time")},
 	}
 }
 
@@ -238,7 +234,7 @@ func SlotTable(slots []Row) [][]string {
 }
 
 func (s *Snapshot) historyTable() [][]string {
-	rows := [][]string{{"epoch", "began", "at", "primary", "cause", "decided by", "lost"}}
+	rows := [][]string{{"epoch", "began", "at", "primary", "lost", "cause"}}
 	for _, r := range s.History[:min(shownReigns, len(s.History))] {
 		cause := r.Text("cause")
 		if !r.bool("steady") {
@@ -246,26 +242,33 @@ func (s *Snapshot) historyTable() [][]string {
 		}
 		lost, _ := r.int("lost_bytes")
 		rows = append(rows, []string{
-			r.Text("epoch"), r.moment("time"), orDash(r.Text("start_lsn")), r.Text("primary"), strings.TrimSpace(cause), orDash(r.Text("decided_by")), bytesText(lost),
+			r.Text("epoch"), r.moment("time"), orDash(r.Text("start_lsn")), r.Text("primary"), bytesText(lost), shortened(cause, longCause),
 		})
 	}
 	return rows
 }
 
 func (s *Snapshot) orphanTable() [][]string {
-	rows := [][]string{{"folder", "epoch", "from", "to", "cut off", "transactions", "keys"}}
+	rows := [][]string{{"folder", "from", "to", "cut off", "transactions", "keys"}}
 	for _, r := range s.Orphans {
 		rows = append(rows, []string{
-			r.Text("folder"), r.Text("epoch"), orDash(r.Text("start_lsn")), orDash(r.Text("end_lsn")), r.moment("time"),
-			orDash(r.Text("transactions")), orDash(shortened(r.Text("keys"))),
+			r.Text("folder"), orDash(r.Text("start_lsn")), orDash(r.Text("end_lsn")), r.moment("time"),
+			orDash(r.Text("transactions")), orDash(shortened(r.Text("keys"), longKeys)),
 		})
 	}
 	return rows
 }
 
-// shortened is the beginning of a long text.
-func shortened(s string) string {
-	const most = 60
+// How much of a text is shown in a table, in characters: tables are 100 wide. JSON has all of it.
+const (
+	longName  = 20
+	longCause = 46
+	longKeys  = 24
+	longThen  = 74
+)
+
+// shortened is the beginning of a text that is longer than most.
+func shortened(s string, most int) string {
 	if runes := []rune(s); len(runes) > most {
 		return string(runes[:most-1]) + "…"
 	}
@@ -286,9 +289,26 @@ func (s *Snapshot) whatIfTable() [][]string {
 		if w.Primary != nil || w.LostBytes > 0 { // else there is nobody with whom something could be lost
 			then += ", " + bytesText(w.LostBytes) + " lost"
 		}
-		rows = append(rows, []string{"if " + strings.Join(w.Lose, " and ") + dies, then})
+		first := "if " + strings.Join(w.Lose, " and ") + dies
+		for _, line := range wrapped(then, longThen) {
+			rows = append(rows, []string{first, line})
+			first = ""
+		}
 	}
 	return rows
+}
+
+// wrapped is text in lines of at most width characters, as far as its words allow.
+func wrapped(text string, width int) (lines []string) {
+	for _, word := range strings.Fields(text) {
+		last := len(lines) - 1
+		if last < 0 || utf8.RuneCountInString(lines[last]+" "+word) > width {
+			lines = append(lines, word)
+			continue
+		}
+		lines[last] += " " + word
+	}
+	return lines
 }
 
 // section is an empty line, the title if there is one, and the rows in columns.

@@ -49,6 +49,9 @@ func (s *Snapshot) warn() {
 	if why := s.notWriting(); why != "" {
 		add("%s", why)
 	}
+	if debt := s.debt(); debt != "" {
+		add("%s", debt)
+	}
 	for _, w := range s.WhatIf {
 		if len(w.Lose) == 1 && (w.Primary == nil || w.LostBytes > 0 || strings.Contains(w.Then, "wait")) {
 			add("WOULD NOT SURVIVE the loss of %s: %s", w.Lose[0], brief(w.Then))
@@ -75,6 +78,20 @@ func (s *Snapshot) warn() {
 	if len(s.Orphans) > 0 {
 		add("%d orphans: what was cut off the log of %s is kept in its folder orphans", len(s.Orphans), s.Cluster.Text("node"))
 	}
+}
+
+// debt is what is acknowledged, and held by the primary alone; "" if nothing is.
+func (s *Snapshot) debt() string {
+	c := s.Cluster
+	if c.Text("debt_since") == "" {
+		return ""
+	}
+	text := fmt.Sprintf("DURABILITY DEBT since %s: ", c.moment("debt_since"))
+	if commits, known := c.int("debt_commits"); known {
+		bytes, _ := c.int("debt_bytes")
+		text += fmt.Sprintf("%d commits, %s, ", commits, bytesText(bytes))
+	}
+	return text + "acknowledged and held by " + orUnknown(c.Text("primary")) + " alone: its disk must not be lost"
 }
 
 // brief is the beginning of what would follow; all of it is in the table.
@@ -110,7 +127,7 @@ func (s *Snapshot) notWriting() string {
 		return "NOT WRITING: this node waits " + strings.TrimPrefix(c.Text("waiting"), "waiting ")
 	case c.Text("phase") != "" && c.Text("phase") != "steady":
 		return "NOT WRITING: a primary is being replaced, phase " + c.Text("phase")
-	case s.RuleMet != nil && !*s.RuleMet:
+	case s.RuleMet != nil && !*s.RuleMet && s.debt() == "":
 		return "WRITES WAIT" + since(waiting, known) + " for " + s.waitedFor() + ": the rule is not met"
 	case known && waiting > patience:
 		return "WRITES WAIT" + since(waiting, known) + " for " + s.waitedFor()
@@ -155,7 +172,11 @@ func (s *Snapshot) Verdict() []string {
 		lines = append(lines, alarm+w)
 	}
 	if s.notWriting() == "" && s.Cluster.Text("phase") != "" {
-		lines = append([]string{"writing: commits are acknowledged" + s.asSeen()}, lines...)
+		how := "writing: commits are acknowledged"
+		if s.debt() != "" {
+			how += ", without the standbys"
+		}
+		lines = append([]string{how + s.asSeen()}, lines...)
 	}
 	if s.WhatIfError == nil && len(s.WhatIf) > 1 && !strings.Contains(strings.Join(s.Warnings, "\n"), "WOULD NOT SURVIVE") {
 		lines = append(lines, "survives the loss of any one node")
@@ -176,10 +197,10 @@ const (
 	alarmed = " !"
 )
 
-// Paint makes a line red if it is bad news, for terminals.
-func Paint(line string) string {
+// Paint makes a line red if it is bad news, for terminals. marked is the line, perhaps with marks.
+func Paint(line, marked string) string {
 	if strings.HasPrefix(line, alarm) || strings.Contains(line+" ", alarmed+" ") {
-		return "\x1b[31m" + line + "\x1b[0m"
+		return "\x1b[31m" + marked + "\x1b[0m"
 	}
-	return line
+	return marked
 }
