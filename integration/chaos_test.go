@@ -23,7 +23,7 @@ func TestChaos(t *testing.T) {
 }
 
 func chaos(t *testing.T, nodes, events int) {
-	c := newCluster(t, nodes)
+	c := newCluster(t, nodes, heartbeats)
 	k := c.startClients("chaos", 6)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -30,6 +30,9 @@ func testContext(t *testing.T) (context.Context, context.CancelFunc) {
 // segmentSize is that of the clusters here: small, so that there are many segments.
 const segmentSize = wal.MinSegmentSize
 
+// heartbeats is the flag of a cluster that writes heartbeats as often as it does in life.
+const heartbeats = "--heartbeat-interval=1s"
+
 // A cluster is nodes n1, which founds it, and n2 and so on, which join it. At first n1 is the primary.
 type cluster struct {
 	t     *testing.T

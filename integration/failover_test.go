@@ -26,7 +26,7 @@ func TestFailover(t *testing.T) {
 }
 
 func failover(t *testing.T, nodes, rounds int) {
-	c := newCluster(t, nodes)
+	c := newCluster(t, nodes, heartbeats)
 	random := rand.New(rand.NewPCG(uint64(nodes), 3))
 	k := c.startClients("failover", 8)
 	var gaps faultGaps

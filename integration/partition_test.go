@@ -65,7 +65,7 @@ func TestPartitions(t *testing.T) {
 	if !inNetwork(t) {
 		return
 	}
-	c := newCluster(t, 3, "--failover-timeout=1s")
+	c := newCluster(t, 3, "--failover-timeout=1s", heartbeats)
 	w := &network{t: t, c: c}
 	k := c.startClients("partition", 6)
 	for i, p := range partitions {

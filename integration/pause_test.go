@@ -17,7 +17,7 @@ func TestPausedPrimary(t *testing.T) {
 	if long {
 		rounds, longest = 40, 30*time.Second
 	}
-	c := newCluster(t, 3)
+	c := newCluster(t, 3, heartbeats)
 	random := rand.New(rand.NewPCG(4, 0))
 	k := c.startClients("paused", 6)
 	k.add(6, loyal+longest)
