@@ -2,10 +2,13 @@ package integration
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -103,4 +106,50 @@ func TestCopyAndAdvanceSlot(t *testing.T) {
 	primary.await(countTemporary, "0") // with the connection that made it
 	mustRun(t, longship, "slots", "create", "--host=127.0.0.1", fmt.Sprintf("--port=%d", primary.port), "--reserve-wal=false", "later")
 	primary.slotSays("not reserved", "later", "restart_lsn IS NULL", "t")
+}
+
+// A member that is removed takes its slot with it, on every node: nobody keeps the log for it.
+func TestSlotGoesWithItsMember(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	primary, gone, stays := c.primary(), c.standbys()[0], c.standbys()[1]
+	count := "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '" + gone.name + "'"
+	for _, n := range []*node{primary, stays} {
+		n.await(count, "1")
+	}
+	gone.kill9()
+	mustRun(t, longship, "members", "remove", "--host=127.0.0.1", fmt.Sprintf("--port=%d", primary.port), gone.name)
+	for _, n := range []*node{primary, stays} {
+		n.await(count, "0")
+	}
+	primary.await("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '"+stays.name+"'", "1")
+}
+
+// A driver reads all columns of the views in binary.
+func TestSlotViewsInBinary(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t, 1).primary()
+	n.value("SELECT slot_name FROM pg_create_physical_replication_slot('s', true)")
+	lsn := binary.BigEndian.AppendUint64(nil, uint64(n.slotAt("s")))
+	since := n.value("SELECT extract(epoch FROM inactive_since) FROM longship_slots WHERE slot_name = 's'")
+	want := []any{"s", nil, "physical", nil, nil, false, false, nil, nil, nil, lsn, nil, "reserved", nil, false}
+	for _, view := range []string{"pg_replication_slots", "longship_slots"} {
+		rows, err := n.connect().Query(t.Context(), "SELECT * FROM "+view, pgx.QueryResultFormats{pgx.BinaryFormatCode})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]any, error) { return row.Values() })
+		if err != nil || len(all) != 1 || !reflect.DeepEqual(all[0][:len(want)], want) {
+			t.Fatalf("%s: %v, %v, want %v", view, all, err, want)
+		}
+		more := all[0][len(want):]
+		if view == "pg_replication_slots" && len(more) == 0 {
+			continue
+		}
+		at, _ := more[0].(time.Time)
+		pinned, _ := more[2].(int64)
+		if len(more) != 4 || fmt.Sprintf("%d.%06d", at.Unix(), at.Nanosecond()/1000) != since || more[1] != nil || pinned < 0 || more[3] != nil {
+			t.Errorf("%s: %v", view, more)
+		}
+	}
 }

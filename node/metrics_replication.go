@@ -97,6 +97,8 @@ var (
 	mSlotPinned     = gauge("pg_replication_slots_pg_wal_lsn_diff", "Bytes from there to the end of the log: what the slot keeps.", "slot_name")
 	mSlotStatus     = gauge("pg_replication_slots_wal_status", "1 for the status of the slot's WAL.", "slot_name", "wal_status")
 	mSlotSafe       = gauge("pg_replication_slots_safe_wal_size_bytes", "How much more WAL may be written before the slot may lose its own; there only with max_slot_wal_keep_size.", "slot_name")
+	mSlotInactive   = gauge("pg_replication_slots_inactive_since_seconds", "Since when nobody has used the slot; not there while somebody does.", "slot_name")
+	mSlotReason     = gauge("pg_replication_slots_invalidation_reason", "1 for the reason why the slot was invalidated, if it was.", "slot_name", "invalidation_reason")
 	mSlotsTemporary = gauge("longship_temporary_slots", "Temporary slots, which have names of their connections and are not listed.")
 	mMaxSlots       = gauge("pg_settings_max_replication_slots", "Most slots that can be made on this node.")
 )
@@ -104,6 +106,8 @@ var (
 var walStatuses = []string{
 	string(slots.Reserved), string(slots.Extended), string(slots.Unreserved), string(slots.Lost),
 }
+
+var invalidationReasons = []string{string(slots.WALRemoved), string(slots.IdleTimeout)}
 
 func (s *scrape) slots(r *reign) {
 	log, limits := r.slotLog(), s.node.slotLimits()
@@ -120,6 +124,8 @@ func (s *scrape) slots(r *reign) {
 			s.put(mSlotPinned, float64(log.Current-min(log.Current, slot.Restart)), slot.Name)
 		}
 		s.oneOf(mSlotStatus, walStatuses, string(status), slot.Name)
+		s.time(mSlotInactive, slot.InactiveSince, slot.Name)
+		s.oneOf(mSlotReason, invalidationReasons, string(slot.Reason), slot.Name)
 		if hasSafe {
 			s.put(mSlotSafe, float64(safe), slot.Name)
 		}
