@@ -2,7 +2,9 @@ package integration
 
 import (
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -153,4 +155,123 @@ func TestWitnessSessions(t *testing.T) {
 	if out, err := runTool(t, "", tool(t, "pg_basebackup"), "-d", w.dsn(), "-D", t.TempDir()+"/copy"); err == nil || !strings.Contains(out, "is a witness, which keeps no table") {
 		t.Errorf("pg_basebackup from the witness: %v\n%s", err, out)
 	}
+}
+
+// While nobody is there who applies, commits at remote_apply wait, others do not, and who asks hears why.
+func TestWitnessRemoteApply(t *testing.T) {
+	t.Parallel()
+	c := newWitnessCluster(t)
+	primary, w := c.primary(), c.node(3)
+	var standby *node
+	for _, n := range c.standbys() {
+		if n != w {
+			standby = n
+		}
+	}
+	standby.kill9()
+	primary.exec("INSERT INTO kv VALUES ('on', '1')")
+	commit := startCommit(t, primary, "SET synchronous_commit = remote_apply; INSERT INTO kv VALUES ('applied', '1')")
+	commit.awaitFlushed()
+	primary.await("SELECT waiting FROM longship_cluster", "commits at synchronous_commit = remote_apply wait for "+standby.name+
+		" to apply them: a witness applies nothing; synchronous_commit = on does not wait for that")
+	commit.checkWaiting()
+	primary.exec("INSERT INTO kv VALUES ('on', '2') ON CONFLICT (key) DO UPDATE SET value = excluded.value")
+	lsn := primary.flushed()
+	w.awaitLSN(lsn)
+	wantLines(t, explainCommit(t, primary, lsn.String()), "remote_write, on reached; remote_apply not yet",
+		"a witness, which applies nothing", "missing: for remote_apply "+standby.name+" must apply it")
+	wantLines(t, explainCommit(t, w, lsn.String()), "witness "+w.name+": flushed ", "holds the log up to there")
+
+	standby.start()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if err := commit.result(ctx); err != nil {
+		t.Fatal(err)
+	}
+	primary.await("SELECT waiting IS NULL FROM longship_cluster", "t")
+	c.awaitStreaming()
+	c.checkSame()
+}
+
+// With the witness pinned alone every commit is on its disk, and need be on no other: whoever takes over
+// fetches the rest from it.
+func TestWitnessPinned(t *testing.T) {
+	t.Parallel()
+	c := unstarted(t)
+	c.flags = append(c.flags, "--synchronous-standby-names=FIRST 1 (n3, n2)")
+	c.node(3).flags = append(c.node(3).flags, "--witness")
+	c.start()
+	k := c.startClients("pinned", 4)
+	k.await(20)
+	c.primary().await("SELECT sync_state FROM pg_stat_replication WHERE application_name = 'n3'", "sync")
+	outlive(k, c.node(3))
+	k.finish()
+}
+
+// A witness is replaced by an empty one of its name, which is as good; it makes room for a third node
+// that keeps the table.
+func TestWitnessComesAndGoes(t *testing.T) {
+	t.Parallel()
+	c := newWitnessCluster(t)
+	w := c.node(3)
+	third := c.node(4)
+	k := c.startClients("witness", 4) // which know of the third, too
+	c.nodes = c.nodes[:3]
+	k.await(20)
+	before := c.primary().value("SELECT incarnation FROM longship_members WHERE name = 'n3'")
+	w.kill9()
+	if err := os.RemoveAll(w.dir); err != nil {
+		t.Fatal(err)
+	}
+	k.await(20)
+	w.start()
+	c.awaitStreaming()
+	c.awaitCounted(3)
+	if now := c.primary().value("SELECT incarnation FROM longship_members WHERE role = 'witness'"); now == before {
+		t.Errorf("the witness is still %s", now)
+	}
+	outlive(k, w)
+
+	third.start()
+	c.nodes = append(c.nodes, third)
+	c.awaitStreaming()
+	c.awaitCounted(4)
+	mustRun(t, longship, "members", "remove", "--host", "127.0.0.1", "--port", strconv.Itoa(c.primary().port), w.name)
+	c.primary().await("SELECT count(*) FROM longship_members WHERE role = 'witness'", "0")
+	w.kill9()
+	c.nodes = slices.DeleteFunc(c.nodes, func(n *node) bool { return n == w })
+	c.awaitCounted(3)
+	k.await(20)
+	first := c.primary()
+	first.kill9()
+	k.nextEra()
+	k.await(20)
+	first.start()
+	c.awaitStreaming()
+	k.finish()
+}
+
+// A witness that was away for longer than its WAL was kept begins anew by itself, and counts.
+func TestWitnessBeginsAnew(t *testing.T) {
+	t.Parallel()
+	c := unstarted(t)
+	c.flags = append(c.flags, "--max-wal-size=4MB", "--min-wal-size=2MB", "--max-slot-wal-keep-size=2MB", "--wal-buffers=256kB")
+	c.node(3).flags = append(c.node(3).flags, "--witness")
+	c.start()
+	primary, w := c.primary(), c.node(3)
+	w.stop()
+	fill(t, primary, rand.New(rand.NewPCG(33, 34)), 12)
+	primary.exec("CHECKPOINT")
+	primary.await("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'n3'", "lost")
+	w.start()
+	c.awaitStreaming()
+	c.awaitCounted(3)
+	if !strings.Contains(w.proc.stdout.String(), "base copy: complete") {
+		t.Errorf("the witness has begun with what it had\n%s", w.proc.stdout)
+	}
+	if got := c.primary().value("SELECT count(*) FROM longship_members"); got != "3" {
+		t.Errorf("%s members, want 3", got)
+	}
+	c.primary().exec("INSERT INTO kv VALUES ('after', '1')")
+	c.checkSame()
 }
