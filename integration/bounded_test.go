@@ -10,8 +10,8 @@ import (
 // than max_degraded_wal_size, and nobody else can take over. A standby that is back is all it takes.
 func TestBounded(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, "--synchronous-standby-names=ANY 2 (*)", "--synchronous-mode=bounded", "--degrade-after=200",
-		"--max-degraded-wal-size=1MB")
+	c := newObservedCluster(t, 3, "--synchronous-standby-names=ANY 2 (*)", "--synchronous-mode=bounded", "--degrade-after=200",
+		"--max-degraded-wal-size=1MB", "--heartbeat-interval=0")
 	p, lost, other := c.primary(), c.standbys()[0], c.standbys()[1]
 	p.await("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'", "2")
 	p.await("SELECT debt_since FROM longship_cluster", "") // of when it was alone
@@ -37,10 +37,21 @@ func TestBounded(t *testing.T) {
 		t.Errorf("the debt is %d bytes (%v), want 800 kB or more, and no more than 1 MB", debt, err)
 	}
 	p.await("SELECT debt_commits FROM longship_cluster", "5")
+	p.awaitThat("SELECT waiting_age FROM longship_cluster", older, "a commit waits") // for long enough to be told of
+	wantLines(t, mustRun(t, longship, "status", "--host", "127.0.0.1", "--port", strconv.Itoa(p.port)),
+		"! WRITES WAIT", "! DURABILITY DEBT since ", "5 commits, ", "held by "+p.name+" alone")
+
+	p.awaitMetric("longship_debt_commits", 5)
+	if at := p.scrape(); at["longship_rule_degraded"] != 1 || at["longship_debt_bytes"] < 800<<10 || at["longship_debt_seconds"] == 0 {
+		t.Errorf("metrics of the debt: degraded %v, %v bytes, for %v s",
+			at["longship_rule_degraded"], at["longship_debt_bytes"], at["longship_debt_seconds"])
+	}
 
 	lost.start()
 	mustEnd(t, over)
 	p.await("SELECT debt_since FROM longship_cluster", "")
+	p.awaitMetric("longship_rule_degraded", 0)
+	p.awaitMetric("longship_debt_bytes", 0)
 	checkLevel(t, conn, "INSERT INTO kv VALUES ('after', '1')", "on")
 	c.switchover(other)
 	c.checkSame()

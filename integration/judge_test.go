@@ -9,7 +9,7 @@ func TestRuleIsJudged(t *testing.T) {
 	c := newCluster(t, 2)
 	for _, n := range c.nodes {
 		for value, want := range map[string][]string{
-			"ANY 2 (n2)":       {"ERROR:  22023: invalid value for parameter \"synchronous_standby_names\"", "DETAIL:  2 standbys are to acknowledge, and 1 are listed.", "HINT:  Commits would wait forever."},
+			"ANY 2 (n2)":       {"ERROR:  22023: invalid value for parameter \"synchronous_standby_names\"", "DETAIL:  2 standbys are to acknowledge, and 1 are listed.", "HINT:  It could never be met."},
 			"FIRST 1 (n2, N2)": {"ERROR:  22023:", "is listed twice", "HINT:  Each standby counts once."},
 			"ANY 1 (n2":        {"ERROR:  42601: invalid value for parameter", "syntax error at end of input"},
 		} {
@@ -21,7 +21,7 @@ func TestRuleIsJudged(t *testing.T) {
 			t.Errorf("%s: %q was written", n.name, got)
 		}
 		wantLines(t, psql(t, n, "ALTER SYSTEM SET synchronous_standby_names = 'ANY 5 (*)'"),
-			"WARNING:  01000: 5 must acknowledge and 1 match: commits wait until more join", "ALTER SYSTEM")
+			"WARNING:  01000: 5 must acknowledge and 1 match: the rule before stays in force until more join", "ALTER SYSTEM")
 		wantLines(t, psql(t, n, "ALTER SYSTEM SET synchronous_standby_names = 'vault'"),
 			"WARNING:  01000:", "no receiver of that name is connected", "ALTER SYSTEM")
 		psql(t, n, "ALTER SYSTEM RESET synchronous_standby_names")

@@ -22,6 +22,10 @@ var (
 	mRuleNeeds   = gauge("longship_rule_standbys", "How many of those listed the rule waits for.")
 	mRuleListed  = gauge("longship_rule_listed", "How many the rule lists.")
 	mRuleJoint   = gauge("longship_rule_changing", "Whether the rule is being changed: the old one and the new one bind.")
+	mDegraded    = gauge("longship_rule_degraded", "Whether the rule is done without (synchronous_mode): the primary alone is sure to have what it acknowledges.")
+	mDebtAge     = gauge("longship_debt_seconds", "How long ago the durability debt began. 0: there is none.")
+	mDebtBytes   = gauge("longship_debt_bytes", "WAL that the primary alone is sure to have, on the primary. 0: there is no debt.")
+	mDebtCommits = gauge("longship_debt_commits", "Commits among that, of those acknowledged in this epoch.")
 
 	mRaftHasLeader = gauge("longship_raft_has_leader", "Whether this node knows a Raft leader.")
 	mRaftLeads     = gauge("longship_raft_is_leader", "Whether this node leads Raft.")
@@ -79,6 +83,12 @@ func (s *scrape) cluster() {
 	s.put(mRuleNeeds, float64(rule.K))
 	s.put(mRuleListed, float64(len(rule.Listed)))
 	s.flag(mRuleJoint, state.Joint != nil)
+	age := 0.0
+	if debt := state.Debt(); debt != nil {
+		age = time.Since(debt.Since).Seconds()
+	}
+	s.flag(mDegraded, state.Debt() != nil)
+	s.put(mDebtAge, age)
 }
 
 func (s *scrape) history(history []raftlog.Reign) {

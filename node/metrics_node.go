@@ -132,6 +132,9 @@ func (s *scrape) commits(p *primary) {
 	s.put(mCommitsActive, float64(p.active.Load()))
 	s.put(mCommitsWaiting, float64(p.group.Waiting()))
 	s.flag(mRuleMet, p.group.Snapshot().Released.OK)
+	debt, _ := p.group.Debt()
+	s.put(mDebtBytes, float64(debt.Bytes))
+	s.put(mDebtCommits, float64(debt.Commits))
 	lease := max(0, time.Until(p.group.Lease())).Seconds()
 	if lease > time.Hour.Seconds() {
 		lease = math.Inf(1) // nobody else can take office

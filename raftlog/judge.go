@@ -42,9 +42,9 @@ func Judge(s *State, text string, connected []string) (warnings []string, err er
 	everybody := r.Satisfied(func(syncrep.Listed) bool { return true })
 	switch {
 	case !everybody && len(r.Listed) < r.K:
-		warnings = append(warnings, fmt.Sprintf("%d must acknowledge and %d match: commits wait until more join", r.K, len(r.Listed)))
+		warnings = append(warnings, fmt.Sprintf("%d must acknowledge and %d match: the rule before stays in force until more join", r.K, len(r.Listed)))
 	case !everybody:
-		warnings = append(warnings, fmt.Sprintf("those that match are in fewer than %d zones: commits wait until there are more", r.Zones))
+		warnings = append(warnings, fmt.Sprintf("those that match are in fewer than %d zones: the rule before stays in force until there are more", r.Zones))
 	default:
 		warnings = append(warnings, failoverWarning(s, counted, r)...)
 	}
@@ -57,7 +57,7 @@ func sensible(rule syncrep.Rule) error {
 	if rule.Method != syncrep.Majority && !wild && rule.Num > len(rule.Names) {
 		return &SenselessError{
 			Why:  fmt.Sprintf("%d standbys are to acknowledge, and %d are listed", rule.Num, len(rule.Names)),
-			Hint: "Commits would wait forever. List more, or ask for fewer.",
+			Hint: "It could never be met. List more, or ask for fewer.",
 		}
 	}
 	for i, name := range rule.Names {
