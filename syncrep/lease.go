@@ -176,8 +176,7 @@ func (g *Group) promised() time.Duration {
 
 // majority is until when more than half of the members have promised, the primary among them.
 func (l *lease) majority() time.Duration {
-	members := Resolved{K: len(l.counted)/2 + 1, Listed: make([]Listed, len(l.counted))}
-	q := newQuorum[time.Duration](members)
+	q := quorum[time.Duration]{need: len(l.counted)/2 + 1, at: make([]time.Duration, len(l.counted))}
 	for i, id := range l.counted {
 		q.at[i] = l.promises[id]
 		if id == l.own {
