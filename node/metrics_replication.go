@@ -43,7 +43,7 @@ type streamKey struct{ name, kind string }
 
 func (s *scrape) streams(r *reign) {
 	count, furthest := map[streamKey]int{}, map[streamKey]walsender.Stat{}
-	for _, st := range r.sender.Stats() {
+	for _, st := range r.receivers() {
 		key := streamKey{st.Name, kindMember}
 		if !st.Member {
 			key = streamKey{s.receivers.label(st.Name), kindReceiver}

@@ -18,7 +18,7 @@ const superuserOID = 10
 
 func (r *reign) viewStatReplication(context.Context) ([][]sql.Value, error) {
 	var rows [][]sql.Value
-	for _, s := range r.sender.Stats() {
+	for _, s := range r.receivers() {
 		addr, port := peer(s.Conn)
 		rows = append(rows, []sql.Value{
 			sql.Int4Value(s.Conn.PID), sql.OIDValue(superuserOID), sql.NameValue(s.Conn.User), sql.TextValue(s.Name),

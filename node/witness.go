@@ -9,6 +9,7 @@ import (
 	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
+	"github.com/longship-db/longship/walsender"
 )
 
 // A witness is a member that keeps the log and no table: it votes, has what is acknowledged, and hands
@@ -67,6 +68,17 @@ func (r *reign) replayed() wal.LSN {
 		return 0
 	}
 	return r.applied.Load()
+}
+
+// receivers are the streams from here. A witness shows no replay lag: it would grow for ever.
+func (r *reign) receivers() []walsender.Stat {
+	stats, s := r.sender.Stats(), r.node.raft.State()
+	for i := range stats {
+		if m, _ := s.Member(stats[i].ID); m.Witness {
+			stats[i].ReplayLag = unknown
+		}
+	}
+	return stats
 }
 
 // waitingCommits says that commits wait at remote_apply with a witness in the place of the member that

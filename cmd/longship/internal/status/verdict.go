@@ -188,7 +188,7 @@ func (s *Snapshot) asSeen() string {
 	if s.Primary() {
 		return ""
 	}
-	return ", as far as " + s.Cluster.Text("node") + ", a standby, knows"
+	return fmt.Sprintf(", as far as %s, a %s, knows", s.Cluster.Text("node"), s.Cluster.Text("role"))
 }
 
 // alarm begins a line that is bad news, and alarmed ends a cell that is.
