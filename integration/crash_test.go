@@ -26,7 +26,7 @@ func TestKillUnderLoadRecycling(t *testing.T) {
 // in each round besides. One node is often started again only when the others have gone on without it;
 // of two or all, nobody can go on before they are back.
 func killUnderLoad(t *testing.T, seed uint64, segments int, flags ...string) {
-	rounds := 8
+	rounds := 5
 	if long {
 		rounds = 50
 	}

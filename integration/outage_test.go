@@ -203,7 +203,7 @@ func checkOrphan(t *testing.T, n *node, transactions int) {
 // At full load nobody is taken for dead who is not.
 func TestNoFalseFailover(t *testing.T) {
 	pgbench := tool(t, "pgbench")
-	length := 10 * time.Second
+	length := 6 * time.Second
 	if long {
 		length = 10 * time.Minute
 	}
