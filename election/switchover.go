@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/longship-db/longship/pgwire"
@@ -102,6 +103,7 @@ func onLeader[Reply any](ctx context.Context, c *Coordinator, forwarded bool,
 			reply, err = there(ctx, leader.Address)
 		}
 		switch {
+		case errors.Is(err, syscall.ECONNREFUSED) && !forwarded: // it has just died, and was not asked
 		case !errors.Is(err, raftlog.ErrNotLeader):
 			return reply, err
 		case forwarded:
