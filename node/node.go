@@ -324,8 +324,8 @@ func (n *Node) fail(err error) {
 
 // Connect implements pgwire.Handler.
 func (n *Node) Connect(ctx context.Context, c *pgwire.Conn) (pgwire.Session, error) {
-	if r, _ := n.present.load(); r == nil {
-		return nil, errStartingUp()
+	if _, err := n.present.admit(ctx); err != nil {
+		return nil, err
 	}
 	if n.cfg.Witness && c.Database != AdminDatabase {
 		return nil, n.errWitness()
@@ -338,13 +338,16 @@ func (n *Node) ConnectReplication(ctx context.Context, c *pgwire.Conn) (pgwire.R
 	if c.Native > 0 {
 		return n.connectMember(c)
 	}
-	r, _ := n.present.load()
-	var session pgwire.Replication
-	var err error
-	if !n.present.enter(r, func() { session, err = r.sender.Connect(ctx, c) }) {
-		return nil, errStartingUp()
+	for {
+		r, err := n.present.admit(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var session pgwire.Replication
+		if n.present.enter(r, func() { session, err = r.sender.Connect(ctx, c) }) {
+			return session, err
+		}
 	}
-	return session, err
 }
 
 func errStartingUp() error {

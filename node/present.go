@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // present holds the reign that clients are served by. Between two roles there is none, and those who
@@ -10,6 +11,7 @@ import (
 type present struct {
 	mu      sync.RWMutex
 	reign   *reign
+	began   bool          // there has been one
 	changed chan struct{} // closed when reign changes
 }
 
@@ -22,7 +24,7 @@ func (p *present) set(r *reign) {
 	if p.reign != nil {
 		close(p.reign.over)
 	}
-	p.reign = r
+	p.reign, p.began = r, p.began || r != nil
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
@@ -47,6 +49,27 @@ func (p *present) await(ctx context.Context) (*reign, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// betweenRoles bounds how long a new connection waits while the node goes from one role to the next, which
+// takes milliseconds if nothing is wrong.
+const betweenRoles = 5 * time.Second
+
+// admit returns the reign that a new connection finds: between two roles the next one. A node that has not
+// had a role yet is starting up, as long as that takes, and says so at once.
+func (p *present) admit(ctx context.Context) (*reign, error) {
+	p.mu.RLock()
+	r, began := p.reign, p.began
+	p.mu.RUnlock()
+	if r != nil {
+		return r, nil
+	}
+	if !began {
+		return nil, errStartingUp()
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, betweenRoles, errStartingUp())
+	defer cancel()
+	return p.await(ctx)
 }
 
 // enter calls f with the reign, which does not end before f returns. It reports false if there is
