@@ -48,6 +48,38 @@ func TestPrimaryRestarts(t *testing.T) {
 	})
 }
 
+// A primary that dies while the rule changes to one that only it meets was acknowledging under both: the change is
+// called off, and blocks nobody (hole H9). On the way back from such a rule it was not.
+func TestPrimaryDiesWhileRuleChanges(t *testing.T) {
+	both := syncrep.Resolved{K: 2, Listed: []syncrep.Listed{{ID: id(2), Name: "n2"}, {ID: id(3), Name: "n3"}}}
+	degraded := raftlog.Rule{Version: 1, Text: "ANY 2 (*)", Degraded: &raftlog.Degraded{From: 0x1000}}
+	rule := raftlog.Rule{Version: 1, Text: "ANY 2 (*)", Resolved: both}
+	sail(t, "ANY 2 (*)", 3, func(f *fleet) {
+		f.change(func() {
+			joint := degraded
+			joint.Version = 2
+			f.state.Rule, f.state.Joint = rule, &joint
+		})
+		f.kill("n1")
+		f.pass(10 * time.Second)
+		if s := f.now(); s.Epoch != 2 || s.Rule.Degraded != nil || s.Joint != nil && s.Phase != raftlog.Opening {
+			t.Errorf("epoch %d is %s under %+v, joint %+v", s.Epoch, s.Phase, s.Rule, s.Joint)
+		}
+	})
+	sail(t, "ANY 2 (*)", 3, func(f *fleet) {
+		f.change(func() {
+			joint := rule
+			joint.Version = 2
+			f.state.Rule, f.state.Joint = degraded, &joint
+		})
+		f.kill("n1")
+		f.pass(10 * time.Second)
+		if s := f.now(); s.Epoch != 1 || s.Phase != raftlog.Sealing || s.Joint == nil {
+			t.Errorf("epoch %d is %s under %+v, joint %+v", s.Epoch, s.Phase, s.Rule, s.Joint)
+		}
+	})
+}
+
 // One node alone promotes itself.
 func TestAlone(t *testing.T) {
 	sail(t, majority, 1, func(f *fleet) {

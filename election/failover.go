@@ -40,6 +40,9 @@ func (c *Coordinator) round(ctx context.Context, s *raftlog.State, wg *sync.Wait
 	if promised := b.promised(); promised > s.Target {
 		return c.seal(ctx, s, promised, s.Cause)
 	}
+	if change := c.hindered(s, b); change != nil {
+		return c.callOff(ctx, s, change)
+	}
 	choice, loss, err := c.choose(s, b)
 	if err != nil {
 		c.letAnotherTry(ctx, s, b)
@@ -55,6 +58,26 @@ func (c *Coordinator) round(ctx context.Context, s *raftlog.State, wg *sync.Wait
 		choice.Winner = answer
 	}
 	return c.promote(ctx, s, b, choice, loss)
+}
+
+// hindered is the new rule of a change under way if that alone keeps anybody from being promoted, or nil.
+func (c *Coordinator) hindered(s *raftlog.State, b *ballot) *raftlog.Rule {
+	before := *s
+	before.Joint = nil
+	if s.Joint == nil || c.enough(s, b) || !c.enough(&before, b) {
+		return nil
+	}
+	return s.Joint
+}
+
+// callOff takes back a change of the rule for good. All that was acknowledged satisfies the old rule, too; and the
+// new one does not come to stand alone any more, since the epoch is sealed (hole H9). The next round goes by the old one.
+func (c *Coordinator) callOff(ctx context.Context, s *raftlog.State, change *raftlog.Rule) error {
+	c.cfg.Logger.Warn("call off a change of the rule: nobody could be promoted because of it", "epoch", s.Epoch, "rule", change)
+	if err := c.propose(ctx, &raftlog.RuleCancel{Epoch: s.Epoch, Version: change.Version}); err != nil {
+		return fmt.Errorf("call off the change of the rule to %q: %w", change.Text, err)
+	}
+	return nil
 }
 
 // letAnotherTry gives up leadership if members have not answered that another one may reach: soon if

@@ -225,6 +225,11 @@ func (f *fleet) apply(c raftlog.Command) error {
 		next.Epoch, next.Phase, next.Target, next.Opening = c.Target, raftlog.Opening, 0, &rule
 		next.Primary = raftlog.Office{ID: c.Winner, Name: m.Name, RunID: c.Answers[i].RunID, Position: c.Position, LeaseWait: c.LeaseWait}
 		next.History = append(slices.Clone(next.History), raftlog.Reign{Epoch: c.Target, Primary: m.Name, Cause: c.Cause, DecidedBy: c.By, LostBytes: c.LostBytes})
+	case *raftlog.RuleCancel:
+		if c.Epoch != next.Epoch || next.Joint == nil || c.Version != next.Joint.Version {
+			return &raftlog.ConflictError{What: "rule_cancel"}
+		}
+		next.Rule.Version, next.Joint = c.Version+1, nil
 	case *raftlog.Join:
 		next.Members = slices.Clone(next.Members)
 		for i, m := range next.Members {
