@@ -89,6 +89,8 @@ type Keeper struct {
 	blocked  stopwatch  // the rule cannot be met, and something waits for it
 	backOff  backOff
 	refused  string // why what is wanted is not proposed, as last logged
+
+	witnesses map[syncrep.ID]wal.LSN // how far the log was when each that did not count was first seen to stream
 }
 
 // inForce is what everything the group releases satisfies.
@@ -110,7 +112,7 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	cfg.Logger = cfg.Logger.With("epoch", cfg.Epoch)
-	return &Keeper{cfg: cfg, kick: make(chan struct{}, 1)}
+	return &Keeper{cfg: cfg, kick: make(chan struct{}, 1), witnesses: make(map[syncrep.ID]wal.LSN)}
 }
 
 // Kick says that Text, Fallback or Streaming have something new to say.

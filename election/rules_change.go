@@ -11,14 +11,14 @@ import (
 // while it is joint, commits wait for both.
 func (k *Keeper) change(s *raftlog.State, now time.Time) step {
 	there := k.there()
-	w, err := wanted(s, k.cfg.Self, k.cfg.Text(), there.streams)
+	w, err := k.wanted(s, there)
 	if err != nil {
 		return k.refuse(now, "text cannot be resolved", "error", err)
 	}
 	other, since := k.differs.during(!w.same(current(s)), now)
 	if !other {
 		k.refused = ""
-		return step{}
+		return step{again: newcomer(s, now)}
 	}
 	settled := since.Add(changeSettle)
 	if !there.meet(s.Rule.Resolved) {
@@ -82,7 +82,7 @@ func (k *Keeper) futile(s *raftlog.State, there presence) bool {
 	case k.fallback().Degrade && !there.meet(s.Joint.Resolved):
 		return true // one that is joint cannot be done without
 	}
-	w, err := wanted(s, k.cfg.Self, k.cfg.Text(), there.streams)
+	w, err := k.wanted(s, there)
 	return err == nil && there.meet(w.rule) &&
 		!w.same(wish{s.Joint.Text, s.Joint.Resolved, s.JointCounted})
 }

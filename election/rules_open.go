@@ -36,7 +36,7 @@ func (k *Keeper) reopen(s *raftlog.State, now time.Time) step {
 	case now.Sub(since) < openPause:
 		return step{again: since.Add(openPause)}
 	}
-	w, err := wanted(s, k.cfg.Self, k.cfg.Text(), there.streams)
+	w, err := k.wanted(s, there)
 	if err != nil {
 		return k.refuse(now, "text cannot be resolved", "error", err)
 	}

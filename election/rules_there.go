@@ -31,6 +31,15 @@ func (p presence) streams(m raftlog.Member) bool {
 	return slices.Contains(p.caughtUp, m.ID)
 }
 
+// flushed is how far a member that streams has the log, 0 if it does not.
+func (p presence) flushed(id syncrep.ID) wal.LSN {
+	i := slices.IndexFunc(p.standbys, func(s syncrep.Standby) bool { return s.ID == id && !s.Superseded })
+	if i < 0 {
+		return 0
+	}
+	return p.standbys[i].Flush
+}
+
 // meet reports whether as many stream as the rule asks for, however far they are.
 func (p presence) meet(rule syncrep.Resolved) bool {
 	_, released := syncrep.Evaluate(syncrep.Rule{}, []syncrep.Resolved{rule}, p.standbys)

@@ -2,6 +2,7 @@ package election
 
 import (
 	"slices"
+	"time"
 
 	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/syncrep"
@@ -12,6 +13,34 @@ type wish struct {
 	text    string
 	rule    syncrep.Resolved
 	counted []syncrep.ID // the primary included, in the order in which they joined
+}
+
+// wanted works out what the text means now. A new witness is not there for it before it has what the others need.
+func (k *Keeper) wanted(s *raftlog.State, there presence) (wish, error) {
+	return wanted(s, k.cfg.Self, k.cfg.Text(), func(m raftlog.Member) bool {
+		return there.streams(m) && (m.Counted || !m.Witness || k.bridges(s, there, m))
+	})
+}
+
+// bridges reports whether all that count and keep a table have got as far as the log was when a new witness was first
+// seen here. Its own begins at a checkpoint before that; to stream is not to have got there, where the rule asks for little.
+func (k *Keeper) bridges(s *raftlog.State, there presence, witness raftlog.Member) bool {
+	from, known := k.witnesses[witness.ID]
+	if !known {
+		from = max(k.cfg.Group.Horizon().Load(), k.cfg.First)
+		k.witnesses[witness.ID] = from
+	}
+	return !slices.ContainsFunc(s.Members, func(m raftlog.Member) bool {
+		return m.Counted && !m.Leaving && !m.Witness && m.ID != k.cfg.Self && there.flushed(m.ID) < from
+	})
+}
+
+// newcomer is when to look whether a new witness may count: nothing says so. Zero: there is none.
+func newcomer(s *raftlog.State, now time.Time) time.Time {
+	if slices.ContainsFunc(s.Members, func(m raftlog.Member) bool { return m.Witness && !m.Counted && !m.Leaving }) {
+		return now.Add(lookAgain)
+	}
+	return time.Time{}
 }
 
 // wanted works out what text means now: for the members that count, those that have caught up by now, and
@@ -45,8 +74,8 @@ func resolve(s *raftlog.State, self syncrep.ID, text string, streams func(raftlo
 
 // counts reports whether a member other than the primary shall count from now on. One that is new does
 // once it has caught up, and then for good, whether it is there or not. A new witness has the log only
-// from when it came, and no table: it counts once all that count and keep one stream too, for whoever
-// has less than the witness's beginning could not be brought forward from it. One that leaves does as long as
+// from when it came, and no table: it counts once all that count and keep one stream too, and have got that far
+// (Keeper.bridges), for whoever has less than the witness's beginning could not be brought forward from it. One that leaves does as long as
 // the member that has its name now does not, so that the two change places in one step.
 func counts(s *raftlog.State, m raftlog.Member, streams func(raftlog.Member) bool) bool {
 	if !m.Leaving {

@@ -90,3 +90,33 @@ func TestKeeperNewWitness(t *testing.T) {
 		w.check()
 	})
 }
+
+// A witness that comes while a standby lags, under a rule that asks for nothing, has the log from a point on that
+// the standby has not reached: what only the witness acknowledges later could never be brought to it.
+func TestKeeperNewWitnessWaitsForTheSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, "", 2)
+		w.start(0)
+		w.stream(2, 0x50)
+		w.write(0x90)
+		w.join(3, "w")
+		w.raft.edit(func(s *raftlog.State) { s.Members[2].Witness = true })
+		w.stream(3, 0x90)
+		w.pass(time.Minute)
+		w.write(0xa0)
+		w.flush(3, 0xa0)
+		w.flush(2, 0x8f)
+		w.pass(time.Minute)
+		if w.raft.now().Members[2].Counted {
+			t.Error("the witness counts, and has not what n2 needs")
+		}
+		w.flush(2, 0x90) // not all there is by now
+		w.pass(time.Minute)
+		if !w.raft.now().Members[2].Counted {
+			t.Error("the witness does not count")
+		}
+		w.set("ANY 1 (*)")
+		w.pass(time.Minute)
+		w.wantRule("1 of [2 3]")
+	})
+}
