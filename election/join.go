@@ -91,7 +91,12 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 			WithHint("A disk stays what it is: start it as it was, or with an empty data directory and --join.")
 	}
 	holder, taken := s.Named(r.Member.Name)
+	slot, used := s.ClientSlot(r.Member.Name)
+	_, member := s.Member(r.Member.ID)
 	switch {
+	case used && !member:
+		return false, pgwire.Errorf(pgwire.CodeDuplicateObject, "node %s cannot join: the replication slot \"%s\", which it would use, is another's", r.Member.Name, slot).
+			WithHint("Choose another name; or drop the slot, if nobody needs it any more.")
 	case !taken || holder.ID == r.Member.ID:
 		return false, nil
 	case c.lives(ctx, holder, r.RunID):

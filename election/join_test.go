@@ -42,6 +42,10 @@ func TestJoin(t *testing.T) {
 		{name: "a witness on a disk with a table", id: id(2), as: "n2", at: "n2:5433", runID: 200, before: true, witness: true,
 			code: pgwire.CodeInvalidAuthorization, text: "has joined with witness false"},
 		{name: "a new witness", id: id(4), as: "n4", at: "n4:5433", runID: 1, witness: true},
+		{name: "a client's slot has its name", id: id(4), as: "n4", at: "n4:5433", runID: 1, code: pgwire.CodeDuplicateObject, text: `slot "n4"`,
+			change: func(f *fleet) { f.state.Slots = []raftlog.Slot{{Name: "n4", Number: 7}} }},
+		{name: "a member's slot has its name", id: id(4), as: "n4", at: "n4:5433", runID: 1,
+			change: func(f *fleet) { f.state.Slots = []raftlog.Slot{{Name: "n4", Number: 7, Member: id(9)}} }},
 		{name: "nobody", id: syncrep.ID{}, as: "n4", at: "n4:5433", code: pgwire.CodeInvalidParameterValue, text: "identity"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -125,13 +125,18 @@ func (c *SlotCreate) change(s *State) error {
 	case !slot.Member.IsZero() && found:
 		s.Slots[i] = slot
 		return nil
-	case found:
+	case found || slot.Member.IsZero() && s.memberUses(slot.Name):
 		return fmt.Errorf("%w: %s", ErrSlotExists, slot.Name)
 	case slot.Member.IsZero() && slot.Restart != 0 && slot.Restart < kept && !s.keptForClients(slot.Restart):
 		return conflict("the log before %s need not be on every node any more", kept)
 	}
 	s.Slots = slices.Insert(s.Slots, i, slot)
 	return nil
+}
+
+// memberUses reports whether a slot's name is that of a member's, which it makes when it connects.
+func (s *State) memberUses(name string) bool {
+	return slices.ContainsFunc(s.Members, func(m Member) bool { return slots.MemberName(m.Name) == name })
 }
 
 // keptEverywhere is where the log begins that every node has, as far as the state can tell.

@@ -90,6 +90,9 @@ func (c *Join) change(s *State) error {
 		*o = m
 		return nil
 	}
+	if slot, taken := s.ClientSlot(m.Name); taken {
+		return conflict("replication slot %s is not a member's, and member %s would use it", slot, m.Name)
+	}
 	m.Voter, m.Counted = false, false
 	s.Members = append(s.Members, m)
 	return nil

@@ -182,6 +182,13 @@ func (s *State) Slot(name string) (Slot, bool) {
 	return s.Slots[i], true
 }
 
+// ClientSlot returns the name of the slot that a member of that name would have, if a client has made it: what
+// it keeps is somebody else's.
+func (s *State) ClientSlot(member string) (name string, taken bool) {
+	slot, ok := s.Slot(slots.MemberName(member))
+	return slot.Name, ok && slot.Member.IsZero()
+}
+
 // Named returns the member that has a name and is not leaving.
 func (s *State) Named(name string) (Member, bool) {
 	i := slices.IndexFunc(s.Members, func(m Member) bool { return m.Name == name && !m.Leaving })
