@@ -38,6 +38,7 @@ type Config struct {
 type timing struct {
 	probe    time.Duration // every so often one other member is probed
 	update   time.Duration // between two looks at whether the own Meta has changed
+	small    time.Duration // for which the others need not hear of a small advance
 	look     time.Duration // between two looks at the seeds, while nobody else is heard
 	rejoin   time.Duration // and afterwards
 	conflict time.Duration // how long two must pass for one before it is said
@@ -48,7 +49,7 @@ type timing struct {
 // object, dead after about six. The conflict delay is longer than that: a node that is started again
 // at once, at another address or with an empty disk, is not two.
 var defaultTiming = timing{
-	probe: time.Second, update: time.Second,
+	probe: time.Second, update: time.Second, small: 10 * time.Second,
 	look: time.Second, rejoin: 10 * time.Second,
 	conflict: 15 * time.Second, forget: time.Hour,
 }

@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -97,22 +96,23 @@ func (g *Gossip) Run(ctx context.Context) {
 	defer cancel()
 	defer context.AfterFunc(g.alive, cancel)()
 	var wg sync.WaitGroup
-	wg.Go(func() { g.announce(ctx) })
+	wg.Go(func() { g.announce(ctx, g.list.UpdateNode) })
 	wg.Go(func() { g.seek(ctx) })
 	wg.Go(func() { g.watch(ctx) })
 	wg.Wait()
 }
 
-// announce tells the others what the node says of itself, when that has changed.
-func (g *Gossip) announce(ctx context.Context) {
-	var said []byte
+// announce tells the others what the node says of itself, when that is news. Tell is memberlist's UpdateNode.
+func (g *Gossip) announce(ctx context.Context, tell func(time.Duration) error) {
+	var said Meta
+	var at time.Time
 	for ; ctx.Err() == nil; wait(ctx, g.cfg.timing.update) {
-		meta := (*delegate)(g).NodeMeta(maxMeta)
-		if bytes.Equal(meta, said) {
+		meta, now := g.cfg.Meta(), time.Now()
+		if !meta.news(said, now.Sub(at) >= g.cfg.timing.small) {
 			continue
 		}
-		if g.list.UpdateNode(g.cfg.timing.update) == nil {
-			said = meta
+		if tell(g.cfg.timing.update) == nil {
+			said, at = meta, now
 		}
 	}
 }

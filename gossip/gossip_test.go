@@ -18,7 +18,7 @@ import (
 
 // hurried is five times as fast as the real thing.
 var hurried = timing{
-	probe: 200 * time.Millisecond, update: 50 * time.Millisecond,
+	probe: 200 * time.Millisecond, update: 50 * time.Millisecond, small: 500 * time.Millisecond,
 	look: 50 * time.Millisecond, rejoin: 300 * time.Millisecond,
 	conflict: 1500 * time.Millisecond, forget: time.Hour,
 }

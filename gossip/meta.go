@@ -88,6 +88,23 @@ type Meta struct {
 	Replay wal.LSN
 }
 
+// smallAdvance is by how many bytes a position may move on without being news at once: on a cluster that
+// is idle but for heartbeats each of these moves all positions, and what is announced costs every node more
+// than the heartbeat itself.
+const smallAdvance = 1024
+
+// news reports whether the others should hear m, of what was said last. Positions that have moved on a
+// little are news once that was long ago; everything else is at once, such as a position that moves back.
+func (m Meta) news(said Meta, longAgo bool) bool {
+	if longAgo || far(said.Write, m.Write) || far(said.Flush, m.Flush) || far(said.Replay, m.Replay) {
+		return m != said
+	}
+	m.Write, m.Flush, m.Replay = said.Write, said.Flush, said.Replay
+	return m != said
+}
+
+func far(said, at wal.LSN) bool { return at < said || at-said >= smallAdvance }
+
 // encode fails for addresses that are too long or hold other than printable ASCII.
 func (m Meta) encode() ([]byte, error) {
 	b := make([]byte, 0, 128)

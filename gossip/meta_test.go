@@ -2,13 +2,17 @@ package gossip
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
 )
 
 func testMeta(n uint64) Meta {
@@ -120,4 +124,51 @@ func TestHealthString(t *testing.T) {
 			t.Errorf("%#x: %q, want %q", uint64(h), got, want)
 		}
 	}
+}
+
+// What moves with every heartbeat is told now and then, and what somebody may have to act on at once.
+func TestNews(t *testing.T) {
+	said := testMeta(1)
+	for name, c := range map[string]struct {
+		change       func(*Meta)
+		now, longAgo bool
+	}{
+		"nothing":         {func(*Meta) {}, false, false},
+		"a heartbeat":     {func(m *Meta) { m.Write += 40; m.Flush += 40; m.Replay += 40 }, false, true},
+		"less than 1 kB":  {func(m *Meta) { m.Write += 1023; m.Flush += 1023; m.Replay += 1023 }, false, true},
+		"1 kB written":    {func(m *Meta) { m.Write += 1024 }, true, true},
+		"1 kB flushed":    {func(m *Meta) { m.Flush += 1024 }, true, true},
+		"1 kB replayed":   {func(m *Meta) { m.Replay += 1024 }, true, true},
+		"a step back":     {func(m *Meta) { m.Write-- }, true, true},
+		"another role":    {func(m *Meta) { m.Role = Primary }, true, true},
+		"another health":  {func(m *Meta) { m.Health = 0 }, true, true},
+		"another epoch":   {func(m *Meta) { m.Epoch++ }, true, true},
+		"another address": {func(m *Meta) { m.Client = "127.0.0.1:5434" }, true, true},
+	} {
+		m := said
+		c.change(&m)
+		if now, longAgo := m.news(said, false), m.news(said, true); now != c.now || longAgo != c.longAgo {
+			t.Errorf("%s: news at once %v, after a while %v; want %v, %v", name, now, longAgo, c.now, c.longAgo)
+		}
+	}
+}
+
+// An idle cluster writes a heartbeat each second, and its nodes announce themselves every ten.
+func TestIdleNodeIsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		beat := func() Meta {
+			m := testMeta(1)
+			m.Write += wal.LSN(40 * time.Since(began) / time.Second)
+			return m
+		}
+		g := &Gossip{cfg: Config{Meta: beat, timing: defaultTiming}}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute-time.Millisecond)
+		defer cancel()
+		told := 0
+		g.announce(ctx, func(time.Duration) error { told++; return nil })
+		if told != 6 {
+			t.Errorf("told %d times in a minute, want 6", told)
+		}
+	})
 }
