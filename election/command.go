@@ -88,6 +88,10 @@ type Health struct {
 	// Of the file system that holds the data directory, in bytes; both 0: not known.
 	DiskFree uint64 `json:"disk_free,omitempty"` // what the node may use
 	DiskSize uint64 `json:"disk_size,omitempty"`
+
+	// Of a primary in office.
+	Fallback  *raftlog.Fallback `json:"fallback,omitempty"`  // nil: commits wait for the rule
+	Receivers []string          `json:"receivers,omitempty"` // of those that the rule lists: who counts now
 }
 
 // A SealRequest asks a member for its promise to acknowledge nothing of an epoch before Epoch. The

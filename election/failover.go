@@ -320,14 +320,11 @@ func (c *Coordinator) promote(ctx context.Context, s *raftlog.State, b *ballot, 
 	return nil
 }
 
-// ruleFor works out what the rule means in an epoch of the winner: with the members that count, of
-// which those that answered stream soon.
+// ruleFor works out what the rule means in an epoch of the winner: those that answered stream soon.
 func ruleFor(s *raftlog.State, winner syncrep.ID, b *ballot) (raftlog.Rule, error) {
-	counted := slices.DeleteFunc(slices.Clone(s.Members), func(m raftlog.Member) bool { return !m.Counted && m.ID != winner })
-	resolved, err := raftlog.Resolve(s.Rule.Text, winner, counted, func(m raftlog.Member) bool {
+	return raftlog.RuleFor(s, winner, func(m raftlog.Member) bool {
 		return slices.ContainsFunc(b.answers, func(a raftlog.Answer) bool { return a.ID == m.ID })
 	})
-	return raftlog.Rule{Text: s.Rule.Text, Resolved: resolved}, err
 }
 
 // collecting is what a coordinator does while it asks, and asks again.

@@ -100,13 +100,25 @@ func (c *Coordinator) Explain(ctx context.Context, r ExplainRequest) (ExplainRep
 	for _, l := range raftlog.Explain(s, reports) {
 		reply.Lines = append(reply.Lines, Line(l))
 	}
-	reply.WhatIf = raftlog.WhatIf(s, reports)
+	reply.WhatIf = WhatIf(s, reply.Health)
 	return reply, nil
 }
 
-// reportsOf makes raftlog's reports of what the members said, in their order.
+// WhatIf is raftlog.WhatIf by what all members said, in their order.
+func WhatIf(s *raftlog.State, all []Seen) []raftlog.Outcome {
+	var f raftlog.Fallback
+	for _, seen := range all {
+		if h := seen.Health; inOffice(s, h) && h.Fallback != nil {
+			f = *h.Fallback
+		}
+	}
+	return raftlog.WhatIf(s, reportsOf(s, all), f)
+}
+
+// reportsOf makes raftlog's reports of what all members said, in their order, and after them of the
+// receivers that the primary tells of.
 func reportsOf(s *raftlog.State, all []Seen) []raftlog.Report {
-	var reports []raftlog.Report
+	var reports, receivers []raftlog.Report
 	for i, m := range s.Members {
 		r := raftlog.Report{ID: m.ID, Name: m.Name}
 		if h := all[i].Health; h != nil && h.ID == m.ID {
@@ -114,8 +126,18 @@ func reportsOf(s *raftlog.State, all []Seen) []raftlog.Report {
 			r.Streaming = h.StreamEpoch == s.Epoch && h.StreamSilence >= 0
 		}
 		reports = append(reports, r)
+		if h := all[i].Health; inOffice(s, h) {
+			for _, name := range h.Receivers {
+				receivers = append(receivers, raftlog.Report{Name: name, Alive: true, Streaming: true})
+			}
+		}
 	}
-	return reports
+	return append(reports, receivers...)
+}
+
+// inOffice reports whether it is the primary of the present epoch that answered.
+func inOffice(s *raftlog.State, h *Health) bool {
+	return h != nil && h.ID == s.Primary.ID && h.InOffice && h.Epoch == s.Epoch
 }
 
 // look asks all members at once how they are.

@@ -36,13 +36,13 @@ type KeeperConfig struct {
 	First     wal.LSN       // end of the epoch's first record; 0 where the cluster was founded in it
 	LeaseWait time.Duration // from Run on: until the read leases of older epochs have run out
 
-	Text      func() string       // synchronous_standby_names as it is wanted now
-	Fallback  func() Fallback     // what is done when it cannot be met; nil: commits wait
-	Streaming func() []syncrep.ID // the members whose streams have caught up
-	RuleUsed  func()              // the group has other rules than before; may be nil
-	Opened    func()              // once: Raft holds the epoch as steady
-	Deposed   func(epoch uint64)  // once: Raft holds that later epoch, or collects promises for it
-	Logger    *slog.Logger        // nil: none
+	Text      func() string           // synchronous_standby_names as it is wanted now
+	Fallback  func() raftlog.Fallback // what is done when it cannot be met; nil: commits wait
+	Streaming func() []syncrep.ID     // the members whose streams have caught up
+	RuleUsed  func()                  // the group has other rules than before; may be nil
+	Opened    func()                  // once: Raft holds the epoch as steady
+	Deposed   func(epoch uint64)      // once: Raft holds that later epoch, or collects promises for it
+	Logger    *slog.Logger            // nil: none
 }
 
 // How long things take. They weigh patience against availability; none of them matters for safety.

@@ -9,16 +9,9 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
-// A Fallback is what becomes of commits that the rule does not let go: synchronous_mode.
-type Fallback struct {
-	Degrade bool          // they are acknowledged by the primary alone, until the rule can be met again
-	After   time.Duration // that they have waited
-	Limit   wal.LSN       // bytes of log that may be acknowledged so; 0: any number
-}
-
-func (k *Keeper) fallback() Fallback {
+func (k *Keeper) fallback() raftlog.Fallback {
 	if k.cfg.Fallback == nil {
-		return Fallback{}
+		return raftlog.Fallback{}
 	}
 	return k.cfg.Fallback()
 }

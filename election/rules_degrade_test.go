@@ -23,7 +23,7 @@ func (w *world) wantDebt(want syncrep.Debt, owes bool) {
 func TestKeeperDegrades(t *testing.T) {
 	inBubble(t, "ANY 2 (n2, n3)", func(w *world) {
 		w.raft.forget()
-		w.fallBack(Fallback{Degrade: true, After: degradeAfter})
+		w.fallBack(raftlog.Fallback{Degrade: true, After: degradeAfter})
 		w.leave(2)
 		w.leave(3)
 		w.pass(time.Hour) // nothing waits
@@ -78,7 +78,7 @@ func TestKeeperRequires(t *testing.T) {
 func TestKeeperWaitsForTheSlow(t *testing.T) {
 	inBubble(t, "ANY 2 (n2, n3)", func(w *world) {
 		w.raft.forget()
-		w.fallBack(Fallback{Degrade: true, After: degradeAfter})
+		w.fallBack(raftlog.Fallback{Degrade: true, After: degradeAfter})
 		w.write(0x60)
 		w.pass(time.Hour)
 		w.wantHorizon(0x50)
@@ -93,7 +93,7 @@ func TestKeeperWaitsForTheSlow(t *testing.T) {
 func TestKeeperDegradesLate(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
 		w.raft.forget()
-		w.fallBack(Fallback{Degrade: true, After: degradeAfter})
+		w.fallBack(raftlog.Fallback{Degrade: true, After: degradeAfter})
 		w.leave(2)
 		w.write(0x60)
 		w.pass(degradeAfter - time.Second)
@@ -111,13 +111,13 @@ func TestKeeperDegradesLate(t *testing.T) {
 // they do not.
 func TestKeeperRequiresAgain(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
-		w.fallBack(Fallback{Degrade: true})
+		w.fallBack(raftlog.Fallback{Degrade: true})
 		w.leave(2)
 		w.write(0x60)
 		w.pass(3 * time.Second)
 		w.wantHorizon(0x60)
 		w.raft.forget()
-		w.fallBack(Fallback{})
+		w.fallBack(raftlog.Fallback{})
 		w.pass(time.Second)
 		w.wantSteps("degraded + 1 of [2]")
 		w.write(0x70)
@@ -136,7 +136,7 @@ func TestKeeperRequiresAgain(t *testing.T) {
 // Bounded: the debt ends at the limit, whatever is written; a higher limit applies at once.
 func TestKeeperBounded(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
-		w.fallBack(Fallback{Degrade: true, Limit: 0x20})
+		w.fallBack(raftlog.Fallback{Degrade: true, Limit: 0x20})
 		w.leave(2)
 		w.write(0x90) // more than may be let go at once
 		w.pass(3 * time.Second)
@@ -145,7 +145,7 @@ func TestKeeperBounded(t *testing.T) {
 		w.pass(time.Hour)
 		w.wantHorizon(0x70)
 		w.wantDebt(syncrep.Debt{From: 0x50, Bytes: 0x20}, true)
-		w.fallBack(Fallback{Degrade: true, Limit: 0x30})
+		w.fallBack(raftlog.Fallback{Degrade: true, Limit: 0x30})
 		w.wantHorizon(0x80)
 		w.stream(2, 0xA0)
 		w.pass(time.Second)
@@ -157,7 +157,7 @@ func TestKeeperBounded(t *testing.T) {
 // A change that nobody can meet any more does not keep commits waiting.
 func TestKeeperDegradesJoint(t *testing.T) {
 	inBubble(t, "ANY 1 (n2)", func(w *world) {
-		w.fallBack(Fallback{Degrade: true, After: time.Second})
+		w.fallBack(raftlog.Fallback{Degrade: true, After: time.Second})
 		w.write(0x60)
 		w.flush(2, 0x60)
 		w.set("ANY 1 (n3)")
@@ -185,7 +185,7 @@ func TestKeeperDegradesOpening(t *testing.T) {
 			if test.before != debt {
 				w.raft.state.SteadyPrimary = id(4)
 			}
-			w.fall = Fallback{Degrade: true, After: degradeAfter, Limit: 0x10}
+			w.fall = raftlog.Fallback{Degrade: true, After: degradeAfter, Limit: 0x10}
 			w.start(0)
 			w.pass(openPause + time.Second)
 			from := wal.LSN(0x90)

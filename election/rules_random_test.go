@@ -79,7 +79,7 @@ func (c *chaos) any() int { return 2 + c.r.IntN(c.nodes-1) }
 func (c *chaos) step() {
 	switch n := c.any(); c.r.IntN(25) {
 	case 24:
-		c.fallBack(Fallback{Degrade: c.r.IntN(3) > 0, After: time.Duration(c.r.IntN(5)) * time.Second, Limit: wal.LSN(c.r.IntN(2) * 0x80)})
+		c.fallBack(raftlog.Fallback{Degrade: c.r.IntN(3) > 0, After: time.Duration(c.r.IntN(5)) * time.Second, Limit: wal.LSN(c.r.IntN(2) * 0x80)})
 	case 0, 1, 2:
 		c.end += wal.LSN(0x10 * (1 + c.r.IntN(3)))
 		c.write(c.end)
@@ -109,7 +109,7 @@ func (c *chaos) step() {
 }
 
 // fallBack sets synchronous_mode.
-func (w *world) fallBack(f Fallback) {
+func (w *world) fallBack(f raftlog.Fallback) {
 	w.fall = f
 	w.keeper.Kick()
 	synctest.Wait()

@@ -25,7 +25,7 @@ type world struct {
 	first   wal.LSN
 	learnt  wal.LSN // horizon that the primary took office with
 	text    string
-	fall    Fallback
+	fall    raftlog.Fallback
 	disks   map[syncrep.ID]*disk
 	opened  int
 	deposed []uint64
@@ -83,7 +83,7 @@ func (w *world) start(leaseWait time.Duration) {
 		Raft: w.raft, Group: w.group, Epoch: w.raft.state.Epoch, RunID: runID, Self: id(1),
 		First: w.first, LeaseWait: leaseWait,
 		Text:      func() string { return w.text },
-		Fallback:  func() Fallback { return w.fall },
+		Fallback:  func() raftlog.Fallback { return w.fall },
 		Streaming: w.streaming,
 		Opened:    func() { w.opened++ },
 		Deposed:   func(epoch uint64) { w.deposed = append(w.deposed, epoch) },

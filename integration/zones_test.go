@@ -85,6 +85,7 @@ func (z *zones) awaitRule() {
 	p := z.primary()
 	p.await("SELECT rule FROM longship_cluster", zonesRule)
 	p.await("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'quorum'", "5")
+	p.await("SELECT rule_met FROM longship_cluster", "t")
 }
 
 // kill ends nodes as a loss of power does: none of them hears of another's end.
@@ -124,6 +125,7 @@ func (z *zones) checkUnacknowledged(p *node) {
 	commit := startCommit(z.t, p, "INSERT INTO kv VALUES ('unacknowledged', '')")
 	commit.awaitFlushed()
 	commit.checkWaiting()
+	p.await("SELECT rule_met FROM longship_cluster", "f")
 	wantLines(z.t, explainCommit(z.t, p, p.flushed().String()),
 		"is not durable under the rule", "rule: '"+zonesRule+"' waits for 3 of 5, in 2 zones", "missing: ")
 	p.exec("SELECT pg_cancel_backend($1)", int32(commit.conn.PgConn().PID()))

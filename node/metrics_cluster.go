@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/raftlog"
 )
 
@@ -139,6 +140,9 @@ var (
 	mMemberVoter    = gauge("longship_member_voter", "Whether the member votes in Raft.", "member")
 	mMemberLeaving  = gauge("longship_member_leaving", "Whether the member is being removed.", "member")
 	mMemberPriority = gauge("longship_member_failover_priority", "The member's failover priority; 0: never promoted.", "member")
+
+	mSurvives  = gauge("longship_what_if_survives", "Whether the cluster would go on acknowledging commits, by itself and with nothing lost, if the member were lost; of members that are up.", "member")
+	mLossBytes = gauge("longship_what_if_lost_bytes", "WAL that would be lost with the member, if that were accepted, as far as this node knows; 0 if nothing has to be.", "member")
 )
 
 func (s *scrape) members(r *reign) {
@@ -157,6 +161,28 @@ func (s *scrape) members(r *reign) {
 		s.flag(mMemberVoter, m.Voter, m.Name)
 		s.flag(mMemberLeaving, m.Leaving, m.Name)
 		s.put(mMemberPriority, float64(m.Priority), m.Name)
+	}
+	s.whatIf()
+}
+
+// whatIf is longship_what_if, of single members, as this node finds them: what monitoring asks again and again
+// is not asked of the Raft leader.
+func (s *scrape) whatIf() {
+	n := s.node
+	state, health := n.raft.State(), n.health(context.Background())
+	var all []election.Seen
+	for _, m := range state.Members {
+		seen := election.Seen{Name: m.Name}
+		if h, answered := health[m.Name]; answered {
+			seen.Health = &h
+		}
+		all = append(all, seen)
+	}
+	for _, o := range election.WhatIf(state, all) {
+		if len(o.Lose) == 1 {
+			s.flag(mSurvives, o.Writes && o.LostBytes == 0, o.Lose[0])
+			s.put(mLossBytes, float64(o.LostBytes), o.Lose[0])
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ var (
 
 	mCommitsActive  = gauge("longship_commits_active", "Commits under way on the primary.")
 	mCommitsWaiting = gauge("longship_commits_waiting", "Commits on the primary that wait for a flush, here or on standbys.")
-	mRuleMet        = gauge("longship_rule_met", "Whether as many of the standbys stream as the rule asks for, on the primary: otherwise commits wait.")
+	mRuleMet        = gauge("longship_rule_met", "Whether those who stream satisfy the rule that binds, in number and zones, on the primary: otherwise commits wait. One that is done without binds nobody.")
 	mLease          = gauge("longship_lease_seconds", "How long the primary's read lease lasts. It is asked for when somebody reads: 0 without readers is no fault. +Inf on a node that is alone.")
 )
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/longship-db/longship/election"
@@ -37,6 +38,10 @@ func (n *Node) Probe(context.Context, election.ProbeRequest) (election.Health, e
 	switch {
 	case r.primary != nil:
 		h.Role, h.InOffice = election.RolePrimary, true
+		h.Receivers = r.listedReceivers()
+		if f := n.fallback(); f.Degrade {
+			h.Fallback = &f
+		}
 	case r.stream == nil:
 		h.Sealed = h.Promised
 	default:
@@ -45,6 +50,22 @@ func (n *Node) Probe(context.Context, election.ProbeRequest) (election.Health, e
 		}
 	}
 	return h, nil
+}
+
+// listedReceivers are the receivers that count under the rule now. Most rules list none.
+func (r *reign) listedReceivers() (names []string) {
+	receiver := func(l syncrep.Listed) bool { return l.ID.IsZero() }
+	if !slices.ContainsFunc(raftlog.Rules(r.node.raft.State()), func(rule syncrep.Resolved) bool {
+		return slices.ContainsFunc(rule.Listed, receiver)
+	}) {
+		return nil
+	}
+	for _, s := range r.primary.group.Snapshot().Streams {
+		if s.Standby.ID.IsZero() && s.Status.State > syncrep.Potential {
+			names = append(names, s.Standby.Name)
+		}
+	}
+	return names
 }
 
 // Propose implements election.Service: another member's command for Raft, of which this node is the

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/wal"
@@ -66,9 +66,9 @@ func newSettings(cfg Config) (*sql.Settings, error) {
 func (n *Node) standbyNames() string { return n.settings.String("synchronous_standby_names") }
 
 // fallback is what synchronous_mode and what belongs to it say.
-func (n *Node) fallback() election.Fallback {
+func (n *Node) fallback() raftlog.Fallback {
 	mode := n.settings.String("synchronous_mode")
-	f := election.Fallback{Degrade: mode != "required", After: n.settings.Duration("degrade_after")}
+	f := raftlog.Fallback{Degrade: mode != "required", After: n.settings.Duration("degrade_after")}
 	if mode == "bounded" {
 		f.Limit = wal.LSN(n.settings.Bytes("max_degraded_wal_size"))
 	}

@@ -25,6 +25,7 @@ var clusterColumns = []sql.Column{
 	{Name: "waiting", Type: sql.Text}, {Name: "raft_leader", Type: sql.Text},
 	{Name: "waiting_age", Type: sql.Float8}, {Name: "heartbeat_interval", Type: sql.Float8},
 	{Name: "debt_since", Type: sql.Timestamptz}, {Name: "debt_bytes", Type: sql.Int8}, {Name: "debt_commits", Type: sql.Int8},
+	{Name: "rule_met", Type: sql.Bool},
 }
 
 func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
@@ -40,7 +41,17 @@ func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
 		textOrNull(n.waitingFor(r)), textOrNull(leader.Name),
 		secondsOrNull(r.waitingAge()), sql.Float8Value(n.settings.Duration("heartbeat_interval").Seconds()),
 		owed.since, owed.bytes, owed.commits,
+		r.ruleMet(s),
 	}}, nil
+}
+
+// ruleMet is whether those who stream satisfy the rule as it was written, in its number and its zones. Only
+// the primary knows.
+func (r *reign) ruleMet(s *raftlog.State) sql.Value {
+	if r.primary == nil {
+		return sql.Value{}
+	}
+	return sql.BoolValue(r.primary.group.Snapshot().Released.OK && s.Debt() == nil)
 }
 
 // waitingAge is how long the oldest record that is not within the horizon yet has waited for that; on
@@ -217,57 +228,37 @@ func orphanKeys(o startup.Orphan) string {
 // whatIfColumns are those of longship_what_if: what follows if some nodes are lost.
 var whatIfColumns = []sql.Column{
 	{Name: "lose", Type: sql.Text}, {Name: "then", Type: sql.Text}, {Name: "primary", Type: sql.Text}, {Name: "lost_bytes", Type: sql.Int8},
+	{Name: "writes", Type: sql.Bool},
 }
 
+// viewWhatIf shows what the Raft leader finds, if there is one, or else what this node does.
 func (n *Node) viewWhatIf(ctx context.Context) ([][]sql.Value, error) {
-	reports, err := n.reports(ctx)
+	e, err := n.Explain(ctx, election.ExplainRequest{})
 	if err != nil {
 		return nil, clientError(err)
 	}
 	var rows [][]sql.Value
-	for _, o := range raftlog.WhatIf(n.raft.State(), reports) {
+	for _, o := range e.WhatIf {
 		rows = append(rows, []sql.Value{
 			sql.TextValue(strings.Join(o.Lose, ",")), sql.TextValue(o.Then), textOrNull(o.Primary), sql.Int8Value(int64(o.LostBytes)),
+			sql.BoolValue(o.Writes),
 		})
 	}
 	return rows, nil
 }
 
-// reports is how all members are, as the Raft leader finds them.
-func (n *Node) reports(ctx context.Context) ([]raftlog.Report, error) {
-	e, err := n.Explain(ctx, election.ExplainRequest{})
-	if err != nil {
-		return nil, err
-	}
-	s := n.raft.State()
-	var reports []raftlog.Report
-	for _, seen := range e.Health {
-		m, ok := s.Named(seen.Name)
-		if !ok {
-			continue
-		}
-		r := raftlog.Report{ID: m.ID, Name: m.Name}
-		if h := seen.Health; h != nil && h.ID == m.ID {
-			r.Alive, r.Position = true, h.Position
-			r.Streaming = h.StreamSilence >= 0 && h.StreamEpoch == s.Epoch
-		}
-		reports = append(reports, r)
-	}
-	return reports, nil
-}
-
 // ExplainFailover implements sql.Explainer: one line per node, why it is a candidate or not.
 func (s *session) ExplainFailover(ctx context.Context) ([]string, error) {
-	reports, err := s.node.reports(ctx)
+	e, err := s.node.Explain(ctx, election.ExplainRequest{})
 	if err != nil {
 		return nil, clientError(err)
 	}
-	if !s.node.raft.State().Initialised() {
+	if len(e.Lines) == 0 {
 		return []string{"missing: this node has heard nothing of the cluster since it was started: a majority of the nodes must be up and reach one another"}, nil
 	}
 	var lines []string
-	for _, l := range raftlog.Explain(s.node.raft.State(), reports) {
-		lines = append(lines, l.String())
+	for _, l := range e.Lines {
+		lines = append(lines, raftlog.Line(l).String())
 	}
 	return lines, nil
 }

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -20,14 +21,15 @@ import (
 //	cluster epoch=N phase=P [target=N] primary=NAME [steady-epoch=N] [steady-primary=NAME]
 //	NAME [zone=Z] [priority=N] [leaving] [uncounted] [nonvoter] [node=N] [incarnation=N]
 //	                                                    a member, by default with its place in the list and 1
-//	rule|joint|opening K[/ZONES]|degraded NAME …        names of no member are receivers; n2~ is another disk of n2
+//	rule|joint|opening K[/ZONES]|degraded NAME … [of TEXT]    names of no member are receivers; n2~ is another disk of n2
 //
 //	rules                                               what Rules says
 //	choose [prefer=NAME] [accept-loss]                  on the answers that follow, in this form:
 //	NAME EPOCH:LSN [priority=N] [promised=N] [lease=D] [incarnation=N]
 //	check winner=NAME at=EPOCH:LSN [wait=D] [rule=(K,NAME,…)] [accept-loss]    on answers as above
 //	resolve primary=NAME [streams=(NAME,…)]             the text follows
-//	what-if | explain                                   on the reports that follow:
+//	judge [connected=(NAME,…)]                          on the text that follows; the names are of receivers
+//	what-if [degrade=D] [limit=MB] | explain            on the reports that follow, of receivers too:
 //	NAME EPOCH:LSN [down] [idle]
 func TestDecisions(t *testing.T) {
 	datadriven.Walk(t, "testdata/decisions", func(t *testing.T, path string) {
@@ -45,6 +47,8 @@ func TestDecisions(t *testing.T) {
 				return s.check()
 			case "resolve":
 				return s.resolve()
+			case "judge":
+				return s.judge()
 			case "what-if":
 				return s.whatIf()
 			case "explain":
@@ -142,12 +146,17 @@ func (s *script) rule(words []string) Rule {
 	if words[0] == "degraded" {
 		return Rule{Text: strings.Join(words[1:], " "), Degraded: &Degraded{Since: time.Unix(0, 0), From: 0x1000, Why: "too few stream"}}
 	}
+	text := ""
+	if of := slices.Index(words, "of"); of >= 0 {
+		words, text = words[:of], strings.Join(words[of+1:], " ")
+	}
 	k, zones, spread := strings.Cut(words[0], "/")
 	r := Rule{Text: fmt.Sprintf("ANY %s (%s)", k, strings.Join(words[1:], ", "))}
 	if r.K = int(s.number(k)); spread {
 		r.Zones = int(s.number(zones))
 		r.Text += " ZONES " + zones
 	}
+	r.Text = cmp.Or(text, r.Text)
 	for _, name := range words[1:] {
 		base, other := strings.CutSuffix(name, "~")
 		m, _ := s.state.Named(base)
@@ -310,14 +319,31 @@ func (s *script) reports() (reports []Report) {
 	return reports
 }
 
+func (s *script) judge() string {
+	warnings, err := Judge(s.state, strings.TrimSpace(s.d.Input), s.args("connected"))
+	if senseless, ok := errors.AsType[*SenselessError](err); ok {
+		return fmt.Sprintf("refused: %v\nhint: %s\n", err, senseless.Hint)
+	}
+	if err != nil {
+		return fmt.Sprintf("refused: %v\n", err)
+	}
+	return strings.Join(append(warnings, "taken"), "\n") + "\n"
+}
+
+func (s *script) fallback() Fallback {
+	return Fallback{
+		Degrade: s.d.HasArg("degrade"), After: s.duration(s.arg("degrade", "0s")), Limit: wal.LSN(s.number(s.arg("limit", "0")) << 20),
+	}
+}
+
 func (s *script) whatIf() string {
 	var b strings.Builder
-	for _, o := range WhatIf(s.state, s.reports()) {
+	for _, o := range WhatIf(s.state, s.reports(), s.fallback()) {
 		primary := o.Primary
 		if primary == "" {
 			primary = "-"
 		}
-		fmt.Fprintf(&b, "lose %s: primary %s, %d bytes lost: %s\n", strings.Join(o.Lose, "+"), primary, o.LostBytes, o.Then)
+		fmt.Fprintf(&b, "lose %s: primary %s, writes %v, %d bytes lost: %s\n", strings.Join(o.Lose, "+"), primary, o.Writes, o.LostBytes, o.Then)
 	}
 	return b.String()
 }

@@ -90,9 +90,8 @@ func failoverWarning(s *State, counted []Member, r syncrep.Resolved) []string {
 	}
 	for i, lost := range others {
 		if !covered(&without, rule, slices.Delete(slices.Clone(others), i, i+1)) {
-			need := len(r.Listed) - r.K + 1
-			return []string{fmt.Sprintf("nobody could take over if the primary and %s are lost: without the primary %d of the %d listed must answer; "+
-				"with a shorter list, or more to acknowledge, fewer would have to", lost.Name, need, len(r.Listed))}
+			return []string{fmt.Sprintf("nobody could take over if the primary and %s are lost: the rule then needs the answers of %s; "+
+				"with a shorter list, or more to acknowledge, it would need fewer", lost.Name, enough(r))}
 		}
 	}
 	return nil

@@ -144,12 +144,19 @@ func ruleLine(s *State, rule Rule, set []Answer) string {
 		return fmt.Sprintf("rule %q: receivers, which cannot be asked, may alone have a commit; only %s is sure to have it: start %s, or lose what only they have: %s",
 			rule.Text, primary, primary, acceptLoss)
 	}
-	need, zones := len(rule.Listed)-rule.K+1, ","
-	if rule.Zones > 0 {
-		zones = fmt.Sprintf(", or all outside of any %d of their zones,", rule.Zones-1)
+	need := len(rule.Listed) - rule.K + 1
+	return fmt.Sprintf("rule %q: %s, or %s, must answer; %d did: start %s, or %s",
+		rule.Text, primary, enough(rule.Resolved), answered, primary, strings.TrimPrefix(start(need-answered, absent), "start "))
+}
+
+// enough says who of those that a rule lists have between them all that was acknowledged. What is acknowledged
+// is in Zones zones: so those who are outside of any one fewer have it, be they as few as they like.
+func enough(r syncrep.Resolved) string {
+	text := fmt.Sprintf("%d of the %d it lists", len(r.Listed)-r.K+1, len(r.Listed))
+	if r.Zones > 1 {
+		text += fmt.Sprintf(", or all outside of any %d of their zones", r.Zones-1)
 	}
-	return fmt.Sprintf("rule %q: %s, or %d of the %d it lists%s must answer; %d did: start %s, or %s",
-		rule.Text, primary, need, len(rule.Listed), zones, answered, primary, strings.TrimPrefix(start(need-answered, absent), "start "))
+	return text
 }
 
 // debtLine says why nobody but one may be promoted.

@@ -1,6 +1,10 @@
 package raftlog
 
-import "github.com/longship-db/longship/syncrep"
+import (
+	"slices"
+
+	"github.com/longship-db/longship/syncrep"
+)
 
 // Resolve works out what a value of synchronous_standby_names means for a primary, now: it is
 // recorded resolved, and never worked out when it is used (invariant I2). The counted members include
@@ -36,6 +40,14 @@ func Resolve(text string, primary syncrep.ID, counted []Member, streams func(Mem
 	}
 	r.Listed = listed(matched, r.Zones > 0)
 	return r, nil
+}
+
+// RuleFor is what the text of the rule in force means in an epoch of another primary, with the members that
+// count.
+func RuleFor(s *State, primary syncrep.ID, streams func(Member) bool) (Rule, error) {
+	counted := slices.DeleteFunc(slices.Clone(s.Members), func(m Member) bool { return !m.Counted && m.ID != primary })
+	resolved, err := Resolve(s.Rule.Text, primary, counted, streams)
+	return Rule{Text: s.Rule.Text, Resolved: resolved}, err
 }
 
 // match returns those the entries of a list match, in the order of the list, each once. A receiver is

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -20,7 +19,7 @@ type Snapshot struct {
 	Replication []Row    `json:"replication"`   // pg_stat_replication
 	Slots       []Row    `json:"slots"`         // longship_slots
 	Receiver    Row      `json:"receiver"`      // pg_stat_wal_receiver; null on a primary
-	RuleMet     *bool    `json:"rule_met"`      // enough standbys stream for commits to be acknowledged; null on a standby
+	RuleMet     *bool    `json:"rule_met"`      // of longship_cluster: those who stream satisfy the rule; null on a standby
 	WhatIf      []WhatIf `json:"what_if"`       // longship_what_if
 	WhatIfError *string  `json:"what_if_error"` // why the node cannot say; null: it can
 	History     []Row    `json:"history"`       // longship_history, the last reigns, newest first
@@ -34,6 +33,7 @@ type WhatIf struct {
 	Then      string   `json:"then"`
 	Primary   *string  `json:"primary"`    // afterwards; null: there would be none
 	LostBytes int64    `json:"lost_bytes"` // of acknowledged commits
+	Writes    bool     `json:"writes"`     // commits are acknowledged then, by itself
 }
 
 // A Source answers simple queries: a node.
@@ -67,8 +67,8 @@ func Collect(ctx context.Context, src Source) (*Snapshot, error) {
 	if len(rows[4]) > 0 {
 		s.Receiver = rows[4][0]
 	}
-	if err := s.judge(); err != nil {
-		return nil, err
+	if met, known := s.Cluster.get("rule_met").(bool); known {
+		s.RuleMet = &met
 	}
 	s.addLate()
 	s.foresee(ctx, src)
@@ -92,7 +92,7 @@ func (s *Snapshot) foresee(ctx context.Context, src Source) {
 		return
 	}
 	for _, r := range rows[0] {
-		w := WhatIf{Lose: strings.Split(r.Text("lose"), ","), Then: r.Text("then")}
+		w := WhatIf{Lose: strings.Split(r.Text("lose"), ","), Then: r.Text("then"), Writes: r.bool("writes")}
 		if name := r.Text("primary"); name != "" {
 			w.Primary = &name
 		}
@@ -117,35 +117,4 @@ func logEnd(members []Row) (end wal.LSN, known bool) {
 		end, known = max(end, flushed), true
 	}
 	return end, known
-}
-
-// judge says whether as many standbys stream as the rule asks for. Who counts, pg_stat_replication
-// says; only the primary has it.
-func (s *Snapshot) judge() error {
-	if !s.Primary() {
-		return nil
-	}
-	text := s.Cluster.Text("rule")
-	rule, err := syncrep.ParseRule(text)
-	if err != nil {
-		return fmt.Errorf("rule %q: %w", text, err)
-	}
-	needed := rule.Num
-	if !rule.Empty() && needed == 0 { // MAJORITY: of those that count, the primary among them
-		for _, m := range s.Members {
-			if m.bool("counted") {
-				needed++
-			}
-		}
-		needed /= 2
-	}
-	streaming := map[string]bool{}
-	for _, r := range s.Replication {
-		sync := r.Text("sync_state")
-		if r.Text("state") == "streaming" && (sync == "sync" || sync == "quorum") {
-			streaming[r.Text("application_name")] = true
-		}
-	}
-	s.RuleMet = new(len(streaming) >= needed)
-	return nil
 }

@@ -85,42 +85,6 @@ func TestShow(t *testing.T) {
 	})
 }
 
-// The rule is met when as many standbys stream as it asks for; who of them counts, the primary says.
-func TestRuleMet(t *testing.T) {
-	streams := func(list ...string) (rows []Row) { // name state sync
-		for _, text := range list {
-			f := strings.Fields(text)
-			rows = append(rows, Row{{"application_name", f[0]}, {"state", f[1]}, {"sync_state", f[2]}})
-		}
-		return rows
-	}
-	counted := Row{{"counted", true}}
-	three := []Row{counted, counted, counted, {{"counted", false}}}
-	tests := []struct {
-		rule        string
-		replication []Row
-		want        bool
-	}{
-		{"", nil, true},
-		{"ANY MAJORITY (*)", streams("n2 streaming quorum"), true},
-		{"ANY MAJORITY (*)", streams("n2 catchup quorum", "vault streaming async"), false},
-		{"ANY 2 (*)", streams("n2 streaming quorum", "n2 streaming quorum"), false},
-		{"ANY 2 (*)", streams("n2 streaming quorum", "n3 streaming quorum"), true},
-		{"FIRST 2 (n2, n3, n4)", streams("n2 streaming sync", "n4 streaming potential"), false},
-		{"n2", streams("n2 streaming sync"), true},
-	}
-	for _, test := range tests {
-		s := &Snapshot{Cluster: Row{{"role", "primary"}, {"rule", test.rule}}, Members: three, Replication: test.replication}
-		if err := s.judge(); err != nil || *s.RuleMet != test.want {
-			t.Errorf("%q with %v: %v, %v, want %v", test.rule, test.replication, *s.RuleMet, err, test.want)
-		}
-	}
-	s := &Snapshot{Cluster: Row{{"role", "standby"}}}
-	if err := s.judge(); err != nil || s.RuleMet != nil {
-		t.Errorf("on a standby: %v, %v", s.RuleMet, err)
-	}
-}
-
 func TestLiteral(t *testing.T) {
 	if got, want := Literal(`it's \n`), `'it''s \n'`; got != want {
 		t.Errorf("Literal() = %s, want %s", got, want)

@@ -53,7 +53,7 @@ func (s *Snapshot) warn() {
 		add("%s", debt)
 	}
 	for _, w := range s.WhatIf {
-		if len(w.Lose) == 1 && (w.Primary == nil || w.LostBytes > 0 || strings.Contains(w.Then, "wait")) {
+		if len(w.Lose) == 1 && (!w.Writes || w.LostBytes > 0) {
 			add("WOULD NOT SURVIVE the loss of %s: %s", w.Lose[0], brief(w.Then))
 		}
 	}
