@@ -212,14 +212,14 @@ func (s *story) tellOfLoss(p *node, standbys []*node) {
 		func(v string) bool { return v != "" && v != "0" }, "a standby to be behind")
 	up := fmt.Sprintf("longship_member_up{member=%q}", first.name)
 	second.awaitMetric(up, 0)
-	s.tell("a standby stands still", "LongshipMemberDown", "LongshipNodeDown", "LongshipStandbyStuck")
-	s.tell("and is far behind", "LongshipMemberDown", "LongshipNodeDown", "LongshipStandbyStuck", "LongshipStandbyLags").
+	s.tell("a standby stands still", "LongshipMemberDown", "LongshipNodeDown", "LongshipStandbyStuck", "LongshipWouldNotSurvive")
+	s.tell("and is far behind", "LongshipMemberDown", "LongshipNodeDown", "LongshipStandbyStuck", "LongshipStandbyLags", "LongshipWouldNotSurvive").
 		replace("pg_stat_replication_pg_wal_lsn_diff", 1<<30)
 	first.thaw()
 	first.kill9()
 	p.awaitMetric(up, 0)
 	second.awaitMetric(up, 0)
-	s.tell("a member is down", "LongshipMemberDown", "LongshipNodeDown")
+	s.tell("a member is down", "LongshipMemberDown", "LongshipNodeDown", "LongshipWouldNotSurvive")
 
 	second.kill9()
 	session := p.connect()
@@ -227,7 +227,8 @@ func (s *story) tellOfLoss(p *node, standbys []*node) {
 	p.awaitMetric("longship_raft_has_leader", 0)
 	p.awaitMetric("longship_rule_met", 0)
 	p.awaitMetric("longship_commits_waiting", 1)
-	s.tell("a primary is alone", "LongshipCommitsWait", "LongshipMemberDown", "LongshipNodeDown", "LongshipNoRaftLeader", "LongshipRuleNotMet")
+	s.tell("a primary is alone", "LongshipCommitsWait", "LongshipMemberDown", "LongshipNodeDown", "LongshipNoRaftLeader",
+		"LongshipRuleNotMet", "LongshipWouldNotSurvive")
 
 	p.kill9()
 	first.launch()
@@ -238,7 +239,7 @@ func (s *story) tellOfLoss(p *node, standbys []*node) {
 	p.launch()
 }
 
-// awaitAllUp waits until every node says that every node is up, and nobody is behind.
+// awaitAllUp waits until every node says that every node is up, and could be lost, and nobody is behind.
 func (c *cluster) awaitAllUp() {
 	c.t.Helper()
 	c.primary()
@@ -246,6 +247,7 @@ func (c *cluster) awaitAllUp() {
 	for _, n := range c.nodes {
 		for _, other := range c.nodes {
 			n.awaitMetric(fmt.Sprintf("longship_member_up{member=%q}", other.name), 1)
+			n.awaitMetric(fmt.Sprintf("longship_what_if_survives{member=%q}", other.name), 1)
 		}
 	}
 	p := c.primary()
