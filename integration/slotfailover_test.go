@@ -4,7 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -179,7 +183,10 @@ func TestSlotKeepsWALEverywhere(t *testing.T) {
 	name := func(n *node) string {
 		return segmentSize.FileName(n.history().FileTimeline(segmentSize.Segno(at), segmentSize), segmentSize.Segno(at))
 	}
-	for range 2 {
+	// Nothing is streamed with a slot that keeps nothing before all nodes keep what follows.
+	first.value("SELECT slot_name FROM pg_create_physical_replication_slot('unused')")
+	begin := segmentSize.Start(segmentSize.Segno(first.flushed()))
+	for round := range 2 {
 		fill(t, c.primary(), random, 8)
 		c.awaitCaughtUp()
 		for _, n := range c.nodes {
@@ -189,10 +196,15 @@ func TestSlotKeepsWALEverywhere(t *testing.T) {
 				t.Errorf("%s has removed what the slot needs: %s", n.name, name(n))
 			}
 		}
+		if round == 0 {
+			streamWith(t, first, "unused", begin)
+		}
 		c.primary().kill9()
 		for _, n := range c.nodes {
 			if !n.running() {
-				c.primary()
+				if got := c.primary().slotAt("unused"); got != begin {
+					t.Errorf("the slot begins at %s, on the next primary at %s", begin, got)
+				}
 				n.start()
 			}
 		}
@@ -215,21 +227,51 @@ func TestSlotKeepsWALEverywhere(t *testing.T) {
 	}
 }
 
+// streamWith begins a stream with a slot, and returns when it has begun. It says nothing on it.
+func streamWith(t *testing.T, n *node, slot string, start wal.LSN) {
+	t.Helper()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	conn, err := pgconn.Connect(ctx, n.dsn("replication=true"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Conn().Close() })
+	conn.Frontend().Send(&pgproto3.Query{String: fmt.Sprintf("START_REPLICATION SLOT %s %s", slot, start)})
+	if err := conn.Frontend().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	msg, err := conn.ReceiveMessage(ctx)
+	if _, ok := msg.(*pgproto3.CopyBothResponse); !ok {
+		t.Fatalf("a stream with slot %s is answered with %T, %v", slot, msg, err)
+	}
+}
+
 // Without a majority of Raft nobody makes or drops a slot, and is told why; what is there goes on.
 func TestSlotWithoutMajority(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, "--synchronous-standby-names=")
 	n1 := c.primary()
 	n1.value("SELECT slot_name FROM pg_create_physical_replication_slot('s', true)")
+	n1.value("SELECT slot_name FROM pg_copy_physical_replication_slot('s', 'used')")
+	n1.value("SELECT slot_name FROM pg_create_physical_replication_slot('unused')")
 	for _, n := range c.standbys() {
 		n.kill9()
 	}
+	streamWith(t, n1, "used", n1.slotAt("s"))
+	var refused string
+	var wg sync.WaitGroup
+	wg.Go(func() { refused = replicationPsql(t, n1, "START_REPLICATION SLOT unused "+n1.slotAt("s").String()) })
 	for _, call := range []string{
 		"slot_name FROM pg_create_physical_replication_slot('other')", "pg_drop_replication_slot('s')",
 	} {
 		if _, err := n1.tryValue("SELECT " + call); sqlState(err) != "57P03" {
 			t.Errorf("%s without a majority: %v, want SQLSTATE 57P03", call, err)
 		}
+	}
+	wg.Wait()
+	if want := `57P03: the cluster has not agreed on where replication slot "unused" begins`; !strings.Contains(refused, want) {
+		t.Errorf("a stream with a slot that keeps nothing: %s\nwant %s", refused, want)
 	}
 	if _, err := n1.tryValue("SELECT slot_name FROM pg_create_physical_replication_slot('s')"); sqlState(err) != "42710" {
 		t.Errorf("a slot that is there: %v", err)
@@ -244,5 +286,5 @@ func TestSlotWithoutMajority(t *testing.T) {
 			break
 		}
 	}
-	n1.await("SELECT count(*) FROM pg_replication_slots WHERE active", "1")
+	n1.await("SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name <> 'used'", "1")
 }

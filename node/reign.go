@@ -208,6 +208,7 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 	}
 	if r.primary != nil {
 		cfg.Sync = r.primary.group
+		cfg.ReserveSlot = r.reserveSlot
 		cfg.CaughtUp = func() { r.primary.keeper.Kick() }
 	}
 	return walsender.New(cfg)

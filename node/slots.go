@@ -143,9 +143,9 @@ func (r *reign) publishMoved(ctx context.Context, s *raftlog.State, now bool) bo
 	}
 	moved, due := movedSlots(r.slots.List(), s, r.horizon.Load(), wal.LSN(r.node.identity().SegmentSize))
 	if own, ok := s.Slot(r.ownSlot()); ok && own.Member == r.node.memberID() {
-		if redo := r.checkpointer.Control().Redo; redo > own.Restart {
-			own.Restart = redo
-			moved = append(moved, own)
+		now, dueNow := movedOwn(own, r.checkpointer.Control().Redo)
+		if due = due || dueNow; now != own {
+			moved = append(moved, now)
 		}
 	}
 	if len(moved) == 0 || !due && !(now && r.worthTelling(s, moved)) {
@@ -153,6 +153,14 @@ func (r *reign) publishMoved(ctx context.Context, s *raftlog.State, now bool) bo
 	}
 	r.propose(ctx, &raftlog.SlotAdvance{Epoch: r.epoch, Slots: moved})
 	return true
+}
+
+// movedOwn is the primary's own slot, which the others keep for it, as it should be in Raft: from the redo position
+// on, and in use. What it was while another node was the primary, idle or invalidated, is due to go: should this
+// node lead no longer, it would be held against it.
+func movedOwn(own raftlog.Slot, redo wal.LSN) (now raftlog.Slot, due bool) {
+	now = raftlog.Slot{Name: own.Name, Number: own.Number, Member: own.Member, Restart: max(own.Restart, redo)}
+	return now, own.Reason != "" || !own.InactiveSince.IsZero()
 }
 
 // worthTelling reports whether one of the slots has moved by more than heartbeats, otherwise an idle cluster
@@ -211,19 +219,32 @@ func movedSlots(list []slots.Slot, s *raftlog.State, horizon, segment wal.LSN) (
 func (r *reign) publishSlots(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, slotHandOver)
 	defer cancel()
+	if err := r.flushSlots(ctx); err != nil {
+		r.node.log.Info("the next primary may find slots a little behind", "err", err)
+	}
+}
+
+// flushSlots has keepSlots tell Raft where all slots are, after all that it was telling already.
+func (r *reign) flushSlots(ctx context.Context) error {
 	done := make(chan struct{})
 	select {
 	case r.slotFlush <- done:
 	case <-r.over:
-		return
+		return errReignOver
 	case <-ctx.Done():
-		return
+		return context.Cause(ctx)
 	}
 	select {
 	case <-done:
+		return nil
+	case <-r.over:
+		return errReignOver
 	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
+
+var errReignOver = errors.New("this node has another role now")
 
 func (r *reign) ownSlot() string { return slots.MemberName(r.node.cfg.Name) }
 

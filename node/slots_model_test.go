@@ -43,7 +43,6 @@ type modelConsumer struct {
 	handle    *slots.Handle
 	revoked   bool // its slot was invalidated under its hands
 	taken     bool // its slot was invalidated, somewhere: it may be lost
-	known     bool // Raft has heard where it is: until then a slot holds nothing on the next primary
 }
 
 var modelNames = []string{"a", "b", "c"}
@@ -150,7 +149,7 @@ func (w *slotModel) create(*rapid.T) {
 	if reserve {
 		s.Restart = w.begin()
 	}
-	w.consumers[name] = &modelConsumer{number: s.Number, confirmed: s.Restart, known: reserve}
+	w.consumers[name] = &modelConsumer{number: s.Number, confirmed: s.Restart}
 	w.agree(with(w.agreed.Slots, s))
 }
 
@@ -193,7 +192,7 @@ func (w *slotModel) connect(*rapid.T) {
 	}
 	w.must(err)
 	if c.confirmed != 0 && c.confirmed < n.removed {
-		if slot.Restart != 0 || slot.Reason == "" && c.known {
+		if slot.Restart != 0 || slot.Reason == "" {
 			w.Fatalf("the log is removed up to %s, which the consumer of %+v needs from %s on", n.removed, slot, c.confirmed)
 		}
 		c.confirmed = 0
@@ -201,8 +200,14 @@ func (w *slotModel) connect(*rapid.T) {
 	if c.confirmed == 0 {
 		c.confirmed = w.begin()
 	}
-	c.taken = c.taken || !c.known && c.confirmed < w.begin() // not every node has the log from there on
-	h.Advance(c.confirmed)
+	agreed, _ := w.agreed.Slot(name)
+	if !unreserved(slot, agreed) {
+		h.Advance(c.confirmed)
+	} else { // as reserveSlot does
+		c.taken = c.taken || c.confirmed < w.begin() // not every node has the log from there on
+		h.Advance(c.confirmed)
+		w.tell(true)
+	}
 	c.handle = h
 }
 
@@ -257,13 +262,15 @@ func (w *slotModel) write(*rapid.T) {
 	}
 }
 
-// publish is publishMoved.
-func (w *slotModel) publish(*rapid.T) {
-	n, force := w.nodes[w.primary], rapid.Bool().Draw(w.T, "now")
+func (w *slotModel) publish(*rapid.T) { w.tell(rapid.Bool().Draw(w.T, "now")) }
+
+// tell is publishMoved.
+func (w *slotModel) tell(force bool) {
+	n := w.nodes[w.primary]
 	moved, due := movedSlots(n.slots.List(), n.seen, w.horizon, slotSegment)
-	if own, _ := n.seen.Slot(ownName(w.primary)); n.redo > own.Restart {
-		own.Restart = n.redo
-		moved = append(moved, own)
+	own, _ := n.seen.Slot(ownName(w.primary))
+	if now, dueNow := movedOwn(own, n.redo); now != own {
+		moved, due = append(moved, now), due || dueNow
 	}
 	if len(moved) == 0 || !due && !force {
 		return
@@ -271,9 +278,6 @@ func (w *slotModel) publish(*rapid.T) {
 	list := w.agreed.Slots
 	for _, m := range moved {
 		list = with(list, m)
-		if c := w.consumers[m.Name]; c != nil {
-			c.known = c.known || m.Restart != 0 || m.Reason != ""
-		}
 	}
 	w.agree(list)
 }
@@ -381,6 +385,11 @@ func (w *slotModel) check(*rapid.T) {
 			if lost != (s.Reason != "") || lost && w.spared && !c.taken && n.cut <= s.InvalidatedAt {
 				w.Fatalf("node %d: %+v: lost for no reason, or nobody knows it", i, s)
 			}
+		}
+	}
+	for _, s := range w.agreed.Slots {
+		if s.Restart != 0 && (s.Reason != "" || s.InvalidatedAt != 0) {
+			w.Fatalf("Raft has %+v: invalidated, and in use again", s)
 		}
 	}
 	for _, name := range modelNames {

@@ -13,6 +13,7 @@ import (
 	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -54,6 +55,55 @@ func TestMovedSlots(t *testing.T) {
 		}
 		if got != test.want || due != test.due {
 			t.Errorf("%s at %s: published %s, due %t, want %s, %t", test.local.Name, test.local.Restart, got, due, test.want, test.due)
+		}
+	}
+}
+
+// The primary's own slot is in use, from its redo position on: whatever it was as a standby goes, at once. Held
+// against it later, an old idle time would have its slot invalidated as soon as it is a standby again.
+func TestMovedOwn(t *testing.T) {
+	id := syncrep.ID{Node: 1, Incarnation: 2}
+	used := raftlog.Slot{Name: "n1", Number: 3, Member: id, Restart: 500}
+	idle, lost, ahead := used, used, used
+	idle.InactiveSince = time.Unix(9, 0)
+	lost.Restart, lost.InvalidatedAt, lost.Reason = 0, 400, slots.WALRemoved
+	ahead.Restart = 600
+	for name, test := range map[string]struct {
+		own  raftlog.Slot
+		redo wal.LSN
+		want raftlog.Slot
+		due  bool
+	}{
+		"here":        {used, 500, used, false},
+		"moved":       {used, 600, ahead, false},
+		"not back":    {ahead, 500, ahead, false},
+		"idle":        {idle, 500, used, true},
+		"invalidated": {lost, 500, used, true},
+	} {
+		if got, due := movedOwn(test.own, test.redo); got != test.want || due != test.due {
+			t.Errorf("%s: %+v, due %t, want %+v, %t", name, got, due, test.want, test.due)
+		}
+	}
+}
+
+// A client's slot is reserved before its stream if it keeps nothing here, or nothing elsewhere; a member's, and
+// one that was made again meanwhile, is not.
+func TestUnreserved(t *testing.T) {
+	for name, test := range map[string]struct {
+		local  slots.Slot
+		agreed raftlog.Slot
+		want   bool
+	}{
+		"never used":         {slots.Slot{Number: 3}, raftlog.Slot{Number: 3}, true},
+		"not published":      {slots.Slot{Number: 3, Restart: 9}, raftlog.Slot{Number: 3}, true},
+		"just invalidated":   {slots.Slot{Number: 3, InvalidatedAt: 9}, raftlog.Slot{Number: 3, Restart: 9}, true},
+		"reserved":           {slots.Slot{Number: 3, Restart: 9}, raftlog.Slot{Number: 3, Restart: 5}, false},
+		"made again":         {slots.Slot{Number: 3}, raftlog.Slot{Number: 4}, false},
+		"a member's":         {slots.Slot{Number: 3}, raftlog.Slot{Number: 3, Member: syncrep.ID{Node: 1}}, false},
+		"this node's as yet": {slots.Slot{}, raftlog.Slot{Number: 3}, false},
+	} {
+		if got := unreserved(test.local, test.agreed); got != test.want {
+			t.Errorf("%s: %t, want %t", name, got, test.want)
 		}
 	}
 }

@@ -48,6 +48,10 @@ type Config struct {
 	CreateSlot func(ctx context.Context, name string, reserveWAL bool) error
 	DropSlot   func(ctx context.Context, name string, pid int32, wait bool) error
 
+	// ReserveSlot is asked before a client's stream begins at start with a permanent slot: once it returns
+	// without error the slot keeps WAL from there on, or before, wherever it has to. nil: not needed.
+	ReserveSlot func(ctx context.Context, h *slots.Handle, name string, start wal.LSN) error
+
 	// Redo is the redo position of the last checkpoint: where a slot created with RESERVE_WAL begins.
 	Redo func() wal.LSN
 

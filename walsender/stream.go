@@ -86,6 +86,9 @@ func (s *Session) startReplication(ctx context.Context, cmd startReplication) er
 		return err
 	}
 	if st.start < st.end {
+		if err := st.reserve(ctx, cmd.slot); err != nil {
+			return err
+		}
 		if err := st.run(ctx); err != nil {
 			return err
 		}
@@ -95,6 +98,16 @@ func (s *Session) startReplication(ctx context.Context, cmd startReplication) er
 
 func errLogical() error {
 	return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "logical replication is not supported")
+}
+
+// reserve has the slot of a client keep what the stream begins with, before anything is sent. A member's does,
+// since it was admitted.
+func (st *stream) reserve(ctx context.Context, slot string) error {
+	reserve := st.session.server.cfg.ReserveSlot
+	if st.slot == nil || st.native || reserve == nil {
+		return nil
+	}
+	return reserve(ctx, st.slot, slot, st.start)
 }
 
 // place finds the timeline that the client asks for in our history, and where it ends.
