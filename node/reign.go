@@ -82,9 +82,11 @@ func (r *reign) assemble() error {
 		return err
 	}
 	r.slots = set
-	// Before anything is removed or anybody served: no slot is ahead of what the cluster knows.
-	if err := r.mirrorSlots(n.raft.State(), false); err != nil {
-		return err
+	if n.raft.CaughtUp() {
+		// Before anything is removed or anybody served: no slot is ahead of what the cluster knows.
+		if err := r.mirrorSlots(n.raft.State(), false); err != nil {
+			return err
+		}
 	}
 	var writer *wal.Writer
 	var tableLog kv.Log // stays a nil interface on a standby

@@ -40,9 +40,12 @@ func (r *reign) keepSlots(ctx context.Context) error {
 	defer tick.Stop()
 	published := time.Now()
 	for {
+		known := r.node.raft.CaughtUp()
 		s, changed := r.node.raft.Watch()
-		if err := r.mirrorSlots(s, r.primary != nil); err != nil {
-			return err
+		if known {
+			if err := r.mirrorSlots(s, r.primary != nil); err != nil {
+				return err
+			}
 		}
 		r.publishNew(ctx, s)
 		if r.publishMoved(ctx, s, time.Since(published) >= slotPublication) {
@@ -61,7 +64,8 @@ func (r *reign) keepSlots(ctx context.Context) error {
 	}
 }
 
-// mirrorSlots makes this node's permanent slots those of a state. What cannot be written is tried
+// mirrorSlots makes this node's permanent slots those of a state, which must not be older than what they were made
+// from: a slot that was further back then would seem to be lost here, and its WAL would go. What cannot be written is tried
 // again with the next; only a disk of which nobody knows any more what it holds is an error.
 func (r *reign) mirrorSlots(s *raftlog.State, leading bool) error {
 	if !s.Initialised() {

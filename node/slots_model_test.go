@@ -21,6 +21,7 @@ type slotModel struct {
 	*rapid.T
 	random  *rand.Rand
 	agreed  *raftlog.State
+	past    []*raftlog.State // what was agreed on before
 	primary int
 	nodes   [3]*modelNode
 
@@ -32,8 +33,9 @@ type slotModel struct {
 
 type modelNode struct {
 	slotNode
-	redo wal.LSN
-	cut  wal.LSN // the limits of this node took what needed the log before that
+	redo  wal.LSN
+	known uint64  // of the states it has seen, the newest
+	cut   wal.LSN // the limits of this node took what needed the log before that
 }
 
 // A modelConsumer is all that the model knows of one slot.
@@ -88,9 +90,13 @@ func (w *slotModel) open(i int) {
 	w.nodes[i].slots = s
 }
 
-// mirror is mirrorSlots.
+// mirror is what keepSlots does.
 func (w *slotModel) mirror(i int, leading bool) {
 	n := w.nodes[i]
+	if n.seen.Index < n.known {
+		return // raftlog.Node.CaughtUp
+	}
+	n.known = n.seen.Index
 	a := slots.Agreement{AsOf: n.seen.Index, Leading: leading, Oldest: func() (wal.LSN, error) { return n.removed, nil }}
 	for _, s := range n.seen.Slots {
 		if s.Name != ownName(i) {
@@ -108,6 +114,7 @@ func (w *slotModel) agree(list []raftlog.Slot) {
 	next := *w.agreed
 	next.Index++
 	next.Slots = list
+	w.past = append(w.past, w.agreed)
 	w.agreed, w.nodes[w.primary].seen = &next, &next
 	w.mirror(w.primary, true)
 }
@@ -343,9 +350,14 @@ func (w *slotModel) reopen(i int) {
 }
 
 func (w *slotModel) crash(*rapid.T) {
-	if i := w.node("node"); i != w.primary {
-		w.reopen(i)
+	i := w.node("node")
+	if i == w.primary {
+		return
 	}
+	if n := w.nodes[i]; len(w.past) > 0 && rapid.Bool().Draw(w.T, "old state") {
+		n.seen = rapid.SampledFrom(w.past).Draw(w.T, "state") // Raft's snapshot is all it knows so far
+	}
+	w.reopen(i)
 }
 
 func (w *slotModel) failOver(*rapid.T) {

@@ -20,6 +20,7 @@ type Node struct {
 	stream *stream
 	trans  *patientTransport
 	raft   *raft.Raft
+	before uint64 // index of the last command in the log when it was opened
 
 	leadership  signal     // when somebody begins or ends to lead
 	configuring sync.Mutex // held while Raft's configuration is being changed
@@ -61,6 +62,9 @@ func openOn(db boltStore, cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("open Raft snapshots in %s: %w", cfg.Dir, err)
 	}
 	n := &Node{cfg: cfg, quit: make(chan struct{}), stream: newStream(cfg.Listener, cfg.Advertise, cfg.Dial)}
+	if n.before, err = lastCommand(db); err != nil {
+		return nil, fmt.Errorf("read the Raft log in %s: %w", cfg.Dir, err)
+	}
 	n.store = newStore(db, n.lose)
 	n.fsm = newFSM(n.store.fatal)
 	n.trans = &patientTransport{NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -117,6 +121,10 @@ func (n *Node) lose(err error) {
 
 // State returns what was agreed on, as far as this member knows. It is never nil.
 func (n *Node) State() *State { return n.fsm.current().State }
+
+// CaughtUp reports whether the state holds all that this member had in its log when it was started. Before that it may
+// be older than what the member went by then: until a leader is heard of it is that of the last snapshot.
+func (n *Node) CaughtUp() bool { return n.fsm.current().Applied >= n.before }
 
 // Watch returns the state, and a channel that is closed once there is a newer one.
 func (n *Node) Watch() (*State, <-chan struct{}) { return n.fsm.watch() }

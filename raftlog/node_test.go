@@ -217,6 +217,39 @@ func TestSnapshotInstalled(t *testing.T) {
 	})
 }
 
+// A node that starts without the others has no more than its last snapshot, and knows that it knew more.
+func TestCaughtUp(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.three()
+		follower := c.follower()
+		if !c.node(follower).CaughtUp() {
+			t.Error("not caught up after its first start")
+		}
+		if err := c.node(follower).raft.Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+		c.propose("n1", &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
+		c.equal()
+		names := []string{"n1", "n2", "n3"}
+		for _, name := range names {
+			c.kill(name)
+		}
+		n := c.open(follower, false)
+		if s := n.State(); !s.Initialised() || len(s.Slots) != 0 || n.CaughtUp() {
+			t.Errorf("alone: state %d with slots %v, caught up: %t", s.Index, s.Slots, n.CaughtUp())
+		}
+		for _, name := range names {
+			if name != follower {
+				c.open(name, false)
+			}
+		}
+		c.until(follower, func(s *State) bool { return len(s.Slots) == 1 })
+		if !n.CaughtUp() {
+			t.Error("not caught up with the others there")
+		}
+	})
+}
+
 // 1 → 3 → 5 → 3 members, each a voter, and the ones that go include the leader.
 func TestMembersComeAndGo(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {

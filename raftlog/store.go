@@ -183,6 +183,21 @@ func (s *store) SetUint64(key []byte, value uint64) error {
 	return nil
 }
 
+// lastCommand is the index of the last command in a log, 0 if there is none.
+func lastCommand(log raft.LogStore) (uint64, error) {
+	first, err := log.FirstIndex()
+	if err != nil {
+		return 0, err
+	}
+	last, err := log.LastIndex()
+	for entry := (raft.Log{}); err == nil && last > 0 && last >= first; last-- {
+		if err = log.GetLog(last, &entry); err == nil && entry.Type == raft.LogCommand {
+			return last, nil
+		}
+	}
+	return 0, err
+}
+
 // isNotFound tells by the text, as hashicorp/raft does: stores have errors of their own.
 func isNotFound(err error) bool { return err != nil && err.Error() == "not found" }
 
