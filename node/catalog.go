@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/pgwire"
@@ -26,6 +27,7 @@ func (n *Node) newCatalog() *sql.Catalog {
 	view("pg_stat_replication", sql.PgStatReplicationColumns, (*reign).viewStatReplication)
 	view("pg_stat_wal_receiver", sql.PgStatWalReceiverColumns, (*reign).viewStatWalReceiver)
 	view("pg_stat_wal", sql.PgStatWalColumns, (*reign).viewStatWal)
+	view("pg_stat_archiver", sql.PgStatArchiverColumns, (*reign).viewStatArchiver)
 	view("pg_replication_slots", sql.PgReplicationSlotsColumns, (*reign).viewReplicationSlots)
 	view("longship_slots", slotColumns, (*reign).viewSlots)
 	view("pg_stat_progress_basebackup", progressBasebackupColumns, (*reign).viewProgressBasebackup)
@@ -89,6 +91,20 @@ func (n *Node) addLSNFunctions(c *sql.Catalog) {
 		size := n.identity().SegmentSize
 		return sql.TextValue(size.FileName(r.found.End.Timeline, size.PrevSegno(args[0].LSN()))), nil
 	})
+	c.AddFunc(sql.Func{
+		Name: "pg_walfile_name_offset", Args: []sql.Type{sql.PgLSN}, Columns: []sql.Column{{Name: "file_name", Type: sql.Text}, {Name: "file_offset", Type: sql.Int4}},
+		Row: func(ctx context.Context, _ sql.Backend, args []sql.Value) ([]sql.Value, error) {
+			r, err := n.present.await(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if r.primary == nil {
+				return nil, errInRecovery()
+			}
+			size, lsn := n.identity().SegmentSize, args[0].LSN()
+			return []sql.Value{sql.TextValue(size.FileName(r.found.End.Timeline, size.PrevSegno(lsn))), sql.Int4Value(int32(size.Offset(lsn)))}, nil
+		},
+	})
 	onPrimary("pg_switch_wal", nil, sql.PgLSN, func(r *reign, _ []sql.Value) (sql.Value, error) {
 		end, err := r.primary.writer.Switch()
 		return sql.LSNValue(end), clientError(err)
@@ -122,6 +138,10 @@ func (n *Node) addAdminFunctions(c *sql.Catalog) {
 			return sql.BoolValue(do(int32(args[0].Int()))), nil
 		}})
 	}
+	c.AddFunc(sql.Func{
+		Name: "pg_promote", Args: []sql.Type{sql.Bool, sql.Int4}, Defaults: []sql.Value{sql.BoolValue(true), sql.Int4Value(60)}, Result: sql.Bool,
+		Call: n.promote,
+	})
 	byPID("pg_cancel_backend", func(pid int32) bool { return n.server.CancelBackend(pid) })
 	byPID("pg_terminate_backend", func(pid int32) bool { return n.server.TerminateBackend(pid) })
 	c.AddFunc(sql.Func{Name: "pg_reload_conf", Result: sql.Bool, Call: func(ctx context.Context, _ []sql.Value) (sql.Value, error) {
@@ -130,6 +150,39 @@ func (n *Node) addAdminFunctions(c *sql.Catalog) {
 	c.AddFunc(sql.Func{Name: "pg_postmaster_start_time", Result: sql.Timestamptz, Call: func(context.Context, []sql.Value) (sql.Value, error) {
 		return sql.TimeValue(n.started), nil
 	}})
+}
+
+// promote is pg_promote(wait, wait_seconds): it makes the node the primary, which the cluster agrees on, by a
+// switchover. It goes on after wait_seconds, too, of which false tells.
+func (n *Node) promote(ctx context.Context, args []sql.Value) (sql.Value, error) {
+	r, err := n.present.await(ctx)
+	if err != nil {
+		return sql.Null, err
+	}
+	if r.primary != nil {
+		return sql.Null, pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "recovery is not in progress").
+			WithHint("Recovery control functions can only be executed during recovery.")
+	}
+	seconds := args[1].Int()
+	if seconds <= 0 {
+		return sql.Null, pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, `"wait_seconds" must not be negative or zero`)
+	}
+	waiting, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+	defer cancel()
+	if !args[0].Bool() {
+		cancel()
+	}
+	_, err = n.orders.do(waiting, func(ctx context.Context) (string, error) {
+		reply, err := n.Switchover(ctx, election.SwitchoverRequest{To: n.cfg.Name})
+		return reply.Primary, err
+	})
+	switch {
+	case err == nil:
+		return sql.BoolValue(true), nil
+	case waiting.Err() != nil && ctx.Err() == nil:
+		return sql.BoolValue(!args[0].Bool()), nil
+	}
+	return sql.Null, clientError(err)
 }
 
 // addClusterFunctions adds what longship switchover, failover and members remove call.

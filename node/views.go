@@ -85,6 +85,12 @@ func (r *reign) viewStatWal(context.Context) ([][]sql.Value, error) {
 	}}, nil
 }
 
+// viewStatArchiver is a row of zeros: nothing is archived by the node itself.
+func (r *reign) viewStatArchiver(context.Context) ([][]sql.Value, error) {
+	zero := sql.Int8Value(0)
+	return [][]sql.Value{{zero, sql.Null, sql.Null, zero, sql.Null, sql.Null, sql.TimeValue(r.node.started)}}, nil
+}
+
 // slotLog is the log as it matters to slots.
 func (r *reign) slotLog() slots.Log {
 	untouched := r.found.Dir.RemovedBelow()

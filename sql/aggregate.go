@@ -1,11 +1,16 @@
 package sql
 
-import "github.com/longship-db/longship/pgwire"
+import (
+	"strings"
 
-// An aggregate is one call of count, min, max or sum over all rows; there is no GROUP BY.
+	"github.com/longship-db/longship/pgwire"
+)
+
+// An aggregate is one call of count, min, max, sum and their like over all rows; there is no GROUP BY.
 type aggregate struct {
 	name string
 	arg  expr // nil for count(*)
+	by   expr // what string_agg puts between
 	t    Type
 }
 
@@ -19,7 +24,7 @@ func (a *analyzer) aggregate(n callNode) expr {
 	}
 	agg := aggregate{name: n.name, t: Int8}
 	if !n.star {
-		agg.arg, agg.t = a.aggregateArg(n)
+		agg.arg, agg.by, agg.t = a.aggregateArg(n)
 	} else if n.name != "count" {
 		a.fail(n.at(), pgwire.CodeUndefinedFunction, "function %s() does not exist", n.name)
 	}
@@ -27,56 +32,141 @@ func (a *analyzer) aggregate(n callNode) expr {
 	return &aggResult{len(a.aggregates) - 1, agg.t}
 }
 
-func (a *analyzer) aggregateArg(n callNode) (expr, Type) {
-	if len(n.args) != 1 {
-		a.fail(n.at(), pgwire.CodeUndefinedFunction, "function %s with %d arguments does not exist", n.name, len(n.args))
-	}
+// aggregateArg analyzes the arguments and finds the type of the result.
+func (a *analyzer) aggregateArg(n callNode) (x, by expr, result Type) {
 	a.inAggregate = true
-	x := a.typed(n.args[0])
+	var types []string
+	var args []expr
+	for _, arg := range n.args {
+		args = append(args, a.typed(arg))
+		types = append(types, args[len(args)-1].typ().String())
+	}
 	a.inAggregate = false
-	t := x.typ()
-	switch {
-	case n.name == "count":
-		return x, Int8
-	case n.name == "sum":
-		sum, ok := map[Type]Type{Int2: Int8, Int4: Int8, Int8: Numeric, Numeric: Numeric, Float8: Float8, Interval: Interval}[t]
-		if ok {
-			return x, sum
+	count := 1
+	if n.name == "string_agg" {
+		count = 2
+	}
+	if len(args) == count {
+		if by = nil; count == 2 {
+			by = args[1]
 		}
-	case t.family() != familyNone && t != Bool:
-		return x, t
+		if t := aggregateType(n.name, args); t != 0 {
+			return args[0], by, t
+		}
 	}
-	a.fail(n.at(), pgwire.CodeUndefinedFunction, "function %s(%s) does not exist", n.name, t)
-	return nil, 0
+	a.fail(n.at(), pgwire.CodeUndefinedFunction, "function %s(%s) does not exist", n.name, strings.Join(types, ", "))
+	return nil, nil, 0
 }
 
-// start is the aggregate's result over no rows.
-func (g *aggregate) start() Value {
+// aggregateType is the type of an aggregate's result, 0 if it takes no such arguments.
+func aggregateType(name string, args []expr) Type {
+	t := args[0].typ()
+	switch name {
+	case "count":
+		return Int8
+	case "sum":
+		return map[Type]Type{Int2: Int8, Int4: Int8, Int8: Numeric, Numeric: Numeric, Float4: Float4, Float8: Float8, Interval: Interval}[t]
+	case "array_agg":
+		return arrayOf(t)
+	case "bool_and", "bool_or", "every":
+		if t == Bool {
+			return Bool
+		}
+	case "string_agg":
+		if t.family() == familyText && args[1].typ().family() == familyText {
+			return Text
+		}
+	default:
+		if t.family() != familyNone && t != Bool {
+			return t
+		}
+	}
+	return 0
+}
+
+// A tally is what an aggregate has come to so far. Texts and elements are collected in text, which does not
+// share memory with rows.
+type tally struct {
+	value Value
+	text  []byte
+}
+
+// start is the tally over no rows.
+func (g *aggregate) start() tally {
 	if g.name == "count" {
-		return Int8Value(0)
+		return tally{value: Int8Value(0)}
 	}
-	return Null
+	return tally{}
 }
 
-// add folds one row into the result so far. Texts are cloned: a row does not outlive its turn.
-func (g *aggregate) add(sum Value, e *env) (Value, error) {
+// result is the aggregate of all rows.
+func (g *aggregate) result(t *tally) Value {
+	if t.text != nil {
+		t.value.s = string(t.text)
+	}
+	return t.value
+}
+
+// add counts one row in. Texts are cloned: a row does not outlive its turn.
+func (g *aggregate) add(t *tally, e *env) error {
 	if g.arg == nil {
-		return Int8Value(sum.n + 1), nil
+		t.value.n++
+		return nil
 	}
 	v, err := g.arg.eval(e)
+	if err == nil && g.name == "array_agg" {
+		return t.addElement(g.t, v, e)
+	}
 	if err != nil || v.IsNull() {
-		return sum, err
+		return err
 	}
 	switch {
 	case g.name == "count":
-		return Int8Value(sum.n + 1), nil
+		t.value.n++
+	case g.name == "string_agg":
+		return t.addText(v, g.by, e)
 	case g.name == "sum":
-		if v, err = castValue(v, g.t, e.loc()); err != nil || sum.IsNull() {
-			return v, err
+		if v, err = castValue(v, g.t, e.loc()); err == nil && !t.value.IsNull() {
+			v, err = arith('+', t.value, v, g.t, e.loc())
 		}
-		return arith('+', sum, v, g.t, e.loc())
-	case sum.IsNull(), g.name == "min" && compareValues(v, sum) < 0, g.name == "max" && compareValues(v, sum) > 0:
-		return v.clone(), nil
+		t.value = v
+	case t.value.IsNull(), g.t == Bool && v.Bool() == (g.name == "bool_or"),
+		g.name == "min" && compareValues(v, t.value) < 0, g.name == "max" && compareValues(v, t.value) > 0:
+		t.value = v.clone()
 	}
-	return sum, nil
+	return err
+}
+
+// addText adds a text to those of string_agg, after what stands between.
+func (t *tally) addText(v Value, between expr, e *env) error {
+	by := Null
+	if !t.value.IsNull() {
+		var err error
+		if by, err = between.eval(e); err != nil {
+			return err
+		}
+	}
+	t.value = Value{typ: Text}
+	return t.grow(by.s, v.s)
+}
+
+// addElement adds an element to the array of array_agg.
+func (t *tally) addElement(array Type, v Value, e *env) error {
+	between := "\x00"
+	if t.value.IsNull() {
+		between = ""
+	}
+	t.value = Value{typ: array, n: t.value.n + 1}
+	return t.grow(between, arrayOfValues(array, []Value{v}, e.loc()).s)
+}
+
+func (t *tally) grow(between, text string) error {
+	if len(t.text)+len(between)+len(text) > maxTextLen {
+		return textTooLong()
+	}
+	if t.text == nil {
+		t.text = []byte{}
+	}
+	t.text = append(append(t.text, between...), text...)
+	return nil
 }

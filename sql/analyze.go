@@ -15,10 +15,17 @@ type analyzer struct {
 	src     string
 	catalog *Catalog
 	// params are the parameters' types, Unknown until something decides. paramExprs point here.
-	params    []Type
-	noParams  bool // a simple query has no parameters
+	params   []Type
+	noParams bool // a simple query has no parameters
+
+	queryLevel // of the SELECT, subquery or write that is being analyzed
+}
+
+// A queryLevel is what the analysis of one SELECT knows; its subqueries have their own.
+type queryLevel struct {
 	scope     scope
-	columnRef int // counts references to columns of the row
+	columnRef int  // counts references to columns of the row
+	outerRef  bool // a column of an enclosing query was referred to
 
 	// aggregates of the select list. While one is analyzed inAggregate is set; bare is the first
 	// column outside of any.
@@ -26,15 +33,9 @@ type analyzer struct {
 	inAggregate bool
 	noAggregate string // clause in which aggregates are refused, "" if allowed
 	bare        *columnNode
-}
 
-// A scope is what column names are looked up in: at most one relation, and EXCLUDED.
-type scope struct {
-	table    string // name columns may be qualified with; "" without FROM
-	relation string // the relation's own name, hidden by an alias
-	columns  []Column
-	kv       bool // columns are those of kv
-	excluded bool // EXCLUDED may be referred to
+	sets    []*callExpr // functions of the select list that return sets
+	allowed bool        // such a function may stand here
 }
 
 func (a *analyzer) fail(at int, code, format string, args ...any) {
@@ -88,6 +89,16 @@ func (a *analyzer) expr(n node) expr {
 		return a.caseOf(n)
 	case callNode:
 		return a.call(n)
+	case subqueryNode:
+		return a.subquery(n)
+	case anyNode:
+		return a.anyOf(n)
+	case arrayNode:
+		return a.array(n)
+	case subscriptNode:
+		return a.subscript(n)
+	case collateNode:
+		return a.collate(n)
 	case defaultNode:
 		a.fail(n.at(), pgwire.CodeSyntaxError, "DEFAULT is not allowed in this context")
 	}
@@ -131,50 +142,6 @@ func (a *analyzer) param(n paramNode) expr {
 		a.params = append(a.params, Unknown)
 	}
 	return &paramExpr{types: &a.params, index: n.index}
-}
-
-func (a *analyzer) column(n columnNode) expr {
-	if n.name == "" {
-		a.fail(n.at(), pgwire.CodeSyntaxError, "row expansion via \"*\" is not supported here")
-	}
-	a.columnRef++
-	if n.table == "excluded" && a.scope.excluded {
-		return &kvColumn{index: a.columnIndex(n), excluded: true}
-	}
-	a.checkTable(n.table, n.at())
-	i := a.columnIndex(n)
-	if !a.inAggregate && a.bare == nil {
-		a.bare = &n
-	}
-	if a.scope.kv {
-		return &kvColumn{index: i}
-	}
-	return &viewColumn{i, a.scope.columns[i].Type}
-}
-
-// checkTable refuses a qualification that is not the name of the relation in scope.
-func (a *analyzer) checkTable(table string, at int) {
-	switch table {
-	case "", a.scope.table:
-		return
-	case a.scope.relation:
-		panic(errorAt(a.src, at, pgwire.CodeUndefinedTable, `invalid reference to FROM-clause entry for table "%s"`, table).
-			WithHint("Perhaps you meant to reference the table alias \"%s\".", a.scope.table))
-	}
-	a.fail(at, pgwire.CodeUndefinedTable, `missing FROM-clause entry for table "%s"`, table)
-}
-
-func (a *analyzer) columnIndex(n columnNode) int {
-	for i, c := range a.scope.columns {
-		if c.Name == n.name {
-			return i
-		}
-	}
-	if n.table != "" {
-		a.fail(n.at(), pgwire.CodeUndefinedColumn, "column %s.%s does not exist", n.table, n.name)
-	}
-	a.fail(n.at(), pgwire.CodeUndefinedColumn, `column "%s" does not exist`, n.name)
-	return 0
 }
 
 // boolean analyzes a condition; clause names it in messages.
@@ -243,6 +210,9 @@ func (a *analyzer) unify(l, r expr, ln, rn node, op string, at int) (expr, expr)
 		r = a.coerce(r, l.typ(), rn.at())
 	}
 	lf, rf := l.typ().family(), r.typ().family()
+	if lf == familyArray && rf == familyArray && l.typ() != r.typ() {
+		a.noOperator(at, l.typ(), op, r.typ())
+	}
 	ids := lf == familyID && r.typ().isNumber() && numberRank(r.typ()) <= numberRank(Int8) ||
 		rf == familyID && l.typ().isNumber() && numberRank(l.typ()) <= numberRank(Int8)
 	if lf == familyNone || lf != rf && !ids {
@@ -261,6 +231,9 @@ func (a *analyzer) noOperator(at int, l Type, op string, r Type) {
 }
 
 func (a *analyzer) in(n inNode) expr {
+	if n.sub != nil {
+		return a.anyOf(anyNode{pos: n.pos, op: "=", l: n.x, r: *n.sub})
+	}
 	before := a.columnRef
 	list := make([]expr, len(n.list))
 	for i, item := range n.list {
@@ -307,6 +280,9 @@ func (a *analyzer) text(x expr, at int) expr {
 
 func (a *analyzer) cast(n castNode) expr {
 	x := a.expr(n.x)
+	if array, ok := x.(*arrayExpr); ok && len(array.elems) == 0 && n.typ.elem() != 0 {
+		return &constExpr{n.typ, arrayValue(n.typ, nil)}
+	}
 	if !castable(x.typ(), n.typ) {
 		a.fail(n.at(), pgwire.CodeCannotCoerce, "cannot cast type %s to %s", x.typ(), n.typ)
 	}
@@ -317,6 +293,9 @@ func (a *analyzer) cast(n castNode) expr {
 func (a *analyzer) coerce(x expr, t Type, at int) expr {
 	if x.typ() == t {
 		return x
+	}
+	if t == Any || t == AnyElement || t == AnyArray {
+		return a.text(x, at)
 	}
 	if x.typ() != Unknown {
 		return &castExpr{x, t}
@@ -331,6 +310,9 @@ func (a *analyzer) coerce(x expr, t Type, at int) expr {
 	case *constExpr:
 		if x.v.IsNull() {
 			return &constExpr{t: t}
+		}
+		if t.isReg() {
+			return &castExpr{&constExpr{Text, x.v}, t} // looked up when it runs
 		}
 		v, err := parseValue(x.v.s, t, time.UTC)
 		if err != nil {

@@ -39,6 +39,8 @@ func (a *analyzer) binary(n binaryNode) expr {
 		return a.arithmetic(n)
 	case "||":
 		return a.concat(n)
+	case "~", "!~", "~*", "!~*", "~~", "!~~", "~~*", "!~~*":
+		return a.match(n)
 	}
 	a.noOperator(n.at(), a.expr(n.l).typ(), n.op, a.expr(n.r).typ())
 	return nil
@@ -46,6 +48,9 @@ func (a *analyzer) binary(n binaryNode) expr {
 
 func (a *analyzer) concat(n binaryNode) expr {
 	l, r := a.expr(n.l), a.expr(n.r)
+	if l.typ().elem() != 0 || r.typ().elem() != 0 {
+		return a.joinArrays(n, l, r)
+	}
 	if l.typ().family() != familyText && r.typ().family() != familyText {
 		a.noOperator(n.at(), l.typ(), "||", r.typ())
 	}
@@ -81,6 +86,8 @@ func partner(t Type, op string) Type {
 	return t
 }
 
+func isFloat(t Type) bool { return t == Float4 || t == Float8 }
+
 // arithType is the result type of l op r; false if there is no such operator.
 func arithType(op byte, l, r Type) (Type, bool) {
 	additive := op == '+' || op == '-'
@@ -90,12 +97,15 @@ func arithType(op byte, l, r Type) (Type, bool) {
 		if numberRank(r) > numberRank(l) {
 			t = r
 		}
+		if isFloat(t) {
+			t = Float8
+		}
 		return t, op != '%' || t != Float8
 	case l == PgLSN && r == PgLSN:
 		return Numeric, op == '-'
-	case l == PgLSN && r.isNumber() && r != Float8:
+	case l == PgLSN && r.isNumber() && !isFloat(r):
 		return PgLSN, additive
-	case r == PgLSN && l.isNumber() && l != Float8:
+	case r == PgLSN && l.isNumber() && !isFloat(l):
 		return PgLSN, op == '+'
 	case l == Timestamptz && r == Timestamptz:
 		return Interval, op == '-'
@@ -116,7 +126,7 @@ func (a *analyzer) call(n callNode) expr {
 		return a.choice(n)
 	case "nullif":
 		return a.nullIf(n)
-	case "count", "min", "max", "sum":
+	case "count", "min", "max", "sum", "string_agg", "array_agg", "bool_and", "bool_or", "every":
 		return a.aggregate(n)
 	}
 	if n.star {
@@ -128,12 +138,25 @@ func (a *analyzer) call(n callNode) expr {
 	}
 	fn := a.function(n, args)
 	for i := range args {
-		args[i] = a.coerce(args[i], fn.Args[i], n.args[i].at())
+		args[i] = a.coerce(args[i], fn.arg(i), n.args[i].at())
 	}
 	for _, v := range fn.missing(len(args)) {
 		args = append(args, &constExpr{v.typ, v})
 	}
-	return &callExpr{fn, args}
+	x := &callExpr{fn: fn, args: args, t: fn.Result}
+	if fn.Result == AnyElement || fn.Result == AnyArray {
+		if x.t = args[0].typ(); fn.Result == AnyElement {
+			x.t = x.t.elem()
+		}
+	}
+	if fn.set != nil {
+		if !a.allowed {
+			a.fail(n.at(), pgwire.CodeFeatureNotSupported, "set-returning functions are not allowed here")
+		}
+		x.slot = len(a.sets)
+		a.sets = append(a.sets, x)
+	}
+	return x
 }
 
 // function picks the overload whose arguments fit best: exactly, or by implicit conversions.

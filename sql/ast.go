@@ -67,6 +67,7 @@ type (
 		pos
 		x    node
 		list []node
+		sub  *subqueryNode // instead of list
 		not  bool
 	}
 	betweenNode struct {
@@ -96,8 +97,47 @@ type (
 		whens   []whenClause
 		orElse  node // nil if absent
 	}
+	// subqueryNode is (SELECT …) as a value, EXISTS (SELECT …) or ARRAY(SELECT …).
+	subqueryNode struct {
+		pos
+		kind  subqueryKind
+		query *selectStmt
+	}
+	// anyNode is l op ANY (r) or l op ALL (r), where r is an array or a subquery.
+	anyNode struct {
+		pos
+		op   string
+		l, r node
+		all  bool
+	}
+	// arrayNode is ARRAY[…].
+	arrayNode struct {
+		pos
+		elems []node
+	}
+	// subscriptNode is x[index].
+	subscriptNode struct {
+		pos
+		x, index node
+	}
+	// collateNode is x COLLATE name.
+	collateNode struct {
+		pos
+		x    node
+		name string
+	}
 	// defaultNode is DEFAULT in a VALUES list or SET clause.
 	defaultNode struct{ pos }
+)
+
+// A subqueryKind says what becomes of a subquery's rows.
+type subqueryKind uint8
+
+const (
+	subqueryValue  subqueryKind = iota // one column of one row, or NULL
+	subqueryExists                     // whether there is any
+	subqueryArray                      // one column of all
+	subqueryList                       // one column of all, to compare with
 )
 
 type whenClause struct{ cond, result node }
@@ -111,12 +151,27 @@ type target struct {
 	alias string
 }
 
-// A tableRef names kv, a view or a function in FROM or as the target of a write.
+// A tableRef is what FROM or the target of a write names: kv, a view, a function or a subquery.
 type tableRef struct {
 	pos
-	name  string
-	alias string
-	call  *callNode // FROM f(…)
+	name    string
+	alias   string
+	columns []string     // aliases of the columns
+	call    *callNode    // FROM f(…)
+	query   *derivedNode // FROM (SELECT …)
+}
+
+// A fromItem is a relation of FROM and how it is joined to those before it.
+type fromItem struct {
+	tableRef
+	left bool
+	on   node // nil: with every row
+}
+
+// A derivedNode is a chain of SELECTs between UNIONs; it is also how SELECT DISTINCT is carried out.
+type derivedNode struct {
+	arms     []*selectStmt
+	distinct []bool // after arms[i] is added, equal rows become one
 }
 
 type orderItem struct {
@@ -141,8 +196,10 @@ type statementNode interface{ tag() string }
 
 type (
 	selectStmt struct {
+		pos
+		distinct      bool
 		targets       []target
-		from          *tableRef
+		from          []fromItem
 		where         node
 		orderBy       []orderItem
 		limit, offset node

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"encoding/binary"
+	"math"
 	"math/big"
 	"net/netip"
 	"strings"
@@ -42,7 +43,13 @@ func appendBinary(b []byte, v Value) []byte {
 		return appendNumeric(b, v)
 	case Inet:
 		return appendInet(b, v)
-	case TextArray:
+	case Float4:
+		return binary.BigEndian.AppendUint32(b, math.Float32bits(float32(v.float())))
+	}
+	switch {
+	case v.typ.isReg():
+		return binary.BigEndian.AppendUint32(b, uint32(v.n))
+	case v.typ.elem() != 0:
 		return appendBinaryArray(b, v)
 	}
 	return append(b, v.s...)
@@ -99,36 +106,20 @@ func appendInet(b []byte, v Value) []byte {
 	return append(b, raw...)
 }
 
-// appendBinaryArray appends {dimensions, has NULLs, element oid, [length, lower bound], elements}.
-func appendBinaryArray(b []byte, v Value) []byte {
-	elems := v.elements()
-	dims := min(len(elems), 1)
-	for _, n := range []int{dims, 0, int(Text)} {
-		b = binary.BigEndian.AppendUint32(b, uint32(n))
-	}
-	if dims == 0 {
-		return b
-	}
-	b = binary.BigEndian.AppendUint32(b, uint32(len(elems)))
-	b = binary.BigEndian.AppendUint32(b, 1)
-	for _, e := range elems {
-		b = binary.BigEndian.AppendUint32(b, uint32(len(e)))
-		b = append(b, e...)
-	}
-	return b
-}
-
 // parseBinary reads the binary form of a value of type t; b is copied where it is kept.
 func parseBinary(b []byte, t Type) (Value, error) {
 	switch t {
 	case Text, Varchar, Unknown:
 		return parseValue(string(b), Text, time.UTC)
-	case Name:
-		return parseValue(string(b), Name, time.UTC)
+	case Name, Char:
+		return parseValue(string(b), t, time.UTC)
 	case Numeric:
 		return parseBinaryNumeric(b)
 	case Inet:
 		return parseBinaryInet(b)
+	}
+	if t.elem() != 0 {
+		return parseBinaryArray(b, t)
 	}
 	if len(b) != int(typeInfos[t].size) {
 		return Null, invalidBinary()
@@ -142,6 +133,8 @@ func parseBinary(b []byte, t Type) (Value, error) {
 		return Value{typ: t, n: int64(int32(binary.BigEndian.Uint32(b)))}, nil
 	case OID, XID:
 		return Value{typ: t, n: int64(binary.BigEndian.Uint32(b))}, nil
+	case Float4:
+		return Value{typ: t, n: int64(math.Float64bits(float64(math.Float32frombits(binary.BigEndian.Uint32(b)))))}, nil
 	case Int8, Float8, PgLSN, Timestamptz:
 		return Value{typ: t, n: int64(binary.BigEndian.Uint64(b))}, nil
 	case Interval:

@@ -16,10 +16,13 @@ type Catalog struct {
 
 	views map[string]*view
 	funcs map[string][]*Func
+
+	objects objects // what the system catalogs say of all this
 }
 
 type view struct {
 	name    string
+	oid     uint32
 	columns []Column
 	rows    func(context.Context) ([][]Value, error)
 	session func(*Session) [][]Value // instead of rows, for views of the session's own state
@@ -42,6 +45,10 @@ type Func struct {
 	Row func(ctx context.Context, caller Backend, args []Value) ([]Value, error)
 
 	builtin func(e *env, args []Value) (Value, error)
+	// set returns the rows of a function that returns a set: of Columns, or else of Result alone.
+	set func(e *env, args []Value) ([][]Value, error)
+	// variadic: the last argument may be given several times, or not at all.
+	variadic bool
 }
 
 // NewCatalog returns a Catalog with the functions and views that need nothing but the session.
@@ -50,6 +57,7 @@ func NewCatalog(settings *Settings) *Catalog {
 	for i := range builtins {
 		c.AddFunc(builtins[i])
 	}
+	c.addSystemCatalogs()
 	c.views["pg_settings"] = &view{name: "pg_settings", columns: PgSettingsColumns, session: (*Session).pgSettings}
 	return c
 }
@@ -62,7 +70,7 @@ func (c *Catalog) AddView(name string, columns []Column, rows func(context.Conte
 // AddFunc registers a function; several of one name are told apart by their arguments. It panics
 // on a Func that could not be called.
 func (c *Catalog) AddFunc(fn Func) {
-	if fn.Call == nil && fn.Own == nil && fn.Row == nil && fn.builtin == nil || len(fn.Defaults) > len(fn.Args) {
+	if fn.Call == nil && fn.Own == nil && fn.Row == nil && fn.builtin == nil && fn.set == nil || len(fn.Defaults) > len(fn.Args) {
 		panic(fmt.Sprintf("sql: function %s is incomplete", fn.Name))
 	}
 	if fn.Row != nil {
@@ -71,22 +79,37 @@ func (c *Catalog) AddFunc(fn Func) {
 	c.funcs[fn.Name] = append(c.funcs[fn.Name], &fn)
 }
 
+// view finds a view by name, nil if there is none.
+func (c *Catalog) view(name string) *view { return c.views[name] }
+
 func (c *Catalog) functions(name string) []*Func { return c.funcs[name] }
 
 // missing are the defaults for a call with n arguments.
-func (f *Func) missing(n int) []Value { return f.Defaults[len(f.Defaults)-(len(f.Args)-n):] }
+func (f *Func) missing(n int) []Value {
+	if f.variadic {
+		return nil
+	}
+	return f.Defaults[len(f.Defaults)-(len(f.Args)-n):]
+}
+
+// arg is the type of argument i.
+func (f *Func) arg(i int) Type { return f.Args[min(i, len(f.Args)-1)] }
 
 // score tells how well args fit: −1 not at all, else the number of exact matches.
 func (f *Func) score(args []expr) int {
-	if len(args) > len(f.Args) || len(args) < len(f.Args)-len(f.Defaults) {
+	least, most := len(f.Args)-len(f.Defaults), len(f.Args)
+	if f.variadic {
+		least, most = least-1, maxParams
+	}
+	if len(args) > most || len(args) < least {
 		return -1
 	}
 	score := 0
 	for i, arg := range args {
 		switch {
-		case arg.typ() == f.Args[i]:
+		case arg.typ() == f.arg(i):
 			score++
-		case !implicitly(arg.typ(), f.Args[i]):
+		case !implicitly(arg.typ(), f.arg(i)):
 			return -1
 		}
 	}

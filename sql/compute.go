@@ -24,7 +24,7 @@ func compareValues(a, b Value) int {
 		daysA, usA := intervalOrder(a)
 		daysB, usB := intervalOrder(b)
 		return cmp.Or(cmp.Compare(daysA, daysB), cmp.Compare(usA, usB))
-	case familyText, familyInet, familyNone:
+	case familyText, familyInet, familyArray, familyNone:
 		return strings.Compare(a.s, b.s)
 	}
 	return cmp.Compare(a.n, b.n)
@@ -64,7 +64,7 @@ func toDecimal(v Value) decimal {
 
 func toFloat(v Value) float64 {
 	switch v.typ {
-	case Float8:
+	case Float4, Float8:
 		return v.float()
 	case Numeric:
 		f, _ := strconv.ParseFloat(v.s, 64)
@@ -198,10 +198,14 @@ func castValue(v Value, t Type, loc *time.Location) (Value, error) {
 		return TextValue(textOf(v, loc)), nil
 	case t == Name:
 		return NameValue(truncateName(textOf(v, loc))), nil
+	case t == Char:
+		return charValue(textOf(v, loc)), nil
 	case from.family() == familyText:
 		return parseValue(v.s, t, loc)
-	case t == Float8 && from == Numeric:
-		return parseFloat(v.s)
+	case from.elem() != 0:
+		return castArray(v, t, loc)
+	case t == Float8 && from == Numeric, t == Float4:
+		return parseFloat(textOf(v, loc), t)
 	case t == Float8:
 		return Float8Value(toFloat(v)), nil
 	case t == Numeric:
@@ -213,19 +217,19 @@ func castValue(v Value, t Type, loc *time.Location) (Value, error) {
 }
 
 func toNumeric(v Value) (Value, error) {
-	if v.typ != Float8 {
+	if v.typ != Float8 && v.typ != Float4 {
 		return decimalValue(toDecimal(v)), nil
 	}
 	d, ok := parseDecimal(strconv.FormatFloat(v.float(), 'g', 15, 64))
 	if !ok {
-		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot convert %s to numeric", appendFloat(nil, v.float()))
+		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot convert %s to numeric", appendFloat(nil, v.float(), 64))
 	}
 	return decimalValue(d), nil
 }
 
 func toInteger(v Value, t Type) (Value, error) {
 	switch v.typ {
-	case Float8:
+	case Float4, Float8:
 		f := math.RoundToEven(v.float())
 		if !(f >= -(1<<63) && f < 1<<63) {
 			return Null, outOfRange(t)

@@ -14,7 +14,8 @@
 //	kv(key text primary key, value text, lsn pg_lsn)
 //
 // where lsn is the commit that last wrote the row. Everything else that can be selected from is
-// a view or a function that package node registers in a Catalog.
+// a view or a function that package node registers in a Catalog, or a system catalog that describes all that
+// to drivers and psql. Those, and not kv, can be joined.
 //
 // The package knows nothing of storage: rows are read and written through Backend and Txn, which
 // package node implements. A Session implements pgwire.Session and belongs to one connection and

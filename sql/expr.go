@@ -21,8 +21,20 @@ type env struct {
 	params   []Value
 	row      Row     // the kv row, if the statement has one
 	excluded Row     // the row proposed by INSERT … ON CONFLICT
-	tuple    []Value // the view's row
+	tuple    []Value // the row of the relations of FROM, if not kv
 	aggs     []Value // results of the aggregates, at the end
+	set      []Value // of the functions in the select list that return sets
+	outer    *env    // of the query around
+
+	subqueries map[*subplan][][]Value // results that are the same for every row, in the outermost env
+}
+
+// at is the env of the query so many levels further out.
+func (e *env) at(depth int) *env {
+	for ; depth > 0; depth-- {
+		e = e.outer
+	}
+	return e
 }
 
 func (e *env) loc() *time.Location { return e.session.settings.location() }
@@ -48,6 +60,7 @@ func (x *paramExpr) eval(e *env) (Value, error) { return e.params[x.index], nil 
 // A kvColumn is a column of kv, of the row itself or of the proposed one.
 type kvColumn struct {
 	index    int // keyColumn, valueColumn or lsnColumn
+	depth    int // how many queries further out
 	excluded bool
 }
 
@@ -57,16 +70,17 @@ func (x *kvColumn) eval(e *env) (Value, error) {
 	if x.excluded {
 		return rowValue(&e.excluded, x.index), nil
 	}
-	return rowValue(&e.row, x.index), nil
+	return rowValue(&e.at(x.depth).row, x.index), nil
 }
 
+// A viewColumn is a column of a relation that is not kv.
 type viewColumn struct {
-	index int
-	t     Type
+	index, depth int
+	t            Type
 }
 
 func (x *viewColumn) typ() Type                  { return x.t }
-func (x *viewColumn) eval(e *env) (Value, error) { return e.tuple[x.index], nil }
+func (x *viewColumn) eval(e *env) (Value, error) { return e.at(x.depth).tuple[x.index], nil }
 
 // An aggResult is an aggregate where it stands in the select list.
 type aggResult struct {
@@ -304,6 +318,9 @@ func (x *castExpr) eval(e *env) (Value, error) {
 	if err != nil || v.IsNull() {
 		return Null, err
 	}
+	if x.to.isReg() {
+		return e.session.named(v, x.to)
+	}
 	return castValue(v, x.to, e.loc())
 }
 
@@ -430,66 +447,4 @@ func (x *choiceExpr) eval(e *env) (Value, error) {
 		}
 	}
 	return best, nil
-}
-
-// A callExpr calls a function.
-type callExpr struct {
-	fn   *Func
-	args []expr
-}
-
-func (x *callExpr) typ() Type { return x.fn.Result }
-
-func (x *callExpr) eval(e *env) (Value, error) {
-	vals, null, err := x.evalArgs(e)
-	if err != nil || null {
-		return Null, err
-	}
-	switch {
-	case x.fn.builtin != nil:
-		return x.fn.builtin(e, vals)
-	case x.fn.Call != nil:
-		return x.fn.Call(e.ctx, vals)
-	case x.fn.Own != nil:
-		return x.fn.Own(e.ctx, e.session.backend, vals)
-	}
-	row, err := x.fn.Row(e.ctx, e.session.backend, vals)
-	if err != nil {
-		return Null, err
-	}
-	return recordValue(row, e.loc()), nil
-}
-
-// evalArgs evaluates the arguments; null means that the result is NULL without a call.
-func (x *callExpr) evalArgs(e *env) (vals []Value, null bool, err error) {
-	vals = make([]Value, len(x.args))
-	for i, arg := range x.args {
-		if vals[i], err = arg.eval(e); err != nil {
-			return nil, false, err
-		}
-		null = null || vals[i].IsNull()
-	}
-	return vals, null && !x.fn.NullOK, nil
-}
-
-// recordValue prints a record as record_out does: (a,,"b c").
-func recordValue(fields []Value, loc *time.Location) Value {
-	b := []byte{'('}
-	for i, f := range fields {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		if f.IsNull() {
-			continue
-		}
-		s := textOf(f, loc)
-		if s == "" || strings.ContainsAny(s, "(),\"\\ \t\n\r\v\f") {
-			b = append(b, '"')
-			b = append(b, strings.NewReplacer(`\`, `\\`, `"`, `""`).Replace(s)...)
-			b = append(b, '"')
-		} else {
-			b = append(b, s...)
-		}
-	}
-	return Value{typ: Record, s: string(append(b, ')'))}
 }

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -11,7 +12,7 @@ import (
 
 // builtins are the functions that need nothing but their arguments and the session. Those that
 // know the node's state are registered by package node.
-var builtins = append(append(sessionFunctions, textFunctions...), numberFunctions...)
+var builtins = slices.Concat(sessionFunctions, textFunctions, numberFunctions, arrayFunctions, catalogFunctions)
 
 var sessionFunctions = []Func{
 	{Name: "version", Result: Text, builtin: func(e *env, _ []Value) (Value, error) {
@@ -114,21 +115,34 @@ var textFunctions = []Func{
 	{Name: "substr", Args: []Type{Text, Int4, Int4}, Result: Text, builtin: substring},
 	{Name: "substring", Args: []Type{Text, Int4}, Result: Text, builtin: substring},
 	{Name: "substring", Args: []Type{Text, Int4, Int4}, Result: Text, builtin: substring},
+	{Name: "btrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
+		return TextValue(strings.Trim(args[0].s, args[1].s)), nil
+	}},
+	{Name: "ltrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
+		return TextValue(strings.TrimLeft(args[0].s, args[1].s)), nil
+	}},
+	{Name: "rtrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
+		return TextValue(strings.TrimRight(args[0].s, args[1].s)), nil
+	}},
 	{Name: "repeat", Args: []Type{Text, Int4}, Result: Text, builtin: repeat},
 	{Name: "replace", Args: []Type{Text, Text, Text}, Result: Text, builtin: replace},
-	{Name: "strpos", Args: []Type{Text, Text}, Result: Int4, builtin: func(_ *env, args []Value) (Value, error) {
-		i := strings.Index(args[0].s, args[1].s)
-		if i < 0 {
-			return Int4Value(0), nil
-		}
-		return Int4Value(int32(utf8.RuneCountInString(args[0].s[:i]) + 1)), nil
-	}},
+	{Name: "strpos", Args: []Type{Text, Text}, Result: Int4, builtin: position},
+	{Name: "position", Args: []Type{Text, Text}, Result: Int4, builtin: position},
 	{Name: "starts_with", Args: []Type{Text, Text}, Result: Bool, builtin: func(_ *env, args []Value) (Value, error) {
 		return BoolValue(strings.HasPrefix(args[0].s, args[1].s)), nil
 	}},
 }
 
 func characters(s string) Value { return Int4Value(int32(utf8.RuneCountInString(s))) }
+
+// position is the number of the character at which the second text begins in the first, 0 if it does not.
+func position(_ *env, args []Value) (Value, error) {
+	i := strings.Index(args[0].s, args[1].s)
+	if i < 0 {
+		return Int4Value(0), nil
+	}
+	return Int4Value(int32(utf8.RuneCountInString(args[0].s[:i]) + 1)), nil
+}
 
 // runeOffset is the byte offset of character n, the length if there are fewer.
 func runeOffset(s string, n int) int {

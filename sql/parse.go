@@ -52,6 +52,7 @@ type parser struct {
 	tok       token
 	ahead     *token // the token after tok, once looked at
 	nesting   int
+	selects   int // SELECTs inside each other
 	operators int
 }
 

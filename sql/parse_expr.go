@@ -2,13 +2,13 @@ package sql
 
 import (
 	"strings"
-
-	"github.com/longship-db/longship/pgwire"
 )
 
-// topExpr reads an expression that is not part of another.
+// topExpr reads an expression that is not part of another; one of a subquery is.
 func (p *parser) topExpr() node {
-	p.operators = 0
+	if p.selects <= 1 {
+		p.operators = 0
+	}
 	return p.expr()
 }
 
@@ -89,13 +89,39 @@ func (p *parser) comparison() node {
 		op = "<>"
 	}
 	if p.isKeyword("any", "all", "some") {
-		p.unsupported(p.tok.pos, commandName(p.tok.text), "Use IN with a list.")
+		x = p.anyOf(pos(at), op, x)
+	} else {
+		x = binaryNode{pos: pos(at), op: op, l: x, r: p.membership()}
 	}
-	x = binaryNode{pos: pos(at), op: op, l: x, r: p.membership()}
 	if p.isComparison() {
 		p.unexpected()
 	}
 	return x
+}
+
+// anyOf reads ANY (…) or ALL (…) after an operator.
+func (p *parser) anyOf(at pos, op string, l node) node {
+	x := anyNode{pos: at, op: op, l: l, all: p.tok.text == "all"}
+	p.advance()
+	p.expectOp("(")
+	if sub, ok := p.subquery(subqueryList, at); ok {
+		x.r = sub
+	} else {
+		x.r = p.expr()
+	}
+	p.expectOp(")")
+	return x
+}
+
+// subquery reads SELECT …, if that is what comes. The parentheses are the caller's.
+func (p *parser) subquery(kind subqueryKind, at pos) (subqueryNode, bool) {
+	if p.isKeyword("with", "values") {
+		p.unsupported(p.tok.pos, commandName(p.tok.text)+" in a subquery", "")
+	}
+	if !p.isKeyword("select") {
+		return subqueryNode{}, false
+	}
+	return subqueryNode{pos: at, kind: kind, query: p.selectStatement()}, true
 }
 
 // membership reads BETWEEN, IN and LIKE, with and without NOT.
@@ -117,7 +143,9 @@ func (p *parser) membership() node {
 		p.expect("and")
 		x = betweenNode{pos: at, x: x, lo: lo, hi: p.otherOperator(), not: not}
 	case p.accept("in"):
-		x = inNode{pos: at, x: x, list: p.inList(), not: not}
+		in := inNode{pos: at, x: x, not: not}
+		p.inList(&in)
+		x = in
 	case p.isKeyword("like", "ilike"):
 		fold := p.tok.text == "ilike"
 		p.advance()
@@ -134,14 +162,14 @@ func (p *parser) membership() node {
 
 var membershipWords = wordSet("between in like ilike")
 
-func (p *parser) inList() []node {
+func (p *parser) inList(in *inNode) {
 	p.expectOp("(")
-	if p.isKeyword("select", "with", "values") {
-		p.unsupported(p.tok.pos, "a subquery", "")
+	if sub, ok := p.subquery(subqueryList, in.pos); ok {
+		in.sub = &sub
+	} else {
+		in.list = p.exprList()
 	}
-	list := p.exprList()
 	p.expectOp(")")
-	return list
 }
 
 func (p *parser) exprList() []node {
@@ -164,7 +192,38 @@ func (p *parser) leftAssoc(isOp func(string) bool, operand func() node) node {
 	return x
 }
 
-func (p *parser) otherOperator() node { return p.leftAssoc(isOtherOperator, p.additive) }
+// otherOperator reads operators without a precedence of their own, OPERATOR(schema.op) among them.
+func (p *parser) otherOperator() node {
+	x := p.leftAssoc(isOtherOperator, p.additive)
+	for p.isKeyword("operator") {
+		if next := p.peek(); next.kind != tokOp || next.text != "(" {
+			break
+		}
+		p.countOperator()
+		at := pos(p.tok.pos)
+		x = binaryNode{pos: at, op: p.qualifiedOperator(), l: x, r: p.leftAssoc(isOtherOperator, p.additive)}
+	}
+	return x
+}
+
+func (p *parser) qualifiedOperator() string {
+	p.advance()
+	p.expectOp("(")
+	if p.tok.kind != tokOp {
+		p.label()
+		p.expectOp(".")
+	}
+	if p.tok.kind != tokOp {
+		p.unexpected()
+	}
+	op := p.tok.text
+	p.advance()
+	p.expectOp(")")
+	if op == "!=" {
+		op = "<>"
+	}
+	return op
+}
 
 func (p *parser) additive() node {
 	return p.leftAssoc(func(op string) bool { return op == "+" || op == "-" }, p.multiplicative)
@@ -210,234 +269,29 @@ func negated(number string) string {
 	return "-" + number
 }
 
+// cast reads what binds tightest: x::type, x[index] and x COLLATE name.
 func (p *parser) cast() node {
 	x := p.primary()
-	for p.isOp("::") {
-		p.countOperator()
+	for {
 		at := pos(p.tok.pos)
-		p.advance()
-		x = castNode{pos: at, x: x, typ: p.typeName()}
-	}
-	if p.isOp("[") {
-		p.unsupported(p.tok.pos, "an array subscript", "")
-	}
-	return x
-}
-
-func (p *parser) primary() node {
-	at := pos(p.tok.pos)
-	switch p.tok.kind {
-	case tokString, tokInt, tokNumber:
-		lit := literalNode{pos: at, kind: p.tok.kind, text: p.tok.text}
-		p.advance()
-		return lit
-	case tokParam:
-		n := p.paramIndex()
-		p.advance()
-		return paramNode{pos: at, index: n}
-	case tokOp:
-		if !p.acceptOp("(") {
-			p.unexpected()
-		}
-		if p.isKeyword("select", "with", "values") {
-			p.unsupported(p.tok.pos, "a subquery", "")
-		}
-		x := p.expr()
-		p.expectOp(")")
-		return x
-	case tokIdent:
-		if x, ok := p.keywordExpr(at); ok {
+		switch {
+		case p.acceptOp("::"):
+			x = castNode{pos: at, x: x, typ: p.typeName()}
+		case p.acceptOp("["):
+			x = subscriptNode{pos: at, x: x, index: p.expr()}
+			if p.isOp(":") {
+				p.unsupported(p.tok.pos, "an array slice", "")
+			}
+			p.expectOp("]")
+		case p.accept("collate"):
+			c := collateNode{pos: at, x: x, name: p.label()}
+			if p.acceptOp(".") {
+				c.name = qualified(c.name, p.label())
+			}
+			x = c
+		default:
 			return x
 		}
+		p.countOperator()
 	}
-	return p.nameExpr(at)
-}
-
-// keywordExpr reads the expressions that begin with a keyword.
-func (p *parser) keywordExpr(at pos) (node, bool) {
-	word := p.tok.text
-	switch word {
-	case "null":
-		p.advance()
-		return nullNode{at}, true
-	case "true", "false":
-		p.advance()
-		return boolNode{at, word == "true"}, true
-	case "case":
-		return p.caseExpr(at), true
-	case "cast":
-		return p.castCall(at), true
-	case "current_user", "session_user", "user", "current_role", "current_catalog", "current_timestamp", "current_schema":
-		if word == "current_schema" && p.peek().kind == tokOp && p.peek().text == "(" {
-			return nil, false
-		}
-		p.advance()
-		return callNode{pos: at, name: word}, true
-	case "extract":
-		if next := p.peek(); next.kind == tokOp && next.text == "(" {
-			return p.extract(at), true
-		}
-	case "exists", "array", "row":
-		if next := p.peek(); next.kind == tokOp && (next.text == "(" || next.text == "[") {
-			p.unsupported(int(at), commandName(word), "")
-		}
-	}
-	return nil, false
-}
-
-// extract reads EXTRACT(field FROM x), which is date_part with a numeric result.
-func (p *parser) extract(at pos) node {
-	defer p.nest()()
-	p.advance()
-	p.expectOp("(")
-	field := literalNode{pos: pos(p.tok.pos), kind: tokString, text: p.tok.text}
-	if p.tok.kind != tokString {
-		p.label()
-	} else {
-		p.advance()
-	}
-	p.expect("from")
-	x := p.expr()
-	p.expectOp(")")
-	return callNode{pos: at, name: "extract", args: []node{field, x}}
-}
-
-func (p *parser) castCall(at pos) node {
-	p.advance()
-	p.expectOp("(")
-	x := p.expr()
-	p.expect("as")
-	typ := p.typeName()
-	p.expectOp(")")
-	return castNode{pos: at, x: x, typ: typ}
-}
-
-func (p *parser) caseExpr(at pos) node {
-	p.advance()
-	c := caseNode{pos: at}
-	if !p.isKeyword("when") {
-		c.operand = p.expr()
-	}
-	for p.accept("when") {
-		cond := p.expr()
-		p.expect("then")
-		c.whens = append(c.whens, whenClause{cond, p.expr()})
-	}
-	if len(c.whens) == 0 {
-		p.unexpected()
-	}
-	if p.accept("else") {
-		c.orElse = p.expr()
-	}
-	p.expect("end")
-	return c
-}
-
-// nameExpr reads a column, table.column, table.*, a call, or type 'literal'.
-func (p *parser) nameExpr(at pos) node {
-	if typ, ok := p.typedLiteral(); ok {
-		lit := literalNode{pos: pos(p.tok.pos), kind: tokString, text: p.stringLiteral()}
-		return castNode{pos: at, x: lit, typ: typ}
-	}
-	name := p.exprName()
-	if p.isOp("(") {
-		return *p.call(int(at), name)
-	}
-	if !p.acceptOp(".") {
-		return columnNode{pos: at, name: name}
-	}
-	if p.acceptOp("*") {
-		return columnNode{pos: at, table: name}
-	}
-	second := p.label()
-	if p.isOp("(") {
-		return *p.call(int(at), qualified(name, second))
-	}
-	if p.acceptOp(".") {
-		name, second = qualified(name, second), p.label()
-	}
-	return columnNode{pos: at, table: name, name: second}
-}
-
-// exprName reads a name that begins an expression; some reserved words are functions too.
-func (p *parser) exprName() string {
-	if p.isKeyword("left", "right", "current_schema") {
-		if next := p.peek(); next.kind == tokOp && next.text == "(" {
-			return p.label()
-		}
-	}
-	return p.name()
-}
-
-// typedLiteral reads the type in type 'literal'.
-func (p *parser) typedLiteral() (Type, bool) {
-	if p.tok.kind != tokIdent {
-		return 0, false
-	}
-	if _, known := typeNames[p.tok.text]; !known || p.peek().kind != tokString {
-		return 0, false
-	}
-	typ := typeNames[p.tok.text]
-	p.advance()
-	return typ, true
-}
-
-// call reads the arguments of a function. p.tok is the opening parenthesis.
-func (p *parser) call(at int, name string) *callNode {
-	defer p.nest()()
-	c := &callNode{pos: pos(at), name: name}
-	p.expectOp("(")
-	if p.acceptOp("*") {
-		c.star = true
-		p.expectOp(")")
-		p.refuseWindow()
-		return c
-	}
-	if !p.isOp(")") {
-		if p.isKeyword("distinct") {
-			p.unsupported(p.tok.pos, "an aggregate with DISTINCT", "")
-		}
-		c.args = p.exprList()
-	}
-	p.expectOp(")")
-	p.refuseWindow()
-	return c
-}
-
-func (p *parser) refuseWindow() {
-	if p.isKeyword("over", "filter", "within") {
-		if next := p.peek(); next.kind == tokOp && next.text == "(" {
-			p.unsupported(p.tok.pos, "a window function", "")
-		}
-	}
-}
-
-// typeName reads the name of a type; lengths and precisions are not supported.
-func (p *parser) typeName() Type {
-	at := p.tok.pos
-	name := p.label()
-	if p.acceptOp(".") {
-		name = qualified(name, p.label())
-	}
-	switch {
-	case name == "double":
-		p.expect("precision")
-		name = "float8"
-	case name == "character" && p.accept("varying"):
-		name = "varchar"
-	case name == "timestamp" && p.acceptBoth("with", "time"):
-		p.expect("zone")
-		name = "timestamptz"
-	}
-	typ, ok := typeNames[name]
-	if !ok {
-		p.fail(at, pgwire.CodeUndefinedObject, `type "%s" does not exist`, name)
-	}
-	if p.isOp("(") {
-		p.unsupported(p.tok.pos, "a type modifier", "")
-	}
-	if p.isOp("[") {
-		p.unsupported(p.tok.pos, "an array type", "")
-	}
-	return typ
 }

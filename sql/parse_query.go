@@ -2,47 +2,116 @@ package sql
 
 import "github.com/longship-db/longship/pgwire"
 
-func (p *parser) selectStatement() statementNode {
-	p.expect("select")
-	s := &selectStmt{}
-	if p.isKeyword("distinct") {
-		p.unsupported(p.tok.pos, "SELECT DISTINCT", "")
+// selectStatement reads SELECT, or several with UNION between them: those are a relation that is selected
+// from, with the ORDER BY and LIMIT that follow the last one.
+func (p *parser) selectStatement() *selectStmt {
+	defer p.nest()()
+	p.selects++
+	defer func() { p.selects-- }()
+	s := p.selectCore()
+	if p.isKeyword("union") {
+		s = p.union(s)
 	}
-	p.accept("all")
-	if !p.isKeyword("from", "where", "order", "limit", "offset") && p.tok.kind != tokEOF && !p.isOp(";") {
-		s.targets = p.targets()
-	}
-	if p.accept("from") {
-		ref := p.tableRef(true)
-		s.from = &ref
-		p.refuseJoin()
-	}
-	s.where = p.whereClause()
 	p.refuseClause()
 	if p.accept("order") {
 		p.expect("by")
 		s.orderBy = p.orderItems()
 	}
 	p.limitClauses(s)
+	if p.isKeyword("fetch") {
+		p.unsupported(p.tok.pos, "FETCH FIRST", "Use LIMIT.")
+	}
 	if p.isKeyword("for") {
 		p.unsupported(p.tok.pos, "FOR UPDATE", "Transactions are serializable without locks.")
 	}
 	return s
 }
 
+// selectCore reads SELECT up to where ORDER BY would follow.
+func (p *parser) selectCore() *selectStmt {
+	s := &selectStmt{pos: pos(p.tok.pos)}
+	p.expect("select")
+	if at := p.tok.pos; p.accept("distinct") {
+		if p.isKeyword("on") {
+			p.unsupported(at, "SELECT DISTINCT ON", "")
+		}
+		s.distinct = true
+	} else {
+		p.accept("all")
+	}
+	if !p.isKeyword("from", "where", "order", "limit", "offset", "union") && p.tok.kind != tokEOF && !p.isOp(";") && !p.isOp(")") {
+		s.targets = p.targets()
+	}
+	if p.isKeyword("into") {
+		p.unsupported(p.tok.pos, "SELECT INTO", oneTable)
+	}
+	if p.accept("from") {
+		s.from = p.fromList()
+	}
+	s.where = p.whereClause()
+	return s
+}
+
+func (p *parser) union(first *selectStmt) *selectStmt {
+	at := first.pos
+	d := &derivedNode{arms: []*selectStmt{first}, distinct: []bool{false}}
+	for p.accept("union") {
+		distinct := !p.accept("all")
+		if distinct {
+			p.accept("distinct")
+		}
+		if p.isOp("(") {
+			p.unsupported(p.tok.pos, "a SELECT in parentheses", "")
+		}
+		d.arms, d.distinct = append(d.arms, p.selectCore()), append(d.distinct, distinct)
+	}
+	return &selectStmt{pos: at, targets: []target{{pos: at}}, from: []fromItem{{tableRef: tableRef{pos: at, alias: "union", query: d}}}}
+}
+
 func (p *parser) refuseClause() {
 	if p.isKeyword("group") {
 		p.unsupported(p.tok.pos, "GROUP BY", "Aggregates are over all rows.")
 	}
-	if p.isKeyword("having", "window", "union", "intersect", "except") {
+	if p.isKeyword("having", "window", "intersect", "except") {
 		p.unsupported(p.tok.pos, commandName(p.tok.text), "")
 	}
 }
 
-func (p *parser) refuseJoin() {
-	if p.isOp(",") || p.isKeyword("join", "inner", "left", "right", "full", "cross", "natural") {
-		p.unsupported(p.tok.pos, "JOIN", "Select from one table or view at a time.")
+// fromList reads what follows FROM: relations, separated by commas or joined.
+func (p *parser) fromList() []fromItem {
+	list := []fromItem{{tableRef: p.tableRef(true)}}
+	for {
+		switch {
+		case p.acceptOp(","):
+			list = append(list, fromItem{tableRef: p.tableRef(true)})
+		case p.isKeyword("right", "full", "natural"):
+			p.unsupported(p.tok.pos, commandName(p.tok.text)+" JOIN", "")
+		case p.acceptBoth("cross", "join"):
+			list = append(list, fromItem{tableRef: p.tableRef(true)})
+		case p.isKeyword("join", "inner", "left"):
+			list = append(list, p.join())
+		default:
+			return list
+		}
 	}
+}
+
+func (p *parser) join() fromItem {
+	var item fromItem
+	if p.accept("left") {
+		item.left = true
+		p.accept("outer")
+	} else {
+		p.accept("inner")
+	}
+	p.expect("join")
+	item.tableRef = p.tableRef(true)
+	if p.isKeyword("using") {
+		p.unsupported(p.tok.pos, "JOIN … USING", "Use ON.")
+	}
+	p.expect("on")
+	item.on = p.topExpr()
+	return item
 }
 
 func (p *parser) whereClause() node {
@@ -122,27 +191,60 @@ func (p *parser) target() target {
 	return t
 }
 
-// tableRef reads [schema.]name [[AS] alias], or a function call if calls are allowed here. The
-// schemas pg_catalog and public are looked through; any other is part of the name.
-func (p *parser) tableRef(calls bool) tableRef {
+// tableRef reads [schema.]name [[AS] alias], or a function call or a subquery if those are allowed here.
+// The schemas pg_catalog and public are looked through; any other is part of the name.
+func (p *parser) tableRef(from bool) tableRef {
+	if from {
+		p.accept("lateral")
+	}
 	ref := tableRef{pos: pos(p.tok.pos)}
 	if p.isOp("(") {
-		p.unsupported(p.tok.pos, "a subquery", "")
+		return p.derived(ref, from)
 	}
 	p.accept("only")
 	ref.name = p.name()
 	if p.acceptOp(".") {
 		ref.name = qualified(ref.name, p.label())
 	}
-	if p.isOp("(") && calls {
+	if p.isOp("(") && from {
 		ref.call = p.call(int(ref.pos), ref.name)
 	}
+	p.alias(&ref)
+	return ref
+}
+
+// derived reads (SELECT …) alias.
+func (p *parser) derived(ref tableRef, from bool) tableRef {
+	if !from {
+		p.unexpected()
+	}
+	p.advance()
+	if !p.isKeyword("select") {
+		p.unsupported(p.tok.pos, "a join or VALUES in parentheses", "")
+	}
+	ref.query = &derivedNode{arms: []*selectStmt{p.selectStatement()}, distinct: []bool{false}}
+	p.expectOp(")")
+	p.alias(&ref)
+	if ref.alias == "" {
+		panic(errorAt(p.lexer.src, ref.at(), pgwire.CodeSyntaxError, "subquery in FROM must have an alias").
+			WithHint("For example, FROM (SELECT ...) [AS] foo."))
+	}
+	return ref
+}
+
+// alias reads [AS] alias [(column, …)].
+func (p *parser) alias(ref *tableRef) {
 	if p.accept("as") {
 		ref.alias = p.name()
 	} else if p.tok.kind == tokQuoted || p.tok.kind == tokIdent && !reserved[p.tok.text] && p.tok.text != "set" {
 		ref.alias = p.name()
 	}
-	return ref
+	if ref.alias == "" || !p.acceptOp("(") {
+		return
+	}
+	for _, c := range p.columnNames() {
+		ref.columns = append(ref.columns, c.name)
+	}
 }
 
 func qualified(schema, name string) string {

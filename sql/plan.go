@@ -25,6 +25,7 @@ type bound struct {
 // use are those between the bare column and something that does not depend on the row:
 //
 //	key = x, key IN (…), key = x OR key = y     points
+//	key = ANY (array)                           points
 //	key <, <=, >, >= x, BETWEEN                  bounds
 //	key LIKE 'prefix%'                           bounds; the pattern stays in the filter
 func planAccess(where expr) access {
@@ -151,6 +152,10 @@ func pointsOf(cond expr) []expr {
 		if isKey(x.x) && !x.listRow {
 			return x.list
 		}
+	case *anyExpr:
+		if isKey(x.l) && x.op == "=" && !x.all && x.array != nil && !x.arrayRow {
+			return []expr{x.array}
+		}
 	case *logicExpr:
 		if x.and {
 			return nil
@@ -170,7 +175,7 @@ func pointsOf(cond expr) []expr {
 
 func isKey(x expr) bool {
 	c, ok := x.(*kvColumn)
-	return ok && c.index == keyColumn && !c.excluded
+	return ok && c.index == keyColumn && !c.excluded && c.depth == 0
 }
 
 // keys evaluates the points: ascending, without duplicates and NULLs.
@@ -180,7 +185,11 @@ func (a *access) keys(e *env, dst []string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !v.IsNull() {
+		switch {
+		case v.IsNull():
+		case v.typ.elem() != 0:
+			dst = append(dst, slices.DeleteFunc(v.elements(), func(s string) bool { return s == nullElem })...)
+		default:
 			dst = append(dst, v.s)
 		}
 	}

@@ -13,16 +13,16 @@ type output struct {
 	x    expr
 }
 
-// A selectPlan is an analyzed SELECT. Of kv, view and call at most one is set.
+// A selectPlan is an analyzed SELECT. At most one of kv and from is set.
 type selectPlan struct {
 	outs       []output
 	kv         *access
-	view       *view
-	call       *callExpr // FROM f(…)
-	filter     expr      // of a view's rows, or without FROM
+	from       *fromPlan // views, functions and subqueries
+	filter     expr      // without FROM
 	aggregates []aggregate
-	order      []sortKey // nil if rows come in the wanted order
-	limit      expr      // nil: all
+	sets       []*callExpr // functions among outs that return sets
+	order      []sortKey   // nil if rows come in the wanted order
+	limit      expr        // nil: all
 	offset     expr
 }
 
@@ -38,24 +38,29 @@ func (p *selectPlan) outputs() []output { return p.outs }
 func (p *selectPlan) readsTable() bool { return p.kv != nil }
 
 func (a *analyzer) selectPlan(n *selectStmt) planNode {
+	if n.distinct || len(n.orderBy) > 0 && a.returnsSets(n.targets) {
+		n = a.overRows(n)
+	}
 	p := &selectPlan{}
-	if n.from != nil {
+	if len(n.from) > 0 {
 		a.from(n.from, p)
 	}
-	where := a.where(n.where)
-	if n.from != nil && a.scope.kv {
-		access := planAccess(where)
+	switch {
+	case a.scope.kv:
+		access := planAccess(a.where(n.where))
 		p.kv = &access
-	} else {
-		p.filter = where
+	case p.from != nil:
+		a.whereOf(n.where, p.from)
+	default:
+		p.filter = a.where(n.where)
 	}
-	a.bare = nil
+	a.bare, a.allowed = nil, true
 	p.outs = a.targets(n.targets)
-	p.order = a.orderBy(n.orderBy, n.targets, p.outs)
-	p.aggregates = a.aggregates
+	a.allowed = false
+	p.order = a.orderBy(n.orderBy, p.outs)
+	p.aggregates, p.sets = a.aggregates, a.sets
 	if len(p.aggregates) > 0 && a.bare != nil {
-		a.fail(a.bare.at(), pgwire.CodeGroupingError,
-			`column "%s.%s" must appear in the GROUP BY clause or be used in an aggregate function`, a.scope.table, a.bare.name)
+		a.ungrouped(a.bare)
 	}
 	if p.kv != nil && inKeyOrder(p.order) || len(p.aggregates) > 0 {
 		p.order = nil
@@ -65,44 +70,29 @@ func (a *analyzer) selectPlan(n *selectStmt) planNode {
 	return p
 }
 
+// ungrouped refuses a column beside aggregates.
+func (a *analyzer) ungrouped(n *columnNode) {
+	table := n.table
+	for _, rel := range a.scope.relations {
+		if table == "" && rel.column(n.name, false, 0) != nil {
+			table = rel.table
+		}
+	}
+	a.fail(n.at(), pgwire.CodeGroupingError, `column "%s.%s" must appear in the GROUP BY clause or be used in an aggregate function`, table, n.name)
+}
+
+// returnsSets reports whether a function among the targets returns a set.
+func (a *analyzer) returnsSets(targets []target) bool {
+	return slices.ContainsFunc(targets, func(t target) bool {
+		call, ok := t.expr.(callNode)
+		return ok && slices.ContainsFunc(a.catalog.functions(call.name), func(f *Func) bool { return f.set != nil })
+	})
+}
+
 // inKeyOrder reports whether ascending keys are the order asked for. Nothing follows key: it is
 // unique.
 func inKeyOrder(order []sortKey) bool {
 	return len(order) > 0 && isKey(order[0].x) && !order[0].desc
-}
-
-// from resolves a relation and makes its columns visible.
-func (a *analyzer) from(ref *tableRef, p *selectPlan) {
-	a.scope = scope{table: ref.name, relation: ref.name}
-	if ref.alias != "" {
-		a.scope.table = ref.alias
-	}
-	switch view := a.catalog.views[ref.name]; {
-	case ref.call != nil:
-		a.fromCall(ref, p)
-	case ref.name == "kv":
-		a.scope.kv, a.scope.columns = true, kvColumns
-	case view != nil:
-		p.view, a.scope.columns = view, view.columns
-	default:
-		a.fail(ref.at(), pgwire.CodeUndefinedTable, `relation "%s" does not exist`, ref.name)
-	}
-}
-
-// fromCall makes a function's result a relation of one row.
-func (a *analyzer) fromCall(ref *tableRef, p *selectPlan) {
-	outer := a.scope
-	a.scope, a.noAggregate = scope{}, "functions in FROM"
-	call, ok := a.call(*ref.call).(*callExpr)
-	if !ok {
-		a.fail(ref.at(), pgwire.CodeSyntaxError, `syntax error at or near "("`)
-	}
-	a.scope, a.noAggregate = outer, ""
-	p.call = call
-	a.scope.columns = call.fn.Columns
-	if call.fn.Row == nil {
-		a.scope.columns = []Column{{a.scope.table, call.fn.Result}}
-	}
 }
 
 func (a *analyzer) where(n node) expr {
@@ -132,12 +122,26 @@ func (a *analyzer) targets(list []target) []output {
 
 func (a *analyzer) star(t target) []output {
 	a.checkTable(t.table, t.at())
-	if a.scope.table == "" {
+	if len(a.scope.relations) == 0 {
 		a.fail(t.at(), pgwire.CodeSyntaxError, "SELECT * with no tables specified is not valid")
 	}
-	outs := make([]output, len(a.scope.columns))
-	for i, c := range a.scope.columns {
-		outs[i] = output{c.Name, a.column(columnNode{pos: t.pos, name: c.Name})}
+	var outs []output
+	for i := range a.scope.relations {
+		rel := &a.scope.relations[i]
+		if t.table != "" && t.table != rel.table {
+			continue
+		}
+		a.columnRef++
+		if a.bare == nil {
+			a.bare = &columnNode{pos: t.pos, table: rel.table, name: rel.columns[0].Name}
+		}
+		for i, c := range rel.columns {
+			if a.scope.kv {
+				outs = append(outs, output{c.Name, &kvColumn{index: i}})
+			} else {
+				outs = append(outs, output{c.Name, &viewColumn{index: rel.offset + i, t: c.Type}})
+			}
+		}
 	}
 	return outs
 }
@@ -163,24 +167,37 @@ func columnLabel(n node) string {
 			}
 		}
 		return "case"
+	case subqueryNode:
+		switch {
+		case n.kind == subqueryExists:
+			return "exists"
+		case n.kind == subqueryArray:
+			return "array"
+		case len(n.query.targets) > 0 && n.query.targets[0].alias != "":
+			return n.query.targets[0].alias
+		case len(n.query.targets) > 0 && n.query.targets[0].expr != nil:
+			return columnLabel(n.query.targets[0].expr)
+		}
+	case arrayNode:
+		return "array"
+	case subscriptNode:
+		return columnLabel(n.x)
+	case collateNode:
+		return columnLabel(n.x)
 	}
 	return "?column?"
 }
 
-// internalName is the name of a type in pg_type, where it differs from the one in messages.
+// internalName is the name of a type in pg_type, an array's after its elements.
 func internalName(t Type) string {
-	for name, typ := range map[string]Type{
-		"bool": Bool, "int2": Int2, "int4": Int4, "int8": Int8, "float8": Float8, "varchar": Varchar, "timestamptz": Timestamptz,
-	} {
-		if typ == t {
-			return name
-		}
+	if elem := t.elem(); elem != 0 && t != Int2Vector && t != OIDVector {
+		t = elem
 	}
-	return t.String()
+	return typeInfos[t].typname
 }
 
 // orderBy resolves sort keys: a number or a bare name may mean a column of the result.
-func (a *analyzer) orderBy(items []orderItem, targets []target, outs []output) []sortKey {
+func (a *analyzer) orderBy(items []orderItem, outs []output) []sortKey {
 	var keys []sortKey
 	for _, item := range items {
 		key := sortKey{desc: item.desc, nullsFirst: item.nullsFirst}
@@ -221,7 +238,9 @@ func (a *analyzer) rowCount(n node, clause string) expr {
 	if n == nil {
 		return nil
 	}
-	a.scope, a.noAggregate = scope{}, clause
+	saved := a.scope
+	a.scope, a.noAggregate = scope{outer: saved.outer}, clause
+	defer func() { a.scope = saved }()
 	x := a.expr(n)
 	switch {
 	case x.typ() == Unknown || x.typ().isNumber():

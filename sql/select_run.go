@@ -13,12 +13,13 @@ type selection struct {
 	plan   *selectPlan
 	e      *env
 	out    *encoder
-	offset int64 // rows still to be skipped
-	limit  int64 // rows still to be sent
+	rows   *[][]Value // where rows go instead of to the client, in a subquery
+	offset int64      // rows still to be skipped
+	limit  int64      // rows still to be sent
 	sent   int64
 	sorted []sortedRow
 	keep   int64 // rows the sort has to keep
-	sums   []Value
+	sums   []tally
 }
 
 type sortedRow struct {
@@ -34,20 +35,35 @@ func (p *selectPlan) run(e *env, txn Txn, out *encoder) (int64, error) {
 	}
 	s := &e.session.selection
 	*s = selection{plan: p, e: e, out: out, offset: offset, limit: limit, sorted: s.sorted[:0], sums: s.sums[:0]}
-	if s.keep = offset + limit; s.keep < 0 {
-		s.keep = math.MaxInt64
-	}
-	for i := range p.aggregates {
-		s.sums = append(s.sums, p.aggregates[i].start())
-	}
-	if limit > 0 {
-		if err := s.scan(txn); err != nil {
-			return 0, err
-		}
-	}
-	err = s.finish()
+	err = s.run(txn)
 	clear(s.sorted)
 	return s.sent, err
+}
+
+// collect returns the rows of a subquery.
+func (p *selectPlan) collect(e *env) ([][]Value, error) {
+	offset, limit, err := p.window(e)
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]Value
+	s := &selection{plan: p, e: e, rows: &rows, offset: offset, limit: limit}
+	return rows, s.run(nil)
+}
+
+func (s *selection) run(txn Txn) error {
+	if s.keep = s.offset + s.limit; s.keep < 0 {
+		s.keep = math.MaxInt64
+	}
+	for i := range s.plan.aggregates {
+		s.sums = append(s.sums, s.plan.aggregates[i].start())
+	}
+	if s.limit > 0 {
+		if err := s.scan(txn); err != nil {
+			return err
+		}
+	}
+	return s.finish()
 }
 
 // scan feeds the rows of the source to take.
@@ -56,53 +72,10 @@ func (s *selection) scan(txn Txn) error {
 	switch {
 	case p.kv != nil:
 		return p.kv.rows(e, txn, s)
-	case p.view != nil:
-		return s.scanView()
-	case p.call != nil:
-		return s.scanCall()
+	case p.from != nil:
+		return p.from.scan(e, s.take)
 	}
 	_, err := s.takeIf(p.filter)
-	return err
-}
-
-func (s *selection) scanView() error {
-	var rows [][]Value
-	var err error
-	if view := s.plan.view; view.session != nil {
-		rows = view.session(s.e.session)
-	} else if rows, err = view.rows(s.e.ctx); err != nil {
-		return err
-	}
-	for _, row := range rows {
-		s.e.tuple = row
-		if more, err := s.takeIf(s.plan.filter); err != nil || !more {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *selection) scanCall() error {
-	call := s.plan.call
-	if call.fn.Row == nil {
-		v, err := call.eval(s.e)
-		if err != nil {
-			return err
-		}
-		s.e.tuple = []Value{v}
-	} else {
-		args, null, err := call.evalArgs(s.e)
-		if err != nil {
-			return err
-		}
-		s.e.tuple = make([]Value, len(call.fn.Columns))
-		if !null {
-			if s.e.tuple, err = call.fn.Row(s.e.ctx, s.e.session.backend, args); err != nil {
-				return err
-			}
-		}
-	}
-	_, err := s.takeIf(s.plan.filter)
 	return err
 }
 
@@ -119,15 +92,42 @@ func (s *selection) take() (more bool, err error) {
 	switch {
 	case len(s.plan.aggregates) > 0:
 		for i := range s.plan.aggregates {
-			if s.sums[i], err = s.plan.aggregates[i].add(s.sums[i], s.e); err != nil {
+			if err := s.plan.aggregates[i].add(&s.sums[i], s.e); err != nil {
 				return false, err
 			}
 		}
 		return true, nil
 	case s.plan.order != nil:
 		return true, s.collect()
+	case len(s.plan.sets) > 0:
+		return s.emitSets()
 	}
 	return s.emit()
+}
+
+// emitSets emits a row for each element of the longest set among the functions of the select list; the
+// others end in NULLs.
+func (s *selection) emitSets() (more bool, err error) {
+	sets := make([][][]Value, len(s.plan.sets))
+	n := 0
+	for i, call := range s.plan.sets {
+		if sets[i], err = call.tuples(s.e); err != nil {
+			return false, err
+		}
+		n = max(n, len(sets[i]))
+	}
+	s.e.set = make([]Value, len(sets))
+	for k := range n {
+		for i, rows := range sets {
+			if s.e.set[i] = Null; k < len(rows) {
+				s.e.set[i] = rows[k][0]
+			}
+		}
+		if more, err := s.emit(); err != nil || !more {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // emit sends the row in s.e, within OFFSET and LIMIT.
@@ -136,20 +136,46 @@ func (s *selection) emit() (more bool, err error) {
 		s.offset--
 		return true, nil
 	}
+	if s.rows != nil {
+		err = s.keepRow()
+	} else {
+		err = s.encodeRow()
+	}
+	s.sent++
+	s.limit--
+	return s.limit > 0, err
+}
+
+// encodeRow sends the row in s.e to the client.
+func (s *selection) encodeRow() error {
 	s.out.begin()
 	for _, o := range s.plan.outs {
 		v, err := o.x.eval(s.e)
 		if err != nil {
-			return false, err
+			return err
 		}
 		s.out.add(v)
 	}
-	if err := s.out.send(); err != nil {
-		return false, err
+	return s.out.send()
+}
+
+// keepRow adds the row in s.e to those of a subquery.
+func (s *selection) keepRow() error {
+	row := make([]Value, len(s.plan.outs))
+	for i, o := range s.plan.outs {
+		var err error
+		if row[i], err = o.x.eval(s.e); err != nil {
+			return err
+		}
 	}
-	s.sent++
-	s.limit--
-	return s.limit > 0, nil
+	return s.addRow(row)
+}
+
+func (s *selection) addRow(row []Value) error {
+	if *s.rows = append(*s.rows, row); len(*s.rows) > maxDerivedRows {
+		return tooManyRows()
+	}
+	return nil
 }
 
 // collect keeps the row in s.e for the sort. With a LIMIT only about twice as many rows as wanted
@@ -170,7 +196,9 @@ func (s *selection) collect() error {
 		}
 		row.outs[i] = v.clone()
 	}
-	s.sorted = append(s.sorted, row)
+	if s.sorted = append(s.sorted, row); s.plan.from != nil && len(s.sorted) > maxDerivedRows {
+		return tooManyRows()
+	}
 	const slack = 1024
 	if n := int64(len(s.sorted)); n > slack && n/2 > s.keep {
 		s.sort()
@@ -211,7 +239,10 @@ func (s *selection) finish() error {
 		if s.limit == 0 {
 			return nil
 		}
-		s.e.aggs = s.sums
+		s.e.aggs = make([]Value, len(s.sums))
+		for i := range s.sums {
+			s.e.aggs[i] = s.plan.aggregates[i].result(&s.sums[i])
+		}
 		_, err := s.emit()
 		return err
 	}
@@ -223,17 +254,24 @@ func (s *selection) finish() error {
 		if int64(i) < s.offset || s.limit == 0 {
 			continue
 		}
-		s.out.begin()
-		for _, v := range row.outs {
-			s.out.add(v)
-		}
-		if err := s.out.send(); err != nil {
+		if err := s.sendSorted(row.outs); err != nil {
 			return err
 		}
 		s.sent++
 		s.limit--
 	}
 	return nil
+}
+
+func (s *selection) sendSorted(outs []Value) error {
+	if s.rows != nil {
+		return s.addRow(outs)
+	}
+	s.out.begin()
+	for _, v := range outs {
+		s.out.add(v)
+	}
+	return s.out.send()
 }
 
 // A rowTaker is given the rows of a scan, one by one in env.row, until it wants no more.
@@ -326,7 +364,7 @@ func (c *encoder) add(v Value) {
 		return
 	}
 	switch v.typ {
-	case Text, Name, Varchar:
+	case Text, Name, Varchar, Char:
 		c.spans = append(c.spans, span{direct: bytesOf(v.s)})
 		return
 	}

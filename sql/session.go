@@ -208,6 +208,16 @@ func (s *Session) bind(stmt *statement, args pgwire.Args) error {
 }
 
 func (s *Session) decode(b []byte, t Type, format int16) (Value, error) {
+	if t.isReg() {
+		if format != binaryFormat {
+			return s.resolveName(string(b), t)
+		}
+		v, err := parseBinary(b, OID)
+		if err != nil {
+			return Null, err
+		}
+		return s.named(v, t)
+	}
 	if format == binaryFormat {
 		return parseBinary(b, t)
 	}

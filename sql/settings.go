@@ -174,7 +174,7 @@ func (s *Settings) Int(name string) int64 {
 
 // Real returns the value of a real setting in its base unit, 0 for an unknown name.
 func (s *Settings) Real(name string) float64 {
-	v, _ := parseFloat(s.String(name))
+	v, _ := parseFloat(s.String(name), Float8)
 	return v.float()
 }
 
@@ -187,7 +187,7 @@ func (s *Settings) Duration(name string) time.Duration {
 	if err != nil {
 		return 0
 	}
-	v, _ := parseFloat(s.String(name))
+	v, _ := parseFloat(s.String(name), Float8)
 	return time.Duration(v.float() * timeUnits[def.Unit] * float64(time.Microsecond))
 }
 

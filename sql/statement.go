@@ -89,7 +89,7 @@ func paramType(oid uint32) Type {
 		return Unknown
 	case oid == bpchar || t == Varchar:
 		return Text
-	case typeInfos[t].name == "" || t == Record || t == Void || t == TextArray:
+	case typeInfos[t].name == "" || t.family() == familyNone:
 		panic(pgwire.Errorf(pgwire.CodeUndefinedObject, "parameters of type %d are not supported", oid))
 	}
 	return t

@@ -49,14 +49,18 @@ func parseValue(s string, t Type, loc *time.Location) (Value, error) {
 		return Value{typ: Text, s: s}, checkText(s)
 	case Name:
 		return NameValue(truncateName(s)), checkText(s)
+	case Char:
+		return charValue(s), checkText(s)
+	case NodeTree:
+		return Value{typ: t, s: s}, checkText(s)
 	case Bool:
 		return parseBool(s)
 	case Int2, Int4, Int8:
 		return parseInt(s, t)
 	case OID, XID:
 		return parseID(s, t)
-	case Float8:
-		return parseFloat(s)
+	case Float4, Float8:
+		return parseFloat(s, t)
 	case Numeric:
 		d, ok := parseDecimal(strings.TrimSpace(s))
 		if !ok {
@@ -75,6 +79,9 @@ func parseValue(s string, t Type, loc *time.Location) (Value, error) {
 		return parseTimestamp(s, loc)
 	case Interval:
 		return parseInterval(s)
+	}
+	if t.elem() != 0 {
+		return parseArray(s, t)
 	}
 	return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot accept a value of type %s", t)
 }
@@ -140,16 +147,16 @@ func parseID(s string, t Type) (Value, error) {
 	return Value{typ: t, n: int64(uint32(n))}, nil
 }
 
-func parseFloat(s string) (Value, error) {
+func parseFloat(s string, t Type) (Value, error) {
 	trimmed := strings.TrimSpace(s)
-	f, err := strconv.ParseFloat(trimmed, 64)
+	f, err := strconv.ParseFloat(trimmed, 8*int(typeInfos[t].size))
 	switch {
 	case strings.ContainsAny(trimmed, "_xXpP"), err != nil && !isNumError(err, strconv.ErrRange):
-		return Null, invalidInput(Float8, s)
+		return Null, invalidInput(t, s)
 	case err != nil:
-		return Null, pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, `"%s" is out of range for type double precision`, s)
+		return Null, pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, `"%s" is out of range for type %s`, s, t)
 	}
-	return Float8Value(f), nil
+	return Value{typ: t, n: int64(math.Float64bits(f))}, nil
 }
 
 func parseInet(s string) (Value, error) {
@@ -177,7 +184,9 @@ func appendText(b []byte, v Value, loc *time.Location) []byte {
 	case Int2, Int4, Int8, OID, XID:
 		return strconv.AppendInt(b, v.n, 10)
 	case Float8:
-		return appendFloat(b, v.float())
+		return appendFloat(b, v.float(), 64)
+	case Float4:
+		return appendFloat(b, v.float(), 32)
 	case PgLSN:
 		b, _ = v.LSN().AppendText(b)
 		return b
@@ -185,7 +194,8 @@ func appendText(b []byte, v Value, loc *time.Location) []byte {
 		return appendTimestamp(b, v.n, loc)
 	case Interval:
 		return appendInterval(b, v)
-	case TextArray:
+	}
+	if v.typ.elem() != 0 {
 		return appendArray(b, v)
 	}
 	return append(b, v.s...)
@@ -194,14 +204,27 @@ func appendText(b []byte, v Value, loc *time.Location) []byte {
 // textOf is the text form of v as a string.
 func textOf(v Value, loc *time.Location) string {
 	switch v.typ {
-	case Text, Name, Varchar, Numeric, Inet, Record:
+	case Text, Name, Varchar, Char, Numeric, Inet, Record:
 		return v.s
 	}
 	return string(appendText(nil, v, loc))
 }
 
-// appendFloat prints the shortest text that reads back as f, as float8out does.
-func appendFloat(b []byte, f float64) []byte {
+// floatFixed is from where on numbers of so many bits are printed with an exponent.
+var floatFixed = map[int]float64{32: 1e6, 64: 1e15}
+
+// charValue is a "char": the first byte of s, nothing if that is no character by itself.
+func charValue(s string) Value {
+	if s != "" && s[0] < utf8.RuneSelf {
+		s = s[:1]
+	} else {
+		s = ""
+	}
+	return Value{typ: Char, s: s}
+}
+
+// appendFloat prints the shortest text that reads back as f, as float8out and float4out do.
+func appendFloat(b []byte, f float64, bits int) []byte {
 	switch {
 	case math.IsNaN(f):
 		return append(b, "NaN"...)
@@ -210,34 +233,8 @@ func appendFloat(b []byte, f float64) []byte {
 	case math.IsInf(f, -1):
 		return append(b, "-Infinity"...)
 	}
-	if a := math.Abs(f); a == 0 || a >= 1e-5 && a < 1e15 {
-		return strconv.AppendFloat(b, f, 'f', -1, 64)
+	if a := math.Abs(f); a == 0 || a >= 1e-4 && a < floatFixed[bits] {
+		return strconv.AppendFloat(b, f, 'f', -1, bits)
 	}
-	return strconv.AppendFloat(b, f, 'e', -1, 64)
-}
-
-// appendArray prints {a,b}, quoting elements as array_out does.
-func appendArray(b []byte, v Value) []byte {
-	b = append(b, '{')
-	for i, e := range v.elements() {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		if e == "" || strings.ContainsAny(e, "{}\",\\ \t\n\r\v\f") || strings.EqualFold(e, "null") {
-			b = append(b, '"')
-			b = append(b, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(e)...)
-			b = append(b, '"')
-		} else {
-			b = append(b, e...)
-		}
-	}
-	return append(b, '}')
-}
-
-// elements are the elements of a text[].
-func (v Value) elements() []string {
-	if v.n == 0 {
-		return nil
-	}
-	return strings.Split(v.s, "\x00")
+	return strconv.AppendFloat(b, f, 'e', -1, bits)
 }

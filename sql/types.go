@@ -5,35 +5,63 @@ import "github.com/longship-db/longship/pgwire"
 // A Type is a PostgreSQL type, by its oid in pg_type.
 type Type uint32
 
-// The types values can have. Unknown is that of a literal or parameter not yet resolved.
+// The types values can have. Unknown is that of a literal or parameter not yet resolved. The last three
+// are what functions take: any type, any array, and that array's element.
 const (
 	Bool        Type = 16
+	Char        Type = 18 // "char", a single byte
 	Name        Type = 19
 	Int8        Type = 20
 	Int2        Type = 21
+	Int2Vector  Type = 22
 	Int4        Type = 23
+	Regproc     Type = 24
 	Text        Type = 25
 	OID         Type = 26
 	XID         Type = 28
+	OIDVector   Type = 30
+	NodeTree    Type = 194
+	Float4      Type = 700
 	Float8      Type = 701
 	Unknown     Type = 705
 	Inet        Type = 869
+	BoolArray   Type = 1000
+	CharArray   Type = 1002
+	NameArray   Type = 1003
+	Int2Array   Type = 1005
+	Int4Array   Type = 1007
 	TextArray   Type = 1009
+	Int8Array   Type = 1016
+	Float4Array Type = 1021
+	OIDArray    Type = 1028
+	ACLArray    Type = 1034
 	Varchar     Type = 1043
 	Timestamptz Type = 1184
 	Interval    Type = 1186
 	Numeric     Type = 1700
+	Regprocsig  Type = 2202 // regprocedure
+	Regoperator Type = 2204
+	Regclass    Type = 2205
+	Regtype     Type = 2206
 	Record      Type = 2249
 	Void        Type = 2278
 	PgLSN       Type = 3220
+	Regnsp      Type = 4089
+	Regrole     Type = 4096
+
+	Any        Type = 2276
+	AnyArray   Type = 2277
+	AnyElement Type = 2283
 )
 
-// A typeInfo describes a type: its name in messages, its typlen (−1: variable) and its family,
-// within which values compare with each other.
+// A typeInfo describes a type: its name in messages and in pg_type, its typlen (−1: variable), its family,
+// within which values compare with each other, and its typcategory.
 type typeInfo struct {
-	name   string
-	size   int16
-	family family
+	name, typname string
+	size          int16
+	family        family
+	category      byte
+	elem          Type // of an array
 }
 
 // A family is a group of types that compare with each other.
@@ -44,39 +72,86 @@ const (
 	familyBool
 	familyText
 	familyNumber
-	familyID // oid and xid
+	familyID // oid, xid, and the oids with a name
 	familyLSN
 	familyTime
 	familyInterval
 	familyInet
+	familyArray
 )
 
 var typeInfos = map[Type]typeInfo{
-	Bool:        {"boolean", 1, familyBool},
-	Name:        {"name", 64, familyText},
-	Int8:        {"bigint", 8, familyNumber},
-	Int2:        {"smallint", 2, familyNumber},
-	Int4:        {"integer", 4, familyNumber},
-	Text:        {"text", -1, familyText},
-	OID:         {"oid", 4, familyID},
-	XID:         {"xid", 4, familyID},
-	Float8:      {"double precision", 8, familyNumber},
-	Unknown:     {"unknown", -2, familyText},
-	Inet:        {"inet", -1, familyInet},
-	TextArray:   {"text[]", -1, familyNone},
-	Varchar:     {"character varying", -1, familyText},
-	Timestamptz: {"timestamp with time zone", 8, familyTime},
-	Interval:    {"interval", 16, familyInterval},
-	Numeric:     {"numeric", -1, familyNumber},
-	Record:      {"record", -1, familyNone},
-	Void:        {"void", 4, familyNone},
-	PgLSN:       {"pg_lsn", 8, familyLSN},
+	Bool:        {"boolean", "bool", 1, familyBool, 'B', 0},
+	Char:        {`"char"`, "char", 1, familyText, 'Z', 0},
+	Name:        {"name", "name", 64, familyText, 'S', 0},
+	Int8:        {"bigint", "int8", 8, familyNumber, 'N', 0},
+	Int2:        {"smallint", "int2", 2, familyNumber, 'N', 0},
+	Int2Vector:  {"int2vector", "int2vector", -1, familyArray, 'A', Int2},
+	Int4:        {"integer", "int4", 4, familyNumber, 'N', 0},
+	Regproc:     {"regproc", "regproc", 4, familyID, 'N', 0},
+	Text:        {"text", "text", -1, familyText, 'S', 0},
+	OID:         {"oid", "oid", 4, familyID, 'N', 0},
+	XID:         {"xid", "xid", 4, familyID, 'U', 0},
+	OIDVector:   {"oidvector", "oidvector", -1, familyArray, 'A', OID},
+	NodeTree:    {"pg_node_tree", "pg_node_tree", -1, familyText, 'Z', 0},
+	Float4:      {"real", "float4", 4, familyNumber, 'N', 0},
+	Float8:      {"double precision", "float8", 8, familyNumber, 'N', 0},
+	Unknown:     {"unknown", "unknown", -2, familyText, 'X', 0},
+	Inet:        {"inet", "inet", -1, familyInet, 'I', 0},
+	BoolArray:   {"boolean[]", "_bool", -1, familyArray, 'A', Bool},
+	CharArray:   {`"char"[]`, "_char", -1, familyArray, 'A', Char},
+	NameArray:   {"name[]", "_name", -1, familyArray, 'A', Name},
+	Int2Array:   {"smallint[]", "_int2", -1, familyArray, 'A', Int2},
+	Int4Array:   {"integer[]", "_int4", -1, familyArray, 'A', Int4},
+	TextArray:   {"text[]", "_text", -1, familyArray, 'A', Text},
+	Int8Array:   {"bigint[]", "_int8", -1, familyArray, 'A', Int8},
+	Float4Array: {"real[]", "_float4", -1, familyArray, 'A', Float4},
+	OIDArray:    {"oid[]", "_oid", -1, familyArray, 'A', OID},
+	ACLArray:    {"aclitem[]", "_aclitem", -1, familyArray, 'A', Text},
+	Varchar:     {"character varying", "varchar", -1, familyText, 'S', 0},
+	Timestamptz: {"timestamp with time zone", "timestamptz", 8, familyTime, 'D', 0},
+	Interval:    {"interval", "interval", 16, familyInterval, 'T', 0},
+	Numeric:     {"numeric", "numeric", -1, familyNumber, 'N', 0},
+	Regprocsig:  {"regprocedure", "regprocedure", 4, familyID, 'N', 0},
+	Regoperator: {"regoperator", "regoperator", 4, familyID, 'N', 0},
+	Regclass:    {"regclass", "regclass", 4, familyID, 'N', 0},
+	Regtype:     {"regtype", "regtype", 4, familyID, 'N', 0},
+	Record:      {"record", "record", -1, familyNone, 'P', 0},
+	Void:        {"void", "void", 4, familyNone, 'P', 0},
+	PgLSN:       {"pg_lsn", "pg_lsn", 8, familyLSN, 'U', 0},
+	Regnsp:      {"regnamespace", "regnamespace", 4, familyID, 'N', 0},
+	Regrole:     {"regrole", "regrole", 4, familyID, 'N', 0},
+	Any:         {`"any"`, "any", 4, familyNone, 'P', 0},
+	AnyArray:    {"anyarray", "anyarray", -1, familyNone, 'P', 0},
+	AnyElement:  {"anyelement", "anyelement", 4, familyNone, 'P', 0},
 }
 
 // String is the type's name as PostgreSQL's messages spell it.
 func (t Type) String() string { return typeInfos[t].name }
 
 func (t Type) family() family { return typeInfos[t].family }
+
+// elem is the type of an array's elements, 0 if t is no array.
+func (t Type) elem() Type { return typeInfos[t].elem }
+
+// arrayOf is the type of arrays of t, 0 if there is none.
+func arrayOf(t Type) Type {
+	switch t {
+	case Varchar, Unknown:
+		return TextArray
+	case Regproc, Regprocsig, Regoperator, Regclass, Regtype, Regnsp, Regrole:
+		return OIDArray
+	}
+	for array, info := range typeInfos {
+		if info.elem == t && array != Int2Vector && array != OIDVector && array != ACLArray {
+			return array
+		}
+	}
+	return 0
+}
+
+// isReg reports whether t is an oid that is shown as the name of what it stands for.
+func (t Type) isReg() bool { return t.family() == familyID && t != OID && t != XID }
 
 // isNumber reports whether arithmetic is defined on t.
 func (t Type) isNumber() bool { return t.family() == familyNumber }
@@ -91,6 +166,8 @@ var typeNames = map[string]Type{
 	"oid": OID, "xid": XID,
 	"float8": Float8, "float": Float8,
 	"numeric": Numeric, "decimal": Numeric, "dec": Numeric,
+	"float4": Float4, "real": Float4, "int2vector": Int2Vector, "oidvector": OIDVector,
+	"regproc": Regproc, "regprocedure": Regprocsig, "regoperator": Regoperator, "regclass": Regclass, "regtype": Regtype, "regnamespace": Regnsp, "regrole": Regrole,
 	"inet": Inet, "timestamptz": Timestamptz, "interval": Interval, "pg_lsn": PgLSN,
 }
 
@@ -108,14 +185,20 @@ func wireColumn(name string, t Type) pgwire.Column {
 // implicitly reports whether a value of type from may stand where to is wanted without a cast.
 func implicitly(from, to Type) bool {
 	switch {
-	case from == to, from == Unknown:
+	case from == to, from == Unknown, to == Any, to == AnyElement:
 		return true
-	case from.family() == familyText && (to == Text || to == Varchar):
+	case to == AnyArray:
+		return from.elem() != 0
+	case from.family() == familyText && from != Unknown && (to == Text || to == Varchar):
 		return true
 	case from.isNumber() && to.isNumber():
 		return numberRank(from) < numberRank(to)
-	case from == Int4 || from == Int8 || from == Int2:
+	case from.isReg():
 		return to == OID
+	case from == OID:
+		return to.isReg()
+	case from == Int4 || from == Int8 || from == Int2:
+		return to.family() == familyID && to != XID
 	}
 	return false
 }
@@ -131,8 +214,10 @@ func numberRank(t Type) int {
 		return 3
 	case Numeric:
 		return 4
-	default:
+	case Float4:
 		return 5
+	default:
+		return 6
 	}
 }
 
@@ -143,9 +228,11 @@ func castable(from, to Type) bool {
 		return true
 	case from.isNumber() && to.isNumber():
 		return true
+	case from.elem() != 0 && to.elem() != 0:
+		return castable(from.elem(), to.elem())
 	case from == Bool && to == Int4, from == Int4 && to == Bool:
 		return true
-	case from == OID && (to == Int4 || to == Int8):
+	case from.family() == familyID && from != XID && (to == Int4 || to == Int8):
 		return true
 	}
 	return false

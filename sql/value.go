@@ -17,8 +17,8 @@ type Value struct {
 	// n is a boolean (0, 1), an integer, an oid, an LSN, a float8's bits, a timestamptz in
 	// microseconds since 2000-01-01 UTC, or an interval's microseconds.
 	n int64
-	// s is a text, a numeric in decimal, an inet in text form, a record in text form, or the
-	// elements of a text[] separated by NULs.
+	// s is a text, a numeric in decimal, an inet in text form, a record in text form, the name that a
+	// regclass and its like are shown as, or the elements of an array in text form, separated by NULs.
 	s string
 }
 
@@ -80,16 +80,7 @@ func InetValue(a netip.Addr) Value {
 }
 
 // TextArrayValue is a text[] of one dimension; elements hold no NUL.
-func TextArrayValue(elems []string) Value {
-	v := Value{typ: TextArray, n: int64(len(elems))}
-	for i, e := range elems {
-		if i > 0 {
-			v.s += "\x00"
-		}
-		v.s += e
-	}
-	return v
-}
+func TextArrayValue(elems []string) Value { return arrayValue(TextArray, elems) }
 
 // IsNull reports whether v is NULL.
 func (v Value) IsNull() bool { return v.typ == 0 }

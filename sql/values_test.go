@@ -21,7 +21,9 @@ func sampleValues() []Value {
 		TimeValue(time.Date(2026, 11, 21, 4, 3, 3, 123456000, time.UTC)), TimeValue(time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)),
 		IntervalValue(90 * time.Minute), IntervalValue(-time.Second), {typ: Interval, months: 14, days: 3, n: 5},
 		{typ: Interval, months: -1, days: 2, n: -5}, InetValue(netip.MustParseAddr("127.0.0.1")), InetValue(netip.MustParseAddr("::1")),
-		{typ: Inet, s: "10.0.0.0/8"},
+		{typ: Inet, s: "10.0.0.0/8"}, TextArrayValue(nil), TextArrayValue([]string{"a", "", "b c", `q"\`, "null", nullElem}),
+		arrayValue(Int4Array, []string{"1", nullElem, "-3"}), arrayValue(Int2Vector, []string{"1", "2"}), charValue("r"), charValue(""),
+		{typ: Float4, n: int64(math.Float64bits(1.5))}, arrayValue(BoolArray, []string{"t", "f"}),
 	}
 }
 
@@ -82,6 +84,9 @@ func FuzzParse(f *testing.F) {
 		"select count(*), max(key) from kv where case when true then key = 'x' else null end limit 1 offset 2",
 		"begin read only; set local x.y = 1, 'b'; show all; rollback and chain", "select E'\\u00e9\\x41' || $$a$$ -- c\n/* /* */ */",
 		"select -1::int2, +2.5e-3, interval '1 day' + now(), extract(epoch from now())", "select \"q\"\"q\", a.b, a.* from a", "wait for lsn '0/1' timeout 5", "explain failover", "explain commit '16/B374D848'", "explain commit 'x'",
+		"select distinct a.x, (select 1) from pg_class c left join pg_type t on c.oid = t.oid, generate_series(1, 2) as a(x) where exists (select 1) union all select 1, 2 order by 1",
+		"select array[1, 2][1], array(select oid from pg_class), 'a' ~ '(' collate \"C\", x operator(pg_catalog.~~) any ('{a}'::text[]), trim(both 'x' from 'y'), substring('a' from 1 for 2)",
+		strings.Repeat("select (", 600) + "1" + strings.Repeat(")", 600), "select 1" + strings.Repeat(" union select 1", 1000),
 		strings.Repeat("(", 600), "select " + strings.Repeat("not ", 600) + "true", "select " + strings.Repeat("1+", 11000) + "1",
 	} {
 		f.Add(text)

@@ -49,15 +49,12 @@ func (p *deletePlan) outputs() []output { return p.outs }
 // target makes kv the relation that names refer to, or refuses another.
 func (a *analyzer) target(ref *tableRef) {
 	if ref.name != "kv" {
-		if a.catalog.views[ref.name] != nil {
+		if a.catalog.view(ref.name) != nil {
 			a.fail(ref.at(), pgwire.CodeWrongObjectType, `cannot change view "%s"`, ref.name)
 		}
 		a.fail(ref.at(), pgwire.CodeUndefinedTable, `relation "%s" does not exist`, ref.name)
 	}
-	a.scope = scope{table: "kv", relation: "kv", columns: kvColumns, kv: true}
-	if ref.alias != "" {
-		a.scope.table = ref.alias
-	}
+	a.scope = kvScope(tableName(ref))
 }
 
 // tableColumn finds a column of kv by name for INSERT and SET.

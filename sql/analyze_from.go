@@ -1,0 +1,254 @@
+package sql
+
+import (
+	"slices"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// A scope is what column names are looked up in: the relations of FROM, EXCLUDED, and the scopes of the
+// queries around.
+type scope struct {
+	relations []relation
+	kv        bool // the relation is kv
+	excluded  bool // EXCLUDED may be referred to
+	outer     *scope
+	last      int // the last relation that was referred to since it was set to −1
+}
+
+// A relation is one of FROM, or the target of a write.
+type relation struct {
+	table   string // name that columns may be qualified with
+	name    string // the relation's own name, hidden by an alias
+	columns []Column
+	offset  int // of its first column in a row of all relations
+	oid     uint32
+}
+
+func kvScope(table string) scope {
+	return scope{relations: []relation{{table: table, name: "kv", columns: kvColumns}}, kv: true}
+}
+
+// column resolves a name, in the innermost query that knows it.
+func (a *analyzer) column(n columnNode) expr {
+	if n.name == "" {
+		a.fail(n.at(), pgwire.CodeSyntaxError, "row expansion via \"*\" is not supported here")
+	}
+	if n.table == "excluded" && a.scope.excluded {
+		a.columnRef++
+		return &kvColumn{index: a.kvIndex(n), excluded: true}
+	}
+	depth := 0
+	for sc := &a.scope; sc != nil; sc = sc.outer {
+		if x := a.find(sc, n, depth); x != nil {
+			if a.columnRef++; depth > 0 {
+				a.outerRef = true
+			} else if !a.inAggregate && a.bare == nil {
+				a.bare = &n
+			}
+			return x
+		}
+		depth++
+	}
+	a.unknownColumn(n)
+	return nil
+}
+
+func (a *analyzer) kvIndex(n columnNode) int {
+	for i, c := range kvColumns {
+		if c.Name == n.name {
+			return i
+		}
+	}
+	a.unknownColumn(n)
+	return 0
+}
+
+// find looks a column up in one scope, and returns nil if it is not there.
+func (a *analyzer) find(sc *scope, n columnNode, depth int) (found expr) {
+	at := -1
+	for i := range sc.relations {
+		rel := &sc.relations[i]
+		if n.table != "" && n.table != rel.table {
+			continue
+		}
+		x := rel.column(n.name, sc.kv, depth)
+		if x == nil {
+			continue
+		}
+		if found != nil {
+			a.fail(n.at(), pgwire.CodeAmbiguousColumn, `column reference "%s" is ambiguous`, n.name)
+		}
+		found, at = x, i
+	}
+	sc.last = max(sc.last, at)
+	return found
+}
+
+// column is the expression for a column of the relation, nil if it has none of that name. Every catalog
+// has a column tableoid.
+func (r *relation) column(name string, kv bool, depth int) expr {
+	i := slices.IndexFunc(r.columns, func(c Column) bool { return c.Name == name })
+	switch {
+	case i >= 0 && kv:
+		return &kvColumn{index: i, depth: depth}
+	case i >= 0:
+		return &viewColumn{r.offset + i, depth, r.columns[i].Type}
+	case name == "tableoid" && r.oid != 0:
+		return &constExpr{OID, OIDValue(r.oid)}
+	}
+	return nil
+}
+
+func (a *analyzer) unknownColumn(n columnNode) {
+	a.checkTable(n.table, n.at())
+	if n.table != "" {
+		a.fail(n.at(), pgwire.CodeUndefinedColumn, "column %s.%s does not exist", n.table, n.name)
+	}
+	a.fail(n.at(), pgwire.CodeUndefinedColumn, `column "%s" does not exist`, n.name)
+}
+
+// checkTable refuses a qualification that is not the name of a relation in scope.
+func (a *analyzer) checkTable(table string, at int) {
+	if table == "" {
+		return
+	}
+	hidden := ""
+	for sc := &a.scope; sc != nil; sc = sc.outer {
+		for _, rel := range sc.relations {
+			switch table {
+			case rel.table:
+				return
+			case rel.name:
+				hidden = rel.table
+			}
+		}
+	}
+	if hidden != "" {
+		panic(errorAt(a.src, at, pgwire.CodeUndefinedTable, `invalid reference to FROM-clause entry for table "%s"`, table).
+			WithHint("Perhaps you meant to reference the table alias \"%s\".", hidden))
+	}
+	a.fail(at, pgwire.CodeUndefinedTable, `missing FROM-clause entry for table "%s"`, table)
+}
+
+// from resolves the relations of FROM and makes their columns visible, one after the other: a function's
+// arguments and a join's condition see those before it.
+func (a *analyzer) from(items []fromItem, p *selectPlan) {
+	if len(items) == 1 && items[0].name == "kv" && items[0].call == nil {
+		ref := &items[0]
+		if a.scope.outer != nil {
+			a.alone(ref.at(), "kv in a subquery, with UNION or with DISTINCT")
+		}
+		a.scope = kvScope(tableName(&ref.tableRef))
+		a.renameColumns(&ref.tableRef, &a.scope.relations[0])
+		return
+	}
+	p.from = &fromPlan{}
+	outer := a.scope.outer
+	a.scope = scope{outer: outer}
+	for i := range items {
+		a.addRelation(&items[i], p.from)
+	}
+}
+
+// alone refuses kv where only views, functions and subqueries may stand: what is read of it is part of a
+// transaction, and it may be large.
+func (a *analyzer) alone(at int, what string) {
+	panic(errorAt(a.src, at, pgwire.CodeFeatureNotSupported, "%s is not supported", what).
+		WithHint("Select from kv by itself; views and functions can be joined."))
+}
+
+func tableName(ref *tableRef) string {
+	if ref.alias != "" {
+		return ref.alias
+	}
+	return ref.name
+}
+
+func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
+	rel := relation{table: tableName(&item.tableRef), name: item.name, offset: p.width}
+	for _, other := range a.scope.relations {
+		if other.table == rel.table {
+			a.fail(item.at(), pgwire.CodeDuplicateAlias, `table name "%s" specified more than once`, rel.table)
+		}
+	}
+	step := joinStep{left: item.left, offset: p.width}
+	a.noAggregate = "functions in FROM"
+	switch v := a.catalog.view(item.name); {
+	case item.query != nil:
+		step.source, rel.columns, step.lateral = a.derived(item.query)
+	case item.call != nil:
+		step.source, rel.columns, step.lateral = a.fromCall(item)
+	case item.name == "kv":
+		a.alone(item.at(), "kv in a join")
+	case v == nil:
+		a.fail(item.at(), pgwire.CodeUndefinedTable, `relation "%s" does not exist`, item.name)
+	default:
+		step.source, rel.columns, rel.oid = v, v.columns, v.oid
+	}
+	a.renameColumns(&item.tableRef, &rel)
+	step.width = len(rel.columns)
+	p.width += step.width
+	a.scope.relations = append(a.scope.relations, rel)
+	if item.on != nil {
+		a.noAggregate = "JOIN conditions"
+		step.on = a.boolean(item.on, "JOIN/ON")
+	}
+	a.noAggregate = ""
+	p.steps = append(p.steps, step)
+}
+
+// renameColumns gives columns their aliases: FROM x AS t(a, b).
+func (a *analyzer) renameColumns(ref *tableRef, rel *relation) {
+	if len(ref.columns) > len(rel.columns) {
+		a.fail(ref.at(), pgwire.CodeInvalidColumnReference, `table "%s" has %d columns available but %d columns specified`,
+			rel.table, len(rel.columns), len(ref.columns))
+	}
+	rel.columns = slices.Clone(rel.columns)
+	for i, name := range ref.columns {
+		rel.columns[i].Name = name
+	}
+}
+
+// fromCall makes a function's result a relation: one row, or those of a set.
+func (a *analyzer) fromCall(item *fromItem) (source, []Column, bool) {
+	before := a.columnRef
+	a.allowed = true
+	call, ok := a.call(*item.call).(*callExpr)
+	a.allowed, a.sets = false, nil
+	if !ok {
+		a.fail(item.at(), pgwire.CodeSyntaxError, `syntax error at or near "("`)
+	}
+	columns := call.fn.Columns
+	if columns == nil {
+		columns = []Column{{tableName(&item.tableRef), call.typ()}}
+	}
+	return call, columns, a.columnRef > before
+}
+
+// whereOf analyzes WHERE over the relations of FROM. Each of its conditions is decided as soon as the
+// relations that it refers to are there.
+func (a *analyzer) whereOf(n node, p *fromPlan) {
+	for _, cond := range conditions(n) {
+		a.scope.last = -1
+		x := a.where(cond)
+		step := &p.steps[max(a.scope.last, 0)]
+		step.where = append(step.where, x)
+	}
+}
+
+// conditions lists what must all hold.
+func conditions(n node) []node {
+	if n == nil {
+		return nil
+	}
+	chain, ok := n.(logicNode)
+	if !ok || !chain.and {
+		return []node{n}
+	}
+	var list []node
+	for _, arg := range chain.args {
+		list = append(list, conditions(arg)...)
+	}
+	return list
+}

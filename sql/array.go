@@ -1,0 +1,262 @@
+package sql
+
+import (
+	"encoding/binary"
+	"strings"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// Arrays have one dimension. Elements are kept in text form.
+
+// nullElem stands for NULL among the elements: no text holds such a byte.
+const nullElem = "\xff"
+
+func arrayValue(t Type, elems []string) Value {
+	return Value{typ: t, n: int64(len(elems)), s: strings.Join(elems, "\x00")}
+}
+
+// arrayOfValues makes an array of type t of values of its element type.
+func arrayOfValues(t Type, values []Value, loc *time.Location) Value {
+	elems := make([]string, len(values))
+	for i, v := range values {
+		if elems[i] = nullElem; !v.IsNull() {
+			elems[i] = textOf(v, loc)
+		}
+	}
+	return arrayValue(t, elems)
+}
+
+// elements are the elements of an array in text form.
+func (v Value) elements() []string {
+	if v.n == 0 {
+		return nil
+	}
+	return strings.Split(v.s, "\x00")
+}
+
+// values are the elements of an array.
+func (v Value) values() ([]Value, error) {
+	elems := v.elements()
+	values := make([]Value, len(elems))
+	for i, e := range elems {
+		if e == nullElem {
+			continue
+		}
+		var err error
+		if values[i], err = parseValue(e, v.typ.elem(), time.UTC); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// lowerBound is the subscript of an array's first element.
+func (v Value) lowerBound() int64 {
+	if v.typ == Int2Vector || v.typ == OIDVector {
+		return 0
+	}
+	return 1
+}
+
+// parseArray reads {a,b} as array_in does, and a vector's elements between blanks.
+func parseArray(s string, t Type) (Value, error) {
+	if t == Int2Vector || t == OIDVector {
+		return checkedArray(strings.Fields(s), t)
+	}
+	text := strings.TrimSpace(s)
+	if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
+		return Null, malformedArray(s)
+	}
+	elems, ok := splitArray(text[1 : len(text)-1])
+	if !ok {
+		return Null, malformedArray(s)
+	}
+	return checkedArray(elems, t)
+}
+
+func malformedArray(s string) error {
+	return pgwire.Errorf(pgwire.CodeInvalidTextRepresentation, `malformed array literal: "%s"`, s)
+}
+
+// splitArray splits what is between the braces.
+func splitArray(s string) (elems []string, ok bool) {
+	for rest := strings.TrimSpace(s); rest != ""; {
+		elem, n, ok := arrayElement(rest)
+		if !ok {
+			return nil, false
+		}
+		elems = append(elems, elem)
+		rest = strings.TrimLeft(rest[n:], " \t\n\r\v\f")
+		if rest == "" {
+			break
+		}
+		if rest[0] != ',' {
+			return nil, false
+		}
+		if rest = strings.TrimLeft(rest[1:], " \t\n\r\v\f"); rest == "" {
+			return nil, false
+		}
+	}
+	return elems, true
+}
+
+// arrayElement reads one element and the number of bytes that it takes.
+func arrayElement(s string) (elem string, n int, ok bool) {
+	quoted := s[0] == '"'
+	var b []byte
+	for i := map[bool]int{true: 1}[quoted]; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\' && i+1 < len(s):
+			i++
+			b = append(b, s[i])
+		case quoted && c == '"':
+			return string(b), i + 1, true
+		case !quoted && c == ',':
+			return unquotedElement(b, i)
+		case !quoted && strings.IndexByte(`{}"\`, c) >= 0:
+			return "", 0, false
+		default:
+			b = append(b, c)
+		}
+	}
+	if quoted {
+		return "", 0, false
+	}
+	return unquotedElement(b, len(s))
+}
+
+func unquotedElement(b []byte, n int) (string, int, bool) {
+	elem := strings.TrimSpace(string(b))
+	if strings.EqualFold(elem, "null") {
+		return nullElem, n, true
+	}
+	return elem, n, elem != ""
+}
+
+// checkedArray makes an array of elements that are valid, each in the form that its type prints.
+func checkedArray(elems []string, t Type) (Value, error) {
+	for i, e := range elems {
+		if e == nullElem {
+			continue
+		}
+		v, err := parseValue(e, t.elem(), time.UTC)
+		if err != nil {
+			return Null, err
+		}
+		elems[i] = textOf(v, time.UTC)
+	}
+	return arrayValue(t, elems), nil
+}
+
+// castArray converts an array to another array type.
+func castArray(v Value, t Type, loc *time.Location) (Value, error) {
+	values, err := v.values()
+	if err != nil {
+		return Null, err
+	}
+	for i := range values {
+		if values[i].IsNull() {
+			continue
+		}
+		if values[i], err = castValue(values[i], t.elem(), loc); err != nil {
+			return Null, err
+		}
+	}
+	return arrayOfValues(t, values, loc), nil
+}
+
+// appendArray prints {a,b}, quoting elements as array_out does; the elements of a vector stand between
+// blanks.
+func appendArray(b []byte, v Value) []byte {
+	if v.lowerBound() == 0 {
+		return append(b, strings.ReplaceAll(v.s, "\x00", " ")...)
+	}
+	b = append(b, '{')
+	for i, e := range v.elements() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		switch {
+		case e == nullElem:
+			b = append(b, "NULL"...)
+		case e == "" || strings.ContainsAny(e, "{}\",\\ \t\n\r\v\f") || strings.EqualFold(e, "null"):
+			b = append(b, '"')
+			b = append(b, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(e)...)
+			b = append(b, '"')
+		default:
+			b = append(b, e...)
+		}
+	}
+	return append(b, '}')
+}
+
+// appendBinaryArray appends {dimensions, has NULLs, element oid, [length, lower bound], elements}.
+func appendBinaryArray(b []byte, v Value) []byte {
+	values, _ := v.values() // they have been read before
+	dims, nulls := min(len(values), 1), 0
+	for _, e := range values {
+		if e.IsNull() {
+			nulls = 1
+		}
+	}
+	for _, n := range []int{dims, nulls, int(v.typ.elem())} {
+		b = binary.BigEndian.AppendUint32(b, uint32(n))
+	}
+	if dims == 0 {
+		return b
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(values)))
+	b = binary.BigEndian.AppendUint32(b, uint32(v.lowerBound()))
+	for _, e := range values {
+		if e.IsNull() {
+			b = binary.BigEndian.AppendUint32(b, ^uint32(0))
+			continue
+		}
+		at := len(b)
+		b = appendBinary(append(b, 0, 0, 0, 0), e)
+		binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+	}
+	return b
+}
+
+// parseBinaryArray reads what appendBinaryArray writes, of at most one dimension.
+func parseBinaryArray(b []byte, t Type) (Value, error) {
+	if len(b) < 12 {
+		return Null, invalidBinary()
+	}
+	dims := binary.BigEndian.Uint32(b)
+	b = b[12:]
+	switch {
+	case dims == 0 && len(b) == 0:
+		return arrayValue(t, nil), nil
+	case dims > 1:
+		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "arrays of several dimensions are not supported")
+	case dims == 0 || len(b) < 8 || int(binary.BigEndian.Uint32(b)) > len(b)/4:
+		return Null, invalidBinary()
+	}
+	values := make([]Value, binary.BigEndian.Uint32(b))
+	b = b[8:]
+	for i := range values {
+		if len(b) < 4 {
+			return Null, invalidBinary()
+		}
+		n := int(int32(binary.BigEndian.Uint32(b)))
+		if b = b[4:]; n == -1 {
+			continue
+		}
+		if n < 0 || n > len(b) {
+			return Null, invalidBinary()
+		}
+		var err error
+		if values[i], err = parseBinary(b[:n], t.elem()); err != nil {
+			return Null, err
+		}
+		b = b[n:]
+	}
+	if len(b) > 0 {
+		return Null, invalidBinary()
+	}
+	return arrayOfValues(t, values, time.UTC), nil
+}

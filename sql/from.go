@@ -1,0 +1,140 @@
+package sql
+
+import (
+	"github.com/longship-db/longship/pgwire"
+)
+
+// Queries of views, functions and subqueries, joined or not: the catalog queries of drivers and of psql.
+// All of these are small, so relations are joined by nested loops over rows in memory.
+
+// A source is what FROM can name besides kv.
+type source interface {
+	tuples(e *env) ([][]Value, error)
+}
+
+// A fromPlan is FROM with JOIN and WHERE: its relations from left to right, and what each must fulfil.
+type fromPlan struct {
+	steps []joinStep
+	width int // columns of all relations
+}
+
+type joinStep struct {
+	source        source
+	lateral       bool   // depends on the row so far
+	left          bool   // LEFT JOIN: a row of NULLs stands in if none matches
+	on            expr   // nil: all match
+	where         []expr // parts of WHERE that can be decided here
+	offset, width int
+}
+
+// maxDerivedRows bounds what a query that joins, or that is part of another, may hold.
+const maxDerivedRows = 1 << 20
+
+func tooManyRows() error {
+	return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "too many rows in a join or subquery").
+		WithDetail("At most %d rows can be joined, sorted or compared.", maxDerivedRows)
+}
+
+// A joiner is one run of a fromPlan.
+type joiner struct {
+	plan *fromPlan
+	e    *env
+	rows [][][]Value // of each step that is not lateral
+	take func() (more bool, err error)
+	seen int
+}
+
+// scan sets e.tuple to each row of the join and calls take, until that wants no more.
+func (p *fromPlan) scan(e *env, take func() (more bool, err error)) error {
+	e.tuple = make([]Value, p.width)
+	j := &joiner{plan: p, e: e, rows: make([][][]Value, len(p.steps)), take: take}
+	_, err := j.step(0)
+	return err
+}
+
+func (j *joiner) step(i int) (more bool, err error) {
+	if i == len(j.plan.steps) {
+		return j.take()
+	}
+	step := &j.plan.steps[i]
+	rows := j.rows[i]
+	if rows == nil || step.lateral {
+		if rows, err = step.source.tuples(j.e); err != nil {
+			return false, err
+		}
+		j.rows[i] = rows
+	}
+	matched := false
+	for _, row := range rows {
+		if err := j.interrupted(); err != nil {
+			return false, err
+		}
+		copy(j.e.tuple[step.offset:], row)
+		ok, err := passes(step.on, j.e)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			continue
+		}
+		matched = true
+		if more, err := j.next(i); err != nil || !more {
+			return false, err
+		}
+	}
+	if matched || !step.left {
+		return true, nil
+	}
+	clear(j.e.tuple[step.offset : step.offset+step.width])
+	return j.next(i)
+}
+
+// next goes on to the next relation if the row so far may become one of the result.
+func (j *joiner) next(i int) (more bool, err error) {
+	for _, cond := range j.plan.steps[i].where {
+		if ok, err := passes(cond, j.e); err != nil || !ok {
+			return err == nil, err
+		}
+	}
+	return j.step(i + 1)
+}
+
+// interrupted tells, now and then, that the statement has been cancelled.
+func (j *joiner) interrupted() error {
+	if j.seen++; j.seen%1024 != 0 {
+		return nil
+	}
+	return j.e.ctx.Err()
+}
+
+// tuples are the rows of a view.
+func (v *view) tuples(e *env) ([][]Value, error) {
+	if v.session != nil {
+		return v.session(e.session), nil
+	}
+	return v.rows(e.ctx)
+}
+
+// tuples are the rows of a function in FROM.
+func (x *callExpr) tuples(e *env) ([][]Value, error) {
+	if x.fn.set != nil {
+		args, null, err := x.evalArgs(e)
+		if err != nil || null {
+			return nil, err
+		}
+		return x.fn.set(e, args)
+	}
+	if x.fn.Row == nil {
+		v, err := x.eval(e)
+		return [][]Value{{v}}, err
+	}
+	args, null, err := x.evalArgs(e)
+	if err != nil {
+		return nil, err
+	}
+	if null {
+		return [][]Value{make([]Value, len(x.fn.Columns))}, nil
+	}
+	row, err := x.fn.Row(e.ctx, e.session.backend, args)
+	return [][]Value{row}, err
+}

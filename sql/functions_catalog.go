@@ -1,0 +1,282 @@
+package sql
+
+import (
+	"strings"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// catalogFunctions are those that catalog queries call.
+var catalogFunctions = append(visible, []Func{
+	{Name: "pg_get_userbyid", Args: []Type{OID}, Result: Name, builtin: func(e *env, args []Value) (Value, error) {
+		if args[0].n == oidOwner {
+			return NameValue(e.session.id.User), nil
+		}
+		return NameValue("unknown (OID=" + textOf(args[0], nil) + ")"), nil
+	}},
+	{Name: "format_type", Args: []Type{OID, Int4}, Result: Text, NullOK: true, builtin: func(_ *env, args []Value) (Value, error) {
+		if args[0].IsNull() {
+			return Null, nil
+		}
+		return TextValue(typeName(uint32(args[0].n))), nil
+	}},
+	{Name: "pg_get_indexdef", Args: []Type{OID, Int4, Bool}, Defaults: []Value{Int4Value(0), BoolValue(false)}, Result: Text, builtin: indexDef},
+	{Name: "pg_get_constraintdef", Args: []Type{OID, Bool}, Defaults: []Value{BoolValue(false)}, Result: Text,
+		builtin: func(_ *env, args []Value) (Value, error) {
+			if args[0].n != oidConstraint {
+				return Null, nil
+			}
+			return TextValue("PRIMARY KEY (key)"), nil
+		}},
+	{Name: "pg_get_viewdef", Args: []Type{OID, Bool}, Defaults: []Value{BoolValue(false)}, Result: Text, builtin: viewDef},
+	{Name: "pg_get_function_result", Args: []Type{OID}, Result: Text, builtin: functionText((*Func).resultText)},
+	{Name: "pg_get_function_arguments", Args: []Type{OID}, Result: Text, builtin: functionText((*Func).argumentText)},
+	{Name: "pg_get_function_identity_arguments", Args: []Type{OID}, Result: Text, builtin: functionText((*Func).argumentText)},
+	{Name: "pg_encoding_to_char", Args: []Type{Int4}, Result: Name, builtin: func(_ *env, args []Value) (Value, error) {
+		if args[0].n == encodingUTF8 {
+			return NameValue("UTF8"), nil
+		}
+		return NameValue(""), nil
+	}},
+	{Name: "pg_char_to_encoding", Args: []Type{Name}, Result: Int4, builtin: func(_ *env, args []Value) (Value, error) {
+		if name := strings.ToLower(args[0].s); name == "utf8" || name == "utf-8" || name == "unicode" {
+			return Int4Value(encodingUTF8), nil
+		}
+		return Int4Value(-1), nil
+	}},
+	{Name: "getdatabaseencoding", Result: Name, builtin: func(*env, []Value) (Value, error) { return NameValue("UTF8"), nil }},
+	{Name: "current_schemas", Args: []Type{Bool}, Result: NameArray, builtin: func(_ *env, args []Value) (Value, error) {
+		if args[0].Bool() {
+			return arrayValue(NameArray, []string{"pg_catalog", "public"}), nil
+		}
+		return arrayValue(NameArray, []string{"public"}), nil
+	}},
+	{Name: "to_regclass", Args: []Type{Text}, Result: Regclass, builtin: func(e *env, args []Value) (Value, error) {
+		v, err := e.session.resolveName(args[0].s, Regclass)
+		if e, ok := err.(*pgwire.Error); ok && e.Code == pgwire.CodeUndefinedTable {
+			return Null, nil
+		}
+		return v, err
+	}},
+	{Name: "pg_relation_is_publishable", Args: []Type{Regclass}, Result: Bool, builtin: always(BoolValue(false))},
+	{Name: "pg_tablespace_location", Args: []Type{OID}, Result: Text, builtin: always(TextValue(""))},
+	{Name: "pg_timezone_names", Columns: []Column{{"name", Text}, {"abbrev", Text}, {"utc_offset", Interval}, {"is_dst", Bool}},
+		Result: Record, set: func(*env, []Value) ([][]Value, error) { return nil, nil }},
+	{Name: "pg_options_to_table", Args: []Type{TextArray}, Columns: []Column{{"option_name", Text}, {"option_value", Text}},
+		Result: Record, set: func(*env, []Value) ([][]Value, error) { return nil, nil }},
+
+	// Nothing here has what these tell of.
+	unknownText("pg_get_expr", NodeTree, OID), unknownText("pg_get_expr", NodeTree, OID, Bool),
+	unknownText("pg_get_ruledef", OID), unknownText("pg_get_ruledef", OID, Bool),
+	unknownText("pg_get_triggerdef", OID), unknownText("pg_get_triggerdef", OID, Bool),
+	unknownText("pg_get_statisticsobjdef_columns", OID), unknownText("pg_get_partkeydef", OID),
+	unknownText("pg_get_partition_constraintdef", OID), unknownText("pg_get_functiondef", OID),
+	unknownText("pg_get_function_sqlbody", OID), unknownText("pg_get_serial_sequence", Text, Text),
+	unknownText("obj_description", OID), unknownText("obj_description", OID, Name),
+	unknownText("shobj_description", OID, Name), unknownText("col_description", OID, Int4),
+	unknownText("pg_describe_object", OID, OID, Int4),
+	unknownSize("pg_table_size", Regclass), unknownSize("pg_relation_size", Regclass), unknownSize("pg_indexes_size", Regclass),
+	unknownSize("pg_total_relation_size", Regclass), unknownSize("pg_database_size", Name), unknownSize("pg_database_size", OID),
+	unknownSize("pg_tablespace_size", Name), unknownSize("pg_tablespace_size", OID),
+	privilege("has_table_privilege", Text), privilege("has_table_privilege", OID), privilege("has_column_privilege", OID, Int2),
+	privilege("has_schema_privilege", Text), privilege("has_schema_privilege", OID), privilege("has_database_privilege", Text),
+	privilege("has_database_privilege", OID), privilege("has_function_privilege", OID), privilege("has_tablespace_privilege", Text),
+}...)
+
+// visible are the functions that tell whether an object needs no schema. Nothing does.
+var visible = func() []Func {
+	var list []Func
+	for _, what := range []string{"function", "type", "operator", "collation", "conversion", "opclass", "opfamily", "ts_config",
+		"ts_dict", "ts_parser", "ts_template", "statistics_obj"} {
+		list = append(list, Func{Name: "pg_" + what + "_is_visible", Args: []Type{OID}, Result: Bool, builtin: always(BoolValue(true))})
+	}
+	return append(list, Func{Name: "pg_table_is_visible", Args: []Type{OID}, Result: Bool, builtin: func(e *env, args []Value) (Value, error) {
+		obj := e.session.catalog.described().byOID[uint32(args[0].n)]
+		if obj == nil {
+			return Null, nil
+		}
+		return BoolValue(obj.schema != oidInfoSchema), nil
+	}})
+}()
+
+func always(v Value) func(*env, []Value) (Value, error) {
+	return func(*env, []Value) (Value, error) { return v, nil }
+}
+
+func unknownText(name string, args ...Type) Func {
+	return Func{Name: name, Args: args, Result: Text, builtin: always(Null)}
+}
+
+// unknownSize is of an object whose size on disk is not counted: rows are compressed and shared with
+// restore points.
+func unknownSize(name string, arg Type) Func {
+	return Func{Name: name, Args: []Type{arg}, Result: Int8, builtin: always(Null)}
+}
+
+// privilege tells that the one role may do everything.
+func privilege(name string, object ...Type) Func {
+	return Func{Name: name, Args: append(object, Text), Result: Bool, builtin: always(BoolValue(true))}
+}
+
+func indexDef(_ *env, args []Value) (Value, error) {
+	switch {
+	case args[0].n != oidIndex || args[1].n > 1:
+		return Null, nil
+	case args[1].n == 1:
+		return TextValue("key"), nil
+	}
+	return TextValue(indexDefinition), nil
+}
+
+// viewDef says where a view's rows come from: there is no query behind it.
+func viewDef(e *env, args []Value) (Value, error) {
+	obj := e.session.catalog.described().byOID[uint32(args[0].n)]
+	if obj == nil || obj.kind != "v" {
+		return Null, nil
+	}
+	return TextValue(" SELECT * FROM " + obj.qualifiedName() + ";"), nil
+}
+
+func functionText(text func(*Func) string) func(*env, []Value) (Value, error) {
+	return func(e *env, args []Value) (Value, error) {
+		f := e.session.catalog.described().function(uint32(args[0].n))
+		if f == nil {
+			return Null, nil
+		}
+		return TextValue(text(f)), nil
+	}
+}
+
+func (f *Func) resultText() string {
+	if f.set != nil {
+		return "SETOF " + f.Result.String()
+	}
+	return f.Result.String()
+}
+
+func (f *Func) argumentText() string {
+	args := make([]string, len(f.Args))
+	for i, t := range f.Args {
+		args[i] = t.String()
+		if f.variadic && i == len(f.Args)-1 {
+			args[i] = "VARIADIC " + args[i]
+		}
+		if d := i - (len(f.Args) - len(f.Defaults)); d >= 0 && !f.variadic {
+			args[i] += " DEFAULT " + textOf(f.Defaults[d], time.UTC)
+		}
+	}
+	return strings.Join(args, ", ")
+}
+
+func typeName(oid uint32) string {
+	switch info, ok := typeInfos[Type(oid)]; {
+	case oid == 0:
+		return "-"
+	case !ok:
+		return "???"
+	default:
+		return info.name
+	}
+}
+
+// nameOf is how an OID of type t is shown: by name, or as a number if there is no such object.
+func (s *Session) nameOf(oid uint32, t Type) string {
+	o := s.catalog.described()
+	number := textOf(OIDValue(oid), nil)
+	switch obj, fn := o.byOID[oid], o.function(oid); {
+	case oid == 0:
+		return "-"
+	case t == Regclass && obj != nil:
+		return obj.qualifiedName()
+	case t == Regproc && fn != nil:
+		return fn.Name
+	case t == Regprocsig && fn != nil:
+		return fn.Name + "(" + strings.ReplaceAll(fn.argumentText(), ", ", ",") + ")"
+	case t == Regtype && typeInfos[Type(oid)].name != "":
+		return typeInfos[Type(oid)].name
+	case t == Regnsp && schemaNames[oid] != "":
+		return schemaNames[oid]
+	case t == Regrole && oid == oidOwner:
+		return quoteIdent(s.id.User)
+	}
+	return number
+}
+
+// resolveName finds the OID of what a name of type t means.
+func (s *Session) resolveName(name string, t Type) (Value, error) {
+	if v, err := parseID(name, OID); err == nil {
+		return Value{typ: t, n: v.n, s: s.nameOf(uint32(v.n), t)}, nil
+	}
+	if name == "-" {
+		return Value{typ: t, s: "-"}, nil
+	}
+	oid, what, code := uint32(0), "operator", pgwire.CodeUndefinedObject
+	plain := unquoteIdent(name)
+	o := s.catalog.described()
+	switch t {
+	case Regclass:
+		what, code = "relation", pgwire.CodeUndefinedTable
+		if obj := o.relation(plain); obj != nil {
+			oid = obj.oid
+		}
+	case Regtype:
+		what = "type"
+		oid = uint32(typeNames[strings.TrimPrefix(plain, "pg_catalog.")])
+	case Regproc, Regprocsig:
+		plain, _, _ = strings.Cut(plain, "(")
+		what, code = "function", pgwire.CodeUndefinedFunction
+		oid = o.functionOID(strings.TrimPrefix(plain, "pg_catalog."))
+	case Regnsp:
+		what, code = "schema", pgwire.CodeInvalidSchemaName
+		for id, schema := range schemaNames {
+			if schema == plain {
+				oid = id
+			}
+		}
+	case Regrole:
+		what = "role"
+		if plain == s.id.User {
+			oid = oidOwner
+		}
+	}
+	if oid == 0 {
+		return Null, pgwire.Errorf(code, `%s "%s" does not exist`, what, plain)
+	}
+	return Value{typ: t, n: int64(oid), s: s.nameOf(oid, t)}, nil
+}
+
+func (o *objects) functionOID(name string) uint32 {
+	for i, f := range o.functions {
+		if f.Name == name {
+			return firstFuncOID + uint32(i)
+		}
+	}
+	return 0
+}
+
+// unquoteIdent reads a name, possibly qualified, as the parser would.
+func unquoteIdent(name string) string {
+	var parts []string
+	for _, part := range strings.Split(strings.TrimSpace(name), ".") {
+		if len(part) >= 2 && part[0] == '"' && part[len(part)-1] == '"' {
+			parts = append(parts, strings.ReplaceAll(part[1:len(part)-1], `""`, `"`))
+		} else {
+			parts = append(parts, foldName(part))
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// quoteIdent quotes a name where the parser needs it.
+func quoteIdent(name string) string {
+	plain := name != "" && !reserved[name] && !isDigit(name[0]) && name[0] != '$'
+	for i := 0; plain && i < len(name); i++ {
+		c := name[i]
+		plain = c >= 'a' && c <= 'z' || c == '_' || isDigit(c) || c == '$' && i > 0
+	}
+	if plain {
+		return name
+	}
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+}

@@ -1,0 +1,118 @@
+package sql
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// A regexExpr is x ~ pattern. The patterns are Go's regular expressions, which take the same time for every
+// text; PostgreSQL's constraints \m, \M and \y and references to groups are not among them.
+type regexExpr struct {
+	x, pattern expr
+	fold, not  bool
+
+	// The last pattern, compiled: a statement belongs to one session.
+	text     string
+	compiled *regexp.Regexp
+}
+
+func (x *regexExpr) typ() Type { return Bool }
+
+// match analyzes the operators of regular expressions, and those that LIKE and ILIKE stand for.
+func (a *analyzer) match(n binaryNode) expr {
+	not := strings.HasPrefix(n.op, "!")
+	op := strings.TrimPrefix(n.op, "!")
+	if strings.HasPrefix(op, "~~") {
+		return negate(a.like(likeNode{pos: n.pos, x: n.l, pattern: n.r, fold: op == "~~*", not: not}), not)
+	}
+	l, r := a.expr(n.l), a.expr(n.r)
+	if l.typ().family() != familyText || r.typ().family() != familyText {
+		a.noOperator(n.at(), l.typ(), n.op, r.typ())
+	}
+	return &regexExpr{x: a.text(l, n.l.at()), pattern: a.text(r, n.r.at()), fold: op == "~*", not: not}
+}
+
+func (x *regexExpr) eval(e *env) (Value, error) {
+	v, err := x.x.eval(e)
+	if err != nil || v.IsNull() {
+		return Null, err
+	}
+	p, err := x.pattern.eval(e)
+	if err != nil || p.IsNull() {
+		return Null, err
+	}
+	if x.compiled == nil || x.text != p.s {
+		flags := "(?s)"
+		if x.fold {
+			flags = "(?si)"
+		}
+		compiled, err := regexp.Compile(flags + p.s)
+		if err != nil {
+			return Null, pgwire.Errorf("2201B", "invalid regular expression: %v", err)
+		}
+		x.text, x.compiled = strings.Clone(p.s), compiled
+	}
+	return BoolValue(x.compiled.MatchString(v.s) != x.not), nil
+}
+
+// A joinExpr is the concatenation of two arrays of one type.
+type joinExpr struct {
+	l, r expr
+	t    Type
+}
+
+func (x *joinExpr) typ() Type { return x.t }
+
+// joinArrays analyzes array || array.
+func (a *analyzer) joinArrays(n binaryNode, l, r expr) expr {
+	t := l.typ()
+	if t == Unknown {
+		t = r.typ()
+	}
+	l, r = a.coerceUnknown(l, t, n.l.at()), a.coerceUnknown(r, t, n.r.at())
+	if l.typ() != t || r.typ() != t {
+		a.noOperator(n.at(), l.typ(), "||", r.typ())
+	}
+	return &joinExpr{l, r, t}
+}
+
+func (a *analyzer) coerceUnknown(x expr, t Type, at int) expr {
+	if x.typ() == Unknown {
+		return a.coerce(x, t, at)
+	}
+	return x
+}
+
+func (x *joinExpr) eval(e *env) (Value, error) {
+	l, err := x.l.eval(e)
+	if err != nil {
+		return Null, err
+	}
+	r, err := x.r.eval(e)
+	switch {
+	case err != nil:
+		return Null, err
+	case l.IsNull():
+		return r, nil
+	case r.IsNull():
+		return l, nil
+	case len(l.s)+len(r.s) > maxTextLen:
+		return Null, textTooLong()
+	}
+	return arrayValue(x.t, append(l.elements(), r.elements()...)), nil
+}
+
+// named converts to an oid that is shown as a name: from an oid, or from the name.
+func (s *Session) named(v Value, t Type) (Value, error) {
+	if v.typ.family() == familyText {
+		return s.resolveName(v.s, t)
+	}
+	n, err := castValue(v, OID, time.UTC)
+	if err != nil {
+		return Null, err
+	}
+	return Value{typ: t, n: n.n, s: s.nameOf(uint32(n.n), t)}, nil
+}

@@ -1,0 +1,369 @@
+package sql
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// A subplan is a SELECT inside another statement.
+type subplan struct {
+	plan       *selectPlan
+	correlated bool // refers to columns of the queries around it
+}
+
+// nested analyzes a query with a level of its own.
+func (a *analyzer) nested(n *selectStmt) *subplan {
+	saved := a.queryLevel
+	a.queryLevel = queryLevel{scope: scope{outer: &saved.scope}}
+	s := &subplan{plan: a.selectPlan(n).(*selectPlan)}
+	s.correlated = a.outerRef
+	a.queryLevel = saved
+	if s.correlated {
+		// Whatever it refers to, it is not the same for every row.
+		a.columnRef++
+		a.outerRef = a.outerRef || a.scope.outer != nil
+	}
+	return s
+}
+
+// rows runs the query. What is the same for every row runs once in a statement.
+func (s *subplan) rows(e *env) ([][]Value, error) {
+	top := e
+	for top.outer != nil {
+		top = top.outer
+	}
+	if rows, done := top.subqueries[s]; done {
+		return rows, nil
+	}
+	rows, err := s.plan.collect(&env{ctx: e.ctx, session: e.session, params: e.params, outer: e})
+	if err == nil && !s.correlated {
+		if top.subqueries == nil {
+			top.subqueries = map[*subplan][][]Value{}
+		}
+		top.subqueries[s] = rows
+	}
+	return rows, err
+}
+
+// A derivedSource is a subquery in FROM, or the arms of a UNION.
+type derivedSource struct {
+	arms     []*subplan
+	distinct []bool
+}
+
+// derived analyzes a relation made of SELECTs, whose columns must agree.
+func (a *analyzer) derived(n *derivedNode) (source, []Column, bool) {
+	s := &derivedSource{distinct: n.distinct}
+	lateral := false
+	for _, arm := range n.arms {
+		sub := a.nested(arm)
+		s.arms = append(s.arms, sub)
+		lateral = lateral || sub.correlated
+		if i := len(sub.plan.outs); i != len(s.arms[0].plan.outs) {
+			a.fail(arm.at(), pgwire.CodeSyntaxError, "each UNION query must have the same number of columns")
+		}
+	}
+	columns := make([]Column, len(s.arms[0].plan.outs))
+	for i, out := range s.arms[0].plan.outs {
+		columns[i] = Column{out.name, a.unionType(s, n, i)}
+	}
+	return s, columns, lateral
+}
+
+// unionType finds the type that column i of all arms converts to.
+func (a *analyzer) unionType(s *derivedSource, n *derivedNode, i int) Type {
+	exprs, nodes := make([]expr, len(s.arms)), make([]node, len(s.arms))
+	for k, arm := range s.arms {
+		exprs[k], nodes[k] = arm.plan.outs[i].x, n.arms[k].pos
+	}
+	t := a.common("UNION", exprs, nodes)
+	for k, arm := range s.arms {
+		arm.plan.outs[i].x = exprs[k]
+	}
+	return t
+}
+
+func (s *derivedSource) tuples(e *env) ([][]Value, error) {
+	var all [][]Value
+	for i, arm := range s.arms {
+		rows, err := arm.rows(e)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all[:len(all):len(all)], rows...); len(all) > maxDerivedRows {
+			return nil, tooManyRows()
+		}
+		if s.distinct[i] {
+			all = distinctRows(all, e)
+		}
+	}
+	return all, nil
+}
+
+// distinctRows keeps the first of equal rows.
+func distinctRows(rows [][]Value, e *env) [][]Value {
+	seen := make(map[string]bool, len(rows))
+	kept := rows[:0:0]
+	for _, row := range rows {
+		var key strings.Builder
+		for _, v := range row {
+			if v.IsNull() {
+				key.WriteString("-")
+				continue
+			}
+			text := textOf(v, e.loc())
+			key.WriteString(strconv.Itoa(len(text)) + ":" + text)
+		}
+		if !seen[key.String()] {
+			seen[key.String()] = true
+			kept = append(kept, row)
+		}
+	}
+	return kept
+}
+
+// overRows turns SELECT DISTINCT … ORDER BY into a selection from the distinct rows, and so it does for
+// functions in the select list that return sets, so that what they return can be sorted.
+func (a *analyzer) overRows(n *selectStmt) *selectStmt {
+	inner := *n
+	inner.distinct, inner.orderBy, inner.limit, inner.offset = false, nil, nil, nil
+	outer := &selectStmt{pos: n.pos, targets: []target{{pos: n.pos}}, limit: n.limit, offset: n.offset}
+	for _, item := range n.orderBy {
+		if column, ok := item.expr.(columnNode); ok && column.table != "" {
+			item.expr = a.sameColumn(column, n)
+		}
+		outer.orderBy = append(outer.orderBy, item)
+	}
+	query := &derivedNode{arms: []*selectStmt{&inner}, distinct: []bool{n.distinct}}
+	outer.from = []fromItem{{tableRef: tableRef{pos: n.pos, alias: "distinct", query: query}}}
+	return outer
+}
+
+// sameColumn finds a column among the targets, by its place.
+func (a *analyzer) sameColumn(column columnNode, n *selectStmt) node {
+	for i, t := range n.targets {
+		if c, ok := t.expr.(columnNode); ok && c.table == column.table && c.name == column.name {
+			return literalNode{pos: column.pos, kind: tokInt, text: strconv.Itoa(i + 1)}
+		}
+	}
+	a.fail(column.at(), pgwire.CodeInvalidColumnReference, "for SELECT DISTINCT, ORDER BY expressions must appear in select list")
+	return nil
+}
+
+// A subqueryExpr is a subquery as a value: one row's, whether there is any, or all as an array.
+type subqueryExpr struct {
+	*subplan
+	kind subqueryKind
+	t    Type
+}
+
+func (x *subqueryExpr) typ() Type { return x.t }
+
+func (a *analyzer) subquery(n subqueryNode) expr {
+	x := &subqueryExpr{subplan: a.nested(n.query), kind: n.kind, t: Bool}
+	if n.kind == subqueryExists {
+		return x
+	}
+	if len(x.plan.outs) != 1 {
+		a.fail(n.at(), pgwire.CodeSyntaxError, "subquery must return only one column")
+	}
+	x.t = x.plan.outs[0].x.typ()
+	if n.kind == subqueryArray {
+		if x.t = arrayOf(x.t); x.t == 0 {
+			a.fail(n.at(), pgwire.CodeUndefinedObject, "could not find array type for data type %s", x.plan.outs[0].x.typ())
+		}
+	}
+	return x
+}
+
+func (x *subqueryExpr) eval(e *env) (Value, error) {
+	rows, err := x.rows(e)
+	if err != nil {
+		return Null, err
+	}
+	switch {
+	case x.kind == subqueryExists:
+		return BoolValue(len(rows) > 0), nil
+	case x.kind == subqueryArray:
+		return arrayOfValues(x.t, firstColumn(rows), e.loc()), nil
+	case len(rows) > 1:
+		return Null, pgwire.Errorf(pgwire.CodeCardinalityViolation, "more than one row returned by a subquery used as an expression")
+	case len(rows) == 0:
+		return Null, nil
+	}
+	return rows[0][0], nil
+}
+
+func firstColumn(rows [][]Value) []Value {
+	values := make([]Value, len(rows))
+	for i, row := range rows {
+		values[i] = row[0]
+	}
+	return values
+}
+
+// An anyExpr is l op ANY or ALL of the elements of an array, or of the rows of a subquery.
+type anyExpr struct {
+	op       string
+	l        expr
+	array    expr     // or
+	sub      *subplan // one of them
+	all      bool
+	arrayRow bool // the array depends on the row
+}
+
+func (x *anyExpr) typ() Type { return Bool }
+
+// anyOf analyzes op ANY and op ALL. An array without a type gets that of the other side.
+func (a *analyzer) anyOf(n anyNode) expr {
+	x := &anyExpr{op: n.op, l: a.expr(n.l), all: n.all}
+	elem := &constExpr{t: Unknown}
+	if sub, ok := n.r.(subqueryNode); ok && sub.kind == subqueryList {
+		x.sub = a.nested(sub.query)
+		if len(x.sub.plan.outs) != 1 {
+			a.fail(n.at(), pgwire.CodeSyntaxError, "subquery has too many columns")
+		}
+		elem.t = x.sub.plan.outs[0].x.typ()
+		x.l, _ = a.unify(x.l, elem, n.l, n.r, n.op, n.at())
+		return x
+	}
+	x.array, x.arrayRow = a.counted(n.r)
+	if x.array.typ() == Unknown {
+		t := arrayOf(a.text(x.l, n.l.at()).typ())
+		if t == 0 {
+			a.fail(n.at(), pgwire.CodeUndefinedObject, "could not find array type for data type %s", x.l.typ())
+		}
+		x.array = a.coerce(x.array, t, n.r.at())
+	}
+	if x.array.typ().elem() == 0 {
+		a.fail(n.at(), pgwire.CodeWrongObjectType, "op ANY/ALL (array) requires array on right side")
+	}
+	elem.t = x.array.typ().elem()
+	x.l, _ = a.unify(x.l, elem, n.l, n.r, n.op, n.at())
+	return x
+}
+
+func (x *anyExpr) eval(e *env) (Value, error) {
+	l, err := x.l.eval(e)
+	if err != nil {
+		return Null, err
+	}
+	values, null, err := x.values(e)
+	if err != nil || null {
+		return Null, err
+	}
+	unknown := false
+	for _, v := range values {
+		switch {
+		case l.IsNull() || v.IsNull():
+			unknown = true
+		case holds(x.op, compareValues(l, v)) != x.all:
+			return BoolValue(!x.all), nil
+		}
+	}
+	if unknown {
+		return Null, nil
+	}
+	return BoolValue(x.all), nil
+}
+
+// values are what l is compared with; null says that there is no array.
+func (x *anyExpr) values(e *env) (values []Value, null bool, err error) {
+	if x.sub != nil {
+		rows, err := x.sub.rows(e)
+		return firstColumn(rows), false, err
+	}
+	v, err := x.array.eval(e)
+	if err != nil || v.IsNull() {
+		return nil, true, err
+	}
+	values, err = v.values()
+	return values, false, err
+}
+
+// An arrayExpr is ARRAY[…].
+type arrayExpr struct {
+	elems []expr
+	t     Type
+}
+
+func (x *arrayExpr) typ() Type { return x.t }
+
+func (a *analyzer) array(n arrayNode) expr {
+	x := &arrayExpr{}
+	for _, elem := range n.elems {
+		x.elems = append(x.elems, a.expr(elem))
+	}
+	t := a.common("ARRAY", x.elems, n.elems)
+	if x.t = arrayOf(t); x.t == 0 {
+		a.fail(n.at(), pgwire.CodeUndefinedObject, "could not find array type for data type %s", t)
+	}
+	return x
+}
+
+func (x *arrayExpr) eval(e *env) (Value, error) {
+	values := make([]Value, len(x.elems))
+	for i, elem := range x.elems {
+		var err error
+		if values[i], err = elem.eval(e); err != nil {
+			return Null, err
+		}
+	}
+	v := arrayOfValues(x.t, values, e.loc())
+	if len(v.s) > maxTextLen {
+		return Null, textTooLong()
+	}
+	return v, nil
+}
+
+// A subscriptExpr is x[index].
+type subscriptExpr struct{ x, index expr }
+
+func (x *subscriptExpr) typ() Type { return x.x.typ().elem() }
+
+func (a *analyzer) subscript(n subscriptNode) expr {
+	x := &subscriptExpr{a.expr(n.x), a.expr(n.index)}
+	if x.x.typ().elem() == 0 {
+		a.fail(n.x.at(), pgwire.CodeDatatypeMismatch, "cannot subscript type %s because it does not support subscripting", x.x.typ())
+	}
+	if t := x.index.typ(); t != Unknown && (!t.isNumber() || numberRank(t) > numberRank(Int4)) {
+		a.fail(n.index.at(), pgwire.CodeDatatypeMismatch, "array subscript must have type integer")
+	}
+	x.index = a.coerce(x.index, Int4, n.index.at())
+	return x
+}
+
+func (x *subscriptExpr) eval(e *env) (Value, error) {
+	v, err := x.x.eval(e)
+	if err != nil || v.IsNull() {
+		return Null, err
+	}
+	i, err := x.index.eval(e)
+	if err != nil || i.IsNull() {
+		return Null, err
+	}
+	at := i.n - v.lowerBound()
+	if at < 0 || at >= v.n {
+		return Null, nil
+	}
+	values, err := v.values()
+	if err != nil {
+		return Null, err
+	}
+	return values[at], nil
+}
+
+// collate allows the one collation there is, under its names.
+func (a *analyzer) collate(n collateNode) expr {
+	x := a.text(a.expr(n.x), n.x.at())
+	switch {
+	case x.typ().family() != familyText:
+		a.fail(n.at(), pgwire.CodeDatatypeMismatch, "collations are not supported by type %s", x.typ())
+	case n.name != "default" && n.name != "C" && n.name != "POSIX" && n.name != "ucs_basic":
+		panic(errorAt(a.src, n.at(), pgwire.CodeUndefinedObject, `collation "%s" for encoding "UTF8" does not exist`, n.name).
+			WithHint(`Text compares byte by byte: the collation is "C".`))
+	}
+	return x
+}

@@ -1,0 +1,362 @@
+package sql
+
+import (
+	"maps"
+	"slices"
+)
+
+// staticCatalogs make the rows of the catalogs that are the same for every session.
+var staticCatalogs = map[string]func(*objects) []fields{
+	"pg_am":         accessMethods,
+	"pg_attribute":  attributes,
+	"pg_class":      classes,
+	"pg_collation":  collations,
+	"pg_constraint": constraints,
+	"pg_index":      indexes,
+	"pg_language":   languages,
+	"pg_namespace":  namespaces,
+	"pg_proc":       procedures,
+	"pg_tablespace": tablespaces,
+	"pg_type":       types,
+}
+
+// sessionCatalogs make the rows of those that depend on who asks: there is one role and one database, by
+// the names that the client connected with.
+var sessionCatalogs = map[string]func(*Session) []fields{
+	"pg_database": databases,
+	"pg_roles":    roles,
+	"pg_authid":   authids,
+	"pg_user":     users,
+	"pg_tables":   tables,
+	"pg_views":    views,
+	"pg_indexes":  indexDefinitions,
+
+	"information_schema.schemata": schemata,
+	"information_schema.tables":   infoTables,
+	"information_schema.columns":  infoColumns,
+}
+
+func classes(o *objects) []fields {
+	var rows []fields
+	for _, obj := range o.relations {
+		row := fields{
+			"oid": OIDValue(obj.oid), "relname": NameValue(obj.name), "relnamespace": OIDValue(obj.schema),
+			"relowner": OIDValue(oidOwner), "relkind": charValue(obj.kind), "relpersistence": charValue("p"),
+			"relnatts": Int4Value(int32(len(obj.columns))), "relispopulated": BoolValue(true),
+			"relreplident": charValue("n"), "reltuples": Float8Value(-1),
+		}
+		switch obj.kind {
+		case "r":
+			row["relam"] = OIDValue(oidHeap)
+			row["relhasindex"] = BoolValue(obj.oid == oidTable)
+			if obj.oid == oidTable {
+				row["relreplident"] = charValue("d")
+			}
+		case "i":
+			row["relam"] = OIDValue(oidBtree)
+		default:
+			row["relhasrules"] = BoolValue(true)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func attributes(o *objects) []fields {
+	var rows []fields
+	for _, obj := range o.relations {
+		for i, c := range obj.columns {
+			row := fields{
+				"attrelid": OIDValue(obj.oid), "attname": NameValue(c.Name), "atttypid": OIDValue(uint32(c.Type)),
+				"attnum": Int4Value(int32(i + 1)), "attlen": Int4Value(int32(typeInfos[c.Type].size)),
+				"atttypmod": Int4Value(-1), "attstattarget": Int4Value(-1), "attcacheoff": Int4Value(-1),
+				"attislocal": BoolValue(true), "attidentity": charValue(""), "attgenerated": charValue(""),
+				"attcompression": charValue(""), "attstorage": charValue(storage(c.Type)), "attalign": charValue(alignment(c.Type)),
+				"attbyval": BoolValue(byValue(c.Type)), "attcollation": OIDValue(collation(c.Type)),
+				"attnotnull": BoolValue(obj.oid == oidTable && i == keyColumn),
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// byValue reports whether PostgreSQL hands values of a type around by value.
+func byValue(t Type) bool {
+	size := typeInfos[t].size
+	return size > 0 && size <= 8
+}
+
+func storage(t Type) string {
+	if typeInfos[t].size > 0 {
+		return "p"
+	}
+	return "x"
+}
+
+func alignment(t Type) string {
+	switch typeInfos[t].size {
+	case 1, 64:
+		return "c"
+	case 2:
+		return "s"
+	case 8, 16:
+		return "d"
+	}
+	return "i"
+}
+
+func collation(t Type) uint32 {
+	switch t {
+	case Name:
+		return oidCColl
+	case Text, Varchar, TextArray, NodeTree:
+		return oidDefaultColl
+	}
+	return 0
+}
+
+func types(*objects) []fields {
+	arrays := map[Type]Type{}
+	for t, info := range typeInfos {
+		if info.elem != 0 && info.typname[0] == '_' && t != ACLArray {
+			arrays[info.elem] = t
+		}
+	}
+	var rows []fields
+	for _, t := range slices.Sorted(maps.Keys(typeInfos)) {
+		info := typeInfos[t]
+		kind := "b"
+		if info.category == 'P' || info.category == 'X' {
+			kind = "p"
+		}
+		rows = append(rows, fields{
+			"oid": OIDValue(uint32(t)), "typname": NameValue(info.typname), "typnamespace": OIDValue(oidCatalogSchema),
+			"typowner": OIDValue(oidOwner), "typlen": Int4Value(int32(info.size)), "typbyval": BoolValue(byValue(t)),
+			"typtype": charValue(kind), "typcategory": charValue(string(info.category)), "typisdefined": BoolValue(true),
+			"typispreferred": BoolValue(t == Bool || t == Text || t == OID || t == Float8 || t == Timestamptz || t == Inet),
+			"typdelim":       charValue(","), "typelem": OIDValue(uint32(info.elem)), "typarray": OIDValue(uint32(arrays[t])),
+			"typalign": charValue(alignment(t)), "typstorage": charValue(storage(t)), "typtypmod": Int4Value(-1),
+			"typcollation": OIDValue(collation(t)),
+			"typinput":     procName(info, "in"), "typoutput": procName(info, "out"),
+			"typreceive": procName(info, "recv"), "typsend": procName(info, "send"),
+		})
+	}
+	return rows
+}
+
+// procName names the function that converts a type, which drivers look at to recognise arrays.
+func procName(info typeInfo, what string) Value {
+	name := info.typname
+	switch {
+	case name[0] == '_':
+		name = "array_"
+	case name == "numeric" || name == "timestamptz" || name == "interval" || name == "inet" || name == "pg_lsn" ||
+		name == "pg_node_tree" || name == "void" || name == "any" || name == "anyarray" || name == "record":
+		name += "_"
+	}
+	return Value{typ: Regproc, s: name + what}
+}
+
+func namespaces(*objects) []fields {
+	var rows []fields
+	for _, oid := range slices.Sorted(maps.Keys(schemaNames)) {
+		rows = append(rows, fields{"oid": OIDValue(oid), "nspname": NameValue(schemaNames[oid]), "nspowner": OIDValue(oidOwner)})
+	}
+	return rows
+}
+
+func accessMethods(*objects) []fields {
+	return []fields{
+		{"oid": OIDValue(oidHeap), "amname": NameValue("heap"), "amhandler": Value{typ: Regproc, s: "heap_tableam_handler"}, "amtype": charValue("t")},
+		{"oid": OIDValue(oidBtree), "amname": NameValue("btree"), "amhandler": Value{typ: Regproc, s: "bthandler"}, "amtype": charValue("i")},
+	}
+}
+
+func collations(*objects) []fields {
+	collation := func(oid uint32, name, provider string, locale Value) fields {
+		return fields{
+			"oid": OIDValue(oid), "collname": NameValue(name), "collnamespace": OIDValue(oidCatalogSchema),
+			"collowner": OIDValue(oidOwner), "collprovider": charValue(provider), "collisdeterministic": BoolValue(true),
+			"collencoding": Int4Value(-1), "collcollate": locale, "collctype": locale,
+		}
+	}
+	return []fields{collation(oidDefaultColl, "default", "d", Null), collation(oidCColl, "C", "c", TextValue("C"))}
+}
+
+func tablespaces(*objects) []fields {
+	return []fields{
+		{"oid": OIDValue(oidDefaultSpace), "spcname": NameValue("pg_default"), "spcowner": OIDValue(oidOwner)},
+		{"oid": OIDValue(oidGlobalSpace), "spcname": NameValue("pg_global"), "spcowner": OIDValue(oidOwner)},
+	}
+}
+
+func languages(*objects) []fields {
+	return []fields{{"oid": OIDValue(oidInternal), "lanname": NameValue("internal"), "lanowner": OIDValue(oidOwner)}}
+}
+
+func indexes(*objects) []fields {
+	return []fields{{
+		"indexrelid": OIDValue(oidIndex), "indrelid": OIDValue(oidTable), "indnatts": Int4Value(1), "indnkeyatts": Int4Value(1),
+		"indisunique": BoolValue(true), "indisprimary": BoolValue(true), "indimmediate": BoolValue(true),
+		"indisvalid": BoolValue(true), "indisready": BoolValue(true), "indislive": BoolValue(true),
+		"indkey": arrayValue(Int2Vector, []string{"1"}), "indcollation": arrayValue(OIDVector, []string{"100"}),
+		"indclass": arrayValue(OIDVector, []string{"3126"}), "indoption": arrayValue(Int2Vector, []string{"0"}),
+	}}
+}
+
+func constraints(*objects) []fields {
+	blank := charValue(" ")
+	return []fields{{
+		"oid": OIDValue(oidConstraint), "conname": NameValue("kv_pkey"), "connamespace": OIDValue(oidPublicSchema),
+		"contype": charValue("p"), "convalidated": BoolValue(true), "conrelid": OIDValue(oidTable), "conindid": OIDValue(oidIndex),
+		"conislocal": BoolValue(true), "connoinherit": BoolValue(true), "conkey": arrayValue(Int2Array, []string{"1"}),
+		"confupdtype": blank, "confdeltype": blank, "confmatchtype": blank,
+	}}
+}
+
+func procedures(o *objects) []fields {
+	var rows []fields
+	for i, f := range o.functions {
+		args := make([]string, len(f.Args))
+		for k, t := range f.Args {
+			args[k] = textOf(OIDValue(uint32(t)), nil)
+		}
+		rows = append(rows, fields{
+			"oid": OIDValue(firstFuncOID + uint32(i)), "proname": NameValue(f.Name), "pronamespace": OIDValue(oidCatalogSchema),
+			"proowner": OIDValue(oidOwner), "prolang": OIDValue(oidInternal), "prokind": charValue("f"), "procost": Float8Value(1),
+			"proisstrict": BoolValue(!f.NullOK), "proretset": BoolValue(f.set != nil), "provolatile": charValue("v"),
+			"proparallel": charValue("u"), "pronargs": Int4Value(int32(len(f.Args))), "pronargdefaults": Int4Value(int32(len(f.Defaults))),
+			"prorettype": OIDValue(uint32(f.Result)), "proargtypes": arrayValue(OIDVector, args), "prosrc": TextValue(f.Name),
+		})
+	}
+	return rows
+}
+
+func databases(s *Session) []fields {
+	return []fields{{
+		"oid": OIDValue(oidDatabase), "datname": NameValue(s.id.Database), "datdba": OIDValue(oidOwner),
+		"encoding": Int4Value(encodingUTF8), "datlocprovider": charValue("c"), "datallowconn": BoolValue(true),
+		"datconnlimit": Int4Value(-1), "dattablespace": OIDValue(oidDefaultSpace), "datcollate": TextValue("C"), "datctype": TextValue("C"),
+	}}
+}
+
+func roles(s *Session) []fields {
+	yes := BoolValue(true)
+	return []fields{{
+		"rolname": NameValue(s.id.User), "rolsuper": yes, "rolinherit": yes, "rolcanlogin": yes, "rolreplication": yes,
+		"rolconnlimit": Int4Value(-1), "rolpassword": TextValue("********"), "oid": OIDValue(oidOwner),
+	}}
+}
+
+func authids(s *Session) []fields {
+	row := roles(s)[0]
+	delete(row, "rolpassword")
+	return []fields{row}
+}
+
+func users(s *Session) []fields {
+	return []fields{{
+		"usename": NameValue(s.id.User), "usesysid": OIDValue(oidOwner), "usesuper": BoolValue(true),
+		"userepl": BoolValue(true), "passwd": TextValue("********"),
+	}}
+}
+
+func tables(s *Session) []fields {
+	var rows []fields
+	for _, obj := range s.catalog.described().relations {
+		if obj.kind == "r" {
+			rows = append(rows, fields{
+				"schemaname": NameValue(schemaNames[obj.schema]), "tablename": NameValue(obj.name),
+				"tableowner": NameValue(s.id.User), "hasindexes": BoolValue(obj.oid == oidTable),
+			})
+		}
+	}
+	return rows
+}
+
+func views(s *Session) []fields {
+	var rows []fields
+	for _, obj := range s.catalog.described().relations {
+		if obj.kind == "v" {
+			rows = append(rows, fields{
+				"schemaname": NameValue(schemaNames[obj.schema]), "viewname": NameValue(obj.name), "viewowner": NameValue(s.id.User),
+			})
+		}
+	}
+	return rows
+}
+
+// indexDefinition is what CREATE INDEX would say of kv_pkey.
+const indexDefinition = "CREATE UNIQUE INDEX kv_pkey ON public.kv USING btree (key)"
+
+func indexDefinitions(*Session) []fields {
+	return []fields{{
+		"schemaname": NameValue("public"), "tablename": NameValue("kv"), "indexname": NameValue("kv_pkey"), "indexdef": TextValue(indexDefinition),
+	}}
+}
+
+// infoSchemaColumns are the first columns of the views of information_schema that clients ask for.
+var infoSchemaColumns = map[string][]Column{
+	"schemata": {{"catalog_name", Name}, {"schema_name", Name}, {"schema_owner", Name}},
+	"tables":   {{"table_catalog", Name}, {"table_schema", Name}, {"table_name", Name}, {"table_type", Varchar}, {"is_insertable_into", Varchar}},
+	"columns": {
+		{"table_catalog", Name}, {"table_schema", Name}, {"table_name", Name}, {"column_name", Name}, {"ordinal_position", Int4},
+		{"column_default", Varchar}, {"is_nullable", Varchar}, {"data_type", Varchar}, {"character_maximum_length", Int4},
+		{"numeric_precision", Int4}, {"numeric_scale", Int4}, {"datetime_precision", Int4}, {"udt_schema", Name}, {"udt_name", Name},
+		{"is_identity", Varchar}, {"is_generated", Varchar}, {"is_updatable", Varchar},
+	},
+}
+
+func schemata(s *Session) []fields {
+	var rows []fields
+	for _, oid := range slices.Sorted(maps.Keys(schemaNames)) {
+		rows = append(rows, fields{
+			"catalog_name": NameValue(s.id.Database), "schema_name": NameValue(schemaNames[oid]), "schema_owner": NameValue(s.id.User),
+		})
+	}
+	return rows
+}
+
+func infoTables(s *Session) []fields {
+	var rows []fields
+	for _, obj := range s.catalog.described().relations {
+		if kind := map[string]string{"r": "BASE TABLE", "v": "VIEW"}[obj.kind]; kind != "" {
+			rows = append(rows, fields{
+				"table_catalog": NameValue(s.id.Database), "table_schema": NameValue(schemaNames[obj.schema]),
+				"table_name": NameValue(obj.name), "table_type": TextValue(kind), "is_insertable_into": yesNo(obj.oid == oidTable),
+			})
+		}
+	}
+	return rows
+}
+
+func infoColumns(s *Session) []fields {
+	var rows []fields
+	for _, obj := range s.catalog.described().relations {
+		if obj.kind == "i" {
+			continue
+		}
+		for i, c := range obj.columns {
+			dataType := c.Type.String()
+			if c.Type.elem() != 0 {
+				dataType = "ARRAY"
+			}
+			table := obj.oid == oidTable
+			rows = append(rows, fields{
+				"table_catalog": NameValue(s.id.Database), "table_schema": NameValue(schemaNames[obj.schema]), "table_name": NameValue(obj.name),
+				"column_name": NameValue(c.Name), "ordinal_position": Int4Value(int32(i + 1)), "is_nullable": yesNo(!table || i != keyColumn),
+				"data_type": TextValue(dataType), "udt_schema": NameValue("pg_catalog"), "udt_name": NameValue(typeInfos[c.Type].typname),
+				"is_identity": yesNo(false), "is_generated": TextValue("NEVER"), "is_updatable": yesNo(table && i != lsnColumn),
+			})
+		}
+	}
+	return rows
+}
+
+func yesNo(b bool) Value {
+	if b {
+		return TextValue("YES")
+	}
+	return TextValue("NO")
+}
