@@ -160,6 +160,8 @@ const MaxCommand = 1 << 20
 // kind or a field cannot follow the others, and stops.
 const commandVersion = 1
 
+const sameVersion = "run the same version of longship on every node"
+
 // A proposal is a command on its way through Raft:
 //
 //	| version 1B | id 8B, big endian | JSON: {"KIND": {fields of the command}} |
@@ -255,8 +257,11 @@ func decodeProposal(b []byte) (proposal, error) {
 	if len(b) > MaxCommand {
 		return proposal{}, &InvalidError{What: fmt.Sprintf("%d bytes, the limit is %d", len(b), MaxCommand)}
 	}
-	if len(b) < proposalHeader || b[0] != commandVersion {
-		return proposal{}, &InvalidError{What: "unknown version: run the same version of longship on every node"}
+	if len(b) < proposalHeader {
+		return proposal{}, &InvalidError{What: fmt.Sprintf("%d bytes, %d at least", len(b), proposalHeader)}
+	}
+	if b[0] != commandVersion {
+		return proposal{}, &InvalidError{What: fmt.Sprintf("it has version %d of the format, and this program knows %d: %s", b[0], commandVersion, sameVersion)}
 	}
 	var body map[string]json.RawMessage
 	if err := json.Unmarshal(b[proposalHeader:], &body); err != nil {
@@ -268,11 +273,11 @@ func decodeProposal(b []byte) (proposal, error) {
 	p := proposal{id: binary.BigEndian.Uint64(b[1:])}
 	for kind, fields := range body {
 		if newCommand[kind] == nil {
-			return proposal{}, &InvalidError{What: fmt.Sprintf("unknown kind %q: run the same version of longship on every node", kind)}
+			return proposal{}, &InvalidError{What: fmt.Sprintf("unknown kind %q: %s", kind, sameVersion)}
 		}
 		p.command = newCommand[kind]()
 		if err := decodeStrictly(fields, p.command); err != nil {
-			return proposal{}, &InvalidError{What: fmt.Sprintf("%s: %v", kind, err)}
+			return proposal{}, &InvalidError{What: fmt.Sprintf("%s: %v: %s", kind, err, sameVersion)}
 		}
 	}
 	return p, nil

@@ -70,20 +70,22 @@ func TestCommandEncoding(t *testing.T) {
 // What a member does not understand in full it must not apply in part.
 func TestCommandFromAnotherVersion(t *testing.T) {
 	head := string(append([]byte{commandVersion}, make([]byte, 8)...))
-	for name, encoded := range map[string]string{
-		"nothing":       "",
-		"no body":       head,
-		"newer version": "\x02" + head[1:] + `{"leave":{}}`,
-		"unknown kind":  head + `{"dance":{}}`,
-		"unknown field": head + `{"rule_end":{"epoch":1,"softly":true}}`,
-		"two commands":  head + `{"rule_end":{},"rule_cancel":{}}`,
-		"no command":    head + `{}`,
-		"null":          head + `{"leave":null}`,
-		"too long":      head + `{"setting_set":{"name":"` + strings.Repeat("x", MaxCommand) + `"}}`,
+	for name, test := range map[string]struct{ encoded, why string }{
+		"nothing":       {"", "0 bytes"},
+		"header alone":  {head[1:], "8 bytes"},
+		"no body":       {head, "JSON"},
+		"newer version": {"\x02" + head[1:] + `{"leave":{}}`, "version 2 of the format, and this program knows 1: run the same version"},
+		"older version": {"\x00" + head[1:] + `{"leave":{}}`, "version 0 of the format"},
+		"unknown kind":  {head + `{"dance":{}}`, `unknown kind "dance": run the same version`},
+		"unknown field": {head + `{"rule_end":{"epoch":1,"softly":true}}`, `unknown field "softly": run the same version`},
+		"two commands":  {head + `{"rule_end":{},"rule_cancel":{}}`, "2 commands"},
+		"no command":    {head + `{}`, "0 commands"},
+		"null":          {head + `{"leave":null}`, "EOF"},
+		"too long":      {head + `{"setting_set":{"name":"` + strings.Repeat("x", MaxCommand) + `"}}`, "the limit is"},
 	} {
-		_, err := decodeProposal([]byte(encoded))
-		if _, ok := errors.AsType[*InvalidError](err); !ok {
-			t.Errorf("%s: %v, want an InvalidError", name, err)
+		_, err := decodeProposal([]byte(test.encoded))
+		if _, ok := errors.AsType[*InvalidError](err); !ok || !strings.Contains(err.Error(), test.why) {
+			t.Errorf("%s: %v, want an InvalidError: %s", name, err, test.why)
 		}
 	}
 	_, err := proposal{command: &SettingSet{Value: strings.Repeat("x", MaxCommand)}}.encode()

@@ -3,6 +3,7 @@ package raftlog
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -71,6 +72,8 @@ type fsm struct {
 	fatal func(error) // does not return: a member that cannot follow the others must not go on
 
 	mu      sync.Mutex
+	started bool  // Raft runs: nobody hears an error that Restore returns
+	refused error // the last one before that: hashicorp/raft keeps it to itself
 	replica *replica
 	changed chan struct{}            // closed when replica.State is replaced
 	waiting map[uint64][]chan answer // by proposal, each with room for one
@@ -133,7 +136,7 @@ func (s snapshot) Release() {}
 func (f *fsm) Restore(source io.ReadCloser) error {
 	next, err := readSnapshot(source)
 	if err != nil {
-		return err
+		return f.refuse(err)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -144,6 +147,25 @@ func (f *fsm) Restore(source io.ReadCloser) error {
 	return nil
 }
 
+// refuse is the end of a member that cannot read a snapshot: at the start whoever starts it is told why.
+func (f *fsm) refuse(err error) error {
+	f.mu.Lock()
+	f.refused = err
+	started := f.started
+	f.mu.Unlock()
+	if started {
+		f.fatal(err)
+	}
+	return err
+}
+
+// start is called once Raft runs.
+func (f *fsm) start() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.started = true
+}
+
 func readSnapshot(r io.Reader) (*replica, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxSnapshot+1))
 	if err != nil {
@@ -152,12 +174,19 @@ func readSnapshot(r io.Reader) (*replica, error) {
 	if len(b) > maxSnapshot {
 		return nil, fmt.Errorf("read Raft snapshot: more than %d bytes", maxSnapshot)
 	}
-	var next replica
-	if err := decodeStrictly(b, &next); err != nil {
+	var head struct{ Version int } // first: a later version may have anything else
+	if err := json.Unmarshal(b, &head); err != nil {
 		return nil, fmt.Errorf("read Raft snapshot: %w", err)
 	}
-	if next.Version != snapshotVersion || next.State == nil {
-		return nil, fmt.Errorf("read Raft snapshot: version %d, want %d: run the same version of longship on every node", next.Version, snapshotVersion)
+	if head.Version != snapshotVersion {
+		return nil, fmt.Errorf("read Raft snapshot: it has version %d of the format, and this program knows %d: %s", head.Version, snapshotVersion, sameVersion)
+	}
+	var next replica
+	if err := decodeStrictly(b, &next); err != nil {
+		return nil, fmt.Errorf("read Raft snapshot: %w: %s", err, sameVersion)
+	}
+	if next.State == nil {
+		return nil, errors.New("read Raft snapshot: it holds no state")
 	}
 	return &next, nil
 }

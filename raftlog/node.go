@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -78,8 +79,9 @@ func openOn(db boltStore, cfg Config) (*Node, error) {
 	n.raft, err = raft.NewRaft(cfg.raftConfig(notify), n.fsm, n.store, n.store, snapshots{files, n.store}, n.trans)
 	if err != nil {
 		n.trans.Close()
-		return nil, fmt.Errorf("start Raft: %w", err)
+		return nil, fmt.Errorf("start Raft: %w", cmp.Or(n.fsm.refused, err))
 	}
+	n.fsm.start()
 	n.trans.raft.Store(n.raft)
 	n.watcher.Go(func() { n.watchLeadership(notify) })
 	n.watcher.Go(n.watchLoss)

@@ -2,9 +2,11 @@ package raftlog
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -194,5 +196,36 @@ func TestOpenWrongStore(t *testing.T) {
 	cfg.Listener, cfg.Dial, cfg.Fatal, cfg.Logger = c.network.listen("n1"), c.network.dial, func(error) {}, testLogger(t)
 	if _, err := Open(cfg); err == nil {
 		t.Error("a node opens the store of another")
+	}
+}
+
+// A store with a snapshot of a later version is not opened, and Open says why: hashicorp/raft says only that it
+// cannot load any.
+func TestOpenLaterSnapshot(t *testing.T) {
+	c := newCluster(t)
+	dir := filepath.Join(c.dir, "n1", "raft")
+	id, _, err := LoadID(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := raft.NewFileSnapshotStore(dir, 1, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := files.Create(raft.SnapshotVersionMax, 9, 1, raft.Configuration{}, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(to, `{"version":2,"replicas":[]}`); err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Dir: dir, ID: id, Advertise: "n1", Listener: c.network.listen("n1"), Dial: c.network.dial, Logger: testLogger(t)}
+	cfg.Fatal = func(err error) { t.Error(err) }
+	_, err = Open(cfg)
+	if want := "it has version 2 of the format, and this program knows 1"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("Open: %v, want: %s", err, want)
 	}
 }
