@@ -16,9 +16,13 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
-// redoLinger is how long a primary collects commits before it applies them to the store. Nobody
-// waits for that: its readers see pending commits.
-const redoLinger = 10 * time.Millisecond
+// primaryLinger is how long a primary collects commits before it applies them to the store. Nobody
+// waits for that: its readers see pending commits. Those of a standby see what is applied, but while many
+// commits come, one batch a millisecond is enough; who waits for a certain commit does not wait for that.
+const (
+	primaryLinger = 10 * time.Millisecond
+	standbyLinger = time.Millisecond
+)
 
 // drainTimeout bounds how long a shutdown may take.
 const drainTimeout = 60 * time.Second
@@ -219,6 +223,7 @@ func (n *Node) newPrimaryReign(log *startup.Recovered) (*reign, error) {
 	r := n.newReign(log, p.group.Horizon())
 	p.ages.note(log.End.LSN, time.Now())
 	p.writer = wal.NewWriter(log.Dir, log.End, n.writerConfig(p, r))
+	p.group.OnRelease = p.writer.Settled
 	r.primary = p
 	return r, r.assemble()
 }
@@ -236,7 +241,8 @@ func (n *Node) writerConfig(p *primary, r *reign) wal.WriterConfig {
 			}
 			return delay, int(n.settings.Int("commit_siblings"))
 		},
-		Active: func() int { return int(p.active.Load()) },
+		Active:  func() int { return int(p.active.Load()) },
+		Waiting: p.group.Waiting,
 		OnFlush: func(lsn wal.LSN) {
 			p.group.LocalFlush(lsn)
 			p.ages.note(lsn, time.Now())

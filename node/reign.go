@@ -32,6 +32,7 @@ type reign struct {
 	table        *kv.Table
 	redo         *startup.Redo
 	applied      wal.Position
+	wanted       wal.Position // on a standby: somebody waits for the log up to there to be applied
 	slots        *slots.Slots
 	backups      backups
 	checkpointer *startup.Checkpointer
@@ -106,9 +107,11 @@ func (r *reign) assemble() error {
 		Batch:   n.store.NewBatch(),
 		Apply:   r.table.Apply,
 		Applied: &r.applied,
+		Wanted:  &r.wanted,
+		Linger:  standbyLinger,
 	}
 	if r.primary != nil {
-		r.redo.Linger = redoLinger
+		r.redo.Linger = primaryLinger
 	}
 	r.checkpointer = r.newCheckpointer(writer)
 	r.sender = r.newSender(buffered)
@@ -143,6 +146,14 @@ func (r *reign) written() *wal.Position {
 func (r *reign) inserted() *wal.Position {
 	if r.primary != nil {
 		return r.primary.writer.Inserted()
+	}
+	return r.flushed()
+}
+
+// flushing is how far the log may be sent to members.
+func (r *reign) flushing() *wal.Position {
+	if r.primary != nil {
+		return r.primary.writer.Flushing()
 	}
 	return r.flushed()
 }
@@ -189,7 +200,7 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 			},
 			Dir:      r.found.Dir,
 			Buffer:   buffered,
-			Inserted: r.inserted(),
+			Flushing: r.flushing(),
 			Flushed:  r.flushed(),
 			Horizon:  r.horizon,
 		},

@@ -146,6 +146,7 @@ func (s *session) WaitLSN(ctx context.Context, lsn wal.LSN) error {
 		if at >= lsn {
 			return nil
 		}
+		r.wanted.Advance(min(lsn, r.horizon.Load()))
 		select {
 		case <-shown.Changed(at):
 		case <-r.over:

@@ -266,6 +266,7 @@ func (n *Node) newStandbyReign(role Role, log *startup.Recovered) (*reign, error
 			History: log.History,
 			Applied: applied,
 			Horizon: r.horizon,
+			Wanted:  &r.wanted,
 			Cut:     r.cut,
 		})
 	}

@@ -21,9 +21,10 @@ type Redo struct {
 	Apply   func(*kv.Batch) error // writes the batch, and its end as the applied LSN
 	Applied *wal.Position
 
-	// Linger is a pause between two batches, in which more arrives. A primary, whose readers see
-	// pending commits anyway, can afford one.
+	// Linger is a pause between two batches, in which more arrives. It ends when somebody waits for what
+	// is not applied yet, as Wanted says.
 	Linger time.Duration
+	Wanted *wal.Position
 
 	lastCommit atomic.Int64  // a wal.Timestamp
 	lastTime   atomic.Int64  // the same, of a transaction or a heartbeat
@@ -59,10 +60,11 @@ func (r *Redo) Run(ctx context.Context) error {
 			}
 			continue
 		}
+		full := r.Batch.Size() >= batchSize
 		if err := r.apply(); err != nil {
 			return err
 		}
-		if err := r.linger(ctx); err != nil {
+		if err := r.linger(ctx, full); err != nil {
 			return err
 		}
 	}
@@ -201,14 +203,17 @@ func (r *Redo) wait(ctx context.Context, past wal.LSN) error {
 	return nil
 }
 
-func (r *Redo) linger(ctx context.Context) error {
-	if r.Linger == 0 || r.Batch.Size() >= batchSize {
+// linger waits for more, unless a full batch says that there is more already.
+func (r *Redo) linger(ctx context.Context, full bool) error {
+	if r.Linger == 0 || full {
 		return context.Cause(ctx)
 	}
 	t := time.NewTimer(r.Linger)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return nil
+	case <-r.Wanted.Changed(r.Applied.Load()):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

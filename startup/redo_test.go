@@ -157,7 +157,7 @@ func TestRedoBatches(t *testing.T) {
 func TestRedoLinger(t *testing.T) {
 	x := newRedoTest(t, 10, 10)
 	defer x.close(t)
-	x.Linger = time.Hour
+	x.Linger, x.Wanted = time.Hour, new(wal.Position)
 	k := start(x.Run)
 	x.horizon.Advance(x.ends[1])
 	x.flushed.Advance(x.ends[0])
@@ -167,6 +167,33 @@ func TestRedoLinger(t *testing.T) {
 	if at := x.applied.Load(); at != x.ends[0] {
 		t.Errorf("applied %s during the pause", at)
 	}
+}
+
+// Nor does somebody who waits for what is not applied yet wait for the end of the pause.
+func TestRedoLingerEndsWhenWanted(t *testing.T) {
+	x := newRedoTest(t, 10, 10)
+	defer x.close(t)
+	x.Linger, x.Wanted = time.Hour, new(wal.Position)
+	k := start(x.Run)
+	x.horizon.Advance(x.ends[1])
+	x.flushed.Advance(x.ends[0])
+	must(t, x.applied.Wait(t.Context(), x.ends[0]))
+	x.flushed.Advance(x.ends[1])
+	x.Wanted.Advance(x.ends[1])
+	must(t, x.applied.Wait(t.Context(), x.ends[1]))
+	k.stop(t)
+}
+
+// There is no pause behind a full batch: there is more.
+func TestRedoDoesNotLingerWhenBehind(t *testing.T) {
+	x := newRedoTest(t, batchSize, batchSize, 10)
+	defer x.close(t)
+	x.Linger, x.Wanted = time.Hour, new(wal.Position)
+	x.horizon.Advance(x.ends[2])
+	x.flushed.Advance(x.ends[2])
+	k := start(x.Run)
+	must(t, x.applied.Wait(t.Context(), x.ends[2]))
+	k.stop(t)
 }
 
 // A failure to apply ends Run, and nothing counts as applied.

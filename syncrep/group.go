@@ -15,6 +15,10 @@ import (
 // What a Group knows it was told in this epoch: a primary makes a new one each time it takes office,
 // so nothing that was acknowledged or promised to an older epoch ever counts (invariant I1).
 type Group struct {
+	// OnRelease, if it is set before the first use, is called when commits have been let go. The group is
+	// locked meanwhile: only Waiting may be asked.
+	OnRelease func()
+
 	horizon wal.Position
 	lease   lease
 	debt    debt
@@ -184,11 +188,15 @@ func (g *Group) release() {
 		g.bare.Store(max(g.bare.Load(), uint64(reached[On])))
 	}
 	g.horizon.Advance(reached[On])
+	any := false
 	for level := Local; level < numLevels; level++ {
 		if reached[level] > g.released[level] {
 			g.released[level] = reached[level]
-			g.waiting[level].release(reached[level])
+			any = g.waiting[level].release(reached[level]) || any
 		}
+	}
+	if any && g.OnRelease != nil {
+		g.OnRelease()
 	}
 }
 

@@ -80,6 +80,9 @@ func (h *Handle) Report(write, flush, apply wal.LSN) {
 	}
 }
 
+// ApplyAwaited reports whether some commit waits for what it wrote to be applied.
+func (h *Handle) ApplyAwaited() bool { return h.group.waiting[RemoteApply].n.Load() > 0 }
+
 // Leave ends the stream's part in the group. That releases nothing. Reports and states that still come
 // after it change nothing; leaving twice is leaving once. Promises stand.
 func (h *Handle) Leave() {

@@ -3,6 +3,7 @@ package syncrep
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -93,15 +94,12 @@ func (g *Group) abandon(ctx context.Context, w *waiter, level Level) error {
 }
 
 // Waiting returns how many commits wait now.
-func (g *Group) Waiting() (n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (g *Group) Waiting() int {
+	var n int64
 	for level := range g.waiting {
-		for w := g.waiting[level].first; w != nil; w = w.next {
-			n++
-		}
+		n += g.waiting[level].n.Load()
 	}
-	return n
+	return int(n)
 }
 
 // A waiter is one commit that waits. It belongs to one call of Wait, and is used again later.
@@ -113,8 +111,12 @@ type waiter struct {
 }
 
 // A queue holds waiters in LSN order. Commits come almost in that order, so one that comes late is
-// put in its place from the back, as in PostgreSQL's SyncRepQueueInsert. Guarded by Group.mu.
-type queue struct{ first, last *waiter }
+// put in its place from the back, as in PostgreSQL's SyncRepQueueInsert. Guarded by Group.mu, but for n,
+// which anybody may read.
+type queue struct {
+	first, last *waiter
+	n           atomic.Int64
+}
 
 func (q *queue) insert(w *waiter) {
 	after := q.last
@@ -122,6 +124,7 @@ func (q *queue) insert(w *waiter) {
 		after = after.prev
 	}
 	w.prev, w.queued = after, true
+	q.n.Add(1)
 	if after != nil {
 		w.next, after.next = after.next, w
 	} else {
@@ -146,12 +149,16 @@ func (q *queue) remove(w *waiter) {
 		q.last = w.prev
 	}
 	w.prev, w.next, w.queued = nil, nil, false
+	q.n.Add(-1)
 }
 
-// release wakes those at the front who wait for no more than lsn, in order, each once.
-func (q *queue) release(lsn wal.LSN) {
+// release wakes those at the front who wait for no more than lsn, in order, each once. It reports
+// whether there were any.
+func (q *queue) release(lsn wal.LSN) (any bool) {
 	for w := q.first; w != nil && w.lsn <= lsn; w = q.first {
 		q.remove(w)
 		w.done <- struct{}{} // w is its owner's again
+		any = true
 	}
+	return any
 }

@@ -84,8 +84,8 @@ func TestWaitUnderFire(t *testing.T) {
 	sessionsDone.Wait()
 	close(done)
 	feedsDone.Wait()
-	for level, q := range g.waiting {
-		if q.first != nil || q.last != nil {
+	for level := range g.waiting {
+		if q := &g.waiting[level]; q.first != nil || q.last != nil || q.n.Load() != 0 {
 			t.Errorf("someone still waits at level %v", Level(level))
 		}
 	}

@@ -27,6 +27,10 @@ type WriterConfig struct {
 	CommitDelay func() (delay time.Duration, siblings int)
 	Active      func() int // transactions being committed now
 
+	// Waiting is how many commits wait to be acknowledged: those that have joined the next flush, and
+	// those of the flushes before. With it the flusher sizes its batches, see Settled. nil: it does not.
+	Waiting func() int
+
 	OnFlush   func(LSN)          // called by the flusher after each flush
 	OnSegment func(segno uint64) // called by the flusher when a segment is complete and durable
 }
@@ -64,11 +68,14 @@ type Writer struct {
 	buf *buffer
 
 	inserted  Position // bytes below are in the buffer; a record's end or a page boundary
+	flushing  Position // bytes below are durable, or about to be made so; as inserted
 	written   Position // bytes below have been handed to the kernel
 	flushed   Position // bytes below are durable; a record's end
 	requested atomic.Uint64
+	joined    atomic.Int64  // requests since the last flush began
 	whole     atomic.Uint64 // end of the last whole record; its bytes are in the buffer
 	idle      atomic.Bool   // the flusher sleeps without a timer
+	gathering atomic.Bool   // the flusher waits for more to join
 	wake      chan struct{} // says "look again" to the flusher
 	stopped   chan struct{} // closed when Run has ended: nothing will be flushed any more
 
@@ -119,6 +126,7 @@ func NewWriter(dir *Dir, end End, cfg WriterConfig) *Writer {
 	w.synced = end.LSN
 	w.whole.Store(uint64(end.LSN))
 	w.inserted.Advance(end.LSN)
+	w.flushing.Advance(end.LSN)
 	w.written.Advance(end.LSN)
 	w.flushed.Advance(end.LSN)
 	return w
@@ -127,9 +135,14 @@ func NewWriter(dir *Dir, end End, cfg WriterConfig) *Writer {
 // Timeline is the timeline that the writer appends to.
 func (w *Writer) Timeline() TimelineID { return w.tli }
 
-// Inserted is how far the log reaches in memory, Written how far in the kernel, Flushed how far on
-// disk. Inserted and Written may stand inside a record, on a page boundary; Flushed never does.
+// Inserted is how far the log reaches in memory, Flushing how far it is being made durable, Written how
+// far it is in the kernel, Flushed how far on disk. All but Flushed may stand inside a record, on a page
+// boundary.
+//
+// Members are sent the log up to Flushing: they get what the flusher takes, at the time at which it takes
+// it, and so they flush in batches of the same size.
 func (w *Writer) Inserted() *Position { return &w.inserted }
+func (w *Writer) Flushing() *Position { return &w.flushing }
 func (w *Writer) Written() *Position  { return &w.written }
 func (w *Writer) Flushed() *Position  { return &w.flushed }
 

@@ -113,6 +113,42 @@ func TestCommitDelay(t *testing.T) {
 	}
 }
 
+// While others are under way, a flush begins when as many have joined it; when those others are released;
+// or after a while.
+func TestGather(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		then  func(w *running, waiting *atomic.Int64)
+		after time.Duration
+	}{
+		{"joined", func(w *running, _ *atomic.Int64) { w.RequestFlush(w.Inserted().Load()) }, 0},
+		{"too few settled", func(w *running, waiting *atomic.Int64) { waiting.Store(3); w.Settled() }, gatherLimit},
+		{"settled", func(w *running, waiting *atomic.Int64) { waiting.Store(2); w.Settled() }, 0},
+		{"nothing happens", func(*running, *atomic.Int64) {}, gatherLimit},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var waiting atomic.Int64
+				waiting.Store(4)
+				w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{Buffers: 1, Waiting: func() int { return int(waiting.Load()) }})
+				begin := time.Now()
+				end := w.insert(t, []byte("x"), false).End
+				w.RequestFlush(end)
+				synctest.Wait()
+				if w.Flushing().Load() >= end || w.Flushed().Load() >= end {
+					t.Error("a flush for one of four that wait")
+				}
+				c.then(w, &waiting)
+				must(t, w.Flushed().Wait(t.Context(), end))
+				if d := time.Since(begin); d != c.after || w.Flushing().Load() != end {
+					t.Errorf("flushed after %v, want %v; flushing up to %s of %s", d, c.after, w.Flushing().Load(), end)
+				}
+				must(t, w.stop())
+			})
+		})
+	}
+}
+
 // Each wal_sync_method writes a log that reads back, on the real disk and in memory.
 func TestSyncMethods(t *testing.T) {
 	for _, method := range []SyncMethod{SyncFdatasync, SyncFsync, SyncOpenDatasync, SyncOpenSync} {

@@ -60,7 +60,7 @@ func BenchmarkReceive(b *testing.B) {
 	b.ReportAllocs()
 	ours, theirs := loopback(b)
 	dir := newDir(b, vfs.NewMem())
-	s := New(testConfig(b), Log{Dir: dir, End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position)})
+	s := New(testConfig(b), Log{Dir: dir, End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position), Wanted: new(wal.Position)})
 	c := &conn{net: ours, fe: pgproto3.NewFrontend(ours, ours), timeout: always(time.Minute)}
 	messages := encodeMessages(log)
 	go func() {
@@ -125,7 +125,7 @@ func loopback(t testing.TB) (a, b net.Conn) {
 // Nothing is allocated for a message.
 func TestReceiveAllocations(t *testing.T) {
 	log := makeLog(t, make([]int, 3000)...)
-	s := New(testConfig(t), Log{Dir: newDir(t, vfs.NewMem()), End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position)})
+	s := New(testConfig(t), Log{Dir: newDir(t, vfs.NewMem()), End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position), Wanted: new(wal.Position)})
 	s.epoch, s.cfg.Leases = 1, NewLeases()
 	r := &session{s: s, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
 	id := pgwire.StreamID{Epoch: 1, Session: 42}

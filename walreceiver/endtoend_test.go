@@ -58,7 +58,7 @@ func newPrimary(t *testing.T, dir *wal.Dir, end wal.End, h wal.History) *primary
 		Log: &walsender.Log{
 			System: walsender.System{SystemID: testSystemID, Epoch: uint64(h.Timeline), Timeline: h.Timeline, History: h, Format: testFormat},
 			Dir:    dir, Buffer: p.writer,
-			Inserted: p.writer.Inserted(), Flushed: p.writer.Flushed(), Horizon: p.group.Horizon(),
+			Flushing: p.writer.Flushing(), Flushed: p.writer.Flushed(), Horizon: p.group.Horizon(),
 		},
 		Primary: true, Slots: held, Sync: p.group, Timeout: func() (time.Duration, <-chan struct{}) { return time.Minute, nil }, Backup: p, Logger: logger,
 		Redo: func() wal.LSN { return logStart },
@@ -247,7 +247,7 @@ func TestEndToEndFetch(t *testing.T) {
 	sealed.sender = walsender.New(walsender.Config{
 		Log: &walsender.Log{
 			System: walsender.System{SystemID: testSystemID, Epoch: 1, Timeline: 1, History: timeline1, Format: testFormat},
-			Dir:    source.dir, Inserted: source.Flushed(), Flushed: source.Flushed(), Horizon: new(wal.Position),
+			Dir:    source.dir, Flushing: source.Flushed(), Flushed: source.Flushed(), Horizon: new(wal.Position),
 		},
 		Sealed: func() bool { return true },
 		Slots:  p.slots, Show: func(string) (string, bool) { return "", false },

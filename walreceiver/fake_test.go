@@ -150,6 +150,7 @@ type standby struct {
 	dir     *wal.Dir
 	applied wal.Position
 	horizon wal.Position
+	wanted  wal.Position
 	dials   chan net.Conn // what the next dials return; nil refuses
 	cuts    []wal.LSN
 	fatal   error
@@ -200,7 +201,7 @@ func newStandbyIn(t testing.TB, dir *wal.Dir, end wal.End, h wal.History, change
 		change(&cfg)
 	}
 	s.Stream = New(cfg, Log{
-		Dir: s.dir, End: end, History: h, Applied: &s.applied, Horizon: &s.horizon,
+		Dir: s.dir, End: end, History: h, Applied: &s.applied, Horizon: &s.horizon, Wanted: &s.wanted,
 		Cut: func(_ context.Context, fork wal.LSN) error {
 			s.cuts = append(s.cuts, fork)
 			return nil

@@ -164,6 +164,7 @@ func (r *session) message(b []byte) error {
 		r.s.horizon.Advance(k.Horizon)
 		r.s.noted(k.End, k.Time, now)
 		if k.ReplyRequested {
+			r.s.wanted.Advance(k.Horizon)
 			r.requested.Store(true)
 			r.wakeReplier()
 		}
@@ -286,7 +287,7 @@ func (r *session) due(now time.Time) (due, ping bool) {
 	switch {
 	case r.requested.Swap(false), r.lease.Load() != 0, r.s.Flushed().Load() != r.sent.Flush:
 		due = true
-	case r.s.applied.Load() != r.sent.Apply && since >= cfg.ApplyInterval:
+	case r.applyDue(since):
 		due = true
 	default:
 		every := cfg.StatusInterval()
@@ -299,6 +300,13 @@ func (r *session) due(now time.Time) (due, ping bool) {
 	return due, ping
 }
 
+// applyDue reports whether the upstream is to hear how far replay is, since the last report: at once of what
+// it has asked for.
+func (r *session) applyDue(since time.Duration) bool {
+	applied, wanted := r.s.applied.Load(), r.s.wanted.Load()
+	return applied != r.sent.Apply && (since >= r.s.cfg.ApplyInterval || r.sent.Apply < wanted && applied >= wanted)
+}
+
 // wait returns when something may be due.
 func (r *session) wait(ctx context.Context, timer *time.Timer) {
 	cfg := &r.s.cfg
@@ -309,11 +317,15 @@ func (r *session) wait(ctx context.Context, timer *time.Timer) {
 	if heard, timeout := r.heard.Load(), cfg.Timeout(); timeout > 0 && heard != r.pinged {
 		pause = min(pause, time.Until(time.Unix(0, heard).Add(timeout/2)))
 	}
+	quiet := time.Until(r.sentAt.Add(cfg.ApplyInterval))
 	var applied <-chan struct{}
-	if quiet := time.Until(r.sentAt.Add(cfg.ApplyInterval)); quiet > 0 {
-		pause = min(pause, quiet)
-	} else {
+	if quiet <= 0 {
 		applied = r.s.applied.Changed(r.sent.Apply)
+	} else {
+		pause = min(pause, quiet)
+		if wanted := r.s.wanted.Load(); wanted > r.sent.Apply {
+			applied = r.s.applied.Changed(wanted - 1)
+		}
 	}
 	timer.Reset(max(pause, 0))
 	select {

@@ -23,6 +23,7 @@ type Log struct {
 
 	Applied *wal.Position // replay position, to be reported
 	Horizon *wal.Position // moved forward to what the upstream says
+	Wanted  *wal.Position // moved forward to what the upstream waits for to be applied
 
 	// Cut takes everything from fork on out of the log and puts it aside. It is called by Run
 	// before anything has been reported to the upstream, when the upstream's log left ours at fork.
@@ -37,6 +38,7 @@ type Stream struct {
 	history wal.History
 	applied *wal.Position
 	horizon *wal.Position
+	wanted  *wal.Position
 	cut     func(ctx context.Context, fork wal.LSN) error
 	log     *slog.Logger
 	raw     *wal.RawWriter
@@ -60,6 +62,7 @@ func New(cfg Config, log Log) *Stream {
 		history: log.History,
 		applied: log.Applied,
 		horizon: log.Horizon,
+		wanted:  log.Wanted,
 		cut:     log.Cut,
 		log:     cfg.Logger.With("component", "walreceiver", "primary", cfg.Primary),
 		raw:     wal.NewRawWriter(log.Dir, log.End.Timeline, log.End.LSN, cfg.SyncMethod),

@@ -244,6 +244,21 @@ func TestStreamReplyTiming(t *testing.T) {
 			t.Errorf("replay reported after %v", r.at.Sub(begin))
 		}
 
+		// The upstream waits for what the horizon allows: it hears when it is there, and not of each step.
+		begin = time.Now()
+		c.horizon = log.end() + 24
+		c.keepalive(log.end(), true)
+		lastReport(t, c, log.end(), log.end(), log.end()+8)
+		s.applied.Advance(log.end() + 16)
+		synctest.Wait()
+		if reports := c.take(); len(reports) != 0 {
+			t.Errorf("reports of replay on its way: %+v", reports)
+		}
+		s.applied.Advance(log.end() + 24)
+		if r := lastReport(t, c, log.end(), log.end(), log.end()+24); r.at != begin {
+			t.Errorf("what is waited for is reported after %v", r.at.Sub(begin))
+		}
+
 		time.Sleep(35 * time.Second)
 		synctest.Wait()
 		if reports := c.take(); len(reports) != 3 || reports[0].at.Sub(begin) != 10*time.Second {

@@ -78,7 +78,7 @@ func newPrimaryAt(t testing.TB, fs vfs.FS, path string, end wal.End, history wal
 		System:   System{SystemID: testSystemID, Epoch: 3, Timeline: end.Timeline, History: history, Format: format},
 		Dir:      dir,
 		Buffer:   p.writer,
-		Inserted: p.writer.Inserted(), Flushed: p.writer.Flushed(), Horizon: p.group.Horizon(),
+		Flushing: p.writer.Flushing(), Flushed: p.writer.Flushed(), Horizon: p.group.Horizon(),
 	}
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	cfg := Config{

@@ -86,6 +86,7 @@ func TestLeaseRidesOnTheLog(t *testing.T) {
 		for range 45 {
 			time.Sleep(10 * time.Millisecond)
 			end := p.insert(100)
+			p.writer.RequestFlush(end)
 			for at < end {
 				m := c.next()
 				at = m.XLogData.Start + wal.LSN(len(m.XLogData.Data))

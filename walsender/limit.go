@@ -37,7 +37,7 @@ func (s *Session) visible() limit {
 	case !s.server.cfg.Primary:
 		return limit{log.Flushed, log.Horizon}
 	case !s.id.IsZero():
-		return limit{log.Inserted}
+		return limit{log.Flushing}
 	case s.named():
 		return limit{log.Flushed}
 	default:

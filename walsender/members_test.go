@@ -129,7 +129,7 @@ func TestFetchFromSealedStandby(t *testing.T) {
 		var sealed atomic.Bool
 		p := newPrimary(t, vfs.NewMem(), "data", func(cfg *Config) {
 			cfg.Primary, cfg.Sync, cfg.Log.Buffer = false, nil, nil
-			cfg.Log.Inserted, cfg.Log.Flushed, cfg.Log.Horizon = &flushed, &flushed, &horizon
+			cfg.Log.Flushing, cfg.Log.Flushed, cfg.Log.Horizon = &flushed, &flushed, &horizon
 			cfg.Sealed = sealed.Load
 		})
 		first := p.insert(100)

@@ -57,7 +57,7 @@ func (st *stream) open() error {
 	}
 	flushed := st.log.Flushed
 	if st.native {
-		flushed = st.log.Inserted
+		flushed = st.log.Flushing
 	}
 	if at := flushed.Load(); st.start > at {
 		return pgwire.Errorf(pgwire.CodeInternalError,

@@ -15,6 +15,7 @@ import (
 // send looks at the positions, sends what there is, and waits for them to move. It returns nil at the
 // end of a timeline that others have gone on from; the client ends the stream then.
 func (st *stream) send(ctx context.Context) error {
+	defer st.linger.Stop()
 	st.limit = st.session.visible() // a rule that changes from now on finds the stream: see began
 	for ctx.Err() == nil {
 		if err := st.heed(); err != nil {
@@ -81,6 +82,7 @@ func (st *stream) sendChunk(limit wal.LSN) error {
 	}
 	st.lag.note(limit, now)
 	st.sent.Advance(end)
+	st.dataAt = now
 	if err := st.session.conn.SendCopyData(msg); err != nil {
 		return err
 	}
@@ -151,10 +153,33 @@ func (st *stream) idle(limit wal.LSN) error {
 	if st.drained {
 		return st.finish(limit)
 	}
-	if st.native && (!st.greeted || st.log.Horizon.Load() > st.told) {
-		return st.keepalive(false)
+	if st.native && (!st.greeted || st.horizonDue()) {
+		return st.keepalive(st.applyAwaited())
 	}
 	return nil
+}
+
+// horizonDue reports whether a member is to hear of the horizon, WAL or not.
+func (st *stream) horizonDue() bool {
+	return st.log.Horizon.Load() > st.told && (st.applyAwaited() || time.Since(st.dataAt) >= horizonLinger)
+}
+
+// applyAwaited reports whether a commit waits for members to apply it. A member that is asked for a reply
+// replies once more when it has applied what it may.
+func (st *stream) applyAwaited() bool { return st.sync != nil && st.sync.ApplyAwaited() }
+
+// horizonNews returns what tells when horizonDue may have changed: nothing for a client to whom the horizon
+// means nothing.
+func (st *stream) horizonNews() (moved <-chan struct{}, due <-chan time.Time) {
+	if !st.native {
+		return nil, nil
+	}
+	quiet := horizonLinger - time.Since(st.dataAt)
+	if quiet <= 0 || st.applyAwaited() {
+		return st.log.Horizon.Changed(st.told), nil
+	}
+	st.linger.Reset(quiet)
+	return nil, st.linger.C
 }
 
 // finish ends the stream of a server that shuts down, once the client has everything: on a primary all
@@ -183,13 +208,11 @@ func (st *stream) wait(ctx context.Context) error {
 	if st.drained {
 		draining = nil
 	}
-	var horizon <-chan struct{} // nil: of no interest
-	if st.native {
-		horizon = st.log.Horizon.Changed(st.told)
-	}
+	moved, due := st.horizonNews()
 	select {
 	case <-st.limit.changed(st.sent.Load()):
-	case <-horizon:
+	case <-moved:
+	case <-due:
 	case <-st.wake:
 	case <-st.leaseWantedC():
 		st.leaseWanted = true

@@ -30,9 +30,9 @@ type Log struct {
 	Dir    *wal.Dir
 	Buffer wal.Buffered // the newest part in memory; nil on a standby
 
-	// How far the log reaches, is durable here, and is durable under the rule. On a standby
-	// Inserted is Flushed.
-	Inserted, Flushed, Horizon *wal.Position
+	// How far the log is being made durable here, is durable here, and is durable under the rule. On a
+	// standby Flushing is Flushed.
+	Flushing, Flushed, Horizon *wal.Position
 }
 
 // Config is what a Server needs to know.

@@ -16,6 +16,10 @@ import (
 // maxChunk is the most WAL that one message carries: 16 pages, as in PostgreSQL (MAX_SEND_SIZE).
 const maxChunk = 16 * wal.PageSize
 
+// horizonLinger is how long after WAL a member waits for news of the horizon alone. While commits come, the
+// next WAL brings them along, and half of all messages are saved.
+const horizonLinger = time.Millisecond
+
 // noEnd is the end of a timeline that has none yet.
 const noEnd = ^wal.LSN(0)
 
@@ -59,11 +63,13 @@ type stream struct {
 	raw   *wal.RawReader
 	buf   []byte // one message: header and maxChunk bytes of WAL
 
-	greeted     bool    // a native client has had a message, and so can answer
-	told        wal.LSN // the horizon that a native client knows
-	leaseWanted bool    // the group waits for the member's promise
-	drained     bool    // the server drains, and send has noticed
-	asked       bool    // while draining: for a report
+	greeted     bool        // a native client has had a message, and so can answer
+	told        wal.LSN     // the horizon that a native client knows
+	dataAt      time.Time   // when WAL was sent last
+	linger      *time.Timer // see horizonNews
+	leaseWanted bool        // the group waits for the member's promise
+	drained     bool        // the server drains, and send has noticed
+	asked       bool        // while draining: for a report
 }
 
 // startReplication answers START_REPLICATION.
@@ -138,6 +144,7 @@ func (s *Session) newStream() *stream {
 		raw:     wal.NewRawReader(log.Dir, log.History, log.Buffer),
 		buf:     make([]byte, 0, pgwire.NativeXLogDataHeaderSize+maxChunk),
 		wake:    make(chan struct{}, 1),
+		linger:  time.NewTimer(horizonLinger),
 	}
 	if st.native {
 		st.id = pgwire.StreamID{Epoch: log.Epoch, Session: rand.Uint64()}

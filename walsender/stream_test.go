@@ -93,10 +93,11 @@ func TestReceiverStaysBelowHorizon(t *testing.T) {
 	})
 }
 
-// A member gets WAL that is not durable here yet, and hears of the horizon, at once if no WAL waits.
-// Each message says which stream it belongs to.
+// A member gets WAL that is not durable here yet, and hears of the horizon, even if no WAL follows. Each
+// message says which stream it belongs to.
 func TestMemberStreamsAheadOfFlush(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, p *testPrimary) {
+	slow := func(cfg *Config) { cfg.Log.Flushed = new(wal.Position) }
+	bubble(t, slow, func(t *testing.T, p *testPrimary) {
 		p.setRule("ANY 1 (n2)")
 		c := p.connect(memberParams("n2"))
 		c.stream(startCommand)
@@ -104,19 +105,51 @@ func TestMemberStreamsAheadOfFlush(t *testing.T) {
 		if k := hello.Keepalive; hello.Kind != pgwire.StreamKeepalive || !k.Native || k.Stream.Epoch != 3 || k.End != segmentStart {
 			t.Fatalf("the stream begins with %+v", hello)
 		}
-		flushed := p.log.Flushed.Load()
 		end := p.insert(100)
 		m := c.next()
-		if x := m.XLogData; m.Kind != pgwire.StreamXLogData || x.Stream != hello.Keepalive.Stream || x.Horizon > flushed {
+		if x := m.XLogData; m.Kind != pgwire.StreamXLogData || x.Stream != hello.Keepalive.Stream || x.Horizon > segmentStart {
 			t.Fatalf("got %+v", m)
 		}
 		if !bytes.Equal(m.XLogData.Data, p.bytes(segmentStart, end)) {
 			t.Error("WAL differs")
 		}
+		sent := time.Now()
 		p.flush()
 		c.status(pgwire.StatusUpdate{Write: end, Flush: end, Native: true, Stream: hello.Keepalive.Stream})
-		if m := c.next(); m.Kind != pgwire.StreamKeepalive || m.Keepalive.Horizon != end {
+		if m := c.next(); m.Kind != pgwire.StreamKeepalive || m.Keepalive.Horizon != end || m.Keepalive.ReplyRequested {
 			t.Errorf("the horizon %s is told by %+v", end, m)
+		}
+		if d := time.Since(sent); d != horizonLinger {
+			t.Errorf("and that %v after the WAL, want %v", d, horizonLinger)
+		}
+	})
+}
+
+// A commit that waits for standbys to apply it does not wait for other WAL to bring the horizon along.
+func TestHorizonIsToldAtOnceForRemoteApply(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, p *testPrimary) {
+		p.setRule("ANY 1 (n2)")
+		c := p.connect(memberParams("n2"))
+		c.stream(startCommand)
+		id := c.next().Keepalive.Stream
+		end := p.insert(100)
+		released := make(chan error, 1)
+		go func() { released <- p.group.Wait(t.Context(), end, syncrep.RemoteApply) }()
+		synctest.Wait()
+		p.writer.RequestFlush(end)
+		c.next()
+		sent := time.Now()
+		c.status(pgwire.StatusUpdate{Write: end, Flush: end, Native: true, Stream: id})
+		m := c.next()
+		if m.Kind != pgwire.StreamKeepalive || m.Keepalive.Horizon != end || !m.Keepalive.ReplyRequested {
+			t.Errorf("the horizon %s is told by %+v", end, m)
+		}
+		if d := time.Since(sent); d != 0 {
+			t.Errorf("the horizon is told after %v", d)
+		}
+		c.status(pgwire.StatusUpdate{Write: end, Flush: end, Apply: end, Native: true, Stream: id})
+		if err := <-released; err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -214,21 +247,20 @@ func TestStatusUpdate(t *testing.T) {
 // A member may flush WAL before this node does. Its slot stays at what is durable here: after a crash
 // this node's log may end there, and the member needs it from there on.
 func TestSlotStaysBelowOwnFlush(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, p *testPrimary) {
+	var flushed wal.Position // this node's disk is slow
+	flushed.Advance(segmentStart)
+	slow := func(cfg *Config) { cfg.Log.Flushed = &flushed }
+	bubble(t, slow, func(t *testing.T, p *testPrimary) {
 		c := p.connect(memberParams("n2"))
 		c.do("CREATE_REPLICATION_SLOT n2 PHYSICAL")
 		c.stream("START_REPLICATION SLOT n2 0/100000")
 		hello := c.next()
-		flushed := p.log.Flushed.Load()
 		end := p.insert(100)
 		c.next()
 		c.status(pgwire.StatusUpdate{Write: end, Flush: end, Native: true, Stream: hello.Keepalive.Stream})
 		synctest.Wait()
-		if p.log.Flushed.Load() != flushed {
-			t.Fatal("the primary has flushed too early for this test")
-		}
-		if slot, _ := p.slots.Get("n2"); slot.Restart > flushed {
-			t.Errorf("the slot is at %s, this node has flushed to %s", slot.Restart, flushed)
+		if slot, _ := p.slots.Get("n2"); slot.Restart != flushed.Load() {
+			t.Errorf("the slot is at %s, this node has flushed to %s", slot.Restart, flushed.Load())
 		}
 	})
 }
@@ -344,7 +376,7 @@ func TestStandbyPassesOn(t *testing.T) {
 		flushed.Advance(segmentStart)
 		horizon.Advance(segmentStart)
 		cfg.Primary, cfg.Sync, cfg.Log.Buffer = false, nil, nil
-		cfg.Log.Inserted, cfg.Log.Flushed, cfg.Log.Horizon = &flushed, &flushed, &horizon
+		cfg.Log.Flushing, cfg.Log.Flushed, cfg.Log.Horizon = &flushed, &flushed, &horizon
 	}
 	synctest.Test(t, func(t *testing.T) {
 		flushed, horizon = wal.Position{}, wal.Position{}
