@@ -14,7 +14,7 @@ import (
 )
 
 // Metrics are worked out when they are asked for, from what the SQL views are worked out from: nothing
-// is counted for them alone. Names are those of postgres_exporter, or built like them, for what
+// is counted for them alone, but for histograms. Names are those of postgres_exporter, or built like them, for what
 // PostgreSQL's views have, and begin with longship_ for the rest. Units are seconds and bytes; an LSN is
 // a number of bytes. What is NULL in a view is not there.
 //
@@ -25,6 +25,7 @@ import (
 type metric struct {
 	name, help string
 	kind       prometheus.ValueType
+	buckets    []float64 // of a histogram, which has no kind
 	labels     []string
 	desc       *prometheus.Desc
 }
@@ -45,6 +46,19 @@ func newMetric(kind prometheus.ValueType, name, help string, labels []string) *m
 	m := &metric{name: name, help: help, kind: kind, labels: labels, desc: prometheus.NewDesc(name, help, labels, nil)}
 	metrics = append(metrics, m)
 	return m
+}
+
+// histogram is a metric that counts how often something took how long, for the life of the process. Its
+// buckets, in seconds, are each twice as wide as the one before.
+func histogram(name, help string, least float64, buckets int) *metric {
+	m := newMetric(0, name, help, nil)
+	m.buckets = prometheus.ExponentialBuckets(least, 2, buckets)
+	return m
+}
+
+// newHistogram is what counts for a node.
+func (m *metric) newHistogram() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: m.name, Help: m.help, Buckets: m.buckets})
 }
 
 // A scrape is one answer of a collector.
@@ -116,6 +130,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	s := &scrape{collector: c, out: out}
 	s.process()
+	c.node.latencies.collect(out)
 	if !c.node.connected.Load() {
 		return
 	}

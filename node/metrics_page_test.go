@@ -23,7 +23,10 @@ func metricsTable() string {
 	b.WriteString("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")
 	for _, m := range metrics {
 		kind := "gauge"
-		if m.kind == prometheus.CounterValue {
+		switch {
+		case m.buckets != nil:
+			kind = "histogram"
+		case m.kind == prometheus.CounterValue:
 			kind = "counter"
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.name, kind, strings.Join(m.labels, ", "), m.help)

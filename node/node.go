@@ -65,6 +65,7 @@ type Node struct {
 	hints    chan struct{} // make the coordinator look
 	fatal    chan error    // a failure that the process must not survive
 
+	latencies  latencies     // of commits and flushes
 	neighbours neighbours    // the members, as they answered
 	diskFree   atomic.Uint64 // bytes on the data directory's disk that the node may use; see watchSpace
 	diskSize   atomic.Uint64 // 0: not known
@@ -93,6 +94,8 @@ func New(cfg Config) (*Node, error) {
 		orders:   newOrders(),
 		hints:    make(chan struct{}, 1),
 		fatal:    make(chan error, 1),
+
+		latencies: newLatencies(),
 	}
 	n.id.Store(&startup.Identity{})
 	n.catalog = n.newCatalog()

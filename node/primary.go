@@ -247,6 +247,7 @@ func (n *Node) writerConfig(p *primary, r *reign) wal.WriterConfig {
 			p.group.LocalFlush(lsn)
 			p.ages.note(lsn, time.Now())
 		},
+		OnSync:    n.latencies.flushed,
 		OnSegment: func(uint64) { r.checkpointer.Kick() },
 	}
 }

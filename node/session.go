@@ -196,6 +196,7 @@ func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (sql.Committed, e
 		_, err := t.Txn.Commit(ctx)
 		return sql.Committed{}, clientError(err)
 	}
+	began := t.session.node.latencies.beginCommit()
 	p.active.Add(1)
 	defer p.active.Add(-1)
 	if err := p.gate.enter(ctx); err != nil {
@@ -215,6 +216,9 @@ func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (sql.Committed, e
 	}
 	if err := p.group.Wait(ctx, lsn, level); err != nil {
 		return sql.Committed{LSN: lsn}, clientError(err)
+	}
+	if level > syncrep.Off {
+		t.session.node.latencies.endCommit(began)
 	}
 	t.session.own = lsn
 	return sql.Committed{LSN: lsn, Level: p.group.Achieved(lsn, level), AtRisk: p.group.AtRisk(lsn, level)}, nil

@@ -184,12 +184,16 @@ func (w *Writer) flushInserted() error {
 	if err := w.sink.sync(); err != nil {
 		return err
 	}
+	wrote, synced := written.Sub(begin), time.Since(written)
 	w.stats.Syncs.Add(1)
-	w.stats.WriteTime.Add(int64(written.Sub(begin)))
-	w.stats.SyncTime.Add(int64(time.Since(written)))
+	w.stats.WriteTime.Add(int64(wrote))
+	w.stats.SyncTime.Add(int64(synced))
 	w.synced = to
 	if w.flushed.Advance(whole) && w.cfg.OnFlush != nil {
 		w.cfg.OnFlush(whole)
+	}
+	if w.cfg.OnSync != nil {
+		w.cfg.OnSync(wrote + synced)
 	}
 	w.completeSegments(from, to)
 	return nil

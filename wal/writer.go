@@ -31,8 +31,9 @@ type WriterConfig struct {
 	// those of the flushes before. With it the flusher sizes its batches, see Settled. nil: it does not.
 	Waiting func() int
 
-	OnFlush   func(LSN)          // called by the flusher after each flush
-	OnSegment func(segno uint64) // called by the flusher when a segment is complete and durable
+	OnFlush   func(LSN)           // called by the flusher after each flush
+	OnSync    func(time.Duration) // then: how long the write and the sync took
+	OnSegment func(segno uint64)  // called by the flusher when a segment is complete and durable
 }
 
 func (c WriterConfig) withDefaults() WriterConfig {
