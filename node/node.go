@@ -156,14 +156,7 @@ func (n *Node) listen() (err error) {
 	if err := n.openHTTP(); err != nil {
 		return errors.Join(err, n.listener.Close(), n.raftListener.Close())
 	}
-	n.server = pgwire.NewServer(pgwire.Config{
-		Handler:               n,
-		ServerVersion:         serverVersion,
-		MaxConnections:        int(n.settings.Int("max_connections")),
-		MaxWALSenders:         int(n.settings.Int("max_wal_senders")),
-		AuthenticationTimeout: n.setting("authentication_timeout"),
-		Logger:                n.log.With("component", "pgwire"),
-	})
+	n.server = n.newServer()
 	return nil
 }
 

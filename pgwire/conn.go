@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"container/list"
 	"context"
 	"log/slog"
 	"net"
@@ -46,13 +47,13 @@ type Conn struct {
 	BackendStart   time.Time
 	startBy        time.Time // the end of authentication_timeout; owned by serve
 
-	server *Server
-	nc     net.Conn
-	log    *slog.Logger
-	secret [4]byte                 // proves that a cancel request is the client's
-	ctx    context.Context         // ends with the connection; the cause says why
-	cancel context.CancelCauseFunc // ends ctx
-	done   chan struct{}           // closed when nothing of the connection is left
+	server   *Server
+	starting *list.Element // among those in start-up; nil: past it, or crowded out. Guarded by server.mu
+	nc       net.Conn
+	secret   [4]byte                 // proves that a cancel request is the client's
+	ctx      context.Context         // ends with the connection; the cause says why
+	cancel   context.CancelCauseFunc // ends ctx
+	done     chan struct{}           // closed when nothing of the connection is left
 
 	sql *conversation // of the connection's goroutine; nil on replication connections
 
@@ -76,14 +77,19 @@ func newConn(s *Server, ctx context.Context, nc net.Conn) *Conn {
 		BackendStart: time.Now(),
 		server:       s,
 		nc:           nc,
-		log:          s.cfg.Logger.With("remote", nc.RemoteAddr()),
 		done:         make(chan struct{}),
 		in:           reader{src: nc},
 		out:          output{dst: nc},
 	}
+	c.in.socket = newSocketReader(nc, &c.in)
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	c.workCtx, c.stopWork = context.WithCancelCause(c.ctx)
 	return c
+}
+
+// logger says whose connection it is. It is made when there is something to log, which is rare.
+func (c *Conn) logger() *slog.Logger {
+	return c.server.cfg.Logger.With("remote", c.RemoteAddr, "pid", c.PID)
 }
 
 // Context ends when the connection must end; its cause says why.
@@ -192,6 +198,17 @@ func (c *Conn) unblock() {
 	}
 }
 
+// setReadDeadline sets one while the connection's time has not come; after that unblock's counts.
+func (c *Conn) setReadDeadline(t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil {
+		return false
+	}
+	c.nc.SetReadDeadline(t)
+	return true
+}
+
 // lendDeadlines gives the socket's deadlines to a replication command, and takes them back. Look at
 // ctx after taking them back: the wake-up may have come meanwhile.
 func (c *Conn) lendDeadlines(owned bool) {
@@ -227,5 +244,7 @@ func (c *Conn) reportParameters() {
 	for _, name := range c.unsettled {
 		c.out.message(&pgproto3.ParameterStatus{Name: name, Value: c.params[name]})
 	}
-	c.unsettled = c.unsettled[:0]
+	if c.unsettled = c.unsettled[:0]; cap(c.unsettled) >= len(reportedAtStart) {
+		c.unsettled = nil // as many as that are never told again
+	}
 }

@@ -2,6 +2,9 @@ package pgwire
 
 import (
 	"context"
+	"errors"
+	"os"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -10,6 +13,7 @@ import (
 type conversation struct {
 	*Conn
 	session Session
+	idler   Idler // session, or nil
 
 	statements map[string]*prepared // the unnamed one under ""
 	portals    map[string]*portal   // likewise
@@ -37,7 +41,11 @@ func (c *Conn) serveSQL(session Session) error {
 		statements: make(map[string]*prepared),
 		portals:    make(map[string]*portal),
 	}
+	v.idler, _ = session.(Idler)
 	c.sql = v
+	if c.in.socket != nil {
+		c.in.socket.out = &c.out
+	}
 	if err := c.welcome(session, session.TxStatus()); err != nil {
 		return err
 	}
@@ -45,7 +53,7 @@ func (c *Conn) serveSQL(session Session) error {
 		if c.ctx.Err() != nil {
 			return c.ctx.Err()
 		}
-		typ, body, err := c.in.next(c.server.cfg.MaxMessageLen)
+		typ, body, err := v.next()
 		tooLong, ok := survivable(err)
 		if err != nil && !ok {
 			return err
@@ -57,6 +65,33 @@ func (c *Conn) serveSQL(session Session) error {
 			return c.out.err
 		}
 	}
+}
+
+// next reads the next message, within the session's limit if it has one.
+func (v *conversation) next() (typ byte, body []byte, err error) {
+	if v.idler != nil {
+		if limit, late := v.idler.IdleLimit(); limit > 0 {
+			return v.nextWithin(limit, late)
+		}
+	}
+	if err := v.in.await(); err != nil {
+		return 0, nil, err
+	}
+	return v.in.next(v.server.cfg.MaxMessageLen)
+}
+
+func (v *conversation) nextWithin(limit time.Duration, late *Error) (typ byte, body []byte, err error) {
+	if !v.setReadDeadline(time.Now().Add(limit)) {
+		return 0, nil, v.ctx.Err()
+	}
+	if err = v.in.await(); err == nil {
+		typ, body, err = v.in.next(v.server.cfg.MaxMessageLen)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) && v.ctx.Err() == nil {
+		return 0, nil, late
+	}
+	v.setReadDeadline(time.Time{})
+	return typ, body, err
 }
 
 // message acts on one message, after what it has kept waiting. tooLong is the error if its body was
@@ -176,7 +211,7 @@ func (v *conversation) fail(ctx context.Context, err error) error {
 // logInternal logs what should not happen: an error that nobody gave an SQLSTATE.
 func (c *Conn) logInternal(e *Error) {
 	if e.Code == CodeInternalError {
-		c.log.Error("internal error", "err", e.Message, "cause", e.Err)
+		c.logger().Error("internal error", "err", e.Message, "cause", e.Err)
 	}
 }
 

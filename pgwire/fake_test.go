@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,7 +21,8 @@ type fakeHandler struct {
 	refuse      *Error // instead of a connection
 	replication func(ctx context.Context, c *Conn, text string) error
 	params      map[string]string
-	stall       bool // Connect waits for the end of its context
+	idle        time.Duration // limit of its sessions
+	stall       bool          // Connect waits for the end of its context
 }
 
 func (h *fakeHandler) Connect(ctx context.Context, c *Conn) (Session, error) {
@@ -30,7 +33,7 @@ func (h *fakeHandler) Connect(ctx context.Context, c *Conn) (Session, error) {
 	if h.refuse != nil {
 		return nil, h.refuse
 	}
-	return &fakeSession{conn: c, params: h.params, tx: 'I'}, nil
+	return &fakeSession{conn: c, params: h.params, idle: h.idle, tx: 'I'}, nil
 }
 
 func (h *fakeHandler) ConnectReplication(ctx context.Context, c *Conn) (Replication, error) {
@@ -65,6 +68,7 @@ func (r *fakeReplication) Command(ctx context.Context, text string) error {
 type fakeSession struct {
 	conn   *Conn
 	params map[string]string
+	idle   time.Duration
 
 	log []string
 
@@ -219,6 +223,10 @@ func (s *fakeSession) Fail() {
 	}
 }
 
+func (s *fakeSession) IdleLimit() (time.Duration, *Error) {
+	return s.idle, Errorf(CodeIdleSessionTimeout, "idle").Fatal()
+}
+
 func (s *fakeSession) TxStatus() byte                { return s.tx }
 func (s *fakeSession) Close()                        {}
 func (s *fakeSession) Parameters() map[string]string { return s.params }
@@ -285,6 +293,26 @@ func (c *client) receive() string {
 		return err.Error()
 	}
 	return describe(m)
+}
+
+// logLines is where a server under test logs.
+type logLines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *logLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func (l *logLines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logLines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func isTimeout(err error) bool {

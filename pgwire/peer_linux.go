@@ -3,6 +3,7 @@ package pgwire
 import (
 	"net"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -32,4 +33,26 @@ func peerClosed(nc net.Conn) (closed bool) {
 		closed = n == 1 && poll.revents&(pollHup|pollErr|pollRdHup) != 0
 	})
 	return closed
+}
+
+// setUserTimeout sets TCP_USER_TIMEOUT, which counts while the other end reads nothing, too: its host answers
+// probes of the closed window, but that is no progress.
+func setUserTimeout(nc net.Conn, d time.Duration) error {
+	sc, ok := nc.(*net.TCPConn)
+	if !ok || d <= 0 {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	const tcpUserTimeout = 18
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d.Milliseconds()))
+	})
+	if err == nil {
+		err = failed
+	}
+	return err
 }

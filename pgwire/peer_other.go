@@ -2,7 +2,13 @@
 
 package pgwire
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
 // peerClosed cannot tell here: a vanished client is noticed when it is written to.
 func peerClosed(net.Conn) bool { return false }
+
+// setUserTimeout has no effect here.
+func setUserTimeout(net.Conn, time.Duration) error { return nil }

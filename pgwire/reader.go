@@ -14,7 +14,7 @@ const (
 	smallMessageLen = 10000
 	hugeMessageLen  = 1<<30 - 1
 
-	inputBuffer     = 8 << 10  // what an idle connection keeps
+	inputBuffer     = 8 << 10  // the least; an idle client's connection keeps none
 	inputBufferKeep = 64 << 10 // a buffer larger than this is given back after its message
 )
 
@@ -22,6 +22,7 @@ const (
 // length word alone reserves nothing; a read that fails half-way, on a deadline, can be repeated.
 type reader struct {
 	src        io.Reader
+	socket     *socketReader // for await; nil if src is no socket
 	buf        []byte
 	start, end int // unread bytes are buf[start:end]
 	skip       int // bytes of an oversized message still to be thrown away
@@ -62,6 +63,16 @@ func (r *reader) next(maxLen int) (typ byte, body []byte, err error) {
 	body = r.buf[r.start+headerLen : r.start+1+n : r.start+1+n]
 	r.start += 1 + n
 	return typ, body, nil
+}
+
+// await returns when next has something to begin with, or at once if it cannot tell. The connection holds no
+// buffers meanwhile.
+func (r *reader) await() error {
+	if r.socket == nil || r.start < r.end {
+		return nil
+	}
+	r.start, r.end = 0, 0
+	return r.socket.read()
 }
 
 // discard throws away what is left of an oversized message.

@@ -16,8 +16,11 @@ import (
 )
 
 // errDone ends a connection that has nothing more to say: it was a cancel request, or the client
-// said goodbye.
-var errDone = errors.New("connection done")
+// said goodbye. errDropped ends one that was crowded out of start-up, and is closed already.
+var (
+	errDone    = errors.New("connection done")
+	errDropped = errors.New("too many connections in start-up")
+)
 
 // serve is a connection's life. It ends with the socket closed and nothing left behind.
 func (c *Conn) serve() {
@@ -25,19 +28,30 @@ func (c *Conn) serve() {
 	defer c.nc.Close()
 	defer c.cancel(nil)
 
-	// The socket's deadlines: start-up has one of its own, the end of ctx overrules all.
-	c.startBy = c.BackendStart.Add(c.server.cfg.AuthenticationTimeout())
-	c.nc.SetDeadline(c.startBy)
-	woken := make(chan struct{})
-	stop := context.AfterFunc(c.ctx, func() { defer close(woken); c.unblock() })
-	defer func() {
-		if !stop() {
-			<-woken
-		}
-	}()
+	stop := c.prepareSocket()
+	defer stop()
 
 	err := c.guard(c.converse)
 	c.farewell(err)
+}
+
+// prepareSocket sets the socket's deadlines: start-up has one of its own, the end of ctx overrules all. stop
+// must be called before the socket is closed.
+func (c *Conn) prepareSocket() (stop func()) {
+	c.startBy = c.BackendStart.Add(c.server.cfg.AuthenticationTimeout())
+	c.nc.SetDeadline(c.startBy)
+	if limit := c.server.cfg.UserTimeout; limit != nil {
+		if err := setUserTimeout(c.nc, limit()); err != nil {
+			c.logger().Warn("cannot limit how long a client may leave its answers unread", "err", err)
+		}
+	}
+	woken := make(chan struct{})
+	unhook := context.AfterFunc(c.ctx, func() { defer close(woken); c.unblock() })
+	return func() {
+		if !unhook() {
+			<-woken
+		}
+	}
 }
 
 // guard runs f and turns a panic into the end of this connection only: other sessions have no part
@@ -45,7 +59,7 @@ func (c *Conn) serve() {
 func (c *Conn) guard(f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			c.log.Error("panic in session", "panic", r, "stack", string(debug.Stack()))
+			c.logger().Error("panic in session", "panic", r, "stack", string(debug.Stack()))
 			err = Errorf(CodeInternalError, "internal error").
 				WithDetail("The session has failed; the server's log says more.").Fatal()
 		}
@@ -68,8 +82,13 @@ func (c *Conn) farewell(err error) {
 		c.sendError(e.asFatal())
 		c.Flush()
 	}
-	if !errors.Is(err, errDone) && !errors.Is(err, io.EOF) {
-		c.log.Info("connection ended", "user", c.User, "err", err)
+	switch {
+	case errors.Is(err, errDone), errors.Is(err, io.EOF):
+	case c.PID == 0:
+		c.server.failedToStart(c, e)
+		c.logger().Debug("start-up failed", "user", c.User, "err", err)
+	default:
+		c.logger().Info("connection ended", "user", c.User, "err", err)
 	}
 }
 
@@ -78,36 +97,45 @@ func (c *Conn) converse() error {
 	if err := c.startUp(); err != nil {
 		return err
 	}
-	if e := c.server.register(c); e != nil {
-		return e
+	if err := c.server.register(c); err != nil {
+		return err
 	}
 	defer c.server.unregister(c)
-	c.log = c.log.With("pid", c.PID)
 
+	session, replication, err := c.connect()
+	switch {
+	case err != nil:
+		return err
+	case replication != nil:
+		defer replication.Close()
+		return c.serveReplication(replication)
+	}
+	defer session.Close()
+	return c.serveSQL(session)
+}
+
+// connect has the client authenticate itself, and the handler take it: one of the two it returns is nil.
+func (c *Conn) connect() (Session, Replication, error) {
 	ctx, cancel := context.WithDeadlineCause(c.ctx, c.startBy,
 		Errorf(CodeQueryCanceled, "canceling authentication due to timeout").Fatal())
 	defer cancel()
 	if authenticate := c.server.cfg.Authenticate; authenticate != nil {
 		if err := authenticate(ctx, c); err != nil {
-			return clientError(ctx, err)
+			return nil, nil, clientError(ctx, err)
 		}
 	}
 	if c.Kind.Replication() {
 		r, err := c.server.cfg.Handler.ConnectReplication(ctx, c)
 		if err != nil {
-			return clientError(ctx, err)
+			return nil, nil, clientError(ctx, err)
 		}
-		defer r.Close()
-		cancel()
-		return c.serveReplication(r)
+		return nil, r, nil
 	}
 	session, err := c.server.cfg.Handler.Connect(ctx, c)
 	if err != nil {
-		return clientError(ctx, err)
+		return nil, nil, clientError(ctx, err)
 	}
-	defer session.Close()
-	cancel()
-	return c.serveSQL(session)
+	return session, nil, nil
 }
 
 // startUp reads packets until one is a StartupMessage. Requests for encryption are declined, each at

@@ -3,11 +3,9 @@ package pgwire
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"slices"
 	"sync"
@@ -18,6 +16,7 @@ import (
 const (
 	lastWords     = 5 * time.Second // what a client gets to read the message that ends its connection
 	watchInterval = time.Second     // how often the clients of long statements are looked at
+	logInterval   = 5 * time.Second // how often connections that were turned away are logged
 	acceptRetry   = 50 * time.Millisecond
 )
 
@@ -30,14 +29,27 @@ type Config struct {
 	// at its start and choose their dialect by it.
 	ServerVersion string
 
-	// MaxConnections bounds SQL connections (100), MaxWALSenders replication connections (10). As
-	// many again may be in start-up; beyond that connections are closed unheard.
+	// MaxConnections bounds SQL connections (100), MaxWALSenders replication connections (10). Those of
+	// members count for neither.
 	MaxConnections int
 	MaxWALSenders  int
+
+	// ReservedConnections of MaxConnections are for those that Privileged is true of.
+	ReservedConnections int
+	Privileged          func(*Conn) bool
+
+	// MaxStarting bounds the connections in start-up (MaxConnections + MaxWALSenders). Beyond that the
+	// oldest of them is closed unheard for each that comes.
+	MaxStarting int
 
 	// AuthenticationTimeout is how long start-up may take, Handler.Connect included. It may change, for
 	// connections that are made later. nil: 60 s.
 	AuthenticationTimeout func() time.Duration
+
+	// UserTimeout is how long what a client was sent may lie unread, or unacknowledged by its host, before its
+	// connection is given up; 0 is for ever. It is TCP's (RFC 5482), so it costs nothing, and Linux's alone. It
+	// may change, for connections that are made later. nil: for ever.
+	UserTimeout func() time.Duration
 
 	// Authenticate decides about a client after its start-up packet was read; nil trusts everyone.
 	// Its error is sent as FATAL.
@@ -59,11 +71,8 @@ type Config struct {
 type Server struct {
 	cfg Config
 
-	mu      sync.Mutex
-	conns   map[int32]*Conn        // by PID, past the start-up packet
-	sockets map[io.Closer]struct{} // connections in any phase, and listeners
-	cut     bool
-	lastPID int32
+	mu sync.Mutex
+	admission
 }
 
 // NewServer makes a server. It listens to nothing until Serve.
@@ -76,7 +85,9 @@ func NewServer(cfg Config) *Server {
 	cfg.MaxMessageLen = cmp.Or(cfg.MaxMessageLen, 64<<20)
 	cfg.MaxSessionMemory = cmp.Or(cfg.MaxSessionMemory, 128<<20)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
-	return &Server{cfg: cfg, conns: make(map[int32]*Conn), sockets: make(map[io.Closer]struct{})}
+	cfg.ReservedConnections = min(cfg.ReservedConnections, cfg.MaxConnections-1)
+	cfg.MaxStarting = cmp.Or(cfg.MaxStarting, cfg.MaxConnections+cfg.MaxWALSenders)
+	return &Server{cfg: cfg, admission: admission{conns: make(map[int32]*Conn), sockets: make(map[io.Closer]struct{})}}
 }
 
 // Serve accepts connections from ln until ctx ends, and closes ln. Then it ends the connections
@@ -86,13 +97,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	if !s.addSocket(ln) {
+	if !s.addListener(ln) {
 		ln.Close()
 	}
-	defer s.removeSocket(ln)
+	defer s.removeListener(ln)
 
 	var wg sync.WaitGroup
 	wg.Go(func() { s.watchClients(ctx) })
+	wg.Go(func() { s.logTurnedAway(ctx) })
 	err := s.accept(ctx, ln, &wg)
 	cancel(err)
 	ln.Close()
@@ -123,29 +135,14 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, wg *sync.WaitGroup
 // ServeConn serves one connection that was accepted elsewhere, and returns when it has ended. It
 // owns nc.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
-	if !s.addSocket(nc) {
+	c := newConn(s, ctx, nc)
+	if !s.begin(c) {
+		c.cancel(nil)
 		nc.Close()
-		s.cfg.Logger.Warn("too many open connections", "remote", nc.RemoteAddr())
 		return
 	}
-	defer s.removeSocket(nc)
-	newConn(s, ctx, nc).serve()
-}
-
-func (s *Server) addSocket(c io.Closer) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cut || len(s.sockets) >= 2*(s.cfg.MaxConnections+s.cfg.MaxWALSenders) {
-		return false
-	}
-	s.sockets[c] = struct{}{}
-	return true
-}
-
-func (s *Server) removeSocket(c io.Closer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.sockets, c)
+	defer s.end(c)
+	c.serve()
 }
 
 // Cut closes every connection and listener as they are, and takes no new ones. It does not wait: it is
@@ -162,58 +159,6 @@ func (s *Server) Cut() {
 			}
 		}
 	}
-}
-
-// register gives c its PID and key and makes it visible, or refuses it with 53300.
-func (s *Server) register(c *Conn) *Error {
-	rand.Read(c.secret[:])
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	same := 0
-	for _, other := range s.conns {
-		if other.Kind.Replication() == c.Kind.Replication() && other.Native == 0 {
-			same++
-		}
-	}
-	switch {
-	case c.Native > 0 && c.Kind.Replication(): // a member: the cluster does not depend on how many clients there are
-	case !c.Kind.Replication() && same >= s.cfg.MaxConnections:
-		return Errorf(CodeTooManyConnections, "sorry, too many clients already").Fatal()
-	case c.Kind.Replication() && same >= s.cfg.MaxWALSenders:
-		return Errorf(CodeTooManyConnections, "number of requested standby connections exceeds max_wal_senders (currently %d)",
-			s.cfg.MaxWALSenders).Fatal()
-	}
-	for taken := true; taken; _, taken = s.conns[s.lastPID] {
-		s.lastPID = s.lastPID%math.MaxInt32 + 1
-	}
-	c.PID = s.lastPID
-	s.conns[c.PID] = c
-	return nil
-}
-
-func (s *Server) unregister(c *Conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c.PID)
-}
-
-// Conns returns the connections there are, by PID; those still in start-up are not among them.
-func (s *Server) Conns() []*Conn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	conns := make([]*Conn, 0, len(s.conns))
-	for _, c := range s.conns {
-		conns = append(conns, c)
-	}
-	slices.SortFunc(conns, func(a, b *Conn) int { return cmp.Compare(a.PID, b.PID) })
-	return conns
-}
-
-func (s *Server) conn(pid int32) *Conn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.conns[pid]
 }
 
 // TerminateSessions ends all SQL connections there are with e as FATAL and waits until they are

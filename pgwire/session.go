@@ -1,6 +1,9 @@
 package pgwire
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Handler gives connections to those who can answer them. Both methods run on the connection's
 // goroutine after start-up and authentication, under the authentication timeout; an error refuses
@@ -104,4 +107,11 @@ type Replication interface {
 // start are ignored.
 type Reporter interface {
 	Parameters() map[string]string
+}
+
+// An Idler is a Session that does not wait for its client's next message for ever.
+type Idler interface {
+	// IdleLimit is how long the next message may take to arrive whole, 0 for no limit, and the FATAL error
+	// that the client is told if it takes longer.
+	IdleLimit() (time.Duration, *Error)
 }

@@ -175,21 +175,6 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Beyond twice the limits a connection is closed before anything is read from it.
-func TestSocketsAreBounded(t *testing.T) {
-	s := newTestServer(Config{MaxConnections: 1, MaxWALSenders: 1})
-	for range 4 {
-		c := newClient(t, s)
-		c.sendBytes(packet(80877103, ""))
-		if got := make([]byte, 1); !readsFully(c, got) || got[0] != 'N' {
-			t.Fatalf("no answer to SSLRequest: %q", got)
-		}
-	}
-	if got, _ := io.ReadAll(newClient(t, s).nc); len(got) != 0 {
-		t.Errorf("server said %q to the fifth, want nothing", got)
-	}
-}
-
 func readsFully(c *client, b []byte) bool {
 	_, err := io.ReadFull(c.nc, b)
 	return err == nil

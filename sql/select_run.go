@@ -353,6 +353,18 @@ type span struct {
 	null       bool
 }
 
+// encoderKeep is the largest buffer that is kept for the next statement, in bytes.
+const encoderKeep = 4 << 10
+
+func (c *encoder) forget() {
+	c.sink = nil
+	clear(c.values)
+	clear(c.spans)
+	if cap(c.buf) > encoderKeep {
+		c.buf = nil
+	}
+}
+
 func (c *encoder) begin() {
 	c.buf, c.spans = c.buf[:0], c.spans[:0]
 }

@@ -76,6 +76,7 @@ const (
 var (
 	_ pgwire.Session  = (*Session)(nil)
 	_ pgwire.Reporter = (*Session)(nil)
+	_ pgwire.Idler    = (*Session)(nil)
 )
 
 // NewSession returns the session of a new connection. The error is a FATAL *pgwire.Error for a
@@ -170,7 +171,7 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 		return "", err
 	}
 	s.encoder.sink, s.encoder.formats = out, args.ResultFormats
-	defer func() { s.encoder.sink = nil }()
+	defer s.forget()
 	if stmt.plan != nil {
 		return s.runPlan(ctx, stmt, final)
 	}
@@ -179,6 +180,14 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 		return "", err
 	}
 	return tag, s.finishIf(ctx, final)
+}
+
+// forget lets go of what the statement held: a session may be idle for long, and values are large.
+func (s *Session) forget() {
+	s.encoder.forget()
+	s.selection.sorted = nil
+	s.env = env{session: s}
+	clear(s.params)
 }
 
 // bind decodes the parameters.
@@ -235,6 +244,20 @@ func (s *Session) refuseInFailedBlock(stmt *statement) error {
 	return pgwire.Errorf(pgwire.CodeInFailedSQLTransaction,
 		"current transaction is aborted, commands ignored until end of transaction block")
 }
+
+// IdleLimit implements pgwire.Idler: idle_session_timeout and idle_in_transaction_session_timeout.
+func (s *Session) IdleLimit() (time.Duration, *pgwire.Error) {
+	s.settings.refresh()
+	if s.block != noBlock {
+		return s.settings.idleInBlock, errIdleInBlock
+	}
+	return s.settings.idle, errIdle
+}
+
+var (
+	errIdle        = pgwire.Errorf(pgwire.CodeIdleSessionTimeout, "terminating connection due to idle-session timeout").Fatal()
+	errIdleInBlock = pgwire.Errorf(pgwire.CodeIdleInTransactionTimeout, "terminating connection due to idle-in-transaction timeout").Fatal()
+)
 
 // TxStatus implements pgwire.Session.
 func (s *Session) TxStatus() byte { return byte(s.block) }

@@ -32,14 +32,21 @@ type sessionSettings struct {
 	standby  bool          // in_hot_standby
 	timeout  time.Duration // statement_timeout
 
+	idle, idleInBlock time.Duration // idle_session_timeout, idle_in_transaction_session_timeout
+
 	reportCommit bool // longship.report_commit_lsn
 }
 
 func newSessionSettings(server *Settings, report func(name, value string)) *sessionSettings {
 	return &sessionSettings{
-		server: server, report: report, version: server.version.Load(),
-		startup: map[string]string{}, session: map[string]string{},
-		tx: map[string]*string{}, local: map[string]string{},
+		server: server, report: report, version: server.version.Load(), startup: map[string]string{},
+	}
+}
+
+// touch makes the layers that SET writes to. Most sessions never need them.
+func (s *sessionSettings) touch() {
+	if s.tx == nil {
+		s.session, s.tx, s.local = map[string]string{}, map[string]*string{}, map[string]string{}
 	}
 }
 
@@ -97,6 +104,7 @@ func (s *sessionSettings) set(name, value string, local bool) error {
 	if err != nil {
 		return err
 	}
+	s.touch()
 	folded := foldName(name)
 	if local {
 		s.local[folded] = text
@@ -113,6 +121,7 @@ func (s *sessionSettings) reset(name string, local bool) error {
 	if _, err := s.changeable(name); err != nil {
 		return err
 	}
+	s.touch()
 	folded := foldName(name)
 	if local {
 		s.local[folded] = s.resetValue(folded)
@@ -228,10 +237,16 @@ func (s *sessionSettings) refresh() {
 		s.level, _ = syncrep.ParseLevel(s.get("synchronous_commit"))
 		s.readOnly = s.get("default_transaction_read_only") == "on"
 		s.standby = s.get("in_hot_standby") == "on"
-		ms, _ := parseInt(s.get("statement_timeout"), Int8)
-		s.timeout = time.Duration(ms.n) * time.Millisecond
+		s.timeout = s.milliseconds("statement_timeout")
+		s.idle = s.milliseconds("idle_session_timeout")
+		s.idleInBlock = s.milliseconds("idle_in_transaction_session_timeout")
 		s.reportCommit = s.get(reportCommitLSN) == "on"
 	}
+}
+
+func (s *sessionSettings) milliseconds(folded string) time.Duration {
+	ms, _ := parseInt(s.get(folded), Int8)
+	return time.Duration(ms.n) * time.Millisecond
 }
 
 func (s *sessionSettings) location() *time.Location { s.refresh(); return s.zone }

@@ -62,6 +62,8 @@ func clientSettings() []Setting {
 		{Name: "default_transaction_isolation", Kind: e, Boot: "serializable", Enum: isolationLevels, Context: user, Category: catClient, Short: "Isolation asked for; every transaction is serializable."},
 		{Name: "default_transaction_read_only", Kind: KindBool, Boot: "off", Context: user, Category: catClient, Report: true, Short: "Whether new transactions are read-only."},
 		{Name: "extra_float_digits", Kind: KindInt, Boot: "1", Min: -15, Max: 3, Context: user, Category: catLocale, Short: "Accepted for clients that set it; floats print exactly."},
+		{Name: "idle_in_transaction_session_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Longest time a client may be idle in a transaction block, half a message sent or none; 0 for no limit."},
+		{Name: "idle_session_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Longest time a client may be idle otherwise; 0 for no limit."},
 		{Name: "lock_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Accepted for clients that set it; there are no locks to wait for."},
 		{Name: "search_path", Kind: s, Boot: `"$user", public`, Context: user, Category: catClient, Short: "Accepted for clients that set it; there is one schema."},
 		{Name: "standard_conforming_strings", Kind: e, Boot: "on", Enum: []string{"on"}, Context: user, Category: catCompat, Report: true, Short: "Backslashes in '…' strings are ordinary characters."},
@@ -113,6 +115,8 @@ func presetSettings() []Setting {
 		{Name: "cluster_name", Kind: s, Context: ContextPostmaster, Category: catReporting, NotInFile: true, Short: "Name of the cluster."},
 		{Name: "listen_addresses", Kind: s, Boot: "localhost", Context: ContextPostmaster, Category: catConnection, NotInFile: true, Short: "Addresses the node listens on."},
 		{Name: "max_connections", Kind: KindInt, Boot: "100", Min: 1, Max: 262143, Context: ContextPostmaster, Category: catConnection, Short: "Most concurrent connections."},
+		{Name: "superuser_reserved_connections", Kind: KindInt, Boot: "3", Max: 262143, Context: ContextPostmaster, Category: catConnection, Short: "Connections out of max_connections that only sessions of database longship_admin get."},
+		{Name: "tcp_user_timeout", Kind: KindInt, Unit: "ms", Boot: "300000", Max: maxInt, Context: ContextSighup, Category: catConnection, Short: "Time after which a client that reads nothing of what it is sent is given up; 0 for never."},
 		{Name: "port", Kind: KindInt, Boot: "5432", Min: 1, Max: 65535, Context: ContextPostmaster, Category: catConnection, NotInFile: true, Short: "TCP port for clients, receivers and members."},
 	}
 }
