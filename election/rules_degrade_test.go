@@ -62,6 +62,26 @@ func TestKeeperDegrades(t *testing.T) {
 	})
 }
 
+// An epoch that is steady, and of which nothing could be released yet, owes nothing before its first record: all that
+// is older is held under the rules before. Its cap is counted from there.
+func TestKeeperDegradesAtFirstRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, "ANY 1 (*)", 2)
+		w.fall = raftlog.Fallback{Degrade: true, After: degradeAfter, Limit: 0x10}
+		w.raft.lag = true
+		w.start(0)
+		w.stream(2, 0x100)
+		w.leave(2)
+		w.raft.setLag(false)
+		w.wantHorizon(0)
+		w.pass(degradeAfter + 3*time.Second)
+		w.write(0x200)
+		w.pass(time.Second)
+		w.wantHorizon(0x110)
+		w.wantDebt(syncrep.Debt{From: 0x100, Bytes: 0x10}, true)
+	})
+}
+
 // Nothing but synchronous_mode makes it so.
 func TestKeeperRequires(t *testing.T) {
 	inBubble(t, "ANY 2 (n2, n3)", func(w *world) {
