@@ -38,6 +38,7 @@ type KeeperConfig struct {
 
 	Text      func() string           // synchronous_standby_names as it is wanted now
 	Fallback  func() raftlog.Fallback // what is done when it cannot be met; nil: commits wait
+	Pending   func() bool             // there are commits that are not released; nil: there always are
 	Streaming func() []syncrep.ID     // the members whose streams have caught up
 	RuleUsed  func()                  // the group has other rules than before; may be nil
 	Opened    func()                  // once: Raft holds the epoch as steady

@@ -16,8 +16,8 @@ func (k *Keeper) fallback() raftlog.Fallback {
 	return k.cfg.Fallback()
 }
 
-// degrade begins to do without the rule, if those who stream have not met it for long enough while there is
-// something to acknowledge. It is a change of the rule like any other, to one that is empty and says so;
+// degrade begins to do without the rule, if those who stream have not met it for long enough while there are
+// commits to acknowledge. It is a change of the rule like any other, to one that is empty and says so;
 // as long as that is in force, only this primary is sure to have what it acknowledges, and I4 lets nobody
 // take office without it. Otherwise it returns what else is to be done next.
 func (k *Keeper) degrade(s *raftlog.State, now time.Time, next step) step {
@@ -28,7 +28,8 @@ func (k *Keeper) degrade(s *raftlog.State, now time.Time, next step) step {
 	}
 	again := now.Add(lookAgain) // commits do not kick
 	group := k.cfg.Group.Snapshot()
-	if blocked, since := k.blocked.during(group.LocalFlush > group.Horizon && !k.there().meet(s.Rule.Resolved), now); blocked {
+	waiting := group.LocalFlush > group.Horizon && k.pending() && !k.there().meet(s.Rule.Resolved)
+	if blocked, since := k.blocked.during(waiting, now); blocked {
 		if ready := since.Add(f.After); now.Before(ready) {
 			again = earlier(again, ready)
 		} else {
@@ -39,6 +40,9 @@ func (k *Keeper) degrade(s *raftlog.State, now time.Time, next step) step {
 	next.again = earlier(next.again, again)
 	return next
 }
+
+// pending reports whether there are commits in the log that is not released: heartbeats alone are worth no debt.
+func (k *Keeper) pending() bool { return k.cfg.Pending == nil || k.cfg.Pending() }
 
 // degradeOpening is degrade for an epoch that cannot open: a primary that was restarted goes on as before,
 // and one that took over from another does what that would have done. All that older epochs acknowledged

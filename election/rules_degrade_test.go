@@ -27,7 +27,12 @@ func TestKeeperDegrades(t *testing.T) {
 		w.leave(2)
 		w.leave(3)
 		w.pass(time.Hour) // nothing waits
+		w.idle.Store(true)
+		w.write(0x58)
+		w.pass(time.Hour) // nor do heartbeats
 		w.wantSteps()
+		w.idle.Store(false)
+		w.pass(time.Second)
 		w.write(0x60)
 		w.pass(degradeAfter - time.Second)
 		w.wantHorizon(0x50)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ type world struct {
 	learnt  wal.LSN // horizon that the primary took office with
 	text    string
 	fall    raftlog.Fallback
+	idle    atomic.Bool // what is written are heartbeats
 	disks   map[syncrep.ID]*disk
 	opened  int
 	deposed []uint64
@@ -84,6 +86,7 @@ func (w *world) start(leaseWait time.Duration) {
 		First: w.first, LeaseWait: leaseWait,
 		Text:      func() string { return w.text },
 		Fallback:  func() raftlog.Fallback { return w.fall },
+		Pending:   func() bool { return !w.idle.Load() },
 		Streaming: w.streaming,
 		Opened:    func() { w.opened++ },
 		Deposed:   func(epoch uint64) { w.deposed = append(w.deposed, epoch) },

@@ -290,6 +290,7 @@ func (r *reign) beginEpoch(role Role) error {
 		LeaseWait: role.Office.LeaseWait,
 		Text:      n.standbyNames,
 		Fallback:  n.fallback,
+		Pending:   func() bool { return r.table.PendingBytes() > 0 },
 		Streaming: r.sender.Streaming,
 		RuleUsed:  r.sender.RuleChanged,
 		Opened:    r.open,
