@@ -112,6 +112,24 @@ func TestMirrorLeads(t *testing.T) {
 	wantSlots(t, s, Slot{Name: "a", Restart: 280, Number: 10}, Slot{Name: "b", Restart: 310, Number: 11})
 }
 
+// A consumer that has gone back before what is here, and away, has a slot that is lost. While it is here it is told by
+// the stream.
+func TestMirrorLeadsAndIsBehind(t *testing.T) {
+	s := open(t, vfs.NewMem())
+	a := Agreement{AsOf: 20, Slots: []Agreed{{Name: "a", Number: 10, Restart: 100}}, Oldest: from(80), Leading: true}
+	mirror(t, s, a)
+	h := acquire(t, s, "a", 7)
+	h.Advance(50)
+	mirror(t, s, a)
+	wantSlots(t, s, Slot{Name: "a", Restart: 50, Number: 10})
+	h.Release()
+	mirror(t, s, a)
+	wantSlots(t, s, Slot{Name: "a", InvalidatedAt: 50, Number: 10})
+	if err := s.Save(); err != nil || s.MinRestart() != 0 {
+		t.Errorf("MinRestart = %s, %v, want 0", s.MinRestart(), err)
+	}
+}
+
 // What the cluster drops goes, though somebody uses it; what it has made again is another slot.
 func TestMirrorDropsWhatIsInUse(t *testing.T) {
 	fs := vfs.NewMem()
