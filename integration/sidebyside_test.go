@@ -86,24 +86,8 @@ type postgres struct {
 
 func startPostgres(t *testing.T) *postgres {
 	t.Helper()
-	p := &postgres{t: t, dir: filepath.Join(os.TempDir(), fmt.Sprintf("longship-beside-%d", os.Getpid())), port: freePort(t)}
-	tool(t, "initdb")
-	u, err := user.Lookup("postgres")
-	if err != nil || os.Getuid() != 0 {
-		t.Skip("needs root and a user postgres to run a PostgreSQL server")
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	p.cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	if err := os.Mkdir(p.dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(p.dir) })
-	if err := os.Chown(p.dir, uid, gid); err != nil {
-		t.Fatal(err)
-	}
+	p := newPostgres(t)
 	primary := filepath.Join(p.dir, "primary")
-	p.run("initdb", "-D", primary, "-A", "trust", "-U", "postgres")
 	p.configure(primary, p.port, "max_connections = 300", "wal_keep_size = 1GB", "synchronous_standby_names = 's1'")
 	p.serve(primary)
 	for i, name := range []string{"s1", "s2"} {
@@ -114,6 +98,29 @@ func startPostgres(t *testing.T) *postgres {
 		p.await("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", strconv.Itoa(i+1))
 	}
 	p.sql("CREATE TABLE kv (key text PRIMARY KEY, value text)")
+	return p
+}
+
+// newPostgres makes a primary that is yet to be configured and served.
+func newPostgres(t *testing.T) *postgres {
+	t.Helper()
+	tool(t, "initdb")
+	u, err := user.Lookup("postgres")
+	if err != nil || os.Getuid() != 0 {
+		t.Skip("needs root and a user postgres to run a PostgreSQL server")
+	}
+	uid, _ := strconv.Atoi(u.Uid)
+	gid, _ := strconv.Atoi(u.Gid)
+	dir, err := os.MkdirTemp("", "longship-beside-") // not t.TempDir, which only its owner may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chown(dir, uid, gid); err != nil {
+		t.Fatal(err)
+	}
+	p := &postgres{t: t, dir: dir, port: freePort(t), cred: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	p.run("initdb", "-D", filepath.Join(dir, "primary"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")
 	return p
 }
 

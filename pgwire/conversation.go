@@ -22,6 +22,7 @@ type conversation struct {
 	pending  execution // an Execute that waits for the message behind it
 	failed   bool      // an error was reported since the last Finish
 	skipping bool      // …in extended query: nothing counts until Sync
+	lost     bool      // a message came where it means nothing: the connection ends with the error
 	sink     rowSink   // of the running Execute
 
 	// Messages being acted on; reused.
@@ -205,6 +206,9 @@ func (v *conversation) fail(ctx context.Context, err error) error {
 	v.session.Fail()
 	v.dropPortals()
 	v.sendError(e)
+	if v.lost {
+		return protocolViolation("terminating connection because protocol synchronization was lost").Fatal()
+	}
 	return nil
 }
 

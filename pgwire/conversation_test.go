@@ -17,6 +17,7 @@ import (
 //	Q text              P name|text|oid…      B portal|statement|value…   (NULL for NULL)
 //	D S name, D P name  E portal [limit]      C S name, C P name
 //	S  H  X  c  F       raw hex               long type length
+//	d data              f message
 func TestConversations(t *testing.T) {
 	datadriven.Walk(t, "testdata/conversations", func(t *testing.T, path string) {
 		var c *client
@@ -117,6 +118,10 @@ func frontendMessage(t testing.TB, verb, rest string) pgproto3.FrontendMessage {
 		name, limit, _ := strings.Cut(rest, " ")
 		n, _ := strconv.Atoi(limit)
 		return &pgproto3.Execute{Portal: name, MaxRows: uint32(n)}
+	case "d":
+		return &pgproto3.CopyData{Data: []byte(rest)}
+	case "f":
+		return &pgproto3.CopyFail{Message: rest}
 	case "long": // type and length of the body
 		typ, length, _ := strings.Cut(rest, " ")
 		n, _ := strconv.Atoi(length)

@@ -46,8 +46,9 @@ type Error struct {
 	Message  string
 	Detail   string
 	Hint     string
-	Position int   // of the mistake in the query text, in characters from 1; 0 if none
-	Err      error // what caused it: logged, never sent
+	Where    string // in what was read or done it happened: the CONTEXT that psql prints
+	Position int    // of the mistake in the query text, in characters from 1; 0 if none
+	Err      error  // what caused it: logged, never sent
 }
 
 // Errorf makes an error of severity ERROR. A %w among the verbs is kept as Err.
@@ -70,6 +71,12 @@ func (e *Error) WithDetail(format string, args ...any) *Error {
 // WithHint sets the hint: what to do about it.
 func (e *Error) WithHint(format string, args ...any) *Error {
 	e.Hint = fmt.Sprintf(format, args...)
+	return e
+}
+
+// WithContext sets where it happened, see Where.
+func (e *Error) WithContext(format string, args ...any) *Error {
+	e.Where = fmt.Sprintf(format, args...)
 	return e
 }
 
@@ -107,6 +114,7 @@ func (e *Error) response() pgproto3.ErrorResponse {
 		Message:             wireText(e.Message),
 		Detail:              wireText(e.Detail),
 		Hint:                wireText(e.Hint),
+		Where:               wireText(e.Where),
 		Position:            int32(e.Position),
 	}
 }

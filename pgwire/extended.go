@@ -205,6 +205,9 @@ func (v *conversation) executeMessage(name string, maxRows uint32) error {
 		maxRows = 0 // a negative limit is none
 	}
 	v.pending = execution{portal: p, maxRows: int(maxRows)}
+	if copiesIn(p.ps.st) {
+		return v.runPending(false)
+	}
 	return nil
 }
 

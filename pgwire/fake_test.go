@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -64,6 +65,8 @@ func (r *fakeReplication) Command(ctx context.Context, text string) error {
 //	set NAME=VALUE   reports a setting
 //	log              what was asked of the session since the last log, as rows
 //	badcommit        runs, and cannot be committed
+//	copyin           says how many bytes the client has sent
+//	copyout N        N CopyData messages
 //	panic            what it says
 type fakeSession struct {
 	conn   *Conn
@@ -100,6 +103,8 @@ func (s fakeStatement) Columns() []Column {
 	return nil
 }
 
+func (s fakeStatement) CopiesIn() bool { return s.verb == "copyin" }
+
 func (s fakeStatement) Empty() bool { return s.verb == "" }
 
 func (s *fakeSession) note(format string, args ...any) {
@@ -108,7 +113,7 @@ func (s *fakeSession) note(format string, args ...any) {
 
 func (s *fakeSession) Parse(ctx context.Context, text string, types []uint32) (Statement, error) {
 	verb, arg, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(text), ";"), " ")
-	known := []string{"", "rows", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big"}
+	known := []string{"", "rows", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "copyin", "copyout"}
 	if !slices.Contains(known, verb) {
 		return nil, Errorf(CodeSyntaxError, "syntax error at or near %q", verb).WithPosition(1)
 	}
@@ -165,6 +170,19 @@ func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, o
 				return "", err
 			}
 		}
+	case "copyin":
+		n, err := s.copyIn(ctx)
+		return fmt.Sprintf("COPY %d", n), err
+	case "copyout":
+		n, _ := strconv.Atoi(f.arg)
+		s.conn.CopyOut(1)
+		for i := range min(n, 1000) {
+			if err := s.conn.SendCopyData(strconv.AppendInt(nil, int64(i), 10)); err != nil {
+				return "", err
+			}
+		}
+		s.conn.CopyDone()
+		return fmt.Sprintf("COPY %d", n), nil
 	case "echo":
 		return "SELECT 1", out.Row(args.Values)
 	case "log":
@@ -201,6 +219,24 @@ func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, o
 		panic("as asked")
 	}
 	return "", errors.New("no such verb")
+}
+
+func (s *fakeSession) copyIn(ctx context.Context) (n int, err error) {
+	r, err := s.conn.CopyIn(ctx, 2)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	for {
+		data, err := r.Next()
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		n += len(data)
+	}
 }
 
 func (s *fakeSession) Finish(ctx context.Context) error {

@@ -34,6 +34,8 @@ type queryLevel struct {
 	noAggregate string // clause in which aggregates are refused, "" if allowed
 	bare        *columnNode
 
+	noGenerated bool // WHERE of COPY FROM: lsn is not known
+
 	sets    []*callExpr // functions of the select list that return sets
 	allowed bool        // such a function may stand here
 }

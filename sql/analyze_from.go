@@ -41,6 +41,10 @@ func (a *analyzer) column(n columnNode) expr {
 	depth := 0
 	for sc := &a.scope; sc != nil; sc = sc.outer {
 		if x := a.find(sc, n, depth); x != nil {
+			if a.noGenerated && n.name == "lsn" {
+				panic(pgwire.Errorf(pgwire.CodeInvalidColumnReference, "generated columns are not supported in COPY FROM WHERE conditions").
+					WithDetail(`Column "lsn" is a generated column.`))
+			}
 			if a.columnRef++; depth > 0 {
 				a.outerRef = true
 			} else if !a.inAggregate && a.bare == nil {

@@ -18,6 +18,8 @@ type Catalog struct {
 	funcs map[string][]*Func
 
 	objects objects // what the system catalogs say of all this
+
+	copies copies // those that run
 }
 
 type view struct {
@@ -59,6 +61,7 @@ func NewCatalog(settings *Settings) *Catalog {
 	}
 	c.addSystemCatalogs()
 	c.views["pg_settings"] = &view{name: "pg_settings", columns: PgSettingsColumns, session: (*Session).pgSettings}
+	c.AddView("pg_stat_progress_copy", copyProgressColumns, c.copies.rows)
 	return c
 }
 

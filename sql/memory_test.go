@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"errors"
+	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -199,6 +200,9 @@ type client struct {
 	params   map[string]string
 	dropped  []string
 	prepared map[string]bool
+
+	copyIn  [][]byte // what it sends in a COPY FROM, a message each
+	copyOut []byte   // what it got in a COPY TO
 }
 
 func (c *client) SetParameter(name, value string) {
@@ -231,3 +235,35 @@ func (l *rowList) Row(values [][]byte) error {
 	l.rows = append(l.rows, row)
 	return nil
 }
+
+// CopyIn implements Copier. The data of one call is gone with the next, as that of a connection.
+func (c *client) CopyIn(context.Context, int) (pgwire.CopyReader, error) {
+	return &copyChunks{chunks: c.copyIn}, nil
+}
+
+func (c *client) CopyOut(int) { c.copyOut = []byte{} }
+
+func (c *client) SendCopyData(parts ...[]byte) error {
+	c.copyOut = slices.Concat(append([][]byte{c.copyOut}, parts...)...)
+	return nil
+}
+
+func (c *client) CopyDone() {}
+
+// copyChunks is data that comes in pieces.
+type copyChunks struct {
+	chunks [][]byte
+	last   []byte
+}
+
+func (r *copyChunks) Next() ([]byte, error) {
+	clear(r.last)
+	if len(r.chunks) == 0 {
+		return nil, io.EOF
+	}
+	r.last = slices.Clone(r.chunks[0])
+	r.chunks = r.chunks[1:]
+	return r.last, nil
+}
+
+func (r *copyChunks) Close() {}

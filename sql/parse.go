@@ -247,8 +247,7 @@ func checkText(s string) error {
 	for i := 0; i < len(s); {
 		r, n := utf8.DecodeRuneInString(s[i:])
 		if r == 0 || r == utf8.RuneError && n == 1 {
-			return pgwire.Errorf(pgwire.CodeCharacterNotInRepertoire,
-				`invalid byte sequence for encoding "UTF8": 0x%02x`, s[i])
+			return invalidUTF8(bytesOf(s[i:]))
 		}
 		i += n
 	}

@@ -9,7 +9,7 @@ const oneTable = "There is one table, kv(key text primary key, value text, lsn p
 // that is neither here nor parsed is a syntax error.
 var refused = map[string]string{
 	"analyze": "", "call": "", "close": "", "cluster": "", "comment": oneTable,
-	"copy": "Use multi-row INSERT statements.", "create": oneTable, "declare": "Use LIMIT and a condition on key.",
+	"create": oneTable, "declare": "Use LIMIT and a condition on key.",
 	"do": "", "drop": oneTable, "execute": "Use the protocol's prepared statements.",
 	"fetch": "", "grant": "", "import": "", "listen": "", "load": "",
 	"lock": "Transactions are serializable without locks.", "merge": "Use INSERT … ON CONFLICT (key) DO UPDATE.",
@@ -45,6 +45,8 @@ func (p *parser) statement() statementNode {
 		return p.alterStatement()
 	case "show":
 		return p.showStatement()
+	case "copy":
+		return p.copyStatement()
 	case "discard", "deallocate", "checkpoint", "wait", "explain":
 		return p.utilityStatement()
 	}

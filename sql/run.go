@@ -156,8 +156,15 @@ func countTag(command string, n int64) string {
 	return command + " " + strconv.FormatInt(n, 10)
 }
 
-// runCommand runs everything that is not planned.
+// runCommand runs everything that is not planned, within statement_timeout.
 func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, err error) {
+	s.settings.refresh()
+	if _, ends := stmt.node.(*transactionStmt); s.settings.timeout > 0 && !ends {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.settings.timeout, errStatementTimeout)
+		defer cancel()
+		defer func() { err = timedOut(ctx, err) }()
+	}
 	switch n := stmt.node.(type) {
 	case *transactionStmt:
 		return s.transaction(ctx, n)
@@ -174,6 +181,9 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 			return "DEALLOCATE ALL", s.deallocate(n)
 		}
 		return "DEALLOCATE", s.deallocate(n)
+	case *copyStmt:
+		rows, err := s.copy(ctx, stmt, n)
+		return countTag("COPY", rows), err
 	case *checkpointStmt:
 		c, ok := s.backend.(Checkpointer)
 		if !ok {

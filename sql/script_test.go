@@ -1,11 +1,13 @@
 package sql
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,6 +23,7 @@ import (
 //	exec      the first line is prepared, each further line is one execution's parameters,
 //	          separated by |; NULL is NULL
 //	describe  the statement's parameter and column types
+//	copy      the first line is a COPY; the others are its data, a message each, as Go writes strings
 //	put       key value lines written by somebody else
 //	server    name = value lines: settings on the command line
 //	rule      the best level that commits reach from now on; or lost: their outcome is unknown; or degraded
@@ -42,6 +45,8 @@ func TestScripts(t *testing.T) {
 				return w.query(t, name, d.Input)
 			case "exec":
 				return w.exec(t, name, d.Input)
+			case "copy":
+				return w.copy(t, name, d.Input)
 			case "describe":
 				return w.describe(t, name, d.Input)
 			case "put":
@@ -188,6 +193,26 @@ func (w *world) query(t *testing.T, name, text string) string {
 	return w.finish(t, &b, name, err)
 }
 
+// copy runs a COPY and prints what the client got of it.
+func (w *world) copy(t *testing.T, name, input string) string {
+	text, data, _ := strings.Cut(input, "\n")
+	c := w.clients[name]
+	c.copyIn, c.copyOut = nil, nil
+	for line := range strings.Lines(data) {
+		chunk, err := strconv.Unquote(strings.TrimSpace(line))
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		c.copyIn = append(c.copyIn, []byte(chunk))
+	}
+	said := w.query(t, name, text)
+	var b strings.Builder
+	for line := range bytes.Lines(c.copyOut) {
+		fmt.Fprintf(&b, "%q\n", line)
+	}
+	return b.String() + said
+}
+
 func (w *world) exec(t *testing.T, name, input string) string {
 	s, ctx := w.sessions[name], t.Context()
 	var b strings.Builder
@@ -283,6 +308,9 @@ func printError(err error) string {
 	}
 	if e.Hint != "" {
 		fmt.Fprintf(&b, "  HINT %s\n", e.Hint)
+	}
+	if e.Where != "" {
+		fmt.Fprintf(&b, "  CONTEXT %s\n", e.Where)
 	}
 	return b.String()
 }

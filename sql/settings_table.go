@@ -78,12 +78,20 @@ func clientSettings() []Setting {
 }
 
 func onlyUTF8(value string) error {
-	switch strings.ToUpper(strings.NewReplacer("-", "", "_", "").Replace(value)) {
-	case "UTF8", "UNICODE", "SQLASCII":
+	if isUTF8(value) {
 		return nil
 	}
 	return pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "client_encoding": "%s"`, value).
 		WithHint("The only encoding is UTF8.")
+}
+
+// isUTF8 reports whether that is a name of the one encoding there is.
+func isUTF8(name string) bool {
+	switch strings.ToUpper(strings.NewReplacer("-", "", "_", "").Replace(name)) {
+	case "UTF8", "UNICODE", "SQLASCII":
+		return true
+	}
+	return false
 }
 
 func onlyISO(value string) error {

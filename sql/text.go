@@ -18,6 +18,31 @@ func validText(s string) bool {
 	return strings.IndexByte(s, 0) < 0 && utf8.ValidString(s)
 }
 
+// invalidUTF8 is PostgreSQL's complaint about the first character of b.
+func invalidUTF8(b []byte) *pgwire.Error {
+	n := 1
+	switch {
+	case b[0]&0xe0 == 0xc0:
+		n = 2
+	case b[0]&0xf0 == 0xe0:
+		n = 3
+	case b[0]&0xf8 == 0xf0:
+		n = 4
+	}
+	var text strings.Builder
+	for i, c := range b[:min(n, len(b))] {
+		if i > 0 {
+			text.WriteByte(' ')
+		}
+		text.WriteString("0x")
+		text.WriteByte(hexDigits[c>>4])
+		text.WriteByte(hexDigits[c&15])
+	}
+	return pgwire.Errorf(pgwire.CodeCharacterNotInRepertoire, `invalid byte sequence for encoding "UTF8": %s`, &text)
+}
+
+const hexDigits = "0123456789abcdef"
+
 // stringOf views b as a string and bytesOf views s as bytes, without a copy. Both are for values
 // on their way between rows and the client: neither side is ever modified.
 func stringOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -128,15 +128,20 @@ func (r *insertRow) eval(e *env) (Row, error) {
 		}
 	}
 	if key.IsNull() {
-		return Row{}, pgwire.Errorf(pgwire.CodeNotNullViolation,
-			`null value in column "key" of relation "kv" violates not-null constraint`).
-			WithDetail("Failing row contains (null, %s, null).", shown(value))
+		return Row{}, missingKey(value)
 	}
 	row := Row{Key: key.s}
 	if !value.IsNull() {
 		row.Value = bytesOf(value.s)
 	}
-	return row, checkKey(row.Key)
+	return row, checkRow(&row)
+}
+
+// missingKey is PostgreSQL's error for a row without a key.
+func missingKey(value Value) error {
+	return pgwire.Errorf(pgwire.CodeNotNullViolation,
+		`null value in column "key" of relation "kv" violates not-null constraint`).
+		WithDetail("Failing row contains (null, %s, null).", shown(value))
 }
 
 // shown is a value as it appears in a detail, shortened.
@@ -151,13 +156,15 @@ func shown(v Value) string {
 	return v.s
 }
 
-func checkKey(key string) error {
+// checkRow checks what the table demands of a new row.
+func checkRow(row *Row) error {
 	switch {
-	case key == "":
+	case row.Key == "":
 		return pgwire.Errorf(pgwire.CodeCheckViolation, `new row for relation "kv" violates check constraint "kv_key_check"`).
-			WithDetail("A key must not be empty.")
-	case len(key) > MaxKeyLen:
-		return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "key of %d bytes exceeds the maximum of %d", len(key), MaxKeyLen)
+			WithDetail("Failing row contains (, %s, null).", shown(rowValue(row, valueColumn))).
+			WithHint("A key must not be empty.")
+	case len(row.Key) > MaxKeyLen:
+		return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "key of %d bytes exceeds the maximum of %d", len(row.Key), MaxKeyLen)
 	}
 	return nil
 }
