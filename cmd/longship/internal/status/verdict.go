@@ -3,8 +3,11 @@ package status
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"time"
+
+	"github.com/longship-db/longship/wal"
 )
 
 // What is worth a warning.
@@ -27,18 +30,23 @@ func (r Row) seconds(name string) (d time.Duration, ok bool) {
 }
 
 // addLate adds late to rows of longship_members: whether a member lacks something of the log for longer
-// than heartbeats take. Without heartbeats nobody can say.
+// than heartbeats take. Without heartbeats nobody can say. What is past the horizon nobody can have applied: while
+// commits wait that is no fault of those who have flushed it.
 func (s *Snapshot) addLate() {
 	end, known := logEnd(s.Members)
+	horizon, _ := s.Cluster.LSN("horizon")
 	interval, _ := s.Cluster.seconds("heartbeat_interval")
+	lacks := func(m Row, ageOf, upTo string, end wal.LSN) bool {
+		age, ok := m.seconds(ageOf)
+		at, known := m.LSN(upTo)
+		return ok && known && age > interval+lateness && at < end
+	}
 	for i, m := range s.Members {
-		late := false
-		if age, ok := m.seconds(m.holds("age")); ok && interval > 0 && age > interval+lateness {
-			at, _ := m.LSN(m.holds("lsn"))
-			own := !s.Primary() && m.Text("name") == s.Cluster.Text("node")
-			late = own || known && at < end
+		late := known && (lacks(m, "flush_age", "flush_lsn", end) || m.Text("role") != "witness" && lacks(m, "replay_age", "replay_lsn", min(end, horizon)))
+		if !s.Primary() && m.Text("name") == s.Cluster.Text("node") { // it knows of no end but its own
+			late = lacks(m, m.holds("age"), m.holds("lsn"), math.MaxUint64)
 		}
-		s.Members[i] = append(m, Field{"late", late})
+		s.Members[i] = append(m, Field{"late", late && interval > 0})
 	}
 }
 
