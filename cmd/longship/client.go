@@ -44,6 +44,7 @@ func query(c *cli.Context, timeout time.Duration, statements ...string) ([][]sta
 	if err != nil {
 		return nil, err
 	}
+	client.Warn = func(text string) { fmt.Fprintln(c.App.ErrWriter, "longship: warning:", text) }
 	defer client.Close(context.WithoutCancel(c.Context))
 	ctx, cancel := context.WithTimeout(c.Context, timeout)
 	defer cancel()

@@ -192,6 +192,13 @@ func (b fakeBackend) WriteSetting(_ context.Context, name, value string) error {
 	return b.node.called("alter system set", []sql.Value{sql.TextValue(name), sql.TextValue(value)})
 }
 
+func (b fakeBackend) JudgeSetting(_, value string) ([]string, error) {
+	if value == "vault" {
+		return []string{`"vault" matches no member, and no receiver of that name is connected`}, nil
+	}
+	return nil, nil
+}
+
 func (b fakeBackend) ResetSetting(_ context.Context, name string) error {
 	delete(b.node.written, name)
 	return b.node.called("alter system reset", []sql.Value{sql.TextValue(name)})

@@ -27,6 +27,9 @@ const (
 // A Client asks a node over a connection that it opens when it is needed, and again when it broke.
 // It is used by one goroutine.
 type Client struct {
+	// Warn is called with what a node warns of, in one line. It is set before the first query; nil: nobody hears.
+	Warn func(text string)
+
 	config *pgconn.Config
 	conn   *pgconn.PgConn
 }
@@ -69,6 +72,11 @@ func NewClient(conninfo string) (*Client, error) {
 		config.RuntimeParams["application_name"] = "longship status"
 	}
 	config.Database = node.AdminDatabase // which a witness has, too
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if c.Warn != nil && n.Severity == "WARNING" {
+			c.Warn(sentences(n.Message, n.Detail, n.Hint))
+		}
+	}
 	return c, nil
 }
 
@@ -158,18 +166,26 @@ func (c *Client) explain(err error) error {
 		if pgErr.Code == "42P01" || pgErr.Code == "42883" { // unknown table or function
 			return fmt.Errorf("the server at %s is not a Longship node of this version (%s): choose one with --host and --port", c.Address(), pgErr.Message)
 		}
-		text := fmt.Sprintf("%s: %s (SQLSTATE %s)", c.Address(), pgErr.Message, pgErr.Code)
-		for _, more := range []string{pgErr.Detail, pgErr.Hint} {
-			if more != "" {
-				text += ": " + more
-			}
-		}
-		return errors.New(strings.Join(strings.Fields(text), " "))
+		return errors.New(sentences(fmt.Sprintf("%s: %s (SQLSTATE %s)", c.Address(), pgErr.Message, pgErr.Code), pgErr.Detail, pgErr.Hint))
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		return fmt.Errorf("cannot reach a node at %s: %w: is it running? choose one with --host and --port", c.Address(), op.Err)
 	}
 	return fmt.Errorf("%s: %s", c.Address(), oneLine(err))
+}
+
+// sentences makes one line of a message and what follows it.
+func sentences(text string, more ...string) string {
+	for _, m := range more {
+		switch {
+		case m == "":
+		case strings.HasSuffix(text, "."):
+			text += " " + m
+		default:
+			text += ": " + m
+		}
+	}
+	return strings.Join(strings.Fields(text), " ")
 }
 
 // oneLine is the text of errors, each once.

@@ -216,7 +216,7 @@ func TestExplain(t *testing.T) {
 	}{
 		{stranger, `the server at h:1 is not a Longship node of this version (relation "longship_cluster" does not exist): choose one with --host and --port`},
 		{&pgconn.PgError{Code: "57P03", Message: "the database system is starting up"}, "h:1: the database system is starting up (SQLSTATE 57P03)"},
-		{&pgconn.PgError{Code: "LS002", Message: "nobody can be promoted", Detail: "n2 is down.\nn3 is behind.", Hint: "Start n2."}, "h:1: nobody can be promoted (SQLSTATE LS002): n2 is down. n3 is behind.: Start n2."},
+		{&pgconn.PgError{Code: "LS002", Message: "nobody can be promoted", Detail: "n2 is down.\nn3 is behind.", Hint: "Start n2."}, "h:1: nobody can be promoted (SQLSTATE LS002): n2 is down. n3 is behind. Start n2."},
 		{errors.New("two\n\tlines"), "h:1: two; lines"},
 	}
 	for _, test := range tests {
