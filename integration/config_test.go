@@ -2,6 +2,7 @@ package integration
 
 import (
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -49,6 +50,14 @@ func TestClusterSettings(t *testing.T) {
 	if got, err := queryValue(ctx, session, "SHOW synchronous_commit"); got != "remote_write" {
 		t.Errorf("a session that was there has %q, %v", got, err)
 	}
+
+	standby.exec("ALTER SYSTEM SET statement_timeout = '71s'")
+	c.checkShows("statement_timeout", "70s")
+	standby.proc.signal(syscall.SIGHUP) // is pg_reload_conf()
+	c.awaitShows("statement_timeout", "71s")
+	standby.exec("ALTER SYSTEM SET statement_timeout = '70s'")
+	standby.value("SELECT pg_reload_conf()")
+	c.awaitShows("statement_timeout", "70s")
 
 	c.checkShows("max_connections", "100")
 	for _, n := range c.nodes {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -192,6 +193,49 @@ func TestSilentClientIsDropped(t *testing.T) {
 		}
 		if got := c.receive(); got != "closed" || time.Since(begin) != time.Minute {
 			t.Errorf("after %v came %q", time.Since(begin), got)
+		}
+	})
+}
+
+// Another wal_sender_timeout holds for a stream at once, however long that has been silent and however long it
+// could have been under the one before.
+func TestTimeoutChangesUnderSilentClient(t *testing.T) {
+	var mu sync.Mutex
+	var timeout time.Duration
+	var changed chan struct{}
+	set := func(to time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		if changed != nil {
+			close(changed)
+		}
+		timeout, changed = to, make(chan struct{})
+	}
+	bubble(t, func(c *Config) {
+		set(time.Hour)
+		c.Timeout = func() (time.Duration, <-chan struct{}) {
+			mu.Lock()
+			defer mu.Unlock()
+			return timeout, changed
+		}
+	}, func(t *testing.T, p *testPrimary) {
+		c := p.connect(nil)
+		c.stream(startCommand)
+		begin := time.Now()
+		time.Sleep(10 * time.Second)
+		set(30 * time.Second)
+		if m := c.next(); !m.Keepalive.ReplyRequested || time.Since(begin) != 15*time.Second {
+			t.Errorf("after %v came %+v, want to be asked after 15 s", time.Since(begin), m)
+		}
+		set(0)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if got := p.sender.Stats(); len(got) != 1 {
+			t.Fatalf("without a timeout: %+v", got)
+		}
+		set(time.Minute) // long over
+		if got := c.receive(); got != "closed" || time.Since(begin) != time.Hour+15*time.Second {
+			t.Errorf("after %v came %q, want the end after an hour", time.Since(begin), got)
 		}
 	})
 }
