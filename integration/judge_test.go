@@ -21,7 +21,7 @@ func TestRuleIsJudged(t *testing.T) {
 			t.Errorf("%s: %q was written", n.name, got)
 		}
 		wantLines(t, psql(t, n, "ALTER SYSTEM SET synchronous_standby_names = 'ANY 5 (*)'"),
-			"WARNING:  01000: 5 must acknowledge and 1 match: the rule before stays in force until more join", "ALTER SYSTEM")
+			"WARNING:  01000: 5 must acknowledge and 1 match besides n1, which is the primary: the rule before stays in force until more join", "ALTER SYSTEM")
 		wantLines(t, psql(t, n, "ALTER SYSTEM SET synchronous_standby_names = 'vault'"),
 			"WARNING:  01000:", "no receiver of that name is connected", "ALTER SYSTEM")
 		psql(t, n, "ALTER SYSTEM RESET synchronous_standby_names")

@@ -128,20 +128,46 @@ func (n *Node) Reload(ctx context.Context) error {
 	return n.changeSettings(ctx, &raftlog.Reload{})
 }
 
-// JudgeSetting implements sql.SettingJudge: of the rule. Receivers are known to the primary alone.
-func (s *session) JudgeSetting(name, value string) (warnings []string, err error) {
-	if name != "synchronous_standby_names" {
-		return nil, nil
-	}
-	var receivers []string
-	if r, _ := s.node.present.load(); r != nil && r.primary != nil {
+// judgeRule is what is to be said of a value of synchronous_standby_names.
+func (n *Node) judgeRule(value string) (warnings []string, err error) {
+	var receivers []string // known to the primary alone
+	if r, _ := n.present.load(); r != nil && r.primary != nil {
 		for _, stream := range r.primary.group.Snapshot().Streams {
 			if stream.Standby.ID.IsZero() {
 				receivers = append(receivers, stream.Standby.Name)
 			}
 		}
 	}
-	warnings, err = raftlog.Judge(s.node.raft.State(), value, receivers)
+	return raftlog.Judge(n.raft.State(), value, receivers)
+}
+
+// judgeOwnRule warns of a rule of the command line what ALTER SYSTEM would say of it, when the node begins to go
+// by it. What that refuses is no reason not to start: the cluster may have been different the last time.
+func (n *Node) judgeOwnRule() {
+	if !n.settings.Own(rulesSetting) {
+		return
+	}
+	warnings, err := n.judgeRule(n.standbyNames())
+	if err != nil {
+		warnings = append(warnings, err.Error())
+		if senseless, ok := errors.AsType[*raftlog.SenselessError](err); ok {
+			warnings = append(warnings, senseless.Hint)
+		}
+	}
+	for _, w := range warnings {
+		n.log.Warn("rule of the command line: "+w, rulesSetting, n.standbyNames())
+	}
+}
+
+// rulesSetting is the setting that holds the rule.
+const rulesSetting = "synchronous_standby_names"
+
+// JudgeSetting implements sql.SettingJudge: of the rule.
+func (s *session) JudgeSetting(name, value string) (warnings []string, err error) {
+	if name != rulesSetting {
+		return nil, nil
+	}
+	warnings, err = s.node.judgeRule(value)
 	if senseless, ok := errors.AsType[*raftlog.SenselessError](err); ok {
 		err = pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "%s": "%s"`, name, value).
 			WithDetail("%s.", senseless.Why).WithHint("%s", senseless.Hint)

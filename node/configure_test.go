@@ -1,10 +1,12 @@
 package node
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -130,6 +132,70 @@ func TestOldSettingsAreNotTaken(t *testing.T) {
 	apply(4, "4s")
 	if got := n.settings.String("statement_timeout"); got != "4000" {
 		t.Errorf("statement_timeout is %s", got)
+	}
+}
+
+// A value that cannot be used, written by a node of another version, leaves the one before as it is, on a running
+// node; and it is said which one, and why.
+func TestSettingTurnsInvalid(t *testing.T) {
+	n := newTestNode(t, "n1")
+	logged := new(lines)
+	n.cfg.Logger = slog.New(slog.NewTextHandler(logged, nil))
+	n.start()
+	write := func(values map[string]string) {
+		t.Helper()
+		for name, value := range values {
+			if _, err := n.node.raft.Propose(t.Context(), &raftlog.SettingSet{Name: name, Value: value}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := n.node.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(map[string]string{"wal_sender_timeout": "7s", "statement_timeout": "8s"})
+	write(map[string]string{"wal_sender_timeout": "soon", "statement_timeout": "9s"})
+	n.shows("wal_sender_timeout", "7s")
+	n.shows("statement_timeout", "9s")
+	if got := logged.String(); !strings.Contains(got, "setting of the cluster ignored") || !strings.Contains(got, "wal_sender_timeout: ") || !strings.Contains(got, "soon") {
+		t.Errorf("logged: %s", got)
+	}
+	if timeout, _ := n.node.senderTimeout(); timeout != 7*time.Second {
+		t.Errorf("streams are given %v", timeout)
+	}
+}
+
+// A rule of the command line is judged as one of ALTER SYSTEM is, in the log, when a primary begins to go by it;
+// one that makes sense is not mentioned.
+func TestRuleOfCommandLineIsJudged(t *testing.T) {
+	for rule, want := range map[string]string{
+		"ANY 3 (n1, n2)":   "3 standbys are to acknowledge, and 2 are listed",
+		"FIRST 1 (n2)":     "matches no member",
+		"ANY MAJORITY (*)": "",
+	} {
+		t.Run(rule, func(t *testing.T) {
+			n := newTestNode(t, "n1")
+			logged := new(lines)
+			n.cfg.Logger = slog.New(slog.NewTextHandler(logged, nil))
+			n.start()
+			if n.node.judgeOwnRule(); strings.Contains(logged.String(), "rule of the command line") {
+				t.Error("there is none, and it is judged")
+			}
+			n.stop()
+			n.cfg.Settings = map[string]string{"synchronous_standby_names": rule}
+			n.start()
+			said := strings.Contains(logged.String(), "rule of the command line: ")
+			if said != (want != "") || !strings.Contains(logged.String(), want) {
+				t.Errorf("logged: %s", logged)
+			}
+			notInForce := "0" // it is what binds
+			if want != "" {
+				notInForce = "1"
+			}
+			if got := n.value("SELECT count(*)::text FROM longship_cluster WHERE rule_wanted = $1", rule); got != notInForce {
+				t.Errorf("wanted, and not in force: %s, want %s", got, notInForce)
+			}
+		})
 	}
 }
 

@@ -43,6 +43,12 @@ func (l *lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // await returns when the output contains s.
 func (l *lines) await(ctx context.Context, s string) error {
 	for {

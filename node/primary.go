@@ -321,6 +321,7 @@ func (r *reign) keepRule(ctx context.Context) error {
 func (r *reign) open() {
 	n := r.node
 	close(r.opened)
+	n.judgeOwnRule()
 	n.log.Info("epoch is open", "epoch", r.epoch, "timeline", r.log.End.Timeline, "start", r.log.End.LSN)
 	n.announceReady("primary %s %s epoch %d", n.cfg.Name, n.address, r.epoch)
 }

@@ -63,7 +63,7 @@ func newSettings(cfg Config) (*sql.Settings, error) {
 }
 
 // standbyNames is synchronous_standby_names as it is wanted.
-func (n *Node) standbyNames() string { return n.settings.String("synchronous_standby_names") }
+func (n *Node) standbyNames() string { return n.settings.String(rulesSetting) }
 
 // fallback is what synchronous_mode and what belongs to it say.
 func (n *Node) fallback() raftlog.Fallback {

@@ -25,7 +25,7 @@ var clusterColumns = []sql.Column{
 	{Name: "waiting", Type: sql.Text}, {Name: "raft_leader", Type: sql.Text},
 	{Name: "waiting_age", Type: sql.Float8}, {Name: "heartbeat_interval", Type: sql.Float8},
 	{Name: "debt_since", Type: sql.Timestamptz}, {Name: "debt_bytes", Type: sql.Int8}, {Name: "debt_commits", Type: sql.Int8},
-	{Name: "rule_met", Type: sql.Bool},
+	{Name: "rule_met", Type: sql.Bool}, {Name: "rule_wanted", Type: sql.Text},
 }
 
 func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
@@ -41,7 +41,7 @@ func (r *reign) viewCluster(context.Context) ([][]sql.Value, error) {
 		textOrNull(n.waitingFor(r)), textOrNull(leader.Name),
 		secondsOrNull(r.waitingAge()), sql.Float8Value(n.settings.Duration("heartbeat_interval").Seconds()),
 		owed.since, owed.bytes, owed.commits,
-		r.ruleMet(s),
+		r.ruleMet(s), r.ruleWanted(s),
 	}}, nil
 }
 
@@ -52,6 +52,13 @@ func (r *reign) ruleMet(s *raftlog.State) sql.Value {
 		return sql.Value{}
 	}
 	return sql.BoolValue(r.primary.group.Snapshot().Released.OK && s.Debt() == nil)
+}
+
+// ruleWanted is what synchronous_standby_names says, if that is not what binds: it comes into force once enough
+// of those it lists stream. Only the primary knows.
+func (r *reign) ruleWanted(s *raftlog.State) sql.Value {
+	wanted := r.node.standbyNames()
+	return orNull(r.primary != nil && s.Initialised() && wanted != ruleText(s), sql.TextValue(wanted))
 }
 
 // waitingAge is how long the oldest record that is not within the horizon yet has waited for that; on

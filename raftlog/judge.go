@@ -42,13 +42,22 @@ func Judge(s *State, text string, connected []string) (warnings []string, err er
 	everybody := r.Satisfied(func(syncrep.Listed) bool { return true })
 	switch {
 	case !everybody && len(r.Listed) < r.K:
-		warnings = append(warnings, fmt.Sprintf("%d must acknowledge and %d match: the rule before stays in force until more join", r.K, len(r.Listed)))
+		warnings = append(warnings, fmt.Sprintf("%d must acknowledge and %d match%s: the rule before stays in force until more join",
+			r.K, len(r.Listed), besides(s, rule)))
 	case !everybody:
 		warnings = append(warnings, fmt.Sprintf("those that match are in fewer than %d zones: the rule before stays in force until there are more", r.Zones))
 	default:
 		warnings = append(warnings, failoverWarning(s, counted, r)...)
 	}
 	return warnings, nil
+}
+
+// besides says of a primary that the rule names that it is none of those who match.
+func besides(s *State, rule syncrep.Rule) string {
+	if rule.Matches(s.Primary.Name, true) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" besides %s, which is the primary", s.Primary.Name)
 }
 
 // sensible refuses what means nothing in any cluster.

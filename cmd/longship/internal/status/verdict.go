@@ -60,6 +60,9 @@ func (s *Snapshot) warn() {
 	if debt := s.debt(); debt != "" {
 		add("%s", debt)
 	}
+	if wanted, other := s.Cluster.get("rule_wanted").(string); other {
+		add("RULE NOT IN FORCE: '%s' is to replace '%s', once enough of those it lists stream", wanted, s.Cluster.Text("rule"))
+	}
 	for _, w := range s.WhatIf {
 		if len(w.Lose) == 1 && (!w.Writes || w.LostBytes > 0) {
 			add("WOULD NOT SURVIVE the loss of %s: %s", w.Lose[0], brief(w.Then))
