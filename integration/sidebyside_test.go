@@ -86,10 +86,7 @@ type postgres struct {
 
 func startPostgres(t *testing.T) *postgres {
 	t.Helper()
-	p := newPostgres(t)
-	primary := filepath.Join(p.dir, "primary")
-	p.configure(primary, p.port, "max_connections = 300", "wal_keep_size = 1GB", "synchronous_standby_names = 's1'")
-	p.serve(primary)
+	p := onePostgres(t, "max_connections = 300", "wal_keep_size = 1GB", "synchronous_standby_names = 's1'")
 	for i, name := range []string{"s1", "s2"} {
 		dir := filepath.Join(p.dir, name)
 		p.run("pg_basebackup", "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "postgres", "-D", dir, "-R", "-c", "fast")
@@ -97,7 +94,17 @@ func startPostgres(t *testing.T) *postgres {
 		p.serve(dir)
 		p.await("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", strconv.Itoa(i+1))
 	}
-	p.sql("CREATE TABLE kv (key text PRIMARY KEY, value text)")
+	return p
+}
+
+// onePostgres is a PostgreSQL by itself, with an empty table kv.
+func onePostgres(t *testing.T, config ...string) *postgres {
+	t.Helper()
+	p := newPostgres(t)
+	primary := filepath.Join(p.dir, "primary")
+	p.configure(primary, p.port, config...)
+	p.serve(primary)
+	p.sql("SET synchronous_commit = local; CREATE TABLE kv (key text PRIMARY KEY, value text, lsn pg_lsn)")
 	return p
 }
 

@@ -22,6 +22,9 @@ func (a *analyzer) aggregate(n callNode) expr {
 	if a.inAggregate {
 		a.fail(n.at(), pgwire.CodeGroupingError, "aggregate function calls cannot be nested")
 	}
+	if n.name == "count" && !n.star && len(n.args) == 0 {
+		a.fail(n.at(), pgwire.CodeWrongObjectType, "count(*) must be used to call a parameterless aggregate function")
+	}
 	agg := aggregate{name: n.name, t: Int8}
 	if !n.star {
 		agg.arg, agg.by, agg.t = a.aggregateArg(n)
@@ -54,8 +57,8 @@ func (a *analyzer) aggregateArg(n callNode) (x, by expr, result Type) {
 			return args[0], by, t
 		}
 	}
-	a.fail(n.at(), pgwire.CodeUndefinedFunction, "function %s(%s) does not exist", n.name, strings.Join(types, ", "))
-	return nil, nil, 0
+	panic(errorAt(a.src, n.at(), pgwire.CodeUndefinedFunction, "function %s(%s) does not exist", n.name, strings.Join(types, ", ")).
+		WithHint("No function matches the given name and argument types. You might need to add explicit type casts."))
 }
 
 // aggregateType is the type of an aggregate's result, 0 if it takes no such arguments.
@@ -66,6 +69,8 @@ func aggregateType(name string, args []expr) Type {
 		return Int8
 	case "sum":
 		return map[Type]Type{Int2: Int8, Int4: Int8, Int8: Numeric, Numeric: Numeric, Float4: Float4, Float8: Float8, Interval: Interval}[t]
+	case "avg":
+		return map[Type]Type{Int2: Numeric, Int4: Numeric, Int8: Numeric, Numeric: Numeric, Float4: Float8, Float8: Float8}[t]
 	case "array_agg":
 		return arrayOf(t)
 	case "bool_and", "bool_or", "every":
@@ -89,6 +94,7 @@ func aggregateType(name string, args []expr) Type {
 type tally struct {
 	value Value
 	text  []byte
+	count int64 // rows of avg
 }
 
 // start is the tally over no rows.
@@ -100,11 +106,14 @@ func (g *aggregate) start() tally {
 }
 
 // result is the aggregate of all rows.
-func (g *aggregate) result(t *tally) Value {
+func (g *aggregate) result(t *tally, e *env) (Value, error) {
+	if g.name == "avg" && t.count > 0 {
+		return arith('/', t.value, Int8Value(t.count), g.t, e.loc())
+	}
 	if t.text != nil {
 		t.value.s = string(t.text)
 	}
-	return t.value
+	return t.value, nil
 }
 
 // add counts one row in. Texts are cloned: a row does not outlive its turn.
@@ -125,7 +134,8 @@ func (g *aggregate) add(t *tally, e *env) error {
 		t.value.n++
 	case g.name == "string_agg":
 		return t.addText(v, g.by, e)
-	case g.name == "sum":
+	case g.name == "sum" || g.name == "avg":
+		t.count++
 		if v, err = castValue(v, g.t, e.loc()); err == nil && !t.value.IsNull() {
 			v, err = arith('+', t.value, v, g.t, e.loc())
 		}

@@ -251,7 +251,7 @@ func (a *analyzer) in(n inNode) expr {
 }
 
 func (a *analyzer) between(n betweenNode) expr {
-	x := &betweenExpr{x: a.expr(n.x)}
+	x := &betweenExpr{x: a.expr(n.x), symmetric: n.symmetric}
 	x.lo, x.loRow = a.counted(n.lo)
 	x.hi, x.hiRow = a.counted(n.hi)
 	x.x, x.lo = a.unify(x.x, x.lo, n.x, n.lo, ">=", n.at())
@@ -269,7 +269,17 @@ func (a *analyzer) like(n likeNode) expr {
 		}
 		a.noOperator(n.at(), x.typ(), op, pattern.typ())
 	}
-	return &likeExpr{x: a.text(x, n.x.at()), pattern: a.text(pattern, n.pattern.at()), fold: n.fold, patternRow: patternRow}
+	like := &likeExpr{x: a.text(x, n.x.at()), pattern: a.text(pattern, n.pattern.at()), fold: n.fold, patternRow: patternRow}
+	if n.escape != nil {
+		before := a.columnRef
+		escape := a.expr(n.escape)
+		if escape.typ().family() != familyText {
+			a.fail(n.escape.at(), pgwire.CodeUndefinedFunction, "function pg_catalog.like_escape(%s, %s) does not exist", pattern.typ(), escape.typ())
+		}
+		like.pattern = &escapedExpr{like.pattern, a.text(escape, n.escape.at())}
+		like.patternRow = like.patternRow || a.columnRef > before
+	}
+	return like
 }
 
 // text decides an undecided type as text.

@@ -38,6 +38,9 @@ func (a *analyzer) column(n columnNode) expr {
 		a.columnRef++
 		return &kvColumn{index: a.kvIndex(n), excluded: true}
 	}
+	if a.scope.excluded && n.table == "" && slices.ContainsFunc(kvColumns, func(c Column) bool { return c.Name == n.name }) {
+		a.fail(n.at(), pgwire.CodeAmbiguousColumn, `column reference "%s" is ambiguous`, n.name)
+	}
 	depth := 0
 	for sc := &a.scope; sc != nil; sc = sc.outer {
 		if x := a.find(sc, n, depth); x != nil {

@@ -8,6 +8,8 @@ func (a *analyzer) unary(n unaryNode) expr {
 	switch {
 	case t == Unknown:
 		a.notUnique(n.at(), n.op+" unknown")
+	case n.op != "-" && n.op != "+":
+		a.noOperator(n.at(), 0, n.op, t)
 	case n.op == "-" && t == Interval:
 		return &arithExpr{'-', &constExpr{Interval, Value{typ: Interval}}, x, Interval}
 	case !t.isNumber():
@@ -82,6 +84,8 @@ func partner(t Type, op string) Type {
 		return Numeric
 	case t == Timestamptz && op == "+":
 		return Interval
+	case t == Interval && (op == "*" || op == "/"):
+		return Float8
 	}
 	return t
 }
@@ -115,6 +119,10 @@ func arithType(op byte, l, r Type) (Type, bool) {
 		return Timestamptz, op == '+'
 	case l == Interval && r == Interval:
 		return Interval, additive
+	case l == Interval && r.isNumber():
+		return Interval, op == '*' || op == '/'
+	case r == Interval && l.isNumber():
+		return Interval, op == '*'
 	}
 	return 0, false
 }
@@ -126,10 +134,10 @@ func (a *analyzer) call(n callNode) expr {
 		return a.choice(n)
 	case "nullif":
 		return a.nullIf(n)
-	case "count", "min", "max", "sum", "string_agg", "array_agg", "bool_and", "bool_or", "every":
+	case "count", "min", "max", "sum", "string_agg", "avg", "array_agg", "bool_and", "bool_or", "every":
 		return a.aggregate(n)
 	}
-	if n.star {
+	if n.star && len(a.catalog.functions(n.name)) > 0 {
 		a.fail(n.at(), pgwire.CodeWrongObjectType, "%s(*) specified, but %s is not an aggregate function", n.name, n.name)
 	}
 	args := make([]expr, len(n.args))
@@ -137,6 +145,10 @@ func (a *analyzer) call(n callNode) expr {
 		args[i] = a.expr(arg)
 	}
 	fn := a.function(n, args)
+	if n.name == "pg_typeof" {
+		t := args[0].typ()
+		return &constExpr{Regtype, Value{typ: Regtype, n: int64(t), s: t.String()}}
+	}
 	for i := range args {
 		args[i] = a.coerce(args[i], fn.arg(i), n.args[i].at())
 	}
@@ -183,9 +195,6 @@ func (a *analyzer) function(n callNode, args []expr) *Func {
 }
 
 func (a *analyzer) choice(n callNode) expr {
-	if len(n.args) == 0 {
-		a.fail(n.at(), pgwire.CodeSyntaxError, "%s needs an argument", commandName(n.name))
-	}
 	x := &choiceExpr{want: map[string]int{"greatest": 1, "least": -1}[n.name]}
 	for _, arg := range n.args {
 		x.args = append(x.args, a.expr(arg))
@@ -195,9 +204,6 @@ func (a *analyzer) choice(n callNode) expr {
 }
 
 func (a *analyzer) nullIf(n callNode) expr {
-	if len(n.args) != 2 {
-		a.fail(n.at(), pgwire.CodeSyntaxError, "NULLIF needs two arguments")
-	}
 	l, _, r, _ := a.comparable(n.args[0], n.args[1], "=", n.at())
 	return &nullIfExpr{l, r}
 }

@@ -73,11 +73,13 @@ type (
 	betweenNode struct {
 		pos
 		x, lo, hi node
+		symmetric bool // the bounds in either order
 		not       bool
 	}
 	likeNode struct {
 		pos
 		x, pattern node
+		escape     node // nil: the backslash
 		fold, not  bool // fold: ILIKE
 	}
 	castNode struct {
@@ -213,9 +215,10 @@ type (
 	}
 	conflictClause struct {
 		pos
-		target []columnName // empty if none is given
-		set    []assignment // nil: DO NOTHING
-		where  node
+		target   []columnName // empty if none is given
+		targetAt int          // of its parenthesis
+		set      []assignment // nil: DO NOTHING
+		where    node
 	}
 	updateStmt struct {
 		table     tableRef

@@ -93,6 +93,10 @@ func arith(op byte, l, r Value, t Type, loc *time.Location) (Value, error) {
 		return addInterval(l.n, r, sign, loc)
 	case r.typ == Timestamptz:
 		return addInterval(r.n, l, sign, loc)
+	case l.typ == Interval && op != '+' && op != '-':
+		return scaleInterval(op, l, toFloat(r))
+	case r.typ == Interval && op == '*':
+		return scaleInterval(op, r, toFloat(l))
 	case l.typ == Interval:
 		s := int32(sign)
 		return Value{typ: Interval, months: l.months + s*r.months, days: l.days + s*r.days, n: l.n + int64(sign)*r.n}, nil
@@ -278,7 +282,7 @@ func matchLike(s, pattern string) (bool, error) {
 // matchOne matches one pattern element other than %: the bytes of s and of the pattern it takes,
 // n = 0 if it does not match.
 func matchOne(s, pattern string) (n, width int, err error) {
-	if pattern == "" {
+	if pattern == "" || s == "" {
 		return 0, 0, nil
 	}
 	c, width := pattern[0], 1
@@ -287,11 +291,11 @@ func matchOne(s, pattern string) (n, width int, err error) {
 			return 0, 0, pgwire.Errorf(pgwire.CodeInvalidEscapeSequence, "LIKE pattern must not end with escape character")
 		}
 		c, width = pattern[1], 2
-	} else if c == '_' && s != "" {
+	} else if c == '_' {
 		_, n = utf8.DecodeRuneInString(s)
 		return n, 1, nil
 	}
-	if s == "" || s[0] != c || width == 1 && c == '_' {
+	if s[0] != c || width == 1 && c == '_' {
 		return 0, width, nil
 	}
 	return 1, width, nil

@@ -69,7 +69,7 @@ func (a *analyzer) copyTable(n *copyStmt) {
 	if n.table.name != "kv" {
 		panic(pgwire.Errorf(pgwire.CodeUndefinedTable, `relation "%s" does not exist`, n.table.name))
 	}
-	a.target(&n.table)
+	a.scope = kvScope(tableName(&n.table))
 }
 
 // A copyInPlan is an analyzed COPY FROM.

@@ -94,7 +94,37 @@ func parseTimestamp(s string, loc *time.Location) (Value, error) {
 			}
 		}
 	}
+	if looksLikeDate(text) {
+		return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, `date/time field value out of range: "%s"`, s)
+	}
 	return Null, invalidInput(Timestamptz, s)
+}
+
+// looksLikeDate reports whether s begins as 2026-13-01 does.
+func looksLikeDate(s string) bool {
+	if len(s) < 10 || s[4] != '-' || s[7] != '-' {
+		return false
+	}
+	_, err := strconv.ParseUint(s[:4]+s[5:7]+s[8:10], 10, 32)
+	return err == nil
+}
+
+// scaleInterval is an interval times or divided by f. What is left of months becomes days of 30 to the month,
+// and of days, hours, as interval_mul has it.
+func scaleInterval(op byte, v Value, f float64) (Value, error) {
+	if op == '/' {
+		if f == 0 {
+			return Null, divisionByZero()
+		}
+		f = 1 / f
+	}
+	months, restMonths := math.Modf(float64(v.months) * f)
+	days, restDays := math.Modf(float64(v.days)*f + restMonths*30)
+	us := math.Round(float64(v.n)*f + restDays*float64(usPerDay))
+	if math.Abs(months) > math.MaxInt32 || math.Abs(days) > math.MaxInt32 || math.Abs(us) >= math.MaxInt64 || math.IsNaN(f) {
+		return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "interval out of range")
+	}
+	return Value{typ: Interval, months: int32(months), days: int32(days), n: int64(us)}, nil
 }
 
 // appendInterval prints PostgreSQL's own style: 1 year 2 mons 3 days 04:05:06.789.

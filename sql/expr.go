@@ -135,6 +135,7 @@ func holds(op string, c int) bool {
 type betweenExpr struct {
 	x, lo, hi    expr
 	loRow, hiRow bool
+	symmetric    bool // the bounds in either order
 }
 
 func (x *betweenExpr) typ() Type { return Bool }
@@ -152,7 +153,12 @@ func (x *betweenExpr) eval(e *env) (Value, error) {
 	if err != nil {
 		return Null, err
 	}
+	if x.symmetric && !lo.IsNull() && !hi.IsNull() && compareValues(lo, hi) > 0 {
+		lo, hi = hi, lo
+	}
 	switch {
+	case x.symmetric && (lo.IsNull() || hi.IsNull()):
+		return Null, nil // the other one may be the lower or the upper bound
 	case !lo.IsNull() && compareValues(v, lo) < 0, !hi.IsNull() && compareValues(v, hi) > 0:
 		return BoolValue(false), nil
 	case lo.IsNull() || hi.IsNull():

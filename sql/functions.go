@@ -2,6 +2,8 @@ package sql
 
 import (
 	"context"
+	"crypto/md5"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -124,6 +126,15 @@ var textFunctions = []Func{
 	{Name: "rtrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
 		return TextValue(strings.TrimRight(args[0].s, args[1].s)), nil
 	}},
+	textFunction("reverse", Text, func(s string) Value {
+		runes := []rune(s)
+		slices.Reverse(runes)
+		return TextValue(string(runes))
+	}),
+	textFunction("md5", Text, func(s string) Value { return TextValue(fmt.Sprintf("%x", md5.Sum([]byte(s)))) }),
+	{Name: "lpad", Args: []Type{Text, Int4, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: pad(true)},
+	{Name: "rpad", Args: []Type{Text, Int4, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: pad(false)},
+	{Name: "split_part", Args: []Type{Text, Text, Int4}, Result: Text, builtin: splitPart},
 	{Name: "repeat", Args: []Type{Text, Int4}, Result: Text, builtin: repeat},
 	{Name: "replace", Args: []Type{Text, Text, Text}, Result: Text, builtin: replace},
 	{Name: "strpos", Args: []Type{Text, Text}, Result: Int4, builtin: position},
@@ -170,6 +181,48 @@ func substring(_ *env, args []Value) (Value, error) {
 		return TextValue(""), nil
 	}
 	return TextValue(s[runeOffset(s, int(first-1)):runeOffset(s, int(end-1))]), nil
+}
+
+// pad is lpad and rpad: it cuts the text, too.
+func pad(left bool) func(*env, []Value) (Value, error) {
+	return func(_ *env, args []Value) (Value, error) {
+		s, n, fill := args[0].s, int(max(args[1].n, 0)), args[2].s
+		missing := n - utf8.RuneCountInString(s)
+		if missing <= 0 {
+			return TextValue(s[:runeOffset(s, n)]), nil
+		}
+		if fill == "" {
+			return args[0], nil
+		}
+		if missing > maxTextLen/utf8.UTFMax {
+			return Null, textTooLong()
+		}
+		padding := strings.Repeat(fill, missing/utf8.RuneCountInString(fill)+1)
+		padding = padding[:runeOffset(padding, missing)]
+		if left {
+			return TextValue(padding + s), nil
+		}
+		return TextValue(s + padding), nil
+	}
+}
+
+// splitPart counts fields from 1, and negative ones from the end.
+func splitPart(_ *env, args []Value) (Value, error) {
+	n := int(args[2].n)
+	if n == 0 {
+		return Null, pgwire.Errorf(pgwire.CodeInvalidParameterValue, "field position must not be zero")
+	}
+	parts := []string{args[0].s}
+	if args[1].s != "" {
+		parts = strings.Split(args[0].s, args[1].s)
+	}
+	if n < 0 {
+		n += len(parts) + 1
+	}
+	if n < 1 || n > len(parts) {
+		return TextValue(""), nil
+	}
+	return TextValue(parts[n-1]), nil
 }
 
 func repeat(_ *env, args []Value) (Value, error) {

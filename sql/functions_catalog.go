@@ -52,6 +52,7 @@ var catalogFunctions = append(visible, []Func{
 		}
 		return arrayValue(NameArray, []string{"public"}), nil
 	}},
+	{Name: "pg_typeof", Args: []Type{Any}, Result: Regtype, NullOK: true, builtin: always(Null)}, // known to the analysis
 	{Name: "to_regclass", Args: []Type{Text}, Result: Regclass, builtin: func(e *env, args []Value) (Value, error) {
 		v, err := e.session.resolveName(args[0].s, Regclass)
 		if e, ok := err.(*pgwire.Error); ok && e.Code == pgwire.CodeUndefinedTable {

@@ -3,6 +3,7 @@ package sql
 import (
 	"math"
 	"math/big"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -28,12 +29,78 @@ var numberFunctions = []Func{
 	{Name: "ceil", Args: []Type{Float8}, Result: Float8, builtin: func(_ *env, args []Value) (Value, error) {
 		return Float8Value(math.Ceil(args[0].float())), nil
 	}},
+	{Name: "ceiling", Args: []Type{Float8}, Result: Float8, builtin: func(_ *env, args []Value) (Value, error) {
+		return Float8Value(math.Ceil(args[0].float())), nil
+	}},
+	{Name: "floor", Args: []Type{Numeric}, Result: Numeric, builtin: wholeNumeric(-1)},
+	{Name: "ceil", Args: []Type{Numeric}, Result: Numeric, builtin: wholeNumeric(1)},
+	{Name: "ceiling", Args: []Type{Numeric}, Result: Numeric, builtin: wholeNumeric(1)},
+	{Name: "trunc", Args: []Type{Numeric}, Result: Numeric, builtin: wholeNumeric(0)},
+	{Name: "trunc", Args: []Type{Float8}, Result: Float8, builtin: func(_ *env, args []Value) (Value, error) {
+		return Float8Value(math.Trunc(args[0].float())), nil
+	}},
+	{Name: "mod", Args: []Type{Int4, Int4}, Result: Int4, builtin: modulo},
+	{Name: "mod", Args: []Type{Int8, Int8}, Result: Int8, builtin: modulo},
+	{Name: "mod", Args: []Type{Numeric, Numeric}, Result: Numeric, builtin: modulo},
+	{Name: "random", Result: Float8, builtin: func(*env, []Value) (Value, error) { return Float8Value(rand.Float64()), nil }},
+	{Name: "to_timestamp", Args: []Type{Float8}, Result: Timestamptz, builtin: func(_ *env, args []Value) (Value, error) {
+		us := math.Round(args[0].float()*1e6) - postgresEpoch
+		if !(math.Abs(us) < math.MaxInt64/2) {
+			return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "timestamp out of range: \"%s\"", textOf(args[0], time.UTC))
+		}
+		return Value{typ: Timestamptz, n: int64(us)}, nil
+	}},
+	{Name: "date_trunc", Args: []Type{Text, Timestamptz}, Result: Timestamptz, builtin: dateTrunc},
 	{Name: "pg_size_pretty", Args: []Type{Int8}, Result: Text, builtin: sizePretty},
 	{Name: "pg_size_pretty", Args: []Type{Numeric}, Result: Text, builtin: sizePretty},
 	{Name: "extract", Args: []Type{Text, Timestamptz}, Result: Numeric, builtin: extractField},
 	{Name: "extract", Args: []Type{Text, Interval}, Result: Numeric, builtin: extractField},
 	{Name: "date_part", Args: []Type{Text, Timestamptz}, Result: Float8, builtin: datePart},
 	{Name: "date_part", Args: []Type{Text, Interval}, Result: Float8, builtin: datePart},
+}
+
+// wholeNumeric rounds to a whole number: down, towards zero or up for −1, 0 and 1.
+func wholeNumeric(direction int) func(*env, []Value) (Value, error) {
+	return func(_ *env, args []Value) (Value, error) {
+		d := toDecimal(args[0])
+		whole, rest := new(big.Int).QuoRem(d.unscaled, pow10(d.scale), new(big.Int))
+		if rest.Sign() == direction {
+			whole.Add(whole, big.NewInt(int64(direction)))
+		}
+		return decimalValue(decimal{unscaled: whole}), nil
+	}
+}
+
+func modulo(e *env, args []Value) (Value, error) {
+	return arith('%', args[0], args[1], args[0].typ, e.loc())
+}
+
+// dateTrunc is date_trunc(field, time) in the session's time zone.
+func dateTrunc(e *env, args []Value) (Value, error) {
+	t := timeOf(args[1].n).In(e.loc())
+	year, month, day := t.Date()
+	at := func(year int, month time.Month, day, hour, minute, second int) (Value, error) {
+		return TimeValue(time.Date(year, month, day, hour, minute, second, 0, e.loc())), nil
+	}
+	switch field := strings.TrimSuffix(strings.ToLower(args[0].s), "s"); field {
+	case "year":
+		return at(year, 1, 1, 0, 0, 0)
+	case "quarter":
+		return at(year, (month-1)/3*3+1, 1, 0, 0, 0)
+	case "month":
+		return at(year, month, 1, 0, 0, 0)
+	case "week":
+		return at(year, month, day-int(t.Weekday()+6)%7, 0, 0, 0)
+	case "day":
+		return at(year, month, day, 0, 0, 0)
+	case "hour":
+		return TimeValue(t.Add(-time.Duration(t.Minute())*time.Minute - time.Duration(t.Second())*time.Second - time.Duration(t.Nanosecond()))), nil
+	case "minute":
+		return TimeValue(t.Truncate(time.Minute)), nil
+	case "second":
+		return TimeValue(t.Truncate(time.Second)), nil
+	}
+	return Null, pgwire.Errorf(pgwire.CodeInvalidParameterValue, `unit "%s" not recognized for type timestamp with time zone`, args[0].s)
 }
 
 func absolute(_ *env, args []Value) (Value, error) {

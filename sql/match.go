@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/longship-db/longship/pgwire"
 )
@@ -115,4 +116,40 @@ func (s *Session) named(v Value, t Type) (Value, error) {
 		return Null, err
 	}
 	return Value{typ: t, n: n.n, s: s.nameOf(uint32(n.n), t)}, nil
+}
+
+// An escapedExpr is a LIKE pattern with its own escape character, as a pattern that escapes with backslashes.
+type escapedExpr struct{ pattern, escape expr }
+
+func (x *escapedExpr) typ() Type { return Text }
+
+func (x *escapedExpr) eval(e *env) (Value, error) {
+	p, err := x.pattern.eval(e)
+	if err != nil || p.IsNull() {
+		return Null, err
+	}
+	c, err := x.escape.eval(e)
+	if err != nil || c.IsNull() {
+		return Null, err
+	}
+	if utf8.RuneCountInString(c.s) > 1 {
+		return Null, pgwire.Errorf(pgwire.CodeInvalidEscapeSequence, "invalid escape string").
+			WithHint("Escape string must be empty or one character.")
+	}
+	escape, _ := utf8.DecodeRuneInString(c.s) // none: no character is the escape
+	var b strings.Builder
+	escaped := false
+	for _, r := range p.s {
+		switch {
+		case c.s != "" && r == escape && !escaped:
+			b.WriteByte('\\')
+			escaped = true
+			continue
+		case r == '\\' && !escaped:
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+		escaped = false
+	}
+	return TextValue(b.String()), nil
 }

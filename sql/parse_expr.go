@@ -138,10 +138,13 @@ func (p *parser) membership() node {
 	}
 	switch {
 	case p.accept("between"):
-		p.accept("symmetric")
+		symmetric := p.accept("symmetric")
+		if !symmetric {
+			p.accept("asymmetric")
+		}
 		lo := p.otherOperator()
 		p.expect("and")
-		x = betweenNode{pos: at, x: x, lo: lo, hi: p.otherOperator(), not: not}
+		x = betweenNode{pos: at, x: x, lo: lo, hi: p.otherOperator(), symmetric: symmetric, not: not}
 	case p.accept("in"):
 		in := inNode{pos: at, x: x, not: not}
 		p.inList(&in)
@@ -149,10 +152,13 @@ func (p *parser) membership() node {
 	case p.isKeyword("like", "ilike"):
 		fold := p.tok.text == "ilike"
 		p.advance()
-		x = likeNode{pos: at, x: x, pattern: p.otherOperator(), fold: fold, not: not}
-		if p.isKeyword("escape") {
-			p.unsupported(p.tok.pos, "ESCAPE", "The escape character is the backslash.")
+		like := likeNode{pos: at, x: x, pattern: p.otherOperator(), fold: fold, not: not}
+		if p.accept("escape") {
+			like.escape = p.otherOperator()
 		}
+		x = like
+	case p.isKeyword("similar"):
+		p.unsupported(int(at), "SIMILAR TO", "Use LIKE or the operator ~.")
 	default:
 		return x
 	}
@@ -160,7 +166,7 @@ func (p *parser) membership() node {
 	return x
 }
 
-var membershipWords = wordSet("between in like ilike")
+var membershipWords = wordSet("between in like ilike similar")
 
 func (p *parser) inList(in *inNode) {
 	p.expectOp("(")
@@ -230,7 +236,12 @@ func (p *parser) additive() node {
 }
 
 func (p *parser) multiplicative() node {
-	return p.leftAssoc(func(op string) bool { return op == "*" || op == "/" || op == "%" }, p.unary)
+	return p.leftAssoc(func(op string) bool { return op == "*" || op == "/" || op == "%" }, p.power)
+}
+
+// power reads ^, which no type here has: it is refused as an unknown operator is.
+func (p *parser) power() node {
+	return p.leftAssoc(func(op string) bool { return op == "^" }, p.unary)
 }
 
 // isOtherOperator accepts every operator the grammar gives no precedence of its own. Only || is
@@ -245,6 +256,9 @@ func isOtherOperator(op string) bool {
 
 func (p *parser) unary() node {
 	if !p.isOp("-") && !p.isOp("+") {
+		if p.tok.kind == tokOp && isOtherOperator(p.tok.text) {
+			return p.prefixOperator()
+		}
 		return p.cast()
 	}
 	op, at := p.tok.text, pos(p.tok.pos)
@@ -260,6 +274,15 @@ func (p *parser) unary() node {
 		return num
 	}
 	return unaryNode{pos: at, op: op, x: x}
+}
+
+// prefixOperator reads ~x or @x, which analysis refuses. Such operators bind less tightly than + and -.
+func (p *parser) prefixOperator() node {
+	p.countOperator()
+	op, at := p.tok.text, pos(p.tok.pos)
+	p.advance()
+	defer p.nest()()
+	return unaryNode{pos: at, op: op, x: p.additive()}
 }
 
 func negated(number string) string {

@@ -238,15 +238,22 @@ func (p *parser) call(at int, name string) *callNode {
 		}
 		c.args = p.exprList()
 	}
+	if least := specialForms[name]; len(c.args) < least || name == "nullif" && len(c.args) > least {
+		p.unexpected()
+	}
 	p.expectOp(")")
 	p.refuseWindow()
 	return c
 }
 
+// specialForms are what the grammar has instead of functions, and how many arguments they take at least.
+var specialForms = map[string]int{"coalesce": 1, "greatest": 1, "least": 1, "nullif": 2}
+
 func (p *parser) refuseWindow() {
 	if p.isKeyword("over", "filter", "within") {
 		if next := p.peek(); next.kind == tokOp && next.text == "(" {
-			p.unsupported(p.tok.pos, "a window function", "")
+			what := map[string]string{"over": "a window function", "filter": "FILTER", "within": "WITHIN GROUP"}[p.tok.text]
+			p.unsupported(p.tok.pos, what, "")
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package sql
 
-import "github.com/longship-db/longship/pgwire"
+import (
+	"strconv"
+
+	"github.com/longship-db/longship/pgwire"
+)
 
 // selectStatement reads SELECT, or several with UNION between them: those are a relation that is selected
 // from, with the ORDER BY and LIMIT that follow the last one.
@@ -12,18 +16,52 @@ func (p *parser) selectStatement() *selectStmt {
 	if p.isKeyword("union") {
 		s = p.union(s)
 	}
+	p.orderAndLimit(s)
+	return s
+}
+
+// orderAndLimit reads what may follow the last SELECT.
+func (p *parser) orderAndLimit(s *selectStmt) {
 	p.refuseClause()
 	if p.accept("order") {
 		p.expect("by")
 		s.orderBy = p.orderItems()
 	}
 	p.limitClauses(s)
-	if p.isKeyword("fetch") {
-		p.unsupported(p.tok.pos, "FETCH FIRST", "Use LIMIT.")
-	}
 	if p.isKeyword("for") {
 		p.unsupported(p.tok.pos, "FOR UPDATE", "Transactions are serializable without locks.")
 	}
+}
+
+// values reads VALUES (…), …: each row is a SELECT without FROM, and UNION ALL stands between.
+func (p *parser) values() *derivedNode {
+	d := &derivedNode{}
+	p.expect("values")
+	for _, row := range p.valueRows() {
+		s := &selectStmt{pos: pos(row[0].at())}
+		for i, x := range row {
+			s.targets = append(s.targets, target{pos: pos(x.at()), expr: x, alias: "column" + strconv.Itoa(i+1)})
+		}
+		d.arms, d.distinct = append(d.arms, s), append(d.distinct, false)
+	}
+	return d
+}
+
+// valuesStatement is VALUES by itself, which may be sorted and limited.
+func (p *parser) valuesStatement() *selectStmt {
+	at := pos(p.tok.pos)
+	ref := tableRef{pos: at, alias: "*VALUES*", query: p.values()}
+	s := &selectStmt{pos: at, targets: []target{{pos: at}}, from: []fromItem{{tableRef: ref}}}
+	p.orderAndLimit(s)
+	return s
+}
+
+// tableStatement reads TABLE name, which is SELECT * FROM name.
+func (p *parser) tableStatement() *selectStmt {
+	s := &selectStmt{pos: pos(p.tok.pos), targets: []target{{pos: pos(p.tok.pos)}}}
+	p.expect("table")
+	s.from = []fromItem{{tableRef: p.tableRef(false)}}
+	p.orderAndLimit(s)
 	return s
 }
 
@@ -137,16 +175,41 @@ func (p *parser) limitClauses(s *selectStmt) {
 			if !p.accept("rows") {
 				p.accept("row")
 			}
+		case p.isKeyword("fetch") && s.limit == nil:
+			p.fetchClause(s)
 		default:
 			return
 		}
 	}
 }
 
+// fetchClause reads FETCH {FIRST | NEXT} [n] {ROW | ROWS} ONLY, the SQL standard's LIMIT.
+func (p *parser) fetchClause(s *selectStmt) {
+	at := pos(p.tok.pos)
+	p.advance()
+	if !p.accept("first") {
+		p.expect("next")
+	}
+	s.limit = literalNode{pos: at, kind: tokInt, text: "1"}
+	if !p.isKeyword("row", "rows") {
+		s.limit = p.cast()
+	}
+	if !p.accept("rows") {
+		p.expect("row")
+	}
+	if p.isKeyword("with") {
+		p.unsupported(p.tok.pos, "WITH TIES", "")
+	}
+	p.expect("only")
+}
+
 func (p *parser) orderItems() []orderItem {
 	var items []orderItem
 	for {
 		item := orderItem{expr: p.topExpr()}
+		if p.isKeyword("using") {
+			p.unsupported(p.tok.pos, "ORDER BY … USING", "Use ASC or DESC.")
+		}
 		if !p.accept("asc") {
 			item.desc = p.accept("desc")
 		}
@@ -219,10 +282,14 @@ func (p *parser) derived(ref tableRef, from bool) tableRef {
 		p.unexpected()
 	}
 	p.advance()
-	if !p.isKeyword("select") {
-		p.unsupported(p.tok.pos, "a join or VALUES in parentheses", "")
+	switch {
+	case p.isKeyword("select"):
+		ref.query = &derivedNode{arms: []*selectStmt{p.selectStatement()}, distinct: []bool{false}}
+	case p.isKeyword("values"):
+		ref.query = p.values()
+	default:
+		p.unsupported(p.tok.pos, "a join in parentheses", "")
 	}
-	ref.query = &derivedNode{arms: []*selectStmt{p.selectStatement()}, distinct: []bool{false}}
 	p.expectOp(")")
 	p.alias(&ref)
 	if ref.alias == "" {
@@ -336,13 +403,12 @@ func (p *parser) exprOrDefault() node {
 
 // conflictClause reads what follows ON CONFLICT, which began at at.
 func (p *parser) conflictClause(at int) *conflictClause {
-	c := &conflictClause{pos: pos(at)}
+	c := &conflictClause{pos: pos(at), targetAt: p.tok.pos}
 	if p.acceptOp("(") {
 		c.target = p.columnNames()
 	} else if p.acceptBoth("on", "constraint") {
-		at := p.tok.pos
 		if name := p.name(); name != "kv_pkey" {
-			p.fail(at, pgwire.CodeUndefinedObject, `constraint "%s" for table "kv" does not exist`, name)
+			panic(pgwire.Errorf(pgwire.CodeUndefinedObject, `constraint "%s" for table "kv" does not exist`, name))
 		}
 		c.target = []columnName{{name: "key"}}
 	}
@@ -373,6 +439,9 @@ func (p *parser) setClause() []assignment {
 		}
 		a := assignment{pos: pos(p.tok.pos)}
 		a.column = p.name()
+		if p.isOp(".") {
+			p.fail(a.at(), pgwire.CodeUndefinedColumn, `column "%s" of relation "kv" does not exist`, a.column)
+		}
 		p.expectOp("=")
 		a.value = p.exprOrDefault()
 		list = append(list, a)

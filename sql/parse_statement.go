@@ -15,13 +15,18 @@ var refused = map[string]string{
 	"lock": "Transactions are serializable without locks.", "merge": "Use INSERT … ON CONFLICT (key) DO UPDATE.",
 	"move": "", "notify": "", "prepare": "Use the protocol's prepared statements.", "reassign": "",
 	"refresh": "", "reindex": "", "release": "Savepoints are not available.", "revoke": "",
-	"savepoint": "Savepoints are not available.", "security": "", "table": "Use SELECT * FROM.",
+	"savepoint": "Savepoints are not available.", "security": "",
 	"truncate": "Use DELETE FROM kv.", "unlisten": "", "vacuum": "There is nothing to vacuum.",
-	"values": "Use SELECT.", "with": "",
+	"with": "",
 }
 
 // statement reads one statement, up to a semicolon or the end.
 func (p *parser) statement() statementNode {
+	if p.isOp("(") {
+		if next := p.peek(); next.kind == tokIdent && next.text == "select" {
+			p.unsupported(p.tok.pos, "a SELECT in parentheses", "")
+		}
+	}
 	if p.tok.kind != tokIdent {
 		p.unexpected()
 	}
@@ -29,6 +34,10 @@ func (p *parser) statement() statementNode {
 	switch word {
 	case "select":
 		return p.selectStatement()
+	case "table":
+		return p.tableStatement()
+	case "values":
+		return p.valuesStatement()
 	case "insert":
 		return p.insertStatement()
 	case "update":

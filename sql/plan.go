@@ -56,7 +56,7 @@ func conjuncts(x expr) []expr {
 	case nil:
 		return nil
 	case *betweenExpr:
-		if isKey(x.x) {
+		if isKey(x.x) && !x.symmetric {
 			return []expr{
 				&compareExpr{op: ">=", l: x.x, r: x.lo, lRow: true, rRow: x.loRow},
 				&compareExpr{op: "<=", l: x.x, r: x.hi, lRow: true, rRow: x.hiRow},

@@ -241,7 +241,10 @@ func (s *selection) finish() error {
 		}
 		s.e.aggs = make([]Value, len(s.sums))
 		for i := range s.sums {
-			s.e.aggs[i] = s.plan.aggregates[i].result(&s.sums[i])
+			var err error
+			if s.e.aggs[i], err = s.plan.aggregates[i].result(&s.sums[i], s.e); err != nil {
+				return err
+			}
 		}
 		_, err := s.emit()
 		return err

@@ -1,6 +1,8 @@
 package sql
 
 import (
+	"slices"
+
 	"github.com/longship-db/longship/pgwire"
 )
 
@@ -46,11 +48,12 @@ func (p *insertPlan) outputs() []output { return p.outs }
 func (p *updatePlan) outputs() []output { return p.outs }
 func (p *deletePlan) outputs() []output { return p.outs }
 
-// target makes kv the relation that names refer to, or refuses another.
-func (a *analyzer) target(ref *tableRef) {
+// target makes kv the relation that names refer to, or refuses another; verb says what cannot be done to a view.
+func (a *analyzer) target(ref *tableRef, verb string) {
 	if ref.name != "kv" {
 		if a.catalog.view(ref.name) != nil {
-			a.fail(ref.at(), pgwire.CodeWrongObjectType, `cannot change view "%s"`, ref.name)
+			panic(pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, `cannot %s view "%s"`, verb, ref.name).
+				WithDetail("Views that do not select from a single table or view are not automatically updatable."))
 		}
 		a.fail(ref.at(), pgwire.CodeUndefinedTable, `relation "%s" does not exist`, ref.name)
 	}
@@ -69,7 +72,7 @@ func (a *analyzer) tableColumn(name string, at int) int {
 }
 
 func (a *analyzer) insertPlan(n *insertStmt) planNode {
-	a.target(&n.table)
+	a.target(&n.table, "insert into")
 	table := a.scope
 	a.scope, a.noAggregate = scope{}, "VALUES"
 	columns := a.insertColumns(n)
@@ -146,7 +149,9 @@ func (a *analyzer) assign(n node, column string) expr {
 // conflict analyzes ON CONFLICT.
 func (a *analyzer) conflict(n *conflictClause, p *insertPlan) {
 	for _, c := range n.target {
-		a.tableColumn(c.name, c.at())
+		if !slices.ContainsFunc(kvColumns, func(k Column) bool { return k.Name == c.name }) {
+			a.fail(n.targetAt, pgwire.CodeUndefinedColumn, `column "%s" does not exist`, c.name)
+		}
 	}
 	if len(n.target) > 1 || len(n.target) == 1 && n.target[0].name != "key" {
 		panic(pgwire.Errorf(pgwire.CodeInvalidColumnReference,
@@ -182,7 +187,7 @@ func (a *analyzer) assignments(set []assignment) (value expr) {
 				WithDetail(`Column "lsn" is the commit that last wrote the row.`))
 		}
 		if value != nil {
-			a.fail(s.at(), pgwire.CodeSyntaxError, `multiple assignments to same column "value"`)
+			panic(pgwire.Errorf(pgwire.CodeSyntaxError, `multiple assignments to same column "value"`))
 		}
 		if _, ok := s.value.(defaultNode); ok {
 			value = &constExpr{t: Text}
@@ -199,7 +204,7 @@ func (a *analyzer) returning(list []target) []output {
 }
 
 func (a *analyzer) updatePlan(n *updateStmt) planNode {
-	a.target(&n.table)
+	a.target(&n.table, "update")
 	a.noAggregate = "UPDATE"
 	value := a.assignments(n.set)
 	access := planAccess(a.where(n.where))
@@ -207,7 +212,7 @@ func (a *analyzer) updatePlan(n *updateStmt) planNode {
 }
 
 func (a *analyzer) deletePlan(n *deleteStmt) planNode {
-	a.target(&n.table)
+	a.target(&n.table, "delete from")
 	access := planAccess(a.where(n.where))
 	return &deletePlan{access, a.returning(n.returning)}
 }

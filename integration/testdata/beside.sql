@@ -1,0 +1,451 @@
+# Statements that PostgreSQL 15 and Longship answer alike: rows, column names and types, command tags, and the
+# SQLSTATE, message, position, detail and hint of errors. One a line; they run in order, each a query string of its own.
+# After "code:" only the SQLSTATE and the position need be the same, after "state:" only the SQLSTATE.
+
+# Literals and types
+SELECT 1, 2147483647, 2147483648, 9223372036854775807, 9223372036854775808, 1.5, .5, 5., 1e3, 1.5e-3
+SELECT -1, +2, - 3, -2147483648, - -4, 2 - -1
+SELECT 'a', 'it''s', E'a\nb\tc\\', E'\x41\u00e9\101', $$a'b$$, $x$a$$b$x$, '', 'a' 'b'
+SELECT true, false, null, TRUE AND NULL, FALSE AND NULL, TRUE OR NULL, NOT NULL
+SELECT 1 AS a, 2 b, 3 AS "C d", 4 AS "select", 5 AS end
+SELECT 1::text, '1'::int, '1'::int8, '1'::int2, '1.50'::numeric, 'x'::name, 't'::bool, '1.5'::float8, '16/B374D848'::pg_lsn, '10'::oid
+SELECT CAST(1 AS text), CAST('2' AS integer), int '3', text 'x', bool 'yes', float8 '1', interval '1 day', numeric '2.50'
+SELECT 1::bool, 0::bool, true::int, false::int, true::text, 1.5::int, 2.5::int, -1.5::int, 3.5::int8, 1.5::float8, 2.5::float8::int
+SELECT 1::int2, 40000::int2
+SELECT 3000000000::int
+SELECT 'x'::int
+SELECT ' 12 '::int, '-5'::int8, '+7'::int
+SELECT '99999999999'::int
+SELECT ''::int
+SELECT 'maybe'::bool
+SELECT 'on'::bool, 'OFF'::bool, 'T'::bool, 'yes'::bool, 'n'::bool, '1'::bool, '0'::bool, ' true '::bool
+SELECT 'nope'::pg_lsn
+SELECT '0/1'::pg_lsn < '0/2', '0/10'::pg_lsn - '0/1', '0/10'::pg_lsn + 16, '0/20'::pg_lsn - 16, 'FFFFFFFF/FFFFFFFF'::pg_lsn
+SELECT '0/10'::pg_lsn - 17
+SELECT pg_wal_lsn_diff('1/0', '0/FFFFFFFF'), pg_wal_lsn_diff('0/1', '0/2')
+SELECT 1::nosuch
+SELECT 1::pg_lsn
+SELECT true::float8
+SELECT 'a'::varchar, 'b'::character varying, '1'::integer, '2'::bigint, '3'::smallint, '4'::double precision, '5'::real, '6'::decimal
+SELECT 1.0::float4, 1e10::float4, 123456789::float4, 0.1::float4, 1e-5::float4
+SELECT 1e15::float8, 1e14::float8, 123456789012345678::float8, 0.0001::float8, 0.00001::float8, 'NaN'::float8, 'Infinity'::float8, '-inf'::float8
+SELECT 1e400::float8
+SELECT '1e400'::float8
+SELECT 'abc'::float8
+
+# Operators
+SELECT 1 + 2, 3 - 5, 4 * 6, 7 / 2, 7 % 3, -7 / 2, -7 % 3, 7.0 / 2, 1.5 * 2, 2.5 % 2
+SELECT 1 + 1.5, 1 + 2.5::float8, 1::int2 + 1::int2, 1::int8 + 1, 3000000000 + 1, 1.10 + 1.1
+SELECT 2147483647 + 1
+SELECT 9223372036854775807 + 1
+SELECT 32767::int2 + 1::int2
+SELECT 1 / 0
+SELECT 1.0 / 0
+SELECT 1 % 0
+SELECT 1::float8 / 0
+SELECT 1 / 3.0, 10 / 4.0, 2.0 / 3, 1.00 / 3, 100000.0 / 7
+SELECT 'a' || 'b', 'a' || 1, 1 || 'b', 'a' || null, 'x' || true, 'v' || 1.5
+SELECT 1 || 2
+SELECT 1 = 1, 1 <> 2, 1 != 1, 1 < 2, 2 <= 2, 3 > 4, 3 >= 3, 'a' < 'b', 'B' < 'a', 1 = 1.0, 1 = 1::float8, true > false
+SELECT 1 = 'x'
+SELECT 1 = true
+SELECT 'a' = 1
+SELECT 1 = '1', '2' > 1, 'a' = 'a', null = null, 1 = null
+SELECT 'a'::text = 'a'::name, 'b'::text > 'a'::name
+SELECT 1 IS NULL, null IS NULL, 1 IS NOT NULL, null ISNULL, 1 NOTNULL, true IS TRUE, null IS TRUE, false IS NOT TRUE, null IS UNKNOWN, true IS NOT FALSE
+SELECT 1 IS DISTINCT FROM 2, null IS DISTINCT FROM null, 1 IS NOT DISTINCT FROM null
+SELECT 1 IS TRUE
+SELECT 2 BETWEEN 1 AND 3, 2 NOT BETWEEN 1 AND 3, 'b' BETWEEN 'a' AND 'c', null BETWEEN 1 AND 2, 5 BETWEEN null AND 3, 2 BETWEEN 3 AND 1
+SELECT 2 BETWEEN SYMMETRIC 3 AND 1
+SELECT 1 IN (1, 2), 3 IN (1, 2), 3 NOT IN (1, 2), 3 IN (1, null), 1 IN (1, null), null IN (1), 'a' IN ('a', 'b')
+SELECT 1 IN ('x')
+SELECT 'abc' LIKE 'a%', 'abc' LIKE '_b_', 'abc' NOT LIKE 'b%', 'a%' LIKE 'a\%', 'ABC' ILIKE 'a%', null LIKE 'a', 'a' LIKE null, 'é' LIKE '_', '' LIKE '%', '' LIKE ''
+SELECT 'a' LIKE 'a\'
+SELECT 'a%c' LIKE 'a#%c' ESCAPE '#', 'abc' LIKE 'a#%c' ESCAPE '#', 'a\c' LIKE 'a\c' ESCAPE ''
+SELECT 1 LIKE 'a'
+SELECT 'abc' ~ '^a', 'abc' !~ 'b', 'ABC' ~* 'abc', 'abc' !~* 'B'
+SELECT CASE WHEN true THEN 1 ELSE 2 END, CASE 2 WHEN 1 THEN 'a' WHEN 2 THEN 'b' END, CASE WHEN false THEN 1 END, CASE null WHEN null THEN 1 ELSE 2 END
+SELECT CASE WHEN 1 THEN 2 END
+SELECT CASE 1 WHEN 'x' THEN 2 END
+SELECT CASE WHEN true THEN 1 ELSE 'x' END
+SELECT CASE WHEN true THEN 1 ELSE 1.5 END, CASE WHEN true THEN 'a' ELSE null END
+SELECT COALESCE(null, 1, 2), COALESCE(null, null), NULLIF(1, 1), NULLIF(1, 2), NULLIF('a', 'b'), GREATEST(1, 3, 2), LEAST(1, null, 2), GREATEST(null, null)
+SELECT COALESCE(1, 'x')
+SELECT NULLIF(1)
+SELECT COALESCE()
+SELECT 1 + 2 * 3, (1 + 2) * 3, 2 * 3 + 1, 10 - 2 - 3, 8 / 2 / 2, NOT true OR true, true OR false AND false, 1 < 2 = true, - 2 + 1
+SELECT 1 < 2 < 3
+SELECT NOT 1
+SELECT 1 AND 2
+SELECT -'a'
+SELECT - null
+SELECT 'a' + 'b'
+SELECT 'a' - 1
+SELECT 1 @@ 2
+SELECT 'x' COLLATE "C", 'x' COLLATE pg_catalog."default"
+code: SELECT 'x' COLLATE nosuch
+
+# Functions
+SELECT length('naïve'), char_length('abc'), octet_length('é'), lower('AB'), upper('ab'), left('abc', 2), left('abc', -1), right('abc', 2), right('abc', -1)
+SELECT substr('abcdef', 2), substr('abcdef', 2, 3), substr('abc', 0, 2), substr('abc', -1, 4), substring('abcdef' from 2 for 3), substring('abc' from 2), substring('abc' for 1)
+SELECT substr('abc', 1, -1)
+SELECT repeat('ab', 3), repeat('a', -1), replace('abcabc', 'b', 'x'), replace('abc', '', 'x'), strpos('abc', 'c'), position('b' in 'abc'), starts_with('abc', 'ab')
+SELECT trim('  a '), ltrim('xxa', 'x'), rtrim('axx', 'x'), btrim('xax', 'x'), trim(both 'x' from 'xax'), trim(leading from ' a'), trim(trailing 'a' from 'ba')
+SELECT concat('a', 1, null, true), concat_ws('-', 'a', null, 'b'), format('%s=%L', 'a', 'b''c'), quote_ident('a b'), quote_literal('a''b'), quote_nullable(null)
+SELECT reverse('aéc'), lpad('7', 3, '0'), rpad('a', 3), lpad('abc', 2), rpad('x', 4, 'ab'), split_part('a,b,c', ',', 2), split_part('a,b', ',', -1), split_part('a', '', 1), md5('a')
+SELECT abs(-1), abs(-1.5), abs(-2.5::float8), round(2.5), round(2.567, 2), round(2.5::float8), floor(1.7), ceil(1.2), ceiling(1.2), floor(-1.5), ceil(-1.5), trunc(-1.9), mod(7, 3), mod(7.5, 2), floor(1.5::float8), trunc(1.5::float8)
+SELECT pg_size_pretty(1024::bigint), pg_size_pretty(10240::bigint), pg_size_pretty(10485760::bigint), pg_size_pretty(123456789012), pg_size_pretty(-20000::bigint)
+SELECT pg_typeof(1), pg_typeof('a'), pg_typeof(now()), pg_typeof(null), pg_typeof(1.5)
+SELECT now() = current_timestamp, now() = transaction_timestamp(), statement_timestamp() >= now(), clock_timestamp() > now()
+SELECT pg_typeof(now() - now()), now() - interval '1 day' < now(), now()::text IS NOT NULL
+SELECT extract(epoch from timestamptz '2026-11-21 04:03:03.25+00'), extract(year from timestamptz '2026-11-21 04:03:03+00'), extract(dow from timestamptz '2026-11-21 04:03:03+00'), date_part('hour', timestamptz '2026-11-21 04:03:03+00'), extract(second from timestamptz '2026-11-21 04:03:03.25+00')
+SELECT extract(nope from now())
+SELECT date_trunc('day', timestamptz '2026-11-21 04:03:03.25+00'), date_trunc('hour', timestamptz '2026-11-21 04:03:03.25+00')
+SELECT timestamptz '2026-11-21 04:03:03+02', timestamptz '2026-11-21', '2026-11-21 10:00'::timestamptz + interval '1 month 2 days 3 hours', timestamptz 'epoch', to_timestamp(1.5)
+SELECT 'nope'::timestamptz
+code: SELECT '2026-13-01'::timestamptz
+SELECT interval '1 day 2 hours', interval '90 minutes', interval '1 year 2 mons', '-1 day'::interval, interval '1.5 hours', interval '1 week' + interval '1 day', - interval '1 day', interval '1 day' * 2, interval '1 day' / 2
+SELECT 'x'::interval
+SELECT current_user = session_user, current_user = user, current_database() = current_catalog, current_schema, current_schema(), current_schemas(false)
+SELECT current_setting('server_version_num')::int >= 150000, current_setting('nope', true), current_setting('search_path')
+SELECT current_setting('nope')
+SELECT set_config('application_name', 'x', false), current_setting('application_name')
+SELECT nosuch(1)
+SELECT length(1)
+SELECT length()
+SELECT pg_catalog.length('abc'), pg_catalog.now() IS NULL
+SELECT pg_sleep(0)
+SELECT pg_is_in_recovery(), version() LIKE 'PostgreSQL 15%', pg_backend_pid() > 0
+SELECT random() < 1
+SELECT array_length(ARRAY[1,2], 1), ARRAY['a','b'], ARRAY[1,2] || ARRAY[3], cardinality(ARRAY[1]), array_to_string(ARRAY['a', null, 'b'], ',', '*'), '{1,2}'::int[], (ARRAY[1,2])[2], ARRAY[1,2] = ARRAY[1,2]
+SELECT 1 = ANY (ARRAY[1,2]), 3 = ANY ('{1,2}'), 1 <> ALL (ARRAY[2,3]), 'a' = ANY (ARRAY['a'])
+SELECT 1 = ANY (1)
+SELECT unnest(ARRAY['a','b']), generate_series(1, 2)
+SELECT * FROM generate_series(1, 3)
+SELECT n, n * 2 AS d FROM generate_series(1, 5) AS g(n) WHERE n % 2 = 1 ORDER BY n DESC
+SELECT (SELECT 1), EXISTS (SELECT 1 WHERE false), ARRAY(SELECT generate_series(1, 3)), 2 IN (SELECT generate_series(1, 3))
+SELECT * FROM (SELECT 1 AS a, 'x' AS b) AS t JOIN (SELECT 1 AS c) AS u ON t.a = u.c
+SELECT a.n, b.n FROM generate_series(1, 2) a(n) LEFT JOIN generate_series(2, 3) b(n) ON a.n = b.n ORDER BY 1
+SELECT DISTINCT n / 2 FROM generate_series(0, 3) n ORDER BY 1
+SELECT 1 UNION SELECT 2 UNION ALL SELECT 2 ORDER BY 1
+state: SELECT 'kv'::regclass, 'kv'::regclass::oid = 16384, 'text'::regtype, 'nope'::regclass
+SELECT relname, relkind FROM pg_class WHERE relname = 'kv'
+SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute WHERE attrelid = 'kv'::regclass AND attnum > 0 ORDER BY attnum
+
+# INSERT
+INSERT INTO kv VALUES ('a', '1')
+INSERT INTO kv VALUES ('b', '2'), ('c', NULL), ('d', '4')
+INSERT INTO kv (key, value) VALUES ('e', '5') RETURNING key, value
+INSERT INTO kv (value, key) VALUES ('6', 'f') RETURNING kv.key, value, length(value) AS n
+INSERT INTO kv (key) VALUES ('g') RETURNING key, value IS NULL
+INSERT INTO kv AS t (key, value) VALUES ('h', 'x') RETURNING t.key, kv.value
+INSERT INTO kv AS t (key, value) VALUES ('h2', 'x') RETURNING t.key, t.value
+INSERT INTO kv VALUES ('i', DEFAULT) RETURNING value
+INSERT INTO kv VALUES ('a', 'again')
+INSERT INTO kv VALUES ('z1', '1'), ('z1', '2')
+INSERT INTO kv VALUES ('a', 'x') ON CONFLICT DO NOTHING
+INSERT INTO kv VALUES ('a', 'x'), ('j', 'y') ON CONFLICT (key) DO NOTHING RETURNING key
+INSERT INTO kv VALUES ('a', 'x') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value RETURNING key, value
+INSERT INTO kv VALUES ('a', 'y') ON CONFLICT (key) DO UPDATE SET value = kv.value || '+' || excluded.value RETURNING value
+INSERT INTO kv AS t VALUES ('a', 'z') ON CONFLICT (key) DO UPDATE SET value = t.value || '.' WHERE t.value LIKE 'x%' RETURNING value
+INSERT INTO kv VALUES ('a', 'z') ON CONFLICT (key) DO UPDATE SET value = 'n' WHERE kv.value = 'none' RETURNING value
+INSERT INTO kv VALUES ('a', 'z') ON CONFLICT ON CONSTRAINT kv_pkey DO UPDATE SET value = upper(EXCLUDED.value) RETURNING value
+INSERT INTO kv VALUES ('q', '1'), ('q', '2') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value
+INSERT INTO kv VALUES ('a', 'z') ON CONFLICT ON CONSTRAINT nope DO NOTHING
+INSERT INTO kv VALUES ('a', 'z') ON CONFLICT (value) DO NOTHING
+INSERT INTO kv VALUES ('a', 'z') ON CONFLICT (nope) DO NOTHING
+INSERT INTO kv VALUES ('a', 'z') ON CONFLICT DO UPDATE SET value = 'x'
+INSERT INTO kv VALUES ('a', 'z') ON CONFLICT (key) DO UPDATE SET nope = 'x'
+INSERT INTO kv VALUES ('a', 'z') ON CONFLICT (key) DO UPDATE SET value = value
+INSERT INTO kv VALUES ('a', 'z') ON CONFLICT (key) DO
+INSERT INTO kv VALUES (NULL, 'x')
+INSERT INTO kv (value) VALUES ('x')
+INSERT INTO kv VALUES (1, 2) RETURNING key, value
+INSERT INTO kv VALUES (true, 1.5) RETURNING key, value
+INSERT INTO kv VALUES ('a', 'b', '0/1', 'd')
+INSERT INTO kv (key, value) VALUES ('a')
+INSERT INTO kv (key) VALUES ('a', 'b')
+INSERT INTO kv (key, key) VALUES ('a', 'b')
+INSERT INTO kv (nope) VALUES ('a')
+INSERT INTO kv VALUES ('k1', '1'), ('k2')
+code: INSERT INTO kv VALUES (key, 'x')
+INSERT INTO kv VALUES (nope)
+INSERT INTO kv VALUES ()
+INSERT INTO kv VALUES
+INSERT INTO kv
+INSERT kv VALUES ('a')
+INSERT INTO nope VALUES (1)
+INSERT INTO kv DEFAULT VALUES
+INSERT INTO kv VALUES (count(*), 'x')
+INSERT INTO kv (key, value) VALUES ('r', '1') RETURNING nope
+INSERT INTO kv (key, value) VALUES ('r', '1') RETURNING count(*)
+INSERT INTO kv (key, value) VALUES (upper('r') || '1', (1 + 2)::text) RETURNING key AS k, value AS "V"
+
+# SELECT
+SELECT key, value FROM kv ORDER BY key
+SELECT key FROM kv WHERE key = 'a'
+SELECT key FROM kv WHERE key = 'nope'
+SELECT key, value FROM kv WHERE key IN ('a', 'c', 'nope', 'a') ORDER BY key
+SELECT key FROM kv WHERE key = ANY ('{a,b}') ORDER BY key
+SELECT key FROM kv WHERE key = ANY (ARRAY['b', 'c', null]) ORDER BY key
+SELECT key FROM kv WHERE key > 'c' AND key < 'g' ORDER BY key
+SELECT key FROM kv WHERE key BETWEEN 'b' AND 'd' ORDER BY key
+SELECT key FROM kv WHERE key LIKE 'h%' ORDER BY key
+SELECT key FROM kv WHERE value IS NULL ORDER BY key
+SELECT key FROM kv WHERE value IS NOT NULL AND NOT key = 'a' OR key = 'c' ORDER BY key
+SELECT key FROM kv WHERE (key = 'a' OR key = 'b') AND value > '1' ORDER BY key
+SELECT key FROM kv WHERE length(value) > 1 ORDER BY key
+SELECT key FROM kv WHERE false
+SELECT key FROM kv WHERE null
+SELECT key FROM kv WHERE key
+SELECT key FROM kv WHERE 1
+SELECT key FROM kv WHERE count(*) > 1
+SELECT kv.key, kv.value FROM kv WHERE kv.key = 'b'
+SELECT t.key FROM kv t WHERE t.key = 'b'
+SELECT t.key FROM kv AS t WHERE kv.key = 'b'
+SELECT kv.key FROM kv AS t
+SELECT public.kv.key FROM public.kv WHERE public.kv.key = 'b'
+SELECT key FROM other.kv
+SELECT t.*, 1 AS one FROM kv t WHERE key = 'nope'
+SELECT * , key FROM kv WHERE key = 'nope'
+SELECT nope.* FROM kv
+SELECT *
+SELECT * FROM nope
+SELECT nope FROM kv
+SELECT kv.nope FROM kv
+SELECT nope.key FROM kv
+SELECT key
+SELECT key AS k FROM kv WHERE k = 'a'
+SELECT key AS k FROM kv ORDER BY k LIMIT 2
+SELECT key, length(key) FROM kv ORDER BY 2 DESC, 1 LIMIT 3
+SELECT key FROM kv ORDER BY value NULLS FIRST, key LIMIT 4
+SELECT key FROM kv ORDER BY value DESC NULLS LAST, key LIMIT 4
+SELECT key FROM kv ORDER BY value DESC, key DESC LIMIT 3
+SELECT key FROM kv ORDER BY length(key) DESC, key OFFSET 1 LIMIT 2
+SELECT key FROM kv ORDER BY 3
+SELECT key FROM kv ORDER BY 0
+SELECT key FROM kv ORDER BY 'x'
+SELECT key FROM kv ORDER BY nope
+SELECT key FROM kv ORDER BY key LIMIT 0
+SELECT key FROM kv ORDER BY key LIMIT ALL OFFSET 12
+SELECT key FROM kv ORDER BY key LIMIT NULL OFFSET NULL ROWS
+SELECT key FROM kv ORDER BY key LIMIT 1 + 1 OFFSET 2 - 1
+SELECT key FROM kv ORDER BY key LIMIT '2'
+SELECT key FROM kv LIMIT -1
+SELECT key FROM kv OFFSET -1
+SELECT key FROM kv LIMIT 'x'
+SELECT key FROM kv LIMIT true
+SELECT key FROM kv ORDER BY key FETCH FIRST 2 ROWS ONLY
+SELECT key FROM kv ORDER BY key OFFSET 1 ROW FETCH NEXT ROW ONLY
+SELECT count(*), count(value), min(key), max(key), sum(length(key)) FROM kv
+SELECT count(*) FROM kv WHERE key = 'nope'
+SELECT min(value), max(value), sum(1) FROM kv WHERE false
+SELECT count(*) + 1 AS n, upper(min(key)) FROM kv
+SELECT count(*), key FROM kv
+SELECT count(count(*)) FROM kv
+SELECT count() FROM kv
+SELECT sum(key) FROM kv
+SELECT avg(length(key)) > 1 FROM kv
+SELECT count(*) LIMIT 0
+SELECT FROM kv LIMIT 1
+SELECT
+SELECT 1 WHERE true
+SELECT 1 WHERE false
+SELECT 1 ORDER BY 1
+SELECT 1 LIMIT 1;
+SELECT ,
+SELECT 1 2
+SELECT 1 FROM
+SELECT key FROM kv WHERE
+SELECT key FROM kv ORDER
+SELECT key FROM kv ORDER BY
+SELECT key FROM kv LIMIT
+SELECT key kv
+SELECT (1
+SELECT 1)
+SELECT 'a
+SELECT "a
+SELECT $1
+SELECT $0
+SELECT /* c /* d */ */ 1 -- e
+SELECT /* c
+SELECT 1 # 
+SELECT 1x
+SELECT 1.5.2
+SELECT 0x1F
+SELECT "no such column"
+SELECT "" 
+SELECT 'é', nope
+
+# UPDATE and DELETE
+UPDATE kv SET value = 'u' WHERE key = 'a'
+UPDATE kv SET value = 'u' WHERE key = 'nope'
+UPDATE kv SET value = value || '!' WHERE key >= 'b' AND key < 'd' RETURNING key, value
+UPDATE kv SET value = NULL WHERE key = 'a' RETURNING key, value
+UPDATE kv SET value = DEFAULT WHERE key = 'a' RETURNING value
+UPDATE kv SET value = 5 WHERE key = 'a'
+UPDATE kv SET value = true WHERE key = 'a'
+UPDATE kv AS t SET value = t.key || '?' WHERE t.key = 'a' RETURNING t.value
+UPDATE kv SET value = 'x' WHERE t.key = 'a'
+UPDATE kv SET nope = 'x'
+UPDATE kv SET value = nope
+UPDATE kv SET value = 'a', value = 'b'
+UPDATE kv SET value = count(*)
+UPDATE kv SET value
+UPDATE kv SET value =
+UPDATE kv SET
+UPDATE kv
+UPDATE nope SET a = 1
+UPDATE kv SET kv.value = 'x'
+UPDATE kv SET value = 'x' WHERE 1
+UPDATE kv SET value = 'x' WHERE key = 'a' RETURNING nope
+code: UPDATE pg_stat_replication SET pid = 1
+DELETE FROM kv WHERE key = 'nope'
+DELETE FROM kv WHERE key = 'j' RETURNING key, value
+DELETE FROM kv AS t WHERE t.key IN ('i', 'h2') RETURNING t.key
+DELETE FROM kv WHERE nope
+DELETE FROM kv WHERE 1
+DELETE FROM nope
+DELETE kv
+DELETE FROM kv WHERE
+DELETE FROM kv RETURNING count(*)
+DELETE FROM kv t WHERE kv.key = 'a'
+
+# Transactions
+BEGIN; SELECT 1; COMMIT
+BEGIN
+SELECT nope
+SELECT 1
+COMMIT
+BEGIN; INSERT INTO kv VALUES ('t', '1'); SELECT value FROM kv WHERE key = 't'; ROLLBACK
+SELECT value FROM kv WHERE key = 't'
+COMMIT
+ROLLBACK
+END
+ABORT
+BEGIN; BEGIN; COMMIT
+START TRANSACTION READ ONLY
+INSERT INTO kv VALUES ('t', '1')
+ROLLBACK
+BEGIN READ ONLY; UPDATE kv SET value = 'x'; COMMIT
+ROLLBACK
+BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ WRITE; SHOW transaction_isolation; SHOW transaction_read_only; COMMIT
+BEGIN WORK; COMMIT WORK
+state: BEGIN READ; COMMIT
+BEGIN ISOLATION LEVEL NOPE
+BEGIN READ ONLY,
+BEGIN; SET TRANSACTION READ ONLY; SHOW transaction_read_only; COMMIT
+SET TRANSACTION READ ONLY
+SET TRANSACTION
+BEGIN; COMMIT AND CHAIN; SHOW transaction_read_only; ROLLBACK AND NO CHAIN
+COMMIT AND CHAIN
+INSERT INTO kv VALUES ('s1', '1'); INSERT INTO kv VALUES ('s1', '2')
+SELECT count(*) FROM kv WHERE key = 's1'
+INSERT INTO kv VALUES ('s2', '1'); SELECT 1 / 0
+SELECT count(*) FROM kv WHERE key = 's2'
+SELECT 1; SELECT nope; SELECT 2
+;
+SELECT 1;; SELECT 2;
+
+# Settings
+SHOW server_encoding
+SHOW client_encoding
+SHOW standard_conforming_strings
+SHOW integer_datetimes
+SHOW nope
+SHOW
+SET nope = 1
+SET application_name = 'me'; SHOW application_name
+SET application_name TO DEFAULT; SHOW application_name
+SET application_name = a, b
+SET statement_timeout = '30s'; SHOW statement_timeout
+SET statement_timeout = '1min'; SHOW statement_timeout
+SET statement_timeout = 90000; SHOW statement_timeout
+SET statement_timeout = '1.5s'; SHOW statement_timeout
+SET statement_timeout = 1500; SHOW statement_timeout
+SET statement_timeout = '2 h'; SHOW statement_timeout
+SET statement_timeout = '1d'; SHOW statement_timeout
+SET statement_timeout = '100us'; SHOW statement_timeout
+SET statement_timeout = -1
+SET statement_timeout = '30 sec'
+SET statement_timeout = '10kB'
+SET statement_timeout = 'x'
+SET statement_timeout = ''
+code: SET statement_timeout = 99999999999
+RESET statement_timeout; SHOW statement_timeout
+SELECT name, setting, unit, vartype, context, min_val, max_val, boot_val, reset_val FROM pg_settings WHERE name = 'statement_timeout'
+SET synchronous_commit = on; SHOW synchronous_commit
+SET synchronous_commit = 'off'; SHOW synchronous_commit
+SET synchronous_commit = true; SHOW synchronous_commit
+SET synchronous_commit = LOCAL; SHOW synchronous_commit
+SET synchronous_commit = nope
+RESET synchronous_commit
+SET SESSION application_name = 's'; SHOW application_name
+SET LOCAL application_name = 'l'
+BEGIN; SET LOCAL application_name = 'l'; SHOW application_name; COMMIT; SHOW application_name
+BEGIN; SET application_name = 'r'; ROLLBACK; SHOW application_name
+SET TIME ZONE 'Europe/Helsinki'; SHOW timezone; SELECT timestamptz '2026-01-01 00:00:00+00', timestamptz '2026-07-01 00:00:00+00'
+SET TIME ZONE 'nope'
+SET TIME ZONE LOCAL
+SET timezone = 'UTC'; SELECT timestamptz '2026-01-01 00:00:00+00'
+SET DateStyle = 'ISO, MDY'; SHOW DateStyle
+SET NAMES 'UTF8'; SHOW client_encoding
+SET client_encoding = 'utf8'
+code: SET client_encoding = 'nope'
+SET search_path = public; SHOW search_path
+SET extra_float_digits = 3; SHOW extra_float_digits
+SET extra_float_digits = 4
+SET default_transaction_isolation = 'serializable'; SHOW default_transaction_isolation
+SET default_transaction_isolation = 'nope'
+SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE
+code: SET fsync = off
+SET wal_buffers = 1
+SET max_connections = 5
+SET server_version = '1'
+SET wal_segment_size = 1
+SET my.setting = 'x'; SHOW my.setting
+SET my.setting = 1, 2
+SHOW my.nope
+RESET ALL
+RESET nope
+RESET
+SET
+SET application_name
+SET application_name =
+SET x.y TO 'a'; RESET x.y
+ALTER SYSTEM SET nope = 1
+ALTER SYSTEM SET statement_timeout = 'x'
+ALTER SYSTEM SET statement_timeout = '10kB'
+ALTER SYSTEM SET wal_segment_size = 1
+ALTER SYSTEM SET server_version = '1'
+ALTER SYSTEM SET
+ALTER SYSTEM RESET nope
+ALTER SYSTEM
+BEGIN; ALTER SYSTEM SET statement_timeout = 1; COMMIT
+ROLLBACK
+SELECT 1; ALTER SYSTEM SET statement_timeout = 1
+
+# Other statements
+CHECKPOINT
+DISCARD ALL
+DISCARD PLANS
+DISCARD TEMP
+DISCARD
+BEGIN; DISCARD ALL; COMMIT
+ROLLBACK
+DEALLOCATE ALL
+DEALLOCATE nope
+DEALLOCATE PREPARE nope
+SELEC 1
+nope
+"select" 1
+1
+'x'
+state: (
+EXPLAIN
+ALTER
+VALUES (1, 'a'), (2, 'b') ORDER BY 1 DESC LIMIT 1
+SELECT * FROM (VALUES ('a', 1), (NULL, 2.5)) AS v(k, n) WHERE n > 1
+SELECT * FROM (VALUES (1, 2), (3)) v
+VALUES
+VALUES (1,)
