@@ -132,7 +132,7 @@ func TestReplslotLimit(t *testing.T) {
 	}
 	n.value("SELECT pg_drop_replication_slot('s2')")
 	out, err := runTool(t, "", receivewal, r.args("--no-loop")...)
-	if err == nil || !regexp.MustCompile(`requested WAL segment [0-9A-F]+ has already been removed`).MatchString(out) {
+	if err == nil || !regexp.MustCompile(`could not send replication command "START_REPLICATION": ERROR:  requested WAL segment [0-9A-F]+ has already been removed`).MatchString(out) {
 		t.Errorf("a receiver whose slot is lost: %v\n%s", err, out)
 	}
 	n.restart()
@@ -172,23 +172,34 @@ func TestReplslotTerminatesWalsender(t *testing.T) {
 	n.awaitLogged(`invalidating slot ."rep3.`)
 }
 
-// Idle slots go after idle_replication_slot_timeout, and the reason stays, through a failover.
+// Idle slots go after idle_replication_slot_timeout, and the reason stays, through a failover. That of a member
+// that is away goes as well, as a standby's does in PostgreSQL, and is as it was once the member is back.
 func TestIdleSlot(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
-	n := c.primary()
+	n, away, stays := c.primary(), c.standbys()[0], c.standbys()[1]
 	n.value("SELECT slot_name FROM pg_create_physical_replication_slot('idle', true)")
 	since := n.value("SELECT inactive_since FROM longship_slots WHERE slot_name = 'idle'")
+	away.kill9()
+	n.await("SELECT active FROM pg_replication_slots WHERE slot_name = '"+away.name+"'", "f")
+	left := n.value("SELECT inactive_since FROM longship_slots WHERE slot_name = '" + away.name + "'")
 	n.set("idle_replication_slot_timeout", "1s")
-	n.awaitThat("SELECT clock_timestamp() > TIMESTAMPTZ '"+since+"' + INTERVAL '2 s'", func(v string) bool { return v == "t" }, "t")
+	n.awaitThat("SELECT clock_timestamp() > TIMESTAMPTZ '"+left+"' + INTERVAL '2 s'", func(v string) bool { return v == "t" }, "t")
 	n.exec("CHECKPOINT")
-	n.slotSays("idle", "idle", "wal_status || ' ' || invalidation_reason", "lost idle_timeout")
+	const lost, fine = "wal_status || ' ' || invalidation_reason", "wal_status || ' ' || coalesce(invalidation_reason, '-')"
+	n.slotSays("idle", "idle", lost, "lost idle_timeout")
+	n.slotSays("a member that is away", away.name, lost, "lost idle_timeout")
+	n.slotSays("a member that streams", stays.name, fine, "reserved -")
+	stays.await("SELECT invalidation_reason FROM longship_slots WHERE slot_name = '"+away.name+"'", "idle_timeout")
+	away.start()
+	c.awaitStreaming()
+	stays.await("SELECT "+fine+" FROM longship_slots WHERE slot_name = '"+away.name+"'", "reserved -")
 	for _, s := range c.standbys() {
 		s.await("SELECT invalidation_reason FROM longship_slots WHERE slot_name = 'idle'", "idle_timeout")
 	}
 	n.kill9()
 	next := c.primary()
-	next.slotSays("after a failover", "idle", "wal_status || ' ' || invalidation_reason", "lost idle_timeout")
+	next.slotSays("after a failover", "idle", lost, "lost idle_timeout")
 	if got := next.value("SELECT inactive_since FROM longship_slots WHERE slot_name = 'idle'"); got != since {
 		t.Errorf("inactive since %s, and after a failover since %s", since, got)
 	}

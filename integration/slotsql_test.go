@@ -7,6 +7,7 @@ import (
 	"net"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,12 +101,40 @@ func TestCopyAndAdvanceSlot(t *testing.T) {
 		t.Errorf("advanced: %s", got)
 	}
 	standby.awaitSlot("p", end-1<<20)
+	advanceToHorizon(primary, standby)
 	if got := primary.value("SELECT slot_name FROM pg_copy_physical_replication_slot('q', 't', true)"); got != "t" {
 		t.Errorf("copied: %s", got)
 	}
 	primary.await(countTemporary, "0") // with the connection that made it
 	mustRun(t, longship, "slots", "create", "--host=127.0.0.1", fmt.Sprintf("--port=%d", primary.port), "--reserve-wal=false", "later")
 	primary.slotSays("not reserved", "later", "restart_lsn IS NULL", "t")
+}
+
+// advanceToHorizon has a commit wait for a standby that hangs: no slot moves past what is acknowledged.
+func advanceToHorizon(primary, standby *node) {
+	t := primary.t
+	t.Helper()
+	horizon := parseLSN(t, primary.value("SELECT horizon FROM longship_cluster"))
+	standby.freeze()
+	ctx, cancel := context.WithCancel(t.Context())
+	var waits sync.WaitGroup
+	waits.Go(func() { // until it is cancelled, or the standby is back
+		if c, err := primary.dial(ctx); err == nil {
+			c.Exec(ctx, "INSERT INTO kv VALUES ('waits', '')")
+			c.Close(ctx)
+		}
+	})
+	primary.await("SELECT pg_current_wal_flush_lsn() > '"+horizon.String()+"'", "t")
+	primary.await("SELECT pg_current_wal_flush_lsn() > horizon FROM longship_cluster", "t")
+	flushed := primary.flushed()
+	got := parseLSN(t, primary.value("SELECT end_lsn FROM pg_replication_slot_advance('p', 'F/0')"))
+	horizon = parseLSN(t, primary.value("SELECT horizon FROM longship_cluster"))
+	standby.thaw()
+	cancel()
+	waits.Wait()
+	if got > horizon || horizon >= flushed {
+		t.Errorf("advanced to %s, with the horizon at %s of %s", got, horizon, flushed)
+	}
 }
 
 // A member that is removed takes its slot with it, on every node: nobody keeps the log for it.

@@ -206,7 +206,7 @@ func movedSlots(list []slots.Slot, s *raftlog.State, horizon, segment wal.LSN) (
 		case at != 0:
 			now.Restart, now.InvalidatedAt, now.Reason = at, 0, ""
 			// One that goes back must not be found ahead of its consumer; one that holds nothing yet should.
-			due = due || at < agreed.Restart || agreed.Restart == 0 || at-agreed.Restart >= segment
+			due = due || at < agreed.Restart || agreed.Restart == 0 || at >= agreed.Restart+segment
 		case local.Decided: // not one whose WAL is only not here: another node may have it
 			now.Restart, now.InvalidatedAt, now.Reason = 0, local.InvalidatedAt, local.Reason
 			due = due || agreed.Restart != 0 || agreed.Reason != local.Reason // the others keep WAL for it
