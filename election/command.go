@@ -81,6 +81,8 @@ type Health struct {
 
 	Position raftlog.Position `json:"position"` // flushed
 	Horizon  wal.LSN          `json:"horizon"`
+	Write    wal.LSN          `json:"write,omitzero"`  // how far the log is written; 0: not known
+	Replay   wal.LSN          `json:"replay,omitzero"` // how far it is applied; 0: not known, or it is a witness
 
 	StreamEpoch   uint64        `json:"stream_epoch"`   // of the upstream it streams from; 0 if it does not
 	StreamSilence time.Duration `json:"stream_silence"` // since the upstream's last message; negative if it does not stream

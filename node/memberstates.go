@@ -22,26 +22,19 @@ type memberState struct {
 	diskFree, diskSize           uint64        // 0: not known
 }
 
-// memberStates is what each member answers, which is certain; its stream to this node, which is newer;
-// and for positions that nobody has told us, gossip.
+// memberStates is what each member answers, which is certain, and its stream to this node, which is newer.
 func (r *reign) memberStates(ctx context.Context) map[string]memberState {
 	health := r.node.health(ctx)
 	streams := r.memberStreams()
-	gossip := map[string]memberState{}
-	for _, m := range r.node.gossip.Members() {
-		gossip[m.Name] = memberState{write: m.Meta.Write, flush: m.Meta.Flush, apply: m.Meta.Replay}
-	}
 	known := map[string]memberState{}
 	for _, m := range r.node.raft.State().Members {
 		s := memberState{state: "down"}
 		h, answered := health[m.Name]
 		if answered {
-			s = gossip[m.Name]
-			s.state, s.flush = "running", h.Position.LSN
+			s.state, s.write, s.flush, s.apply = "running", h.Write, h.Position.LSN, h.Replay
 			if h.Role == election.RoleJoining {
 				s.state = "starting"
 			}
-			s.write, s.apply = max(s.write, s.flush), min(s.apply, s.flush)
 		}
 		s.writeAge, s.flushAge, s.applyAge = unknown, unknown, unknown
 		switch {

@@ -33,6 +33,7 @@ func (n *Node) Probe(context.Context, election.ProbeRequest) (election.Health, e
 	}
 	flushed := r.flushed().Load()
 	h.Epoch, h.Horizon = r.epoch, r.horizon.Load()
+	h.Write, h.Replay = r.written().Load(), r.replayed()
 	h.Position = raftlog.Position{Epoch: startup.EpochAt(r.found.History, flushed), LSN: flushed}
 	h.Role = election.RoleStandby
 	switch {
