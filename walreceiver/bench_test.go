@@ -74,7 +74,8 @@ func BenchmarkReceive(b *testing.B) {
 	restart := func() {
 		s.at, s.epoch = mark{End: emptyEnd}, 1
 		s.raw = wal.NewRawWriter(dir, 1, logStart, wal.SyncFdatasync)
-		r = &session{s: s, c: c, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
+		r = &session{s: s, c: c, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1), replying: make(chan struct{}, 1)}
+		r.replying <- struct{}{} // the report is the replier's
 	}
 	for i := 0; b.Loop(); i++ {
 		if i%len(log.ends) == 0 {
@@ -127,7 +128,8 @@ func TestReceiveAllocations(t *testing.T) {
 	log := makeLog(t, make([]int, 3000)...)
 	s := New(testConfig(t), Log{Dir: newDir(t, vfs.NewMem()), End: emptyEnd, History: timeline1, Applied: new(wal.Position), Horizon: new(wal.Position), Wanted: new(wal.Position)})
 	s.epoch, s.cfg.Leases = 1, NewLeases()
-	r := &session{s: s, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1)}
+	r := &session{s: s, c: &conn{fe: pgproto3.NewFrontend(nil, nil)}, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1), replying: make(chan struct{}, 1)}
+	r.replying <- struct{}{} // the report is the replier's
 	id := pgwire.StreamID{Epoch: 1, Session: 42}
 	keepalive := (&pgwire.Keepalive{Native: true, Stream: id, Lease: 1}).Append(nil)
 	buf := make([]byte, 0, 1<<16)

@@ -70,11 +70,12 @@ type session struct {
 	lease     atomic.Int64    // the lease request that was granted last and is not answered yet; 0: none
 	heard     atomic.Int64    // when the last message came, Unix nanoseconds
 
-	// Owned by the replying goroutine.
-	sent    pgwire.StatusUpdate // the last report
-	sentAt  time.Time
-	pinged  int64 // the value of heard for which a sign of life has been asked
-	replies []byte
+	replying chan struct{}       // a lock, in the hand of whoever syncs and replies; guards the rest
+	sent     pgwire.StatusUpdate // the last report
+	sentAt   time.Time
+	pinged   int64 // the value of heard for which a sign of life has been asked
+	quick    bool  // the last sync was
+	replies  []byte
 }
 
 // stream receives until the connection or the timeline ends.
@@ -86,6 +87,8 @@ func (s *Stream) stream(ctx context.Context, c *conn, limit wal.LSN) error {
 		ver:   newVerifier(s.dir.Format, s.history, s.at),
 		begun: make(chan struct{}),
 		wake:  make(chan struct{}, 1),
+
+		replying: make(chan struct{}, 1),
 	}
 	r.heard.Store(time.Now().UnixNano())
 	s.startedAt(s.at.LSN, s.at.Timeline)
@@ -237,12 +240,63 @@ func (r *session) data(start wal.LSN, p []byte) error {
 		if err := r.s.write(ready, r.ver.end); err != nil {
 			return err
 		}
-		r.wakeReplier()
+		if err := r.written(len(ready)); err != nil {
+			return err
+		}
 	}
 	if invalid != nil {
 		return fmt.Errorf("invalid WAL received: %w", invalid)
 	}
 	return nil
+}
+
+// The receiver syncs up to inlineBytes itself on a disk whose last sync took no longer than inlineTime.
+const (
+	inlineBytes = 64 << 10
+	inlineTime  = time.Millisecond
+)
+
+// written sees to it that n bytes that have been written are synced and reported. If there is nothing to read
+// meanwhile, and the disk is quick, the receiver does that itself: to wake another goroutine for it costs
+// more than to let what may come wait in the socket.
+func (r *session) written(n int) error {
+	if n > inlineBytes || r.c.fe.ReadBufferLen() > 0 {
+		r.wakeReplier()
+		return nil
+	}
+	select {
+	case r.replying <- struct{}{}:
+	default: // the replier is at it, and will look again
+		r.wakeReplier()
+		return nil
+	}
+	defer r.unlock()
+	if !r.quick {
+		r.wakeReplier()
+		return nil
+	}
+	_, err := r.flushAndReport()
+	return err
+}
+
+func (r *session) unlock() { <-r.replying }
+
+// flushAndReport syncs what is written and reports it, and whatever else is due. It says whether there was
+// anything to report. The caller holds replying.
+func (r *session) flushAndReport() (reported bool, err error) {
+	begin, flushed := time.Now(), r.s.Flushed().Load()
+	if err := r.s.flush(); err != nil {
+		return false, err
+	}
+	now := time.Now()
+	if r.s.Flushed().Load() != flushed {
+		r.quick = now.Sub(begin) <= inlineTime
+	}
+	due, ping := r.due(now)
+	if !due && !ping {
+		return false, nil
+	}
+	return true, r.send(ping)
 }
 
 func (r *session) wakeReplier() {
@@ -262,22 +316,27 @@ func (r *session) reply(ctx context.Context) error {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	r.sentAt = time.Now()
 	r.requested.Store(true) // the upstream wants to know where we begin
 	for ctx.Err() == nil {
-		if err := r.s.flush(); err != nil {
+		reported, next, err := r.replyOnce()
+		if err != nil {
 			return err
 		}
-		due, ping := r.due(time.Now())
-		if due || ping {
-			if err := r.send(ping); err != nil {
-				return err
-			}
-			continue
+		if !reported {
+			r.wait(ctx, timer, next)
 		}
-		r.wait(ctx, timer)
 	}
 	return nil
+}
+
+// replyOnce does what is to be done now. If that is nothing, next says when there may be something.
+func (r *session) replyOnce() (reported bool, next occasion, err error) {
+	r.replying <- struct{}{}
+	defer r.unlock()
+	if reported, err = r.flushAndReport(); err == nil && !reported {
+		next = r.next()
+	}
+	return reported, next, err
 }
 
 // due says whether a report is to be sent now, and whether it asks for an answer.
@@ -307,36 +366,46 @@ func (r *session) applyDue(since time.Duration) bool {
 	return applied != r.sent.Apply && (since >= r.s.cfg.ApplyInterval || r.sent.Apply < wanted && applied >= wanted)
 }
 
-// wait returns when something may be due.
-func (r *session) wait(ctx context.Context, timer *time.Timer) {
+// An occasion is when a report may be due, beside those that somebody wakes the replier for.
+type occasion struct {
+	pause   time.Duration
+	applied <-chan struct{} // nil: of no interest
+}
+
+// next says when a report may be due. The caller holds replying.
+func (r *session) next() occasion {
 	cfg := &r.s.cfg
-	pause := time.Hour
+	next := occasion{pause: time.Hour}
 	if every := cfg.StatusInterval(); every > 0 {
-		pause = time.Until(r.sentAt.Add(every))
+		next.pause = time.Until(r.sentAt.Add(every))
 	}
 	if heard, timeout := r.heard.Load(), cfg.Timeout(); timeout > 0 && heard != r.pinged {
-		pause = min(pause, time.Until(time.Unix(0, heard).Add(timeout/2)))
+		next.pause = min(next.pause, time.Until(time.Unix(0, heard).Add(timeout/2)))
 	}
 	quiet := time.Until(r.sentAt.Add(cfg.ApplyInterval))
-	var applied <-chan struct{}
 	if quiet <= 0 {
-		applied = r.s.applied.Changed(r.sent.Apply)
-	} else {
-		pause = min(pause, quiet)
-		if wanted := r.s.wanted.Load(); wanted > r.sent.Apply {
-			applied = r.s.applied.Changed(wanted - 1)
-		}
+		next.applied = r.s.applied.Changed(r.sent.Apply)
+		return next
 	}
-	timer.Reset(max(pause, 0))
+	next.pause = min(next.pause, quiet)
+	if wanted := r.s.wanted.Load(); wanted > r.sent.Apply {
+		next.applied = r.s.applied.Changed(wanted - 1)
+	}
+	return next
+}
+
+// wait returns when something may be due.
+func (r *session) wait(ctx context.Context, timer *time.Timer, next occasion) {
+	timer.Reset(max(next.pause, 0))
 	select {
 	case <-r.wake:
-	case <-applied:
+	case <-next.applied:
 	case <-timer.C:
 	case <-ctx.Done():
 	}
 }
 
-// send reports where we are.
+// send reports where we are. The caller holds replying.
 func (r *session) send(ping bool) error {
 	now := time.Now()
 	r.sent = pgwire.StatusUpdate{
