@@ -117,7 +117,7 @@ func TestWitnessSessions(t *testing.T) {
 	w, primary := c.node(3), c.primary()
 	primary.exec("INSERT INTO kv VALUES ('a', '1')")
 	w.awaitLSN(primary.flushed())
-	primary.await("SELECT replay_lag IS NULL AND flush_lsn = sent_lsn FROM pg_stat_replication WHERE application_name = 'n3'", "t")
+	primary.await("SELECT replay_lsn IS NULL AND replay_lag IS NULL AND flush_lsn = sent_lsn FROM pg_stat_replication WHERE application_name = 'n3'", "t")
 	for query, want := range map[string]string{
 		"SELECT role FROM longship_cluster":                                "witness",
 		"SELECT role FROM longship_members WHERE name = 'n3'":              "witness",
