@@ -40,7 +40,7 @@ lint:
 
 # The PostgreSQL tools that integration tests run Longship against, and Prometheus' promtool, of which the
 # package is not installed: it would start a server. Without them, and without root to install them,
-# those tests skip themselves by name.
+# those tests skip themselves by name. node-postgres, where there is npm, goes to bin/node.
 tools:
 	@if [ ! -x $(PGBIN)/pg_waldump ] || ! command -v psql >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -53,6 +53,10 @@ tools:
 	    dpkg-deb --fsys-tarfile $$dir/prometheus_*.deb | tar -xO ./usr/bin/promtool > $$dir/promtool && \
 	    install $$dir/promtool bin/promtool; rm -rf $$dir; \
 	  else echo 'promtool not found: the test of the alert rules will be skipped'; fi; fi
+
+	@if command -v npm >/dev/null && [ ! -d bin/node/node_modules/pg-cursor ]; then \
+	  npm install --silent --no-audit --no-fund --no-save --prefix bin/node pg@8 pg-cursor@2 || \
+	  echo 'node-postgres could not be installed: its test will be skipped'; fi
 
 clean:
 	rm -rf bin

@@ -92,7 +92,8 @@ func (a answer) error() *pgconn.PgError {
 
 func (a answer) text() string {
 	if e := a.error(); e != nil {
-		return fmt.Sprintf("%s %s %s: %s @%d\n  detail %s\n  hint %s\n", a.results, e.Severity, e.Code, e.Message, e.Position, e.Detail, e.Hint)
+		return fmt.Sprintf("%s %s %s: %s @%d\n  detail %s\n  hint %s\n  of %s.%s %s %s\n", a.results, e.Severity, e.Code, e.Message, e.Position,
+			e.Detail, e.Hint, e.SchemaName, e.TableName, e.ColumnName, e.ConstraintName)
 	}
 	return fmt.Sprintf("%s %v\n", a.results, a.err)
 }

@@ -110,6 +110,9 @@ HINT:  Savepoints are not available.
 INSERT 0 1
 ERROR:  23505: duplicate key value violates unique constraint "kv_pkey"
 DETAIL:  Key (key)=(b1) already exists.
+SCHEMA NAME:  public
+TABLE NAME:  kv
+CONSTRAINT NAME:  kv_pkey
 count
 0
 (1 row)
@@ -177,6 +180,9 @@ INSERT 0 1
 ERROR:  54000: key of 3000 bytes exceeds the maximum of 2048
 ERROR:  23502: null value in column "key" of relation "kv" violates not-null constraint
 DETAIL:  Failing row contains (null, x, null).
+SCHEMA NAME:  public
+TABLE NAME:  kv
+COLUMN NAME:  key
 ERROR:  0A000: CREATE is not supported
 LINE 1: CREATE TABLE t (a int);
         ^

@@ -48,8 +48,13 @@ type Error struct {
 	Hint     string
 	Where    string // in what was read or done it happened: the CONTEXT that psql prints
 	Position int    // of the mistake in the query text, in characters from 1; 0 if none
+	Object   Object // whose rule was broken
 	Err      error  // what caused it: logged, never sent
 }
+
+// An Object is the part of a table whose rule a statement has broken: programs go by these names rather than by
+// the message.
+type Object struct{ Schema, Table, Column, Constraint string }
 
 // Errorf makes an error of severity ERROR. A %w among the verbs is kept as Err.
 func Errorf(code, format string, args ...any) *Error {
@@ -77,6 +82,12 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 // WithContext sets where it happened, see Where.
 func (e *Error) WithContext(format string, args ...any) *Error {
 	e.Where = fmt.Sprintf(format, args...)
+	return e
+}
+
+// WithObject sets whose rule was broken.
+func (e *Error) WithObject(o Object) *Error {
+	e.Object = o
 	return e
 }
 
@@ -116,6 +127,10 @@ func (e *Error) response() pgproto3.ErrorResponse {
 		Hint:                wireText(e.Hint),
 		Where:               wireText(e.Where),
 		Position:            int32(e.Position),
+		SchemaName:          e.Object.Schema,
+		TableName:           e.Object.Table,
+		ColumnName:          e.Object.Column,
+		ConstraintName:      e.Object.Constraint,
 	}
 }
 

@@ -361,3 +361,15 @@ func TestOptionalStatements(t *testing.T) {
 		}
 	}
 }
+
+// A parameter that the client has declared is described as that: pgjdbc does not take text for varchar.
+func TestDeclaredTypesAreKept(t *testing.T) {
+	s := stillSession(t)
+	st, err := s.Parse(t.Context(), "insert into kv values ($1, $2)", []uint32{uint32(Varchar), 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := st.ParamTypes(); !slices.Equal(got, []uint32{uint32(Varchar), uint32(Text)}) {
+		t.Errorf("parameters are described as %v, want varchar and text", got)
+	}
+}

@@ -35,7 +35,9 @@ func (s *statement) ParamTypes() []uint32 {
 	s.analyze()
 	oids := make([]uint32, len(s.params))
 	for i, t := range s.params {
-		oids[i] = uint32(t)
+		if oids[i] = uint32(t); i < len(s.declared) && s.declared[i] != 0 {
+			oids[i] = s.declared[i] // as the client has it: pgjdbc insists on varchar
+		}
 	}
 	return oids
 }

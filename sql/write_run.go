@@ -79,7 +79,8 @@ func (p *insertPlan) insert(w *writing, row Row) (written bool, err error) {
 // duplicateKey is PostgreSQL's error for a key that exists.
 func duplicateKey(key string) error {
 	return pgwire.Errorf(pgwire.CodeUniqueViolation, `duplicate key value violates unique constraint "kv_pkey"`).
-		WithDetail("Key (key)=(%s) already exists.", key)
+		WithDetail("Key (key)=(%s) already exists.", key).
+		WithObject(pgwire.Object{Schema: "public", Table: "kv", Constraint: "kv_pkey"})
 }
 
 func passes(cond expr, e *env) (bool, error) {
@@ -141,7 +142,8 @@ func (r *insertRow) eval(e *env) (Row, error) {
 func missingKey(value Value) error {
 	return pgwire.Errorf(pgwire.CodeNotNullViolation,
 		`null value in column "key" of relation "kv" violates not-null constraint`).
-		WithDetail("Failing row contains (null, %s, null).", shown(value))
+		WithDetail("Failing row contains (null, %s, null).", shown(value)).
+		WithObject(pgwire.Object{Schema: "public", Table: "kv", Column: "key"})
 }
 
 // shown is a value as it appears in a detail, shortened.
