@@ -115,7 +115,7 @@ func testPQ(t *testing.T, n *node) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stmt, err := tx.PrepareContext(ctx, pq.CopyIn("kv", "key", "value"))
+	stmt, err := tx.PrepareContext(ctx, "COPY kv (key, value) FROM STDIN")
 	if err != nil {
 		t.Fatal(err)
 	}
