@@ -1,6 +1,7 @@
 # make demo   a cluster of three nodes under load, on this machine
 # make test   lint and all tests
 # make bench  side by side with PostgreSQL, then the packages' benchmarks
+# make fuzz   every fuzz target for a while: FUZZTIME=30s
 # make lint   gofmt, go vet, staticcheck
 
 GO       ?= go
@@ -8,10 +9,11 @@ PGBIN    ?= /usr/lib/postgresql/15/bin
 BIN      := bin/longship
 DEMO     ?=
 ROUNDS   ?= 3
+FUZZTIME ?= 30s
 
 export PGBIN
 
-.PHONY: all demo test bench lint tools clean FORCE
+.PHONY: all demo test bench fuzz lint tools clean FORCE
 
 all: $(BIN)
 
@@ -32,6 +34,12 @@ test: tools lint $(BIN)
 bench: tools $(BIN)
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) LONGSHIP_BENCH=$(ROUNDS) $(GO) test -count 1 -timeout 60m -run TestBesidePostgreSQL ./integration -v | grep -v '^='
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v /integration)
+
+# What is found is in testdata/fuzz of its package, and is run by make test from then on.
+fuzz:
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed 's,/[^/]*:func ,\t,' | sort | while read -r package target; do \
+	  echo "$$package $$target"; \
+	  $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 50x $$package || exit 1; done
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }

@@ -27,7 +27,8 @@ func Settings() []sql.Setting {
 		switch s.Name {
 		case "port", "listen_addresses", "cluster_name", "data_directory", "application_name":
 			return true
-		case "synchronous_commit", "wal_sender_timeout", "commit_siblings", "statement_timeout":
+		case "synchronous_commit", "wal_sender_timeout", "commit_siblings", "statement_timeout",
+			"idle_session_timeout", "idle_in_transaction_session_timeout":
 			return false
 		}
 		return s.Context == sql.ContextInternal || s.Context == sql.ContextUser

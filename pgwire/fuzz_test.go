@@ -87,6 +87,49 @@ func converse(t *testing.T, input []byte, replication bool, chop func(io.Reader)
 	return nc.out.Bytes()
 }
 
+// FuzzPort sends any bytes to a connection that has just been accepted. How much is answered does not depend on
+// how they arrive, and what it begins with is the protocol.
+func FuzzPort(f *testing.F) {
+	start := packet(protocol30, "user\x00u\x00\x00")
+	for _, seed := range [][]byte{
+		start, packet(codeSSLRequest, ""), append(packet(codeGSSENCRequest, ""), start...), packet(codeCancelRequest, "\x00\x00\x00\x01abcd"),
+		packet(2<<16, "user\x00u\x00\x00"), packet(3<<16|1, "user\x00u\x00_pq_.x\x001\x00\x00"), packet(4<<16, ""),
+		append(packet(protocol30, "user\x00u\x00replication\x00true\x00_pq_.longship\x001\x00\x00"), encodeLine(f, "Q rows 2")...),
+		append(start, encodeLine(f, "Q rows 2")...), []byte("\x16\x03\x01\x02\x00"), []byte("GET / HTTP/1.1\r\n"), {0x7f, 0xff, 0xff, 0xff},
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		if bytes.Contains(input, []byte("wait")) || bytes.Contains(input, []byte("big")) || bytes.Contains(input, []byte("panic")) {
+			t.Skip("verbs that do not end, or fail on purpose")
+		}
+		whole := accept(t, bytes.NewReader(input))
+		if bytewise := accept(t, iotest.OneByteReader(bytes.NewReader(input))); len(whole) != len(bytewise) {
+			t.Errorf("the answers depend on how the bytes arrive:\n%q\n%q", whole, bytewise)
+		}
+		if rest := bytes.TrimLeft(whole, "N"); len(rest) > 0 && !bytes.ContainsRune([]byte("ERv"), rune(rest[0])) || len(whole)-len(rest) > 2 {
+			t.Errorf("the answer begins with %.20q", whole)
+		}
+	})
+}
+
+// accept serves a connection from its first byte and returns what it answers.
+func accept(t *testing.T, in io.Reader) []byte {
+	near, far := net.Pipe() // for deadlines and addresses
+	defer near.Close()
+	nc := &pipeConn{Conn: far, in: in}
+	s := newTestServer(Config{MaxMessageLen: 8000, MaxSessionMemory: 100_000, Handler: &fakeHandler{
+		replication: func(_ context.Context, c *Conn, text string) error {
+			c.SendCommandComplete(text)
+			return nil
+		}}})
+	s.ServeConn(t.Context(), nc)
+	if len(s.conns) != 0 || len(s.sockets) != 0 || s.starting.Len() != 0 {
+		t.Errorf("left %d connections, %d sockets, %d in start-up", len(s.conns), len(s.sockets), s.starting.Len())
+	}
+	return nc.out.Bytes()
+}
+
 // FuzzReader cuts any bytes into messages, whole and byte by byte, without holding more than
 // twice what arrived.
 func FuzzReader(f *testing.F) {
