@@ -56,6 +56,7 @@ const (
 	pickPatience             = time.Second            // for members to stream before a switchover is refused
 	releaseTimeout           = time.Second
 	barrierTimeout           = 10 * time.Second
+	removeTimeout            = 5 * time.Second        // of a member, the search for a Raft leader included
 	leaderPause              = 100 * time.Millisecond // until the Raft leader is looked for again
 )
 

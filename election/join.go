@@ -124,8 +124,10 @@ func (c *Coordinator) lives(ctx context.Context, m raftlog.Member, runID uint64)
 
 // Remove drops a member, on whichever node it is asked. One that a rule lists goes a little later, when
 // the primary has changed that. Removing one that has gone is no error to the Raft state, but it is to
-// whoever mistyped its name.
+// whoever mistyped its name. Without a Raft leader it gives up after a while.
 func (c *Coordinator) Remove(ctx context.Context, r RemoveRequest) (RemoveReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
 	return onLeader(ctx, c, r.Forwarded, func(ctx context.Context) (RemoveReply, error) {
 		return c.remove(ctx, r.Name)
 	}, func(ctx context.Context, leader string) (RemoveReply, error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/raftlog"
@@ -98,6 +99,21 @@ func TestJoinForwarded(t *testing.T) {
 		}
 		if removed, err := f.ship("n1").c.Remove(f.t.Context(), RemoveRequest{Name: "n4"}); err != nil || !removed.Gone {
 			t.Errorf("%+v, %v", removed, err)
+		}
+	})
+}
+
+// Without a Raft leader nobody is removed, and whoever asked is told, soon.
+func TestRemoveWithoutLeader(t *testing.T) {
+	sail(t, majority, 3, func(f *fleet) {
+		f.change(func() { f.ship("n3").up, f.ship("n2").up = false, false })
+		began := time.Now()
+		_, err := f.ship("n1").c.Remove(f.t.Context(), RemoveRequest{Name: "n3"})
+		if e, ok := errors.AsType[*pgwire.Error](err); !ok || e.Code != pgwire.CodeCannotConnectNow || !strings.Contains(e.Message, "no Raft leader") {
+			t.Errorf("%v", err)
+		}
+		if took := time.Since(began); took > removeTimeout+leaderPause {
+			t.Errorf("after %v", took)
 		}
 	})
 }

@@ -85,6 +85,13 @@ func TestShow(t *testing.T) {
 	})
 }
 
+func TestDebtOfOneCommit(t *testing.T) {
+	s := &Snapshot{Cluster: Row{{"debt_since", "2026-03-14 16:40:00+00"}, {"debt_commits", int64(1)}, {"debt_bytes", int64(112)}}}
+	if got := s.debt(); !strings.Contains(got, ": 1 commit, 112 bytes, ") {
+		t.Errorf("debt() = %q", got)
+	}
+}
+
 func TestLiteral(t *testing.T) {
 	if got, want := Literal(`it's \n`), `'it''s \n'`; got != want {
 		t.Errorf("Literal() = %s, want %s", got, want)

@@ -100,7 +100,11 @@ func (s *Snapshot) debt() string {
 	text := fmt.Sprintf("DURABILITY DEBT since %s: ", c.moment("debt_since"))
 	if commits, known := c.int("debt_commits"); known {
 		bytes, _ := c.int("debt_bytes")
-		text += fmt.Sprintf("%d commits, %s, ", commits, bytesText(bytes))
+		what := "commits"
+		if commits == 1 {
+			what = "commit"
+		}
+		text += fmt.Sprintf("%d %s, %s, ", commits, what, bytesText(bytes))
 	}
 	return text + "acknowledged and held by " + orUnknown(c.Text("primary")) + " alone: its disk must not be lost"
 }
