@@ -203,14 +203,11 @@ func sameCopies(t *testing.T, both func(*testing.T) (theirs, ours *wire)) {
 // sameCopyTalk compares what is said around the data.
 func sameCopyTalk(t *testing.T, theirs, ours *wire) {
 	data := &pgproto3.CopyData{Data: []byte("talk\t1\n")}
-	done, sync := &pgproto3.CopyDone{}, &pgproto3.Sync{}
-	execute := []pgproto3.FrontendMessage{
-		&pgproto3.Parse{Query: "copy kv from stdin"}, &pgproto3.Bind{}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{},
+	done := &pgproto3.CopyDone{}
+	with := func(more ...pgproto3.FrontendMessage) msgs {
+		return append(msgs{parse("", "copy kv from stdin"), bind("", ""), describe('P', ""), execute("", 0)}, more...)
 	}
-	with := func(more ...pgproto3.FrontendMessage) []pgproto3.FrontendMessage {
-		return append(execute[:len(execute):len(execute)], more...)
-	}
-	for _, msgs := range [][]pgproto3.FrontendMessage{
+	for _, m := range []msgs{
 		{simple("copy kv from stdin"), data, &pgproto3.CopyFail{Message: "no more"}},
 		{simple("copy kv from stdin"), &pgproto3.CopyFail{}},
 		{simple("copy kv from stdin"), data, &pgproto3.Flush{}, done},
@@ -220,20 +217,20 @@ func sameCopyTalk(t *testing.T, theirs, ours *wire) {
 		{simple("begin"), simple("copy kv from stdin"), data, data, done, simple("select 1"), simple("rollback")},
 		{simple("begin read only"), simple("copy kv from stdin"), simple("rollback")},
 		{simple("begin read only"), simple("copy kv (key) to stdout csv"), simple("commit")},
-		with(data, done, sync),
-		with(data, done, sync), // a duplicate now: what follows is skipped
+		with(data, done, syncMsg),
+		with(data, done, syncMsg), // a duplicate now: what follows is skipped
 		{simple("delete from kv where key = 'talk'")},
-		{&pgproto3.Parse{Query: "copy (select 1) to stdout"}, &pgproto3.Bind{}, &pgproto3.Describe{ObjectType: 'P'}, &pgproto3.Execute{MaxRows: 1}, &pgproto3.Execute{}, sync},
-		{&pgproto3.Parse{Name: "c", Query: "copy nope to stdout"}, &pgproto3.Describe{ObjectType: 'S', Name: "c"}, &pgproto3.Bind{PreparedStatement: "c"}, &pgproto3.Execute{}, sync},
+		{parse("", "copy (select 1) to stdout"), bind("", ""), describe('P', ""), execute("", 1), execute("", 0), syncMsg},
+		{parse("c", "copy nope to stdout"), describe('S', "c"), bind("", "c"), execute("", 0), syncMsg},
 		{data, done, &pgproto3.CopyFail{Message: "late"}, simple("select 1")},
 	} {
-		checkSame(t, theirs, ours, msgs...)
+		checkSame(t, theirs, ours, m...)
 	}
 	// libpq's Sync right behind the Execute is swallowed by the COPY; one of the two is answered.
 	for _, w := range []*wire{theirs, ours} {
-		w.send(with(sync, data, done)...)
+		w.send(with(syncMsg, data, done)...)
 	}
-	checkSame(t, theirs, ours, sync)
+	checkSame(t, theirs, ours, syncMsg)
 	checkSame(t, theirs, ours, simple("copy kv from stdin"), simple("select 1")) // ends the connection
 }
 

@@ -83,6 +83,19 @@ START TRANSACTION READ ONLY;
 INSERT INTO kv VALUES ('b', '1');
 ROLLBACK;
 SAVEPOINT s;
+BEGIN;
+INSERT INTO kv VALUES ('b2', '1');
+SAVEPOINT s;
+INSERT INTO kv VALUES ('b3', '1'), ('b2', '2');
+ROLLBACK TO s;
+SELECT count(*) FROM kv WHERE key IN ('b2', 'b3');
+ROLLBACK;
+\set ON_ERROR_ROLLBACK on
+BEGIN;
+INSERT INTO kv VALUES ('b2', '1');
+INSERT INTO kv VALUES ('b2', '2');
+COMMIT;
+DELETE FROM kv WHERE key = 'b2' RETURNING value;
 INSERT INTO kv VALUES ('b1', '1')\; INSERT INTO kv VALUES ('b1', '2');
 SELECT count(*) FROM kv WHERE key = 'b1';
 `, `
@@ -103,10 +116,32 @@ ROLLBACK
 START TRANSACTION
 ERROR:  25006: cannot execute INSERT in a read-only transaction
 ROLLBACK
-ERROR:  0A000: SAVEPOINT is not supported
-LINE 1: SAVEPOINT s;
-        ^
-HINT:  Savepoints are not available.
+ERROR:  25P01: SAVEPOINT can only be used in transaction blocks
+BEGIN
+INSERT 0 1
+SAVEPOINT
+ERROR:  23505: duplicate key value violates unique constraint "kv_pkey"
+DETAIL:  Key (key)=(b2) already exists.
+SCHEMA NAME:  public
+TABLE NAME:  kv
+CONSTRAINT NAME:  kv_pkey
+ROLLBACK
+count
+1
+(1 row)
+ROLLBACK
+BEGIN
+INSERT 0 1
+ERROR:  23505: duplicate key value violates unique constraint "kv_pkey"
+DETAIL:  Key (key)=(b2) already exists.
+SCHEMA NAME:  public
+TABLE NAME:  kv
+CONSTRAINT NAME:  kv_pkey
+COMMIT
+value
+1
+(1 row)
+DELETE 1
 INSERT 0 1
 ERROR:  23505: duplicate key value violates unique constraint "kv_pkey"
 DETAIL:  Key (key)=(b1) already exists.

@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,16 +18,14 @@ const besideTable = `CREATE TABLE kv (key text PRIMARY KEY CHECK (key <> ''), va
 // same messages, rows, tags, SQLSTATEs, and words.
 func TestSameAsPostgreSQL(t *testing.T) {
 	t.Parallel()
-	pg := newPostgres(t)
-	primary := filepath.Join(pg.dir, "primary")
-	pg.configure(primary, pg.port, "fsync = off")
-	pg.serve(primary)
-	pg.sql(besideTable)
+	pg := onePostgres(t, "fsync = off")
+	pg.sql("DROP TABLE kv; " + besideTable)
 	n := newCluster(t, 1).primary()
 	both := func(t *testing.T) (theirs, ours *wire) {
 		theirs = newWire(t, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable", pg.port))
 		return theirs, newWire(t, n.dsn())
 	}
+	t.Run("extended query", func(t *testing.T) { sameExtended(t, both) })
 	t.Run("copy", func(t *testing.T) { sameCopies(t, both) })
 	t.Run("copy anything", func(t *testing.T) { sameRandomCopies(t, both) })
 }
@@ -128,9 +125,9 @@ func errorLine(name string, e *pgproto3.ErrorResponse) string {
 }
 
 // checkSame plays the same conversation on both, and compares.
-func checkSame(t *testing.T, theirs, ours *wire, msgs ...pgproto3.FrontendMessage) {
+func checkSame(t *testing.T, theirs, ours *wire, m ...pgproto3.FrontendMessage) {
 	t.Helper()
-	compare(t, msgs, theirs.talk(msgs...), ours.talk(msgs...))
+	compare(t, m, theirs.talk(m...), ours.talk(m...))
 }
 
 func compare(t *testing.T, msgs []pgproto3.FrontendMessage, want, got []string) {

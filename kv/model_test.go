@@ -35,6 +35,8 @@ type modelTxn struct {
 	keys   []string
 	ranges []Range
 	writes map[string]Op
+	marks  []int           // savepoints
+	saved  []map[string]Op // writes as they were at each
 }
 
 // rowsAt replays the log up to lsn: the last operation on each key, and when.
@@ -94,6 +96,24 @@ func (m *model) begin(t *rapid.T) {
 		opts.Own = m.own
 	}
 	m.ts = append(m.ts, &modelTxn{tx: m.x.Begin(opts), opts: opts, writes: map[string]Op{}})
+}
+
+// savepoint sets one, goes back to one, or releases all.
+func (m *model) savepoint(t *rapid.T) {
+	x := m.pick(t)
+	switch what := rapid.IntRange(0, 5).Draw(t, "savepoint"); {
+	case what < 3:
+		x.marks = append(x.marks, x.tx.Savepoint())
+		x.saved = append(x.saved, maps.Clone(x.writes))
+	case what < 5 && len(x.marks) > 0:
+		i := rapid.IntRange(0, len(x.marks)-1).Draw(t, "back to")
+		x.tx.RollbackTo(x.marks[i])
+		x.writes = maps.Clone(x.saved[i])
+		x.marks, x.saved = x.marks[:i+1], x.saved[:i+1]
+	default:
+		x.tx.ReleaseSavepoints()
+		x.marks, x.saved = nil, nil
+	}
 }
 
 func (m *model) pick(t *rapid.T) *modelTxn {
@@ -246,17 +266,18 @@ func TestTableAgainstModel(t *testing.T) {
 			}
 		}()
 		rt.Repeat(map[string]func(*rapid.T){
-			"begin":    m.begin,
-			"get":      m.get,
-			"get2":     m.get,
-			"scan":     m.scan,
-			"write":    m.write,
-			"write2":   m.write,
-			"commit":   m.commit,
-			"rollback": m.rollback,
-			"horizon":  m.advanceHorizon,
-			"apply":    m.apply,
-			"":         m.check,
+			"begin":     m.begin,
+			"get":       m.get,
+			"get2":      m.get,
+			"scan":      m.scan,
+			"savepoint": m.savepoint,
+			"write":     m.write,
+			"write2":    m.write,
+			"commit":    m.commit,
+			"rollback":  m.rollback,
+			"horizon":   m.advanceHorizon,
+			"apply":     m.apply,
+			"":          m.check,
 		})
 	})
 }

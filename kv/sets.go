@@ -97,6 +97,18 @@ type writeSet struct {
 	ops   []Op
 	index map[string]int // into ops, once there are more than smallSet
 	size  int            // of the encoded commit without its header, in bytes
+
+	// While there are savepoints: what ops were before, latest last, and the size of that.
+	marked   bool
+	undo     []undone
+	undoSize int
+}
+
+// An undone is what was at a place of ops before something was written there.
+type undone struct {
+	at      int
+	old     Op
+	existed bool
 }
 
 // find returns the operation on key, nil if there is none. It is valid until the next add.
@@ -125,8 +137,11 @@ func (s *writeSet) add(op Op) error {
 	if i >= 0 {
 		size -= s.ops[i].size()
 	}
-	if total := commitHeaderSize + size; total > MaxCommitSize {
+	if total := commitHeaderSize + size + s.undoSize; total > MaxCommitSize {
 		return &LimitError{What: "commit", Size: total, Max: MaxCommitSize}
+	}
+	if s.marked {
+		s.remember(i)
 	}
 	s.size = size
 	if i >= 0 {
@@ -144,6 +159,36 @@ func (s *writeSet) add(op Op) error {
 		}
 	}
 	return nil
+}
+
+// remember notes what is at a place, −1 for the end, before it is written to. What is remembered counts
+// towards the limit of the commit: it is memory all the same.
+func (s *writeSet) remember(at int) {
+	if at < 0 {
+		s.undo = append(s.undo, undone{at: len(s.ops)})
+		return
+	}
+	s.undo = append(s.undo, undone{at: at, old: s.ops[at], existed: true})
+	s.undoSize += s.ops[at].size()
+}
+
+// undoTo takes back everything but the first n of what is remembered.
+func (s *writeSet) undoTo(n int) {
+	for len(s.undo) > n {
+		u := s.undo[len(s.undo)-1]
+		s.undo = s.undo[:len(s.undo)-1]
+		s.size -= s.ops[u.at].size()
+		if u.existed {
+			s.size += u.old.size()
+			s.undoSize -= u.old.size()
+			s.ops[u.at] = u.old
+			continue
+		}
+		if s.index != nil { // the last of ops: what came after it has been taken back
+			delete(s.index, s.ops[u.at].Key)
+		}
+		s.ops = s.ops[:u.at]
+	}
 }
 
 // inRange returns copies of the operations on keys of r, in the order of their keys.

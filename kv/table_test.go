@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -635,4 +636,37 @@ func TestTxnLimits(t *testing.T) {
 	if _, _, err := tx.Get(t.Context(), "k"); !errors.Is(err, ErrTxnDone) {
 		t.Errorf("Get after Rollback = %v, want ErrTxnDone", err)
 	}
+}
+
+// What savepoints keep counts towards the limit of a commit, and is let go with them.
+func TestSavepointMemory(t *testing.T) {
+	x := newTestTable(t, TableOptions{})
+	tx := x.Begin(TxnOptions{})
+	defer tx.Rollback()
+	value := bytes.Repeat([]byte{'x'}, MaxValueSize)
+	mark := tx.Savepoint()
+	writes := 0
+	for err := error(nil); err == nil; writes++ {
+		if err = tx.Put("a", value); err != nil && !limitOf(err, "commit") {
+			t.Fatal(err)
+		}
+	}
+	if writes > MaxCommitSize/MaxValueSize+1 {
+		t.Errorf("%d versions of a value are kept", writes)
+	}
+	tx.RollbackTo(mark)
+	if _, ok, err := tx.Get(t.Context(), "a"); ok || err != nil {
+		t.Errorf("after RollbackTo the row is there: %v, %v", ok, err)
+	}
+	tx.ReleaseSavepoints()
+	for range 2 * writes {
+		if err := tx.Put("a", value); err != nil {
+			t.Fatalf("without savepoints: %v", err)
+		}
+	}
+}
+
+func limitOf(err error, what string) bool {
+	e, ok := errors.AsType[*LimitError](err)
+	return ok && e.What == what
 }

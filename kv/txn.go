@@ -130,6 +130,21 @@ func (tx *Txn) Put(key string, value []byte) error {
 // Delete removes the row of key, if there is one. The error may be a *LimitError.
 func (tx *Txn) Delete(key string) error { return tx.write(Op{Kind: Delete, Key: key}) }
 
+// Savepoint returns a mark for RollbackTo. Marks are numbers that grow.
+func (tx *Txn) Savepoint() int {
+	tx.writes.marked = true
+	return len(tx.writes.undo)
+}
+
+// RollbackTo takes back what was written since the mark was made. What was read stays read: it may have
+// decided what the client does next.
+func (tx *Txn) RollbackTo(mark int) { tx.writes.undoTo(mark) }
+
+// ReleaseSavepoints forgets all marks.
+func (tx *Txn) ReleaseSavepoints() {
+	tx.writes.marked, tx.writes.undo, tx.writes.undoSize = false, nil, 0
+}
+
 func (tx *Txn) write(op Op) error {
 	switch {
 	case tx.done:

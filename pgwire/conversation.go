@@ -204,7 +204,7 @@ func (v *conversation) fail(ctx context.Context, err error) error {
 	v.logInternal(e)
 	v.failed = true
 	v.session.Fail()
-	v.dropPortals()
+	v.failPortals()
 	v.sendError(e)
 	if v.lost {
 		return protocolViolation("terminating connection because protocol synchronization was lost").Fatal()

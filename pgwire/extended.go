@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"errors"
 	"math"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -110,6 +111,10 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 	if m.DestinationPortal != "" && v.portals[m.DestinationPortal] != nil {
 		return Errorf(CodeDuplicateCursor, "cursor %q already exists", m.DestinationPortal)
 	}
+	args := Args{Values: m.Parameters, Formats: m.ParameterFormatCodes, ResultFormats: m.ResultFormatCodes}
+	if err := v.session.Bind(ps.st, args); err != nil {
+		return ofPortal(err, m.DestinationPortal)
+	}
 	v.dropPortal(m.DestinationPortal)
 	p := &portal{name: m.DestinationPortal, ps: ps}
 	p.cost = objectCost + len(p.name)
@@ -119,7 +124,8 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 	if err := v.hold(p.cost); err != nil {
 		return err
 	}
-	p.args = Args{Values: keepValues(m.Parameters), Formats: m.ParameterFormatCodes, ResultFormats: m.ResultFormatCodes}
+	p.args = args
+	keepValues(p.args.Values)
 	v.portals[p.name] = p
 	v.Send(bindComplete)
 	return nil
@@ -137,19 +143,34 @@ func checkBind(m *pgproto3.Bind, ps *prepared) error {
 	case results > 1 && results != len(ps.columns):
 		return protocolViolation("bind message has %d result formats but query has %d columns", results, len(ps.columns))
 	}
-	for _, codes := range [][]int16{m.ParameterFormatCodes, m.ResultFormatCodes} {
-		for _, code := range codes {
-			if code != 0 && code != 1 {
-				return Errorf(CodeInvalidParameterValue, "unsupported format code: %d", code)
-			}
+	return checkFormats(m.ParameterFormatCodes)
+}
+
+func checkFormats(codes []int16) error {
+	for _, code := range codes {
+		if code != 0 && code != 1 {
+			return Errorf(CodeInvalidParameterValue, "unsupported format code: %d", code)
 		}
 	}
 	return nil
 }
 
-// keepValues copies values, which belong to the input buffer, into one piece of memory and returns
-// the same slice pointing there. NULL stays nil, and an empty value does not become NULL.
-func keepValues(values [][]byte) [][]byte {
+// ofPortal adds the portal's name to the context of an error about its parameters.
+func ofPortal(err error, portal string) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Where == "" {
+		return err
+	}
+	at := *e
+	if portal == "" {
+		return at.WithContext("unnamed portal %s", e.Where)
+	}
+	return at.WithContext("portal %q %s", portal, e.Where)
+}
+
+// keepValues copies values, which belong to the input buffer, into one piece of memory and has the slice
+// point there. NULL stays nil, and an empty value does not become NULL.
+func keepValues(values [][]byte) {
 	n := 0
 	for _, value := range values {
 		n += len(value)
@@ -162,7 +183,6 @@ func keepValues(values [][]byte) [][]byte {
 			values[i] = kept[start:len(kept):len(kept)]
 		}
 	}
-	return values
 }
 
 // describeMessage says what a statement takes and returns, or what a portal returns.
@@ -279,6 +299,20 @@ func (v *conversation) dropPortal(name string) {
 	if p := v.portals[name]; p != nil {
 		v.held -= p.cost
 		delete(v.portals, name)
+	}
+}
+
+// failPortals is what becomes of the portals when something fails: those of a block cannot be run any more,
+// those of an implicit transaction are gone.
+func (v *conversation) failPortals() {
+	if v.session.TxStatus() != 'E' {
+		v.dropPortals()
+		return
+	}
+	for _, p := range v.portals {
+		v.held -= len(p.rows)
+		p.cost -= len(p.rows)
+		p.failed, p.rows = true, nil
 	}
 }
 

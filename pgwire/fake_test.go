@@ -135,6 +135,18 @@ func (s *fakeSession) ParseAll(ctx context.Context, text string) ([]Statement, e
 	return all, nil
 }
 
+func (s *fakeSession) Bind(st Statement, args Args) error {
+	if f := st.(fakeStatement); s.tx == 'E' && f.verb != "commit" {
+		return Errorf(CodeInFailedSQLTransaction, "current transaction is aborted, commands ignored until end of transaction block")
+	}
+	for i, value := range args.Values {
+		if string(value) == "bad" {
+			return Errorf(CodeInvalidTextRepresentation, "bad value").WithContext("parameter $%d", i+1)
+		}
+	}
+	return nil
+}
+
 func (s *fakeSession) Execute(ctx context.Context, st Statement, args Args, out RowSink, final bool) (string, error) {
 	f := st.(fakeStatement)
 	if f.verb != "log" {
@@ -425,6 +437,9 @@ func describeError(typ string, m *pgproto3.ErrorResponse) string {
 	}
 	if m.Hint != "" {
 		line += " | hint: " + m.Hint
+	}
+	if m.Where != "" {
+		line += " | where: " + m.Where
 	}
 	if m.Position != 0 {
 		line += fmt.Sprintf(" | position: %d", m.Position)

@@ -17,9 +17,10 @@ type portal struct {
 	args Args
 	cost int // bytes accounted for, rows included
 
-	ran  bool
-	tag  string // of the statement, once ran
-	rows []byte // DataRow messages not yet sent
+	ran    bool
+	failed bool   // its transaction has
+	tag    string // of the statement, once ran
+	rows   []byte // DataRow messages not yet sent
 }
 
 // An execution is an Execute message: a portal, and how many rows to send; 0 means all.
@@ -39,14 +40,21 @@ func (v *conversation) portal(name string) (*portal, error) {
 func (v *conversation) run(ctx context.Context, e execution, final bool) error {
 	p := e.portal
 	switch {
+	case p.ran && v.session.TxStatus() == 'E':
+		return Errorf(CodeInFailedSQLTransaction, "current transaction is aborted, commands ignored until end of transaction block")
 	case p.ps.st.Empty():
 		v.Send(emptyQueryResponse)
 		return nil
-	case p.ran && p.ps.columns == nil:
+	case p.ran && (p.failed || p.ps.columns == nil):
 		return Errorf(CodeObjectNotInPrerequisiteState, "portal %q cannot be run", p.name)
 	case p.ran:
 		v.fetch(p, e.maxRows)
 		return nil
+	}
+	if p.ps.columns != nil {
+		if err := checkFormats(p.args.ResultFormats); err != nil {
+			return err
+		}
 	}
 	p.ran = true
 	v.sink = rowSink{v: v, portal: p, limit: e.maxRows}
@@ -64,7 +72,7 @@ func (v *conversation) run(ctx context.Context, e execution, final bool) error {
 }
 
 // fetch sends what an earlier Execute has left. Like PostgreSQL it calls a portal suspended when the
-// limit was met, even if nothing is left, and counts a SELECT's rows anew each time.
+// limit was met, even if nothing is left, and counts rows anew each time.
 func (v *conversation) fetch(p *portal, maxRows int) {
 	sent, end := 0, 0
 	for end < len(p.rows) && (maxRows == 0 || sent < maxRows) {
@@ -73,14 +81,20 @@ func (v *conversation) fetch(p *portal, maxRows int) {
 	}
 	v.out.raw(p.rows[:end])
 	p.rows = p.rows[end:]
-	switch {
-	case maxRows > 0 && sent == maxRows:
+	if maxRows > 0 && sent == maxRows {
 		v.Send(portalSuspended)
-	case strings.HasPrefix(p.tag, "SELECT "):
-		v.out.commandComplete("SELECT " + strconv.Itoa(sent))
-	default:
-		v.out.commandComplete(p.tag)
+	} else {
+		v.out.commandComplete(recount(p.tag, sent))
 	}
+}
+
+// recount puts another number of rows at the end of a tag, if there is one.
+func recount(tag string, rows int) string {
+	i := strings.LastIndexByte(tag, ' ') + 1
+	if i == 0 || tag[i] < '0' || tag[i] > '9' {
+		return tag
+	}
+	return tag[:i] + strconv.Itoa(rows)
 }
 
 // A rowSink takes the rows of the running Execute: up to the limit they go to the client, those

@@ -26,6 +26,11 @@ type Session interface {
 	// ParseAll splits and prepares a simple query string; an error means nothing of it has run.
 	ParseAll(ctx context.Context, text string) ([]Statement, error)
 
+	// Bind checks the parameters of a portal that is about to be made, and whether the statement may run at
+	// all in the present transaction. An error about a parameter says which in its context, to which the
+	// portal's name is added.
+	Bind(st Statement, args Args) error
+
 	// Execute runs a statement, feeds its rows to out and returns the command tag. args and what it
 	// holds are valid until Execute returns. final: nothing follows in this implicit transaction,
 	// so the statement may commit with it; the tag is sent only after Execute has returned.

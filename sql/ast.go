@@ -237,6 +237,11 @@ type (
 		readOnly *bool
 		chain    bool
 	}
+	// savepointStmt is SAVEPOINT, RELEASE or ROLLBACK TO.
+	savepointStmt struct {
+		verb string // the command tag
+		name string
+	}
 	// setStmt is SET and RESET.
 	setStmt struct {
 		verb    string // SET or RESET
@@ -271,6 +276,7 @@ func (*insertStmt) tag() string        { return "INSERT" }
 func (*updateStmt) tag() string        { return "UPDATE" }
 func (*deleteStmt) tag() string        { return "DELETE" }
 func (s *transactionStmt) tag() string { return s.verb }
+func (s *savepointStmt) tag() string   { return s.verb }
 func (s *setStmt) tag() string         { return s.verb }
 func (*alterSystemStmt) tag() string   { return "ALTER SYSTEM" }
 func (*showStmt) tag() string          { return "SHOW" }

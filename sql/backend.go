@@ -85,6 +85,11 @@ type Txn interface {
 	// Put writes a row; a nil value is NULL. The Txn may keep value, which nobody modifies.
 	Put(key string, value []byte) error
 	Delete(key string) error
+	// Savepoint returns a mark, RollbackTo takes back what was written since, and ReleaseSavepoints says
+	// that no mark is needed any more.
+	Savepoint() int
+	RollbackTo(mark int)
+	ReleaseSavepoints()
 	// Commit returns once the commit is acknowledged at the given level. An error with an LSN says that
 	// the commit is in the log, but the wait for its acknowledgement ended early: the outcome is unknown.
 	Commit(ctx context.Context, level SyncLevel) (Committed, error)

@@ -23,6 +23,10 @@ func (b *stillBackend) Begin(context.Context, TxnMode) (Txn, error) { return &b.
 func (t *stillTxn) Get(context.Context, string) (Row, bool, error) { return t.row, true, nil }
 func (t *stillTxn) Put(string, []byte) error                       { return nil }
 func (t *stillTxn) Delete(string) error                            { return nil }
+func (*stillTxn) Savepoint() int                                   { return 0 }
+func (*stillTxn) RollbackTo(int)                                   {}
+func (*stillTxn) ReleaseSavepoints()                               {}
+
 func (t *stillTxn) Commit(_ context.Context, level SyncLevel) (Committed, error) {
 	return Committed{LSN: 1, Level: level}, nil
 }

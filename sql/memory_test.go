@@ -98,6 +98,7 @@ type memoryTxn struct {
 	snapshot map[string]Row
 	writes   map[string]*Row // nil: deleted
 	reads    map[string]wal.LSN
+	marks    []map[string]*Row
 	ended    bool
 }
 
@@ -158,6 +159,14 @@ func (t *memoryTxn) Delete(key string) error {
 	t.writes[key] = nil
 	return nil
 }
+
+func (t *memoryTxn) Savepoint() int {
+	t.marks = append(t.marks, maps.Clone(t.writes))
+	return len(t.marks) - 1
+}
+
+func (t *memoryTxn) RollbackTo(mark int) { t.writes = maps.Clone(t.marks[mark]) }
+func (t *memoryTxn) ReleaseSavepoints()  { t.marks = nil }
 
 func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (Committed, error) {
 	if t.ended {

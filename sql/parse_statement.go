@@ -14,8 +14,7 @@ var refused = map[string]string{
 	"fetch": "", "grant": "", "import": "", "listen": "", "load": "",
 	"lock": "Transactions are serializable without locks.", "merge": "Use INSERT … ON CONFLICT (key) DO UPDATE.",
 	"move": "", "notify": "", "prepare": "Use the protocol's prepared statements.", "reassign": "",
-	"refresh": "", "reindex": "", "release": "Savepoints are not available.", "revoke": "",
-	"savepoint": "Savepoints are not available.", "security": "",
+	"refresh": "", "reindex": "", "revoke": "", "security": "",
 	"truncate": "Use DELETE FROM kv.", "unlisten": "", "vacuum": "There is nothing to vacuum.",
 	"with": "",
 }
@@ -54,6 +53,8 @@ func (p *parser) statement() statementNode {
 		return p.alterStatement()
 	case "show":
 		return p.showStatement()
+	case "savepoint", "release":
+		return p.savepointStatement()
 	case "copy":
 		return p.copyStatement()
 	case "discard", "deallocate", "checkpoint", "wait", "explain":
@@ -161,12 +162,12 @@ func (p *parser) transactionStatement() statementNode {
 		return s
 	}
 	p.transactionWord()
-	if word == "commit" && p.isKeyword("prepared") || word == "rollback" && p.isKeyword("prepared", "to") {
-		what := "two-phase commit"
-		if p.isKeyword("to") {
-			what = "ROLLBACK TO SAVEPOINT"
-		}
-		p.unsupported(p.tok.pos, what, "")
+	if (word == "commit" || word == "rollback") && p.isKeyword("prepared") {
+		p.unsupported(p.tok.pos, "two-phase commit", "")
+	}
+	if word == "rollback" && p.accept("to") {
+		p.accept("savepoint")
+		return &savepointStmt{verb: "ROLLBACK", name: p.name()}
 	}
 	s := &transactionStmt{verb: "COMMIT"}
 	if word == "rollback" || word == "abort" {
@@ -176,6 +177,18 @@ func (p *parser) transactionStatement() statementNode {
 		s.chain = !p.accept("no")
 		p.expect("chain")
 	}
+	return s
+}
+
+func (p *parser) savepointStatement() statementNode {
+	s := &savepointStmt{verb: "SAVEPOINT"}
+	if p.accept("release") {
+		s.verb = "RELEASE"
+		p.accept("savepoint")
+	} else {
+		p.expect("savepoint")
+	}
+	s.name = p.name()
 	return s
 }
 

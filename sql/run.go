@@ -168,6 +168,8 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 	switch n := stmt.node.(type) {
 	case *transactionStmt:
 		return s.transaction(ctx, n)
+	case *savepointStmt:
+		return n.verb, s.savepoint(ctx, n)
 	case *setStmt:
 		return n.verb, s.set(n, stmt.together)
 	case *alterSystemStmt:
@@ -175,7 +177,7 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 	case *showStmt:
 		return "SHOW", s.runShow(n)
 	case *discardStmt:
-		return n.tag(), s.discard(n)
+		return n.tag(), s.discard(n, stmt.together)
 	case *deallocateStmt:
 		if n.name == "" {
 			return "DEALLOCATE ALL", s.deallocate(n)
@@ -251,11 +253,11 @@ func (s *Session) runShow(n *showStmt) error {
 }
 
 // discard runs DISCARD. There are no temporary tables, sequences or plans to speak of.
-func (s *Session) discard(n *discardStmt) error {
+func (s *Session) discard(n *discardStmt, together bool) error {
 	if n.what != "ALL" {
 		return nil
 	}
-	if s.block != noBlock {
+	if s.block != noBlock || together {
 		return pgwire.Errorf(pgwire.CodeActiveSQLTransaction, "DISCARD ALL cannot run inside a transaction block")
 	}
 	s.settings.resetAll()

@@ -44,6 +44,8 @@ type Session struct {
 	access accessMode // of the block
 	clock  time.Time  // now() of the transaction; zero until asked for
 
+	savepoints []savepoint // of the block, oldest first
+
 	last lastCommit
 
 	// Memory reused from one statement to the next.
@@ -190,6 +192,59 @@ func (s *Session) forget() {
 	clear(s.params)
 }
 
+// Bind implements pgwire.Session. Parameters are looked at, and decoded when the portal runs: until then only
+// their bytes are kept.
+func (s *Session) Bind(st pgwire.Statement, args pgwire.Args) error {
+	stmt, ok := st.(*statement)
+	if !ok {
+		return errForeignStatement
+	}
+	if s.block == failedBlock && (stmt.Empty() || len(stmt.params) > 0) {
+		return errFailedBlock()
+	}
+	if err := s.refuseInFailedBlock(stmt); err != nil {
+		return err
+	}
+	for i, b := range args.Values {
+		if b == nil || i >= len(stmt.params) {
+			continue
+		}
+		if err := s.checkParam(b, stmt.params[i], pgwire.Format(args.Formats, i), i+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkParam is decode for what becomes of its errors alone.
+func (s *Session) checkParam(b []byte, t Type, format int16, number int) error {
+	var err error
+	text := false
+	switch size := int(typeInfos[t].size); {
+	case format != binaryFormat && !validText(stringOf(b)), t == Text, t == Varchar:
+		err = checkText(stringOf(b))
+	case format != binaryFormat:
+		text = true
+		_, err = parseValue(stringOf(b), t, s.settings.location())
+	case size > 0 && len(b) < size && t != Name:
+		err = pgwire.Errorf(pgwire.CodeProtocolViolation, "insufficient data left in message")
+	case size > 0 && len(b) > size && t != Name:
+		err = pgwire.Errorf(pgwire.CodeInvalidBinaryRepresentation, "incorrect binary data format in bind parameter %d", number)
+	default:
+		_, err = parseBinary(b, t)
+	}
+	e, ok := errors.AsType[*pgwire.Error](err)
+	switch {
+	case !ok:
+		return err
+	case text && len(b) > 0: // PostgreSQL's log_parameter_max_length_on_error is 0
+		return e.WithContext("parameter $%d = '...'", number)
+	case text:
+		return e.WithContext("parameter $%d = ''", number)
+	}
+	return e.WithContext("parameter $%d", number)
+}
+
 // bind decodes the parameters.
 func (s *Session) bind(stmt *statement, args pgwire.Args) error {
 	if len(args.Values) != len(stmt.params) {
@@ -238,11 +293,14 @@ func (s *Session) refuseInFailedBlock(stmt *statement) error {
 	if s.block != failedBlock || stmt.Empty() {
 		return nil
 	}
-	if t, ok := stmt.node.(*transactionStmt); ok && (t.verb == "COMMIT" || t.verb == "ROLLBACK") {
+	if verb := stmt.node.tag(); verb == "COMMIT" || verb == "ROLLBACK" {
 		return nil
 	}
-	return pgwire.Errorf(pgwire.CodeInFailedSQLTransaction,
-		"current transaction is aborted, commands ignored until end of transaction block")
+	return errFailedBlock()
+}
+
+func errFailedBlock() error {
+	return pgwire.Errorf(pgwire.CodeInFailedSQLTransaction, "current transaction is aborted, commands ignored until end of transaction block")
 }
 
 // IdleLimit implements pgwire.Idler: idle_session_timeout and idle_in_transaction_session_timeout.

@@ -168,12 +168,17 @@ func (s *sessionSettings) rollback() {
 }
 
 func (s *sessionSettings) endTransaction() {
-	touched := slices.AppendSeq(slices.Collect(maps.Keys(s.tx)), maps.Keys(s.local))
+	touched := s.touched()
 	clear(s.tx)
 	clear(s.local)
 	for _, folded := range touched {
 		s.notify(folded)
 	}
+}
+
+// touched are the settings that the transaction has changed.
+func (s *sessionSettings) touched() []string {
+	return slices.AppendSeq(slices.Collect(maps.Keys(s.tx)), maps.Keys(s.local))
 }
 
 // notify tells the client a value that it wants to know.

@@ -126,7 +126,7 @@ func (s *Session) endTransaction(committed bool) {
 	} else {
 		s.settings.rollback()
 	}
-	s.block, s.access = noBlock, accessDefault
+	s.block, s.access, s.savepoints = noBlock, accessDefault, nil
 	s.clock = time.Time{}
 }
 
@@ -145,11 +145,15 @@ func (s *Session) finishIf(ctx context.Context, final bool) error {
 	return s.Finish(ctx)
 }
 
-// Fail implements pgwire.Session.
+// Fail implements pgwire.Session. A block with savepoints is kept as it is: one may be gone back to.
 func (s *Session) Fail() {
-	failed := s.block != noBlock
-	s.rollback()
-	if failed {
+	switch {
+	case s.block == noBlock:
+		s.rollback()
+	case len(s.savepoints) == 0:
+		s.rollback()
+		s.block = failedBlock
+	default:
 		s.block = failedBlock
 	}
 }

@@ -1,0 +1,98 @@
+package sql
+
+import (
+	"context"
+	"maps"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// A savepoint is what ROLLBACK TO goes back to (PostgreSQL 15 manual, "SAVEPOINT"). It is a mark in what
+// the transaction has written, which is in memory until the commit; the same goes for settings.
+type savepoint struct {
+	name      string
+	mark      int // of the transaction's writes
+	access    accessMode
+	tx, local map[string]*string // layers of the settings
+}
+
+// savepoint runs SAVEPOINT, RELEASE and ROLLBACK TO.
+func (s *Session) savepoint(ctx context.Context, n *savepointStmt) error {
+	if s.block == noBlock {
+		name := map[string]string{"SAVEPOINT": "SAVEPOINT", "RELEASE": "RELEASE SAVEPOINT", "ROLLBACK": "ROLLBACK TO SAVEPOINT"}[n.verb]
+		return pgwire.Errorf(pgwire.CodeNoActiveSQLTransaction, "%s can only be used in transaction blocks", name)
+	}
+	if n.verb == "SAVEPOINT" {
+		return s.addSavepoint(ctx, n.name)
+	}
+	i := len(s.savepoints) - 1
+	for i >= 0 && s.savepoints[i].name != n.name { // the latest of that name hides others
+		i--
+	}
+	if i < 0 {
+		return pgwire.Errorf(pgwire.CodeInvalidSavepointSpecification, `savepoint "%s" does not exist`, n.name)
+	}
+	if n.verb == "ROLLBACK" {
+		s.rollbackTo(&s.savepoints[i])
+		s.savepoints = s.savepoints[:i+1]
+		return nil
+	}
+	if s.savepoints = s.savepoints[:i]; i == 0 {
+		s.txn.ReleaseSavepoints()
+	}
+	return nil
+}
+
+// maxSavepoints bounds those of one block. A savepoint costs little, but a client may forget to release.
+const maxSavepoints = 100_000
+
+func (s *Session) addSavepoint(ctx context.Context, name string) error {
+	if len(s.savepoints) == maxSavepoints {
+		return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "a transaction cannot have more than %d savepoints", maxSavepoints).
+			WithHint("Release those no longer needed.")
+	}
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
+	p := savepoint{name: name, mark: s.txn.Savepoint(), access: s.access}
+	p.tx, p.local = s.settings.layers()
+	s.savepoints = append(s.savepoints, p)
+	return nil
+}
+
+// rollbackTo makes everything as it was at p. What was read since still counts when the transaction commits.
+func (s *Session) rollbackTo(p *savepoint) {
+	s.txn.RollbackTo(p.mark)
+	s.access = p.access
+	s.settings.restore(p.tx, p.local)
+	s.block = inBlock
+}
+
+// layers copies what the transaction has set, for restore.
+func (s *sessionSettings) layers() (tx, local map[string]*string) {
+	tx = maps.Clone(s.tx)
+	if len(s.local) > 0 {
+		local = make(map[string]*string, len(s.local))
+		for folded, value := range s.local {
+			local[folded] = &value
+		}
+	}
+	return tx, local
+}
+
+// restore goes back to what layers returned.
+func (s *sessionSettings) restore(tx, local map[string]*string) {
+	if len(s.tx) == 0 && len(s.local) == 0 {
+		return
+	}
+	touched := s.touched()
+	clear(s.tx)
+	clear(s.local)
+	maps.Copy(s.tx, tx)
+	for folded, value := range local {
+		s.local[folded] = *value
+	}
+	for _, folded := range touched {
+		s.notify(folded)
+	}
+}
