@@ -253,6 +253,38 @@ func TestWitnessComesAndGoes(t *testing.T) {
 	k.finish()
 }
 
+// A witness that is replaced while a standby is down does not count before that is back: what the standby lacks
+// the new one may never have had. Meanwhile commits go on, under another rule too.
+func TestWitnessReplacedWhileStandbyIsDown(t *testing.T) {
+	t.Parallel()
+	c := unstarted(t)
+	for i := 4; i <= 5; i++ { // with three that keep the table: a majority is there without two
+		n := c.node(i)
+		n.flags = append(n.flags, "--witness")
+	}
+	c.start()
+	primary, down, w := c.primary(), c.standbys()[0], c.node(4)
+	down.kill9()
+	primary.exec("INSERT INTO kv VALUES ('a', '1')")
+	w.kill9()
+	if err := os.RemoveAll(w.dir); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	primary.await("SELECT state FROM longship_members WHERE name = 'n4' AND NOT leaving", "streaming")
+	primary.set("synchronous_standby_names", "ANY 2 (*)") // whoever counts by then does under this rule
+	primary.await("SELECT rule FROM longship_cluster", "ANY 2 (*)")
+	const counted = "SELECT counted FROM longship_members WHERE name = 'n4' AND NOT leaving"
+	if got := primary.value(counted); got != "f" {
+		t.Errorf("with a standby down the new witness counts: %s", got)
+	}
+	primary.exec("INSERT INTO kv VALUES ('b', '1')")
+	down.start()
+	primary.await(counted, "t")
+	primary.await("SELECT count(*) FROM longship_members WHERE leaving", "0")
+	c.checkSame()
+}
+
 // A witness that was away for longer than its WAL was kept begins anew by itself, and counts.
 func TestWitnessBeginsAnew(t *testing.T) {
 	t.Parallel()
