@@ -107,7 +107,7 @@ func (n *Node) waitingFor(r *reign) string {
 		return "for the first record of the epoch to be acknowledged under the rule"
 	}
 	if r.primary != nil {
-		return r.waitingCommits()
+		return waitingCommits(r.primary.group.Snapshot())
 	}
 	if r.stream != nil && r.stream.Status().State == walreceiver.StateStreaming {
 		return ""

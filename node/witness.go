@@ -83,8 +83,7 @@ func (r *reign) receivers() []walsender.Stat {
 
 // waitingCommits says that commits wait at remote_apply with a witness in the place of the member that
 // would apply them, "" if none do: at all other levels a witness is as good as any.
-func (r *reign) waitingCommits() string {
-	s := r.primary.group.Snapshot()
+func waitingCommits(s syncrep.Snapshot) string {
 	witnesses, absent := false, []string(nil)
 	for _, rule := range s.Resolved {
 		for _, l := range rule.Listed {
