@@ -33,6 +33,7 @@ func TestWhatIfByWhatThePrimarySays(t *testing.T) {
 		"a standby has one":               {1, func(_, s *Health) { s.Receivers = []string{"vault"} }, "writes wait", false},
 		"the primary does without":        {2, func(p, _ *Health) { p.Fallback = fallback }, "writes wait for 5s, then go on without the rule, up to 64 MB", true},
 		"a standby says it would":         {2, func(_, s *Health) { s.Fallback = fallback }, "writes wait: the rule is not met", false},
+		"a standby says it is in office":  {2, func(_, s *Health) { s.Fallback, s.InOffice = fallback, true }, "writes wait: the rule is not met", false},
 		"one that was it before would":    {2, func(p, _ *Health) { p.Fallback, p.Epoch = fallback, 3 }, "writes wait: the rule is not met", false},
 		"one out of office has receivers": {1, func(p, _ *Health) { p.Receivers, p.InOffice = []string{"vault"}, false }, "writes wait", false},
 	} {
