@@ -30,6 +30,8 @@ func (n *Node) identify() (ready bool, err error) {
 	switch {
 	case state == startup.Ready:
 		err = n.checkIdentity(id)
+	case state == startup.Copied:
+		id, err = n.newIdentity(0), n.joinFromCopy()
 	case len(n.cfg.Join) > 0 || id.NodeID != 0:
 		id = n.newIdentity(id.NodeID)
 	case n.cfg.Witness:
@@ -173,6 +175,14 @@ func (n *Node) tryCopy(ctx context.Context) error {
 	id.SystemID, id.SegmentSize = sys.SystemID, sys.SegmentSize
 	if n.cfg.SegmentSize != 0 && n.cfg.SegmentSize != id.SegmentSize {
 		return fmt.Errorf("the cluster at %s has WAL segments of %d MB, but %d MB were asked for: leave --wal-segsize out", primary.Address, id.SegmentSize>>20, n.cfg.SegmentSize>>20)
+	}
+	if state, _, err := n.dir.Open(); err != nil {
+		return err
+	} else if state == startup.Copied {
+		if err := n.adopt(id, sys); err != nil {
+			return err
+		}
+		return n.become(id)
 	}
 	err = n.dir.Build(id, func() (startup.Control, error) { return n.baseCopy(ctx, cfg, sys) })
 	if err != nil {

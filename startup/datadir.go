@@ -68,6 +68,7 @@ type DataDir struct {
 // The files and folders of a data directory.
 const (
 	identityFile = "node.json"
+	labelFile    = "backup_label" // pg_basebackup's
 	buildingFile = "longship.building" // there while the directory is being made: what is in it is worth nothing
 	walFolder    = "pg_wal"
 	storeFolder  = "store"
@@ -96,8 +97,9 @@ type State int
 
 // The states of a data directory.
 const (
-	Empty State = iota // nothing there that a new node would mind
-	Ready              // a node lives here
+	Empty  State = iota // nothing there that a new node would mind
+	Ready               // a node lives here
+	Copied              // a base backup, as pg_basebackup leaves it: nobody lives here yet
 )
 
 // ErrNotOurs says that a folder holds something that is no data directory.
@@ -128,11 +130,34 @@ func (d DataDir) Open() (State, Identity, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return 0, Identity{}, err
 	}
+	if copied, err := d.isCopy(); copied || err != nil {
+		return Copied, Identity{}, err
+	}
 	if err := d.mustBeEmpty(); err != nil {
 		return 0, Identity{}, err
 	}
 	former, _, err := d.former(formerFile)
 	return Empty, Identity{Name: former.Name, NodeID: former.NodeID}, err
+}
+
+// isCopy reports whether this is a base backup that no node has been started on.
+func (d DataDir) isCopy() (bool, error) {
+	label, err := wal.Exists(d.FS, d.join(labelFile))
+	if !label || err != nil {
+		return false, err
+	}
+	_, err = ReadControl(d.FS, d.Global())
+	return err == nil, err
+}
+
+// Adopt makes a base backup the data directory of a node. The caller has made sure that it is one of the
+// cluster that id names.
+func (d DataDir) Adopt(id Identity) error {
+	if err := d.FS.MkdirAll(d.Slots(), 0o700); err != nil {
+		return fmt.Errorf("create %s: %w", d.Slots(), err)
+	}
+	// The commit point: before this it is a base backup, after it it is a node's.
+	return d.writeIdentity(id)
 }
 
 // former reads the identity of a directory that is worth nothing. If the file is not there, or

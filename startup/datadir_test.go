@@ -320,3 +320,40 @@ func TestBuildErrors(t *testing.T) {
 		}
 	}
 }
+
+// A base backup is known by its label and its control file; what has only one of them is somebody else's.
+func TestOpenBaseBackup(t *testing.T) {
+	d := DataDir{FS: vfs.NewMem(), Path: "copy"}
+	if err := d.FS.MkdirAll(d.Global(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	control := Control{Epoch: 2, PromisedEpoch: 2, Timeline: 2, Redo: 0x300000}
+	if err := control.Write(d.FS, d.Global()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := d.Open(); !errors.Is(err, ErrNotOurs) {
+		t.Errorf("without a label: %v, want ErrNotOurs", err)
+	}
+	if err := wal.WriteFileDurably(d.FS, d.Path, labelFile, []byte("START WAL LOCATION")); err != nil {
+		t.Fatal(err)
+	}
+	if state, _, err := d.Open(); err != nil || state != Copied {
+		t.Fatalf("Open: %v, %v; want Copied", state, err)
+	}
+	id := Identity{Name: "n4", NodeID: 4, Incarnation: 44, SystemID: 1, SegmentSize: 1 << 20, PGVersion: wal.PG15.Major}
+	if err := d.Adopt(id); err != nil {
+		t.Fatal(err)
+	}
+	if state, got, err := d.Open(); err != nil || state != Ready || got != id {
+		t.Errorf("after Adopt: %v, %+v, %v; want Ready and its identity", state, got, err)
+	}
+	if err := d.FS.Remove(d.join(identityFile)); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.FS.RemoveAll(d.Global()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := d.Open(); err == nil {
+		t.Error("a label without a control file is taken for a base backup")
+	}
+}
