@@ -68,7 +68,7 @@ type DataDir struct {
 // The files and folders of a data directory.
 const (
 	identityFile = "node.json"
-	labelFile    = "backup_label" // pg_basebackup's
+	labelFile    = "backup_label"      // pg_basebackup's
 	buildingFile = "longship.building" // there while the directory is being made: what is in it is worth nothing
 	walFolder    = "pg_wal"
 	storeFolder  = "store"
