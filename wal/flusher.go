@@ -22,6 +22,16 @@ func (w *Writer) RequestFlush(l LSN) {
 	}
 }
 
+// everybody is more than can be under way.
+const everybody = 1 << 32
+
+// demandFlush is RequestFlush for an insert that waits for room in the buffer: while it does, nobody else can
+// join the flush.
+func (w *Writer) demandFlush(l LSN) {
+	w.joined.Add(everybody)
+	w.RequestFlush(l)
+}
+
 // Settled says that commits have been acknowledged: what has joined the next flush may be enough now.
 func (w *Writer) Settled() {
 	if w.gathering.Load() && w.enough() {
@@ -167,6 +177,7 @@ func (w *Writer) delayCommit(ctx context.Context) {
 // flushInserted writes and syncs everything inserted so far. A record of which only the first pages
 // are in the buffer yet is written with the rest, but Flushed waits for its end.
 func (w *Writer) flushInserted() error {
+	w.joined.Store(0) // first: who joins from now on may have come too late for this flush, and counts for the next
 	from, to := w.synced, w.inserted.Load()
 	// Read second. Otherwise a record published between the two would be synced but not counted.
 	whole := LSN(w.whole.Load())
@@ -174,7 +185,6 @@ func (w *Writer) flushInserted() error {
 	if to <= from {
 		return nil
 	}
-	w.joined.Store(0)
 	w.flushing.Advance(to)
 	begin := time.Now()
 	if err := w.write(from, to); err != nil {

@@ -339,7 +339,7 @@ func (w *Writer) blockAt() (*block, error) {
 		if need := overwritten - w.buf.size(); w.written.Load() < need {
 			w.stats.BuffersFull.Add(1)
 			w.publish()
-			w.RequestFlush(min(need, w.at))
+			w.demandFlush(min(need, w.at))
 			if err := w.waitWritten(need); err != nil {
 				return nil, err
 			}

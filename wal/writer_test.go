@@ -149,6 +149,20 @@ func TestGather(t *testing.T) {
 	}
 }
 
+// An insert that has to wait for room in the buffer keeps all others out: the flush that makes room waits for
+// nobody.
+func TestFullBufferDoesNotGather(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{Buffers: 1, Waiting: func() int { return 100 }})
+		begin := time.Now()
+		w.insert(t, make([]byte, 4*w.buf.size()), false)
+		if d := time.Since(begin); d != 0 || w.Stats().BuffersFull.Load() == 0 {
+			t.Errorf("a record of four buffers took %v to insert, waiting %d times", d, w.Stats().BuffersFull.Load())
+		}
+		must(t, w.stop())
+	})
+}
+
 // Each wal_sync_method writes a log that reads back, on the real disk and in memory.
 func TestSyncMethods(t *testing.T) {
 	for _, method := range []SyncMethod{SyncFdatasync, SyncFsync, SyncOpenDatasync, SyncOpenSync} {
