@@ -22,6 +22,7 @@ func TestCopy(t *testing.T) {
 	t.Run("files", func(t *testing.T) { copyFiles(t, c) })
 	t.Run("watched and cancelled", func(t *testing.T) { copyFromCancelled(t, c.primary()) })
 	t.Run("too much", func(t *testing.T) { copyTooMuch(t, c.primary()) })
+	t.Run("cancelled in its commit", func(t *testing.T) { copyCommitCancelled(t, c) })
 	t.Run("a client that does not read", func(t *testing.T) { copyToCancelled(t, c.primary()) })
 	c.checkSame()
 }
@@ -143,4 +144,25 @@ func copyToCancelled(t *testing.T, n *node) {
 		t.Errorf("a COPY TO that is cancelled while its client does not read ends in %s after %d rows", last, rows)
 	}
 	n.exec("DELETE FROM kv")
+}
+
+// copyCommitCancelled cancels a COPY FROM that has all its rows and waits for a standby: whether it is
+// committed is not known, and the error says so.
+func copyCommitCancelled(t *testing.T, c *cluster) {
+	n1, n2 := c.pair()
+	n2.freeze()
+	start := n1.value("SELECT pg_current_wal_insert_lsn()")
+	w := newWire(t, n1.dsn())
+	w.send(copyFrom("COPY kv FROM STDIN", "a\t1\n")...)
+	n1.await("SELECT pg_current_wal_flush_lsn() > '"+start+"'", "t")
+	if err := w.conn.CancelRequest(w.ctx); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(w.receive(1), "\n")
+	if !strings.Contains(got, "ErrorResponse ERROR 08007") || strings.Contains(got, "CommandComplete") {
+		t.Errorf("a COPY FROM whose commit is cancelled answers %s", got)
+	}
+	n2.thaw()
+	c.primary().await("SELECT value FROM kv WHERE key = 'a'", "1")
+	c.primary().exec("DELETE FROM kv")
 }

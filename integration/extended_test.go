@@ -167,4 +167,14 @@ func sameExtended(t *testing.T, both func(*testing.T) (theirs, ours *wire)) {
 		checkSame(t, theirs, ours, m...)
 	}
 	checkSame(t, theirs, ours, simple("delete from kv"))
+	// A client that leaves its block alone is told once, whatever state the block is in.
+	for _, m := range []msgs{
+		{simple("set idle_in_transaction_session_timeout = 20"), simple("begin")},
+		{simple("set idle_in_transaction_session_timeout = 20"), simple("begin; selec"), simple("begin"), simple("select nope")},
+		{simple("set idle_session_timeout = 20")},
+	} {
+		theirs, ours := both(t)
+		checkSame(t, theirs, ours, m...)
+		compare(t, m, theirs.receive(1), ours.receive(1))
+	}
 }

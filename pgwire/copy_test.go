@@ -89,3 +89,27 @@ func TestCopyOutBlocks(t *testing.T) {
 		}
 	})
 }
+
+// A cancel request in the middle of a pipeline takes with it what the implicit transaction has done, and
+// what is still to come up to Sync. One that comes between two of its messages finds nothing to cancel.
+func TestCancelPipeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(Config{})
+		c := newClient(t, s)
+		c.connect()
+		pid := s.Conns()[0].PID
+		write := []pgproto3.FrontendMessage{&pgproto3.Parse{Query: "write"}, &pgproto3.Bind{}, &pgproto3.Execute{}}
+		c.send(append(write, &pgproto3.Flush{})...)
+		c.checkLines("ParseComplete", "BindComplete", "C INSERT 0 1")
+		synctest.Wait()
+		s.CancelBackend(pid)
+		c.send(append([]pgproto3.FrontendMessage{&pgproto3.Parse{Query: "wait"}, &pgproto3.Bind{}, &pgproto3.Execute{}}, append(write, &pgproto3.Sync{})...)...)
+		synctest.Wait()
+		s.CancelBackend(pid)
+		c.checkLines("ParseComplete", "BindComplete", "E ERROR 57014 canceling statement due to user request", "Z I")
+		want := []string{"T log:25:0", `D "write"`, `D "wait"`, `D "fail"`, `D "finish"`, "C SELECT 4", "Z I"}
+		if got := c.query("log"); !slices.Equal(got, want) {
+			t.Errorf("the session was asked for %q, want %q", got, want)
+		}
+	})
+}

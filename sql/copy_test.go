@@ -239,3 +239,50 @@ type repeated struct{ chunk []byte }
 
 func (r *repeated) Next() ([]byte, error) { return r.chunk, nil }
 func (r *repeated) Close()                {}
+
+// stoppedCopy is a client that gets some rows, and then something happens.
+type stoppedCopy struct {
+	client
+	rows int
+	then func() error
+}
+
+func (c *stoppedCopy) SendCopyData(...[]byte) error {
+	if c.rows--; c.rows > 0 {
+		return nil
+	}
+	return c.then()
+}
+
+// A COPY TO reads no further than its client gets: a cancel request and an error of the socket end it at once.
+func TestCopyToStops(t *testing.T) {
+	broken := errors.New("broken pipe")
+	for name, test := range map[string]struct {
+		then func(cancel func()) error
+		want error
+	}{
+		"cancelled": {func(cancel func()) error { cancel(); return nil }, context.Canceled},
+		"broken":    {func(func()) error { return broken }, broken},
+	} {
+		m := newMemory()
+		for i := range 1000 {
+			m.put(fmt.Sprint("k", i), "v")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		c := &stoppedCopy{rows: 3, then: func() error { return test.then(cancel) }}
+		s, err := NewSession(c, m, Identity{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := s.ParseAll(ctx, "copy kv to stdout")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = s.Execute(ctx, list[0], pgwire.Args{}, nil, true); !errors.Is(err, test.want) || c.rows != 0 {
+			t.Errorf("%s: %v with %d rows too many, want %v", name, err, -c.rows, test.want)
+		}
+		if len(s.catalog.copies.running) != 0 {
+			t.Errorf("%s: pg_stat_progress_copy shows it still", name)
+		}
+	}
+}
