@@ -379,8 +379,12 @@ func (r *session) next() occasion {
 	if every := cfg.StatusInterval(); every > 0 {
 		next.pause = time.Until(r.sentAt.Add(every))
 	}
-	if heard, timeout := r.heard.Load(), cfg.Timeout(); timeout > 0 && heard != r.pinged {
-		next.pause = min(next.pause, time.Until(time.Unix(0, heard).Add(timeout/2)))
+	if half := cfg.Timeout() / 2; half > 0 {
+		again := half // asked and not answered yet: the silence after the answer will not be as long before that
+		if heard := r.heard.Load(); heard != r.pinged {
+			again = time.Until(time.Unix(0, heard).Add(half))
+		}
+		next.pause = min(next.pause, again)
 	}
 	quiet := time.Until(r.sentAt.Add(cfg.ApplyInterval))
 	if quiet <= 0 {

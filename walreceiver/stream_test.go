@@ -189,6 +189,36 @@ func TestStreamTimeout(t *testing.T) {
 	})
 }
 
+// Each silence is asked about in time, also the one after an answer, whatever that was: nothing else wakes
+// the standby without wal_receiver_status_interval.
+func TestStreamTimeoutAfterAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := makeLog(t, 100, 100)
+		s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, func(c *Config) { c.StatusInterval = always(0) })
+		s.run()
+		c := s.accept().stream(logStart)
+		c.sendLog(log, logStart, log.ends[0])
+		for _, answer := range []func(){
+			func() { c.keepalive(log.ends[0], false) },
+			func() { c.sendLog(log, log.ends[0], log.end()) },
+		} {
+			time.Sleep(30*time.Second + 5*time.Millisecond) // asked at 30 s, over a slow line
+			answer()
+			synctest.Wait()
+			c.take()
+			begin := time.Now()
+			time.Sleep(30 * time.Second)
+			synctest.Wait()
+			if r := c.take(); len(r) != 1 || !r[0].ReplyRequested {
+				t.Errorf("%v after the answer: %+v, want a question", time.Since(begin), r)
+			}
+			c.keepalive(s.Written().Load(), false)
+			synctest.Wait()
+		}
+		s.stop()
+	})
+}
+
 // A primary that accepts the connection and then says nothing is given up too.
 func TestStreamTimeoutBeforeStreaming(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
