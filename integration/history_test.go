@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -61,7 +62,9 @@ func outcomeOf(err error) outcome {
 	case "57P01", "57P03", "25006", "40001", "23505", "53300":
 		return refused
 	}
-	if pgconn.SafeToRetry(err) {
+	// pgx says of a closed connection that it is safe to retry, although it has sent the statement, if it
+	// finds the connection closed only before it reads the answer.
+	if pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed) {
 		return refused
 	}
 	return unknown

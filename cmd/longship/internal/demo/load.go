@@ -283,7 +283,8 @@ func (w *writer) retire(key string) {
 // certainlyNot reports whether err proves that nothing was committed. Whatever it does not know
 // counts as unknown: that costs a key, and no certainty.
 func certainlyNot(err error) bool {
-	if pgconn.SafeToRetry(err) {
+	// pgx says the same of a connection that it finds closed between sending and reading.
+	if pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed) {
 		return true
 	}
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)

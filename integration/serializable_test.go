@@ -1,0 +1,243 @@
+package integration
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	lists "github.com/longship-db/longship/internal/history"
+	"github.com/longship-db/longship/wal"
+)
+
+// Transactions over the network, single statements and blocks, while the primary is killed: strictly
+// serializable. Between them the clients read on whichever node they find, where they wait for the last
+// commit that they made or saw: they see no less than before, and never half of a transaction.
+func TestStrictSerializability(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	const clients, before, after = 6, 150, 450
+	l := &listWork{cluster: c, began: time.Now(), gen: lists.Generator{Keys: 4, MaxOps: 3, Rounds: 150}, moved: make(chan struct{}, 1)}
+	ctx, cancel := testContext(t)
+	defer cancel()
+	running, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for id := range clients {
+		wg.Go(func() { (&listClient{listWork: l, id: id, random: rand.New(rand.NewPCG(uint64(id), 8))}).run(running) })
+	}
+	l.await(ctx, before)
+	c.primary().kill9()
+	l.await(ctx, after)
+	stop()
+	wg.Wait()
+	stale, committed, unknown := 0, 0, 0
+	for _, x := range l.recorder.Txns() {
+		switch {
+		case x.Stale:
+			stale++
+		case x.Outcome == lists.Committed:
+			committed++
+		case x.Outcome == lists.Unknown:
+			unknown++
+		}
+	}
+	t.Logf("%d transactions committed, %d unknown, %d reads elsewhere", committed, unknown, stale)
+	if stale < 20 {
+		t.Errorf("%d reads on nodes that may be behind: too few to show anything", stale)
+	}
+	for i, anomaly := range lists.Check(l.recorder.Txns()) {
+		if t.Errorf("%v", anomaly); i == 3 {
+			break
+		}
+	}
+}
+
+// listWork is what clients that append to lists share.
+type listWork struct {
+	cluster  *cluster
+	began    time.Time
+	gen      lists.Generator
+	recorder lists.Recorder
+	moved    chan struct{} // there is more in recorder
+}
+
+// await waits until so many transactions have ended.
+func (l *listWork) await(ctx context.Context, txns int) {
+	l.cluster.t.Helper()
+	for len(l.recorder.Txns()) < txns {
+		select {
+		case <-l.moved:
+		case <-ctx.Done():
+			l.cluster.t.Fatalf("%d transactions ended, want %d", len(l.recorder.Txns()), txns)
+		}
+	}
+}
+
+func (l *listWork) add(x *lists.Txn) {
+	x.Return = int64(time.Since(l.began))
+	l.recorder.Add(x)
+	select {
+	case l.moved <- struct{}{}:
+	default:
+	}
+}
+
+// A listClient is one client: with a session on the primary, and now and then one elsewhere.
+type listClient struct {
+	*listWork
+	id     int
+	random *rand.Rand
+	token  wal.LSN    // the last commit that it has made, or seen a row of
+	last   []lists.Op // of its last transaction
+
+	sessions [3]*pgx.Conn // on each node, to read there what that has read or written
+}
+
+func (c *listClient) run(ctx context.Context) {
+	cfg, err := c.cluster.connConfig(c.id, "read-write")
+	if err != nil {
+		c.cluster.t.Error(err)
+		return
+	}
+	defer func() {
+		for _, conn := range c.sessions {
+			if conn != nil {
+				hangUp(conn)
+			}
+		}
+	}()
+	cfg.RuntimeParams["longship.report_commit_lsn"] = "on"
+	for ctx.Err() == nil {
+		conn, err := pgx.ConnectConfig(ctx, cfg)
+		for err == nil && ctx.Err() == nil {
+			if c.random.IntN(2) == 0 {
+				c.readElsewhere(ctx)
+			}
+			err = c.transact(ctx, conn)
+		}
+		if conn != nil {
+			hangUp(conn)
+		}
+		pause(ctx, reconnectPause)
+	}
+}
+
+// transact runs a transaction, a single statement at times without a block, and notes what became of it. An
+// error ends the session.
+func (c *listClient) transact(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hasty)
+	defer cancel()
+	x := &lists.Txn{Client: c.id, Ops: c.gen.Next(c.random), Outcome: lists.Aborted, Call: int64(time.Since(c.began))}
+	block := len(x.Ops) > 1 || c.random.IntN(2) == 0
+	var err error
+	if block {
+		_, err = conn.Exec(ctx, "BEGIN")
+	}
+	for i := range x.Ops {
+		if err == nil {
+			err = c.do(ctx, conn, &x.Ops[i])
+		}
+	}
+	ended := !block // whether the last thing that was sent could commit
+	if block && err == nil {
+		ended = true
+		_, err = conn.Exec(ctx, "COMMIT")
+	}
+	c.last = x.Ops
+	became := outcomeOf(err)
+	switch {
+	case became == done:
+		x.Outcome = lists.Committed
+		if lsn, err := wal.ParseLSN(conn.PgConn().ParameterStatus("longship.last_commit_lsn")); err == nil {
+			c.token = max(c.token, lsn)
+		}
+	case became == unknown && ended:
+		x.Outcome = lists.Unknown
+	}
+	c.add(x)
+	if err != nil && sqlState(err) == "40001" {
+		if block && !ended {
+			_, err = conn.Exec(ctx, "ROLLBACK")
+			return err
+		}
+		return nil
+	}
+	return err
+}
+
+// do runs one operation and notes what it finds.
+func (c *listClient) do(ctx context.Context, conn *pgx.Conn, o *lists.Op) error {
+	query, args := "SELECT key, value, lsn::text FROM kv WHERE key = $1", []any{o.Key}
+	switch o.Kind {
+	case lists.Append:
+		_, err := conn.Exec(ctx, "INSERT INTO kv VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = kv.value || EXCLUDED.value",
+			o.Key, o.Item())
+		return err
+	case lists.Range:
+		query, args = "SELECT key, value, lsn::text FROM kv WHERE key >= $1 AND key < $2", []any{o.Key, o.Hi}
+	}
+	rows, err := conn.Query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	found := map[string][]int{}
+	var key, value string
+	var lsn *string // NULL: the transaction's own
+	_, err = pgx.ForEachRow(rows, []any{&key, &value, &lsn}, func() error {
+		if lsn != nil {
+			at, err := wal.ParseLSN(*lsn)
+			if err != nil {
+				return err
+			}
+			c.token = max(c.token, at)
+		}
+		var err error
+		found[key], err = lists.ParseList(value)
+		return err
+	})
+	o.List, o.Lists = found[o.Key], found
+	return err
+}
+
+// readElsewhere reads on one of the nodes, which may be a standby, and behind. Nothing is known if it fails.
+func (c *listClient) readElsewhere(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, hasty)
+	defer cancel()
+	n := c.random.IntN(len(c.cluster.nodes))
+	conn, err := c.sessions[n], error(nil)
+	if conn == nil { // they are kept: it is at once after a commit that a standby lacks it
+		if conn, err = pgx.Connect(ctx, c.cluster.nodes[n].dsn("default_query_exec_mode=exec")); err != nil {
+			return
+		}
+		c.sessions[n] = conn
+	}
+	x := &lists.Txn{Client: c.id, Outcome: lists.Committed, Stale: true, Call: int64(time.Since(c.began))}
+	for _, o := range c.last {
+		if o.Kind == lists.Append {
+			o.Kind = lists.Read
+		}
+		x.Ops = append(x.Ops, lists.Op{Kind: o.Kind, Key: o.Key, Hi: o.Hi})
+	}
+	_, err = conn.Exec(ctx, fmt.Sprintf("WAIT FOR LSN '%s' TIMEOUT %d", c.token, hasty.Milliseconds()))
+	if err == nil {
+		_, err = conn.Exec(ctx, "BEGIN READ ONLY")
+	}
+	for i := range x.Ops {
+		if err == nil {
+			err = c.do(ctx, conn, &x.Ops[i])
+		}
+	}
+	if err == nil {
+		_, err = conn.Exec(ctx, "COMMIT")
+	}
+	if err != nil {
+		hangUp(conn)
+		c.sessions[n] = nil
+		return
+	}
+	c.add(x)
+}
