@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -172,29 +173,34 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// Waiting counts who waits now, at whatever level, and nobody else.
+// Waiting counts who waits now, at whatever level, and nobody else; OnRelease tells when they have become
+// fewer because they were let go.
 func TestWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, handles := newGroup("1 of a")
+		var releases []int
+		g.OnRelease = func() { releases = append(releases, g.Waiting()) }
 		ctx, giveUp := context.WithCancel(t.Context())
 		var sessions sync.WaitGroup
 		for _, level := range []Level{Local, RemoteWrite, On, On, RemoteApply} {
 			sessions.Go(func() { g.Wait(ctx, 100, level) })
 		}
-		check := func(want int, when string) {
+		check := func(want int, told []int, when string) {
 			t.Helper()
 			synctest.Wait()
-			if got := g.Waiting(); got != want {
-				t.Errorf("%s %d wait, want %d", when, got, want)
+			if got := g.Waiting(); got != want || !slices.Equal(releases, told) {
+				t.Errorf("%s %d wait, want %d; OnRelease saw %v, want %v", when, got, want, releases, told)
 			}
 		}
-		check(5, "at first")
+		check(5, nil, "at first")
 		g.LocalFlush(100)
-		check(4, "once it is flushed here")
+		check(4, []int{4}, "once it is flushed here")
 		handles[0].Report(100, 100, 0)
-		check(1, "once it is flushed there")
+		check(1, []int{4, 1}, "once it is flushed there")
+		g.LocalFlush(200)
+		check(1, []int{4, 1}, "after more that nobody waits for")
 		giveUp()
-		check(0, "once the last has given up")
+		check(0, []int{4, 1}, "once the last has given up")
 		sessions.Wait()
 	})
 }

@@ -129,8 +129,11 @@ func TestGather(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var waiting atomic.Int64
-				waiting.Store(4)
 				w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{Buffers: 1, Waiting: func() int { return int(waiting.Load()) }})
+				for range 3 {
+					w.insert(t, []byte("long ago"), true)
+				}
+				waiting.Store(4)
 				begin := time.Now()
 				end := w.insert(t, []byte("x"), false).End
 				w.RequestFlush(end)
@@ -147,6 +150,22 @@ func TestGather(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What a flush takes may be sent on while it is under way: members flush at the same time.
+func TestFlushingIsAheadOfTheSync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var syncs atomic.Int64
+		w := start(t, newDir(t, slowFS(time.Second, &syncs)), emptyLog, WriterConfig{Buffers: 1})
+		begin := time.Now()
+		end := w.insert(t, []byte("x"), false).End
+		w.RequestFlush(end)
+		must(t, w.Flushing().Wait(t.Context(), end))
+		if d := time.Since(begin); d != 0 || w.Flushed().Load() >= end {
+			t.Errorf("to be sent after %v, and flushed up to %s of %s", d, w.Flushed().Load(), end)
+		}
+		must(t, w.stop())
+	})
 }
 
 // An insert that has to wait for room in the buffer keeps all others out: the flush that makes room waits for
