@@ -72,6 +72,7 @@ const (
 	CodeDuplicateAlias             = "42712"
 	CodeAmbiguousFunction          = "42725"
 	CodeGroupingError              = "42803"
+	CodeWindowingError             = "42P20"
 	CodeDatatypeMismatch           = "42804"
 	CodeWrongObjectType            = "42809"
 	CodeCannotCoerce               = "42846"

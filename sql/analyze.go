@@ -37,7 +37,8 @@ type queryLevel struct {
 	noGenerated bool // WHERE of COPY FROM: lsn is not known
 
 	sets    []*callExpr // functions of the select list that return sets
-	allowed bool        // such a function may stand here
+	windows []*rowNumber
+	allowed bool // such a function may stand here
 }
 
 func (a *analyzer) fail(at int, code, format string, args ...any) {
@@ -101,6 +102,8 @@ func (a *analyzer) expr(n node) expr {
 		return a.subscript(n)
 	case collateNode:
 		return a.collate(n)
+	case fieldNode:
+		return a.field(n)
 	case defaultNode:
 		a.fail(n.at(), pgwire.CodeSyntaxError, "DEFAULT is not allowed in this context")
 	}

@@ -23,6 +23,7 @@ type relation struct {
 	columns []Column
 	offset  int // of its first column in a row of all relations
 	oid     uint32
+	merged  []string // columns that USING has made one with those of the relation before
 }
 
 func kvScope(table string) scope {
@@ -80,7 +81,7 @@ func (a *analyzer) find(sc *scope, n columnNode, depth int) (found expr) {
 			continue
 		}
 		x := rel.column(n.name, sc.kv, depth)
-		if x == nil {
+		if x == nil || n.table == "" && slices.Contains(rel.merged, n.name) {
 			continue
 		}
 		if found != nil {
@@ -196,13 +197,39 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 	a.renameColumns(&item.tableRef, &rel)
 	step.width = len(rel.columns)
 	p.width += step.width
+	on := item.on
+	if item.using != nil {
+		on = a.using(item, &rel)
+	}
 	a.scope.relations = append(a.scope.relations, rel)
-	if item.on != nil {
+	if on != nil {
 		a.noAggregate = "JOIN conditions"
-		step.on = a.boolean(item.on, "JOIN/ON")
+		step.on = a.boolean(on, "JOIN/ON")
 	}
 	a.noAggregate = ""
 	p.steps = append(p.steps, step)
+}
+
+// using makes the condition of JOIN … USING, and merges the columns it names.
+func (a *analyzer) using(item *fromItem, rel *relation) node {
+	all := logicNode{pos: item.pos, and: true}
+	for _, c := range item.using {
+		left := slices.IndexFunc(a.scope.relations, func(r relation) bool { return r.column(c.name, false, 0) != nil && !slices.Contains(r.merged, c.name) })
+		side := "left"
+		if left >= 0 {
+			side = "right"
+		}
+		if left < 0 || rel.column(c.name, false, 0) == nil {
+			panic(pgwire.Errorf(pgwire.CodeUndefinedColumn, `column "%s" specified in USING clause does not exist in %s table`, c.name, side))
+		}
+		rel.merged = append(rel.merged, c.name)
+		all.args = append(all.args, binaryNode{
+			pos: c.pos, op: "=",
+			l: columnNode{pos: c.pos, table: a.scope.relations[left].table, name: c.name},
+			r: columnNode{pos: c.pos, table: rel.table, name: c.name},
+		})
+	}
+	return all
 }
 
 // renameColumns gives columns their aliases: FROM x AS t(a, b).

@@ -37,7 +37,7 @@ func (a *analyzer) binary(n binaryNode) expr {
 	case "=", "<>", "<", "<=", ">", ">=":
 		l, lRow, r, rRow := a.comparable(n.l, n.r, n.op, n.at())
 		return &compareExpr{op: n.op, l: l, r: r, lRow: lRow, rRow: rRow}
-	case "+", "-", "*", "/", "%":
+	case "+", "-", "*", "/", "%", "&", "|":
 		return a.arithmetic(n)
 	case "||":
 		return a.concat(n)
@@ -104,7 +104,13 @@ func arithType(op byte, l, r Type) (Type, bool) {
 		if isFloat(t) {
 			t = Float8
 		}
-		return t, op != '%' || t != Float8
+		switch op {
+		case '&', '|':
+			return t, numberRank(t) <= numberRank(Int8)
+		case '%':
+			return t, t != Float8
+		}
+		return t, true
 	case l == PgLSN && r == PgLSN:
 		return Numeric, op == '-'
 	case l == PgLSN && r.isNumber() && !isFloat(r):
@@ -129,6 +135,9 @@ func arithType(op byte, l, r Type) (Type, bool) {
 
 // call resolves a function: the special forms, an aggregate, or one of the registered functions.
 func (a *analyzer) call(n callNode) expr {
+	if n.over != nil {
+		return a.rowNumber(n)
+	}
 	switch n.name {
 	case "coalesce", "greatest", "least":
 		return a.choice(n)
@@ -141,6 +150,7 @@ func (a *analyzer) call(n callNode) expr {
 		a.fail(n.at(), pgwire.CodeWrongObjectType, "%s(*) specified, but %s is not an aggregate function", n.name, n.name)
 	}
 	args := make([]expr, len(n.args))
+	sets := len(a.sets)
 	for i, arg := range n.args {
 		args[i] = a.expr(arg)
 	}
@@ -162,7 +172,7 @@ func (a *analyzer) call(n callNode) expr {
 		}
 	}
 	if fn.set != nil {
-		if !a.allowed {
+		if !a.allowed || len(a.sets) > sets {
 			a.fail(n.at(), pgwire.CodeFeatureNotSupported, "set-returning functions are not allowed here")
 		}
 		x.slot = len(a.sets)

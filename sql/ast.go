@@ -92,6 +92,12 @@ type (
 		name string
 		args []node
 		star bool // count(*)
+		over *windowNode
+	}
+	// windowNode is what follows OVER.
+	windowNode struct {
+		partition []node
+		order     []orderItem
 	}
 	caseNode struct {
 		pos
@@ -121,6 +127,12 @@ type (
 	subscriptNode struct {
 		pos
 		x, index node
+	}
+	// fieldNode is (x).name.
+	fieldNode struct {
+		pos
+		x    node
+		name string
 	}
 	// collateNode is x COLLATE name.
 	collateNode struct {
@@ -166,8 +178,9 @@ type tableRef struct {
 // A fromItem is a relation of FROM and how it is joined to those before it.
 type fromItem struct {
 	tableRef
-	left bool
-	on   node // nil: with every row
+	left  bool
+	on    node // nil: with every row
+	using []columnName
 }
 
 // A derivedNode is a chain of SELECTs between UNIONs; it is also how SELECT DISTINCT is carried out.

@@ -161,6 +161,10 @@ func intArith(op byte, l, r int64, t Type) (Value, error) {
 	case '*':
 		wide := new(big.Int).Mul(big.NewInt(l), big.NewInt(r))
 		n, overflow = wide.Int64(), !wide.IsInt64()
+	case '&':
+		n = l & r
+	case '|':
+		n = l | r
 	default:
 		if r == 0 {
 			return Null, divisionByZero()

@@ -24,6 +24,7 @@ type env struct {
 	tuple    []Value // the row of the relations of FROM, if not kv
 	aggs     []Value // results of the aggregates, at the end
 	set      []Value // of the functions in the select list that return sets
+	numbers  []int64 // of the window functions
 	outer    *env    // of the query around
 
 	subqueries map[*subplan][][]Value // results that are the same for every row, in the outermost env

@@ -1,6 +1,9 @@
 package sql
 
 import (
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,6 +67,8 @@ var catalogFunctions = append(visible, []Func{
 	{Name: "pg_tablespace_location", Args: []Type{OID}, Result: Text, builtin: always(TextValue(""))},
 	{Name: "pg_timezone_names", Columns: []Column{{"name", Text}, {"abbrev", Text}, {"utc_offset", Interval}, {"is_dst", Bool}},
 		Result: Record, set: func(*env, []Value) ([][]Value, error) { return nil, nil }},
+	{Name: "information_schema._pg_expandarray", Args: []Type{AnyArray}, Result: indexKey, set: expandArray},
+	{Name: "pg_get_keywords", Columns: []Column{{"word", Text}, {"catcode", Char}, {"catdesc", Text}}, Result: Record, set: keywords},
 	{Name: "pg_options_to_table", Args: []Type{TextArray}, Columns: []Column{{"option_name", Text}, {"option_value", Text}},
 		Result: Record, set: func(*env, []Value) ([][]Value, error) { return nil, nil }},
 
@@ -100,6 +105,63 @@ var visible = func() []Func {
 		return BoolValue(obj.schema != oidInfoSchema), nil
 	}})
 }()
+
+// expandArray is a row for each element of an index's columns, with its number.
+func expandArray(_ *env, args []Value) ([][]Value, error) {
+	var keys []Value
+	for i, elem := range args[0].elements() {
+		v, err := parseInt(elem, Int2)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, Value{typ: indexKey, n: v.n<<32 | int64(i+1), s: fmt.Sprintf("(%d,%d)", v.n, i+1)})
+	}
+	return oneColumn(keys), nil
+}
+
+// A fieldExpr is (x).x or (x).n of an indexKey.
+type fieldExpr struct {
+	x    expr
+	elem bool
+}
+
+func (x *fieldExpr) typ() Type {
+	if x.elem {
+		return Int2
+	}
+	return Int4
+}
+
+func (a *analyzer) field(n fieldNode) expr {
+	x := a.expr(n.x)
+	if x.typ() != indexKey {
+		a.fail(n.at(), pgwire.CodeWrongObjectType, "column notation .%s applied to type %s, which is not a composite type", n.name, x.typ())
+	}
+	if n.name != "x" && n.name != "n" {
+		a.fail(n.at(), pgwire.CodeUndefinedColumn, `column "%s" not found in data type record`, n.name)
+	}
+	return &fieldExpr{x, n.name == "x"}
+}
+
+func (x *fieldExpr) eval(e *env) (Value, error) {
+	v, err := x.x.eval(e)
+	if err != nil || v.IsNull() {
+		return Null, err
+	}
+	if x.elem {
+		return Value{typ: Int2, n: v.n >> 32}, nil
+	}
+	return Int4Value(int32(v.n)), nil
+}
+
+// keywords lists the words that cannot be names; of the others PostgreSQL has more than this grammar.
+func keywords(*env, []Value) ([][]Value, error) {
+	var rows [][]Value
+	for _, word := range slices.Sorted(maps.Keys(reserved)) {
+		rows = append(rows, []Value{TextValue(word), charValue("R"), TextValue("reserved")})
+	}
+	return rows, nil
+}
 
 func always(v Value) func(*env, []Value) (Value, error) {
 	return func(*env, []Value) (Value, error) { return v, nil }
@@ -227,7 +289,11 @@ func (s *Session) resolveName(name string, t Type) (Value, error) {
 	case Regproc, Regprocsig:
 		plain, _, _ = strings.Cut(plain, "(")
 		what, code = "function", pgwire.CodeUndefinedFunction
-		oid = o.functionOID(strings.TrimPrefix(plain, "pg_catalog."))
+		plain = strings.TrimPrefix(plain, "pg_catalog.")
+		if oid = arrayFunctionOIDs[plain]; oid != 0 {
+			return Value{typ: t, n: int64(oid), s: plain}, nil
+		}
+		oid = o.functionOID(plain)
 	case Regnsp:
 		what, code = "schema", pgwire.CodeInvalidSchemaName
 		for id, schema := range schemaNames {

@@ -21,6 +21,9 @@ func (p *parser) primary() node {
 		}
 		x := p.expr()
 		p.expectOp(")")
+		if p.acceptOp(".") {
+			return fieldNode{pos: at, x: x, name: p.label()}
+		}
 		return x
 	case tokIdent:
 		if x, ok := p.keywordExpr(at); ok {
@@ -229,7 +232,7 @@ func (p *parser) call(at int, name string) *callNode {
 	if p.acceptOp("*") {
 		c.star = true
 		p.expectOp(")")
-		p.refuseWindow()
+		p.window(c)
 		return c
 	}
 	if !p.isOp(")") {
@@ -242,18 +245,35 @@ func (p *parser) call(at int, name string) *callNode {
 		p.unexpected()
 	}
 	p.expectOp(")")
-	p.refuseWindow()
+	p.window(c)
 	return c
 }
 
 // specialForms are what the grammar has instead of functions, and how many arguments they take at least.
 var specialForms = map[string]int{"coalesce": 1, "greatest": 1, "least": 1, "nullif": 2}
 
-func (p *parser) refuseWindow() {
-	if p.isKeyword("over", "filter", "within") {
-		if next := p.peek(); next.kind == tokOp && next.text == "(" {
-			what := map[string]string{"over": "a window function", "filter": "FILTER", "within": "WITHIN GROUP"}[p.tok.text]
-			p.unsupported(p.tok.pos, what, "")
-		}
+// window reads OVER ([PARTITION BY …] [ORDER BY …]) after a call, and refuses its like.
+func (p *parser) window(c *callNode) {
+	if !p.isKeyword("over", "filter", "within") {
+		return
 	}
+	if next := p.peek(); next.kind != tokOp || next.text != "(" {
+		return
+	}
+	if !p.isKeyword("over") || c.name != "row_number" {
+		what := map[string]string{"over": "a window function other than row_number", "filter": "FILTER", "within": "WITHIN GROUP"}[p.tok.text]
+		p.unsupported(p.tok.pos, what, "")
+	}
+	p.advance()
+	p.expectOp("(")
+	c.over = &windowNode{}
+	if p.accept("partition") {
+		p.expect("by")
+		c.over.partition = p.exprList()
+	}
+	if p.accept("order") {
+		p.expect("by")
+		c.over.order = p.orderItems()
+	}
+	p.expectOp(")")
 }

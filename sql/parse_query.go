@@ -144,8 +144,10 @@ func (p *parser) join() fromItem {
 	}
 	p.expect("join")
 	item.tableRef = p.tableRef(true)
-	if p.isKeyword("using") {
-		p.unsupported(p.tok.pos, "JOIN … USING", "Use ON.")
+	if p.accept("using") {
+		p.expectOp("(")
+		item.using = p.columnNames()
+		return item
 	}
 	p.expect("on")
 	item.on = p.topExpr()

@@ -3,6 +3,7 @@ package sql
 import (
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/longship-db/longship/pgwire"
 )
@@ -21,8 +22,9 @@ type selectPlan struct {
 	filter     expr      // without FROM
 	aggregates []aggregate
 	sets       []*callExpr // functions among outs that return sets
-	order      []sortKey   // nil if rows come in the wanted order
-	limit      expr        // nil: all
+	windows    []*rowNumber
+	order      []sortKey // nil if rows come in the wanted order
+	limit      expr      // nil: all
 	offset     expr
 }
 
@@ -58,7 +60,8 @@ func (a *analyzer) selectPlan(n *selectStmt) planNode {
 	p.outs = a.targets(n.targets)
 	a.allowed = false
 	p.order = a.orderBy(n.orderBy, p.outs)
-	p.aggregates, p.sets = a.aggregates, a.sets
+	p.aggregates, p.sets, p.windows = a.aggregates, a.sets, a.windows
+	a.checkSets(n, p)
 	if len(p.aggregates) > 0 && a.bare != nil {
 		a.ungrouped(a.bare)
 	}
@@ -81,12 +84,36 @@ func (a *analyzer) ungrouped(n *columnNode) {
 	a.fail(n.at(), pgwire.CodeGroupingError, `column "%s.%s" must appear in the GROUP BY clause or be used in an aggregate function`, table, n.name)
 }
 
-// returnsSets reports whether a function among the targets returns a set.
+// returnsSets reports whether a function among the targets returns a set, or numbers the rows: these are
+// sorted afterwards.
 func (a *analyzer) returnsSets(targets []target) bool {
-	return slices.ContainsFunc(targets, func(t target) bool {
-		call, ok := t.expr.(callNode)
-		return ok && slices.ContainsFunc(a.catalog.functions(call.name), func(f *Func) bool { return f.set != nil })
-	})
+	return slices.ContainsFunc(targets, func(t target) bool { return a.hasSet(t.expr) })
+}
+
+// hasSet looks for such a function where one may well be; anywhere else sorting is refused.
+func (a *analyzer) hasSet(n node) bool {
+	switch n := n.(type) {
+	case callNode:
+		return n.over != nil || slices.ContainsFunc(n.args, a.hasSet) ||
+			slices.ContainsFunc(a.catalog.functions(n.name), func(f *Func) bool { return f.set != nil })
+	case castNode:
+		return a.hasSet(n.x)
+	case fieldNode:
+		return a.hasSet(n.x)
+	case binaryNode:
+		return a.hasSet(n.l) || a.hasSet(n.r)
+	}
+	return false
+}
+
+// checkSets refuses what the rows of a set, or their numbers, cannot be combined with.
+func (a *analyzer) checkSets(n *selectStmt, p *selectPlan) {
+	switch {
+	case len(p.sets) > 0 && len(p.windows) > 0, len(p.aggregates) > 0 && len(p.sets)+len(p.windows) > 0:
+		a.fail(n.at(), pgwire.CodeFeatureNotSupported, "only one of aggregates, window functions and functions that return sets is supported")
+	case len(n.orderBy) > 0 && len(p.sets)+len(p.windows) > 0:
+		a.fail(n.at(), pgwire.CodeFeatureNotSupported, "sorting by what returns a set inside another expression is not supported")
+	}
 }
 
 // inKeyOrder reports whether ascending keys are the order asked for. Nothing follows key: it is
@@ -136,6 +163,9 @@ func (a *analyzer) star(t target) []output {
 			a.bare = &columnNode{pos: t.pos, table: rel.table, name: rel.columns[0].Name}
 		}
 		for i, c := range rel.columns {
+			if t.table == "" && slices.Contains(rel.merged, c.Name) {
+				continue
+			}
 			if a.scope.kv {
 				outs = append(outs, output{c.Name, &kvColumn{index: i}})
 			} else {
@@ -152,7 +182,7 @@ func columnLabel(n node) string {
 	case columnNode:
 		return n.name
 	case callNode:
-		return n.name
+		return n.name[strings.LastIndexByte(n.name, '.')+1:]
 	case castNode:
 		if _, nested := n.x.(castNode); !nested {
 			if label := columnLabel(n.x); label != "?column?" {
@@ -184,6 +214,8 @@ func columnLabel(n node) string {
 		return columnLabel(n.x)
 	case collateNode:
 		return columnLabel(n.x)
+	case fieldNode:
+		return n.name
 	}
 	return "?column?"
 }

@@ -19,7 +19,9 @@ type selection struct {
 	sent   int64
 	sorted []sortedRow
 	keep   int64 // rows the sort has to keep
-	sums   []tally
+
+	numbered []*numberedRow
+	sums     []tally
 }
 
 type sortedRow struct {
@@ -101,6 +103,8 @@ func (s *selection) take() (more bool, err error) {
 		return true, s.collect()
 	case len(s.plan.sets) > 0:
 		return s.emitSets()
+	case len(s.plan.windows) > 0:
+		return true, s.collectRow()
 	}
 	return s.emit()
 }
@@ -248,6 +252,9 @@ func (s *selection) finish() error {
 		}
 		_, err := s.emit()
 		return err
+	}
+	if s.limit > 0 && len(s.plan.windows) > 0 {
+		return s.emitNumbered()
 	}
 	if s.plan.order == nil {
 		return nil

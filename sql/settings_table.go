@@ -110,6 +110,8 @@ func presetSettings() []Setting {
 		{Name: "data_directory", Kind: s, Context: ContextPostmaster, Category: catFiles, NotInFile: true, Short: "The node's data directory."},
 		{Name: "data_directory_mode", Kind: KindInt, Boot: "448", Max: 511, Context: internal, Category: catPreset, Short: "Mode of the data directory."},
 		{Name: "in_hot_standby", Kind: b, Boot: "off", Context: internal, Category: catPreset, Report: true, Short: "Whether the node is a standby."},
+		{Name: "max_identifier_length", Kind: KindInt, Boot: "63", Min: 63, Max: 63, Context: internal, Category: catPreset, Short: "Longest name, in bytes."},
+		{Name: "max_index_keys", Kind: KindInt, Boot: "32", Min: 32, Max: 32, Context: internal, Category: catPreset, Short: "Most columns of an index, as PostgreSQL has it: drivers ask."},
 		{Name: "integer_datetimes", Kind: b, Boot: "on", Context: internal, Category: catPreset, Report: true, Short: "Time stamps are integers."},
 		{Name: "is_superuser", Kind: b, Boot: "on", Context: internal, Category: catPreset, Report: true, Short: "There is one role."},
 		{Name: "server_encoding", Kind: s, Boot: "UTF8", Context: internal, Category: catPreset, Report: true, Short: "Encoding of the table."},

@@ -77,7 +77,9 @@ func (o *object) qualifiedName() string {
 func (c *Catalog) addSystemCatalogs() {
 	types := map[string]Type{}
 	for t, info := range typeInfos {
-		types[info.typname] = t
+		if t != indexKey {
+			types[info.typname] = t
+		}
 	}
 	for line := range strings.Lines(pgCatalogText) {
 		fields := strings.Fields(line)

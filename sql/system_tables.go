@@ -125,6 +125,9 @@ func types(*objects) []fields {
 	}
 	var rows []fields
 	for _, t := range slices.Sorted(maps.Keys(typeInfos)) {
+		if t == indexKey {
+			continue
+		}
 		info := typeInfos[t]
 		kind := "b"
 		if info.category == 'P' || info.category == 'X' {
@@ -150,13 +153,16 @@ func procName(info typeInfo, what string) Value {
 	name := info.typname
 	switch {
 	case name[0] == '_':
-		name = "array_"
+		return Value{typ: Regproc, n: int64(arrayFunctionOIDs["array_"+what]), s: "array_" + what}
 	case name == "numeric" || name == "timestamptz" || name == "interval" || name == "inet" || name == "pg_lsn" ||
 		name == "pg_node_tree" || name == "void" || name == "any" || name == "anyarray" || name == "record":
 		name += "_"
 	}
 	return Value{typ: Regproc, s: name + what}
 }
+
+// arrayFunctionOIDs are PostgreSQL's of the functions by which drivers recognise arrays.
+var arrayFunctionOIDs = map[string]uint32{"array_in": 750, "array_out": 751, "array_recv": 2400, "array_send": 2401}
 
 func namespaces(*objects) []fields {
 	var rows []fields

@@ -49,6 +49,10 @@ const (
 	Regnsp      Type = 4089
 	Regrole     Type = 4096
 
+	// indexKey is what information_schema._pg_expandarray returns, the only record whose fields can be
+	// selected: an element and its number. Clients see a record.
+	indexKey Type = 1
+
 	Any        Type = 2276
 	AnyArray   Type = 2277
 	AnyElement Type = 2283
@@ -121,6 +125,7 @@ var typeInfos = map[Type]typeInfo{
 	PgLSN:       {"pg_lsn", "pg_lsn", 8, familyLSN, 'U', 0},
 	Regnsp:      {"regnamespace", "regnamespace", 4, familyID, 'N', 0},
 	Regrole:     {"regrole", "regrole", 4, familyID, 'N', 0},
+	indexKey:    {"record", "record", -1, familyNone, 'P', 0},
 	Any:         {`"any"`, "any", 4, familyNone, 'P', 0},
 	AnyArray:    {"anyarray", "anyarray", -1, familyNone, 'P', 0},
 	AnyElement:  {"anyelement", "anyelement", 4, familyNone, 'P', 0},
@@ -179,6 +184,9 @@ type Column struct {
 
 // wireColumn describes a result column to the client.
 func wireColumn(name string, t Type) pgwire.Column {
+	if t == indexKey {
+		t = Record
+	}
 	return pgwire.Column{Name: name, Type: uint32(t), Size: typeInfos[t].size, Mod: -1}
 }
 

@@ -449,3 +449,11 @@ SELECT * FROM (VALUES ('a', 1), (NULL, 2.5)) AS v(k, n) WHERE n > 1
 SELECT * FROM (VALUES (1, 2), (3)) v
 VALUES
 VALUES (1,)
+SELECT n, row_number() OVER (PARTITION BY n % 2 ORDER BY n DESC) FROM generate_series(1, 5) n ORDER BY n
+SELECT row_number() OVER () AS r, n FROM generate_series(3, 1, -1) n
+SELECT n FROM generate_series(1, 2) n WHERE row_number() OVER () = 1
+SELECT * FROM (VALUES (1, 'a'), (2, 'b')) AS x(i, v) JOIN (VALUES (2, 'c'), (3, 'd')) AS y(i, w) USING (i)
+SELECT i, x.i, y.i, v FROM (VALUES (1, 'a'), (2, 'b')) AS x(i, v) LEFT JOIN (VALUES (2, 'c')) AS y(i, w) USING (i) ORDER BY x.i
+SELECT 1 FROM (VALUES (1)) AS x(i) JOIN (VALUES (2)) AS y(j) USING (i)
+SELECT 5 & 3, 5 | 3, 5::int2 & 1::int2, 1::int8 | 2
+SELECT 1.5 & 1
