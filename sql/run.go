@@ -322,6 +322,11 @@ func (s *Session) waitForLSN(ctx context.Context, n *waitStmt) error {
 	if err != nil {
 		return invalidInput(PgLSN, n.lsn)
 	}
+	if s.txn != nil {
+		return pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "WAIT FOR must be only called without an active or registered snapshot").
+			WithDetail("The transaction reads the table as it was at its first read or write, however long it waits.").
+			WithHint("Wait before BEGIN, or as the first statement after it.")
+	}
 	timeout := pgwire.Errorf(pgwire.CodeQueryCanceled, "timed out while waiting for target LSN %s to be replayed", lsn)
 	if n.timeout > 0 {
 		var cancel context.CancelFunc
