@@ -46,12 +46,19 @@ func (w *Writer) Settled() {
 func (w *Writer) enough() bool { return 2*w.joined.Load() >= int64(w.cfg.Waiting()) }
 
 // gatherLimit bounds how long a flush waits for more to join: those under way may be so because a standby
-// is far away, or gone.
-const gatherLimit = time.Millisecond
+// is far away, or gone. When it was reached, it would be again, and the next flushes do not wait.
+const (
+	gatherLimit = time.Millisecond
+	gatherPause = 15 // flushes
+)
 
 // gather waits until enough have joined.
 func (w *Writer) gather(ctx context.Context) {
 	if w.cfg.Waiting == nil || !w.flushRequested() || w.enough() {
+		return
+	}
+	if w.gatherPause > 0 {
+		w.gatherPause--
 		return
 	}
 	w.gathering.Store(true)
@@ -62,6 +69,7 @@ func (w *Writer) gather(ctx context.Context) {
 		select {
 		case <-w.wake:
 		case <-timer.C:
+			w.gatherPause = gatherPause
 			return
 		case <-ctx.Done():
 			return

@@ -92,8 +92,9 @@ type Writer struct {
 	retryAt    time.Time     // no allocation is tried before this, after a full disk
 
 	// Owned by Run.
-	sink   sink
-	synced LSN // bytes below are durable; not behind flushed
+	sink        sink
+	synced      LSN // bytes below are durable; not behind flushed
+	gatherPause int // flushes that do not gather yet
 }
 
 // Stats counts what a Writer has done: the columns of pg_stat_wal.

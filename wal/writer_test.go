@@ -182,6 +182,21 @@ func TestFullBufferDoesNotGather(t *testing.T) {
 	})
 }
 
+// Commits that wait for something else than a flush cost the others a millisecond now and then, not each time.
+func TestGatherInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, newDir(t, vfs.NewMem()), emptyLog, WriterConfig{Buffers: 1, Waiting: func() int { return 4 }})
+		begin := time.Now()
+		for range 2 * (1 + gatherPause) {
+			w.insert(t, []byte("x"), true)
+		}
+		if d := time.Since(begin); d != 2*gatherLimit {
+			t.Errorf("%d flushes took %v, want %v", 2*(1+gatherPause), d, 2*gatherLimit)
+		}
+		must(t, w.stop())
+	})
+}
+
 // Each wal_sync_method writes a log that reads back, on the real disk and in memory.
 func TestSyncMethods(t *testing.T) {
 	for _, method := range []SyncMethod{SyncFdatasync, SyncFsync, SyncOpenDatasync, SyncOpenSync} {
