@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
@@ -658,8 +660,13 @@ func TestSavepointMemory(t *testing.T) {
 	if _, ok, err := tx.Get(t.Context(), "a"); ok || err != nil {
 		t.Errorf("after RollbackTo the row is there: %v, %v", ok, err)
 	}
+	for range writes - 1 {
+		if err := tx.Put("a", value); err != nil {
+			t.Fatal(err)
+		}
+	}
 	tx.ReleaseSavepoints()
-	for range 2 * writes {
+	for range writes {
 		if err := tx.Put("a", value); err != nil {
 			t.Fatalf("without savepoints: %v", err)
 		}
@@ -669,4 +676,43 @@ func TestSavepointMemory(t *testing.T) {
 func limitOf(err error, what string) bool {
 	e, ok := errors.AsType[*LimitError](err)
 	return ok && e.What == what
+}
+
+// Going back restores what was written, where it is found, and its size, for few keys and for many.
+func TestWriteSetUndo(t *testing.T) {
+	for _, keys := range []int{3, 4 * smallSet} {
+		random := rand.New(rand.NewPCG(1, uint64(keys)))
+		var s writeSet
+		s.marked = true
+		var marks []int
+		var saved []map[string]Op
+		now := map[string]Op{}
+		for range 2000 {
+			switch n := random.IntN(20); {
+			case n == 0:
+				marks, saved = append(marks, len(s.undo)), append(saved, maps.Clone(now))
+			case n == 1 && len(marks) > 0:
+				i := random.IntN(len(marks))
+				s.undoTo(marks[i])
+				now = maps.Clone(saved[i])
+				marks, saved = marks[:i+1], saved[:i+1]
+			default:
+				op := Op{Kind: Put, Key: fmt.Sprint("k", random.IntN(keys)), Value: make([]byte, random.IntN(10))}
+				if err := s.add(op); err != nil {
+					t.Fatal(err)
+				}
+				now[op.Key] = op
+			}
+			size := 0
+			for key, want := range now {
+				size += want.size()
+				if got := s.find(key); got == nil || len(got.Value) != len(want.Value) {
+					t.Fatalf("%d keys: %s is %+v, want %+v", keys, key, got, want)
+				}
+			}
+			if len(s.ops) != len(now) || s.size != size {
+				t.Fatalf("%d keys: %d operations of %d bytes, want %d of %d", keys, len(s.ops), s.size, len(now), size)
+			}
+		}
+	}
 }
