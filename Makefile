@@ -1,6 +1,6 @@
 # make demo   a cluster of three nodes under load, on this machine
 # make test   lint and all tests
-# make bench  side by side with PostgreSQL, then the packages' benchmarks
+# make bench  side by side with PostgreSQL, then the packages' benchmarks: docs/performance.md
 # make fuzz   every fuzz target for a while: FUZZTIME=30s
 # make lint   gofmt, go vet, staticcheck
 
@@ -32,7 +32,7 @@ test: tools lint $(BIN)
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 9m ./integration/...
 
 bench: tools $(BIN)
-	LONGSHIP_BIN=$(CURDIR)/$(BIN) LONGSHIP_BENCH=$(ROUNDS) $(GO) test -count 1 -timeout 60m -run TestBesidePostgreSQL ./integration -v | grep -v '^='
+	LONGSHIP_BIN=$(CURDIR)/$(BIN) LONGSHIP_BENCH=$(ROUNDS) $(GO) test -count 1 -timeout 120m -run 'TestBesidePostgreSQL|TestBench' ./integration -v | grep -v '^='
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v /integration)
 
 # What is found is in testdata/fuzz of its package, and is run by make test from then on.

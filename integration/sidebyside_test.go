@@ -1,186 +1,203 @@
 package integration
 
 import (
+	"context"
 	"fmt"
-	"math"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-)
+	"time"
 
-// The script both systems run: an upsert of a 100-byte value over 100,000 keys.
-const upsertScript = `\set k random(1, 100000)
-INSERT INTO kv VALUES ('key' || :k, '` + value100 + `') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value;
-`
+	"github.com/jackc/pgx/v5"
+)
 
 const value100 = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
 
-// TestBesidePostgreSQL is a benchmark and not a test: it asserts nothing. PostgreSQL 15 and Longship,
-// each a primary with one standby that a commit waits for and one that it does not, run the same
-// pgbench script alternately. The machine may be noisy: what counts are the ratios of one run.
-// LONGSHIP_BENCH is the number of rounds.
-func TestBesidePostgreSQL(t *testing.T) {
-	rounds, _ := strconv.Atoi(os.Getenv("LONGSHIP_BENCH"))
-	if rounds == 0 {
-		t.Skip("a benchmark: set LONGSHIP_BENCH to the number of rounds")
-	}
-	pg := startPostgres(t)
-	c := newCluster(t, 3, "--wal-segsize=16", "--max-connections=300")
-	script := filepath.Join(t.TempDir(), "upsert.sql")
-	if err := os.WriteFile(script, []byte(upsertScript), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Printf("%8s  %22s  %22s  %s\n", "clients", "PostgreSQL tps (ms)", "Longship tps (ms)", "ratio of tps (of latency)")
-	for _, clients := range []int{1, 8, 32, 64, 128} {
-		var theirs, ours []result
-		for range rounds {
-			theirs = append(theirs, runPgbench(t, pg.port, script, clients))
-			ours = append(ours, runPgbench(t, c.primary().port, script, clients))
-		}
-		a, b := median(theirs), median(ours)
-		fmt.Printf("%8d  %12.0f (%6.2f)  %12.0f (%6.2f)  %.2f (%.2f)\n", clients, a.tps, a.ms, b.tps, b.ms, b.tps/a.tps, b.ms/a.ms)
-	}
-}
-
-// A result is what pgbench measured: transactions a second, and the mean latency.
-type result struct{ tps, ms float64 }
-
-func median(r []result) result {
-	slices.SortFunc(r, func(a, b result) int { return int(math.Copysign(1, a.tps-b.tps)) })
-	return r[len(r)/2]
-}
-
-var (
-	tpsLine     = regexp.MustCompile(`tps = ([0-9.]+)`)
-	latencyLine = regexp.MustCompile(`latency average = ([0-9.]+) ms`)
+// The scripts that both systems run, over 100,000 keys: an upsert of a 100-byte value, the read of one, and ten
+// upserts in one transaction. Their keys are neighbours and in order, or PostgreSQL would deadlock.
+const (
+	upsertScript = `\set k random(1, 100000)
+INSERT INTO kv VALUES ('key' || :k, '` + value100 + `') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value;
+`
+	readScript = `\set k random(1, 100000)
+SELECT value FROM kv WHERE key = 'key' || :k;
+`
 )
 
-func runPgbench(t *testing.T, port int, script string, clients int) result {
-	t.Helper()
-	out := mustRun(t, tool(t, "pgbench"), "-h", "127.0.0.1", "-p", strconv.Itoa(port), "-U", "postgres", "-n",
-		"-M", "prepared", "-f", script, "-c", strconv.Itoa(clients), "-j", "2", "-T", "5", "postgres")
-	tps, latency := tpsLine.FindStringSubmatch(out), latencyLine.FindStringSubmatch(out)
-	if tps == nil || latency == nil {
-		t.Fatalf("pgbench printed no result:\n%s", out)
+func tenScript() string {
+	var b strings.Builder
+	b.WriteString("\\set k random(1, 99990)\nBEGIN;\n")
+	for i := range 10 {
+		fmt.Fprintf(&b, "\\set k%d :k + %d\n", i, i)
+		b.WriteString(strings.ReplaceAll(strings.SplitN(upsertScript, "\n", 2)[1], ":k", ":k"+strconv.Itoa(i)))
 	}
-	var r result
-	r.tps, _ = strconv.ParseFloat(tps[1], 64)
-	r.ms, _ = strconv.ParseFloat(latency[1], 64)
-	return r
+	b.WriteString("COMMIT;\n")
+	return b.String()
 }
 
-// A postgres is a PostgreSQL primary with two standbys, s1 synchronous and s2 not.
-type postgres struct {
-	t    *testing.T
-	dir  string
-	port int
-	cred *syscall.Credential // the server refuses to run as root
-}
+// benchClients are how many clients there are at a time.
+var benchClients = []int{1, 8, 32, 64, 128}
 
-func startPostgres(t *testing.T) *postgres {
-	t.Helper()
-	p := onePostgres(t, "max_connections = 300", "wal_keep_size = 1GB", "synchronous_standby_names = 's1'")
-	for i, name := range []string{"s1", "s2"} {
-		dir := filepath.Join(p.dir, name)
-		p.run("pg_basebackup", "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "postgres", "-D", dir, "-R", "-c", "fast")
-		p.configure(dir, freePort(t), "cluster_name = '"+name+"'")
-		p.serve(dir)
-		p.await("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", strconv.Itoa(i+1))
-	}
-	return p
-}
-
-// onePostgres is a PostgreSQL by itself, with an empty table kv.
-func onePostgres(t *testing.T, config ...string) *postgres {
-	t.Helper()
-	p := newPostgres(t)
-	primary := filepath.Join(p.dir, "primary")
-	p.configure(primary, p.port, config...)
-	p.serve(primary)
-	p.sql("SET synchronous_commit = local; CREATE TABLE kv (key text PRIMARY KEY, value text, lsn pg_lsn)")
-	return p
-}
-
-// newPostgres makes a primary that is yet to be configured and served.
-func newPostgres(t *testing.T) *postgres {
-	t.Helper()
-	tool(t, "initdb")
-	u, err := user.Lookup("postgres")
-	if err != nil || os.Getuid() != 0 {
-		t.Skip("needs root and a user postgres to run a PostgreSQL server")
-	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
-	dir, err := os.MkdirTemp("", "longship-beside-") // not t.TempDir, which only its owner may enter
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chown(dir, uid, gid); err != nil {
-		t.Fatal(err)
-	}
-	p := &postgres{t: t, dir: dir, port: freePort(t), cred: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	p.run("initdb", "-D", filepath.Join(dir, "primary"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-N")
-	return p
-}
-
-func (p *postgres) configure(dir string, port int, lines ...string) {
-	p.t.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer f.Close()
-	lines = append(lines, fmt.Sprintf("port = %d", port), "unix_socket_directories = '"+p.dir+"'", "listen_addresses = '127.0.0.1'")
-	if _, err := f.WriteString("\n" + strings.Join(lines, "\n") + "\n"); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-func (p *postgres) serve(dir string) {
-	p.t.Helper()
-	p.run("pg_ctl", "-D", dir, "-l", dir+".log", "-w", "start")
-	p.t.Cleanup(func() { p.run("pg_ctl", "-D", dir, "-m", "immediate", "-w", "stop") })
-}
-
-func (p *postgres) run(name string, args ...string) {
-	p.t.Helper()
-	cmd := exec.Command(tool(p.t, name), args...)
-	cmd.Dir = p.dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.cred}
-	log, err := os.CreateTemp(p.dir, name)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log // a file: the server pg_ctl starts keeps it open
-	if err := cmd.Run(); err != nil {
-		text, _ := os.ReadFile(log.Name())
-		p.t.Fatalf("%s %q: %v\n%s", name, args, err, text)
-	}
-}
-
-func (p *postgres) sql(text string) string {
-	p.t.Helper()
-	out := mustRun(p.t, tool(p.t, "psql"), "-h", "127.0.0.1", "-p", strconv.Itoa(p.port), "-U", "postgres", "-d", "postgres", "-Atqc", text)
-	return strings.TrimSpace(out)
-}
-
-// await repeats a query until it answers want.
-func (p *postgres) await(query, want string) {
-	p.t.Helper()
-	ctx, cancel := testContext(p.t)
+// TestBesidePostgreSQL is a benchmark and not a test: it asserts nothing. PostgreSQL 15 and Longship,
+// each a primary with one standby that a commit waits for and one that it does not, run the same
+// pgbench scripts alternately. The machine may be noisy: what counts are the ratios of one run.
+// LONGSHIP_BENCH is the number of rounds, of which the medians are printed.
+func TestBesidePostgreSQL(t *testing.T) {
+	rounds := benchRounds(t)
+	ctx, cancel := benchContext(t)
 	defer cancel()
-	for p.sql(query) != want {
-		if ctx.Err() != nil {
-			p.t.Fatalf("%s: never %q", query, want)
+	pair := besides{t: t, rounds: rounds, theirs: startPostgres(t).system()}
+	pair.ours = benchCluster(t, 3).system()
+	for _, s := range pair.systems() {
+		s.preload(ctx)
+	}
+	pair.copies(ctx)
+	pair.scripts("Upserts", upsertScript, 0)
+	pair.scripts("Transactions of ten upserts", tenScript(), 0)
+	pair.scripts("Reads by key on the primary", readScript, 0)
+	pair.scripts("Reads by key on a standby", readScript, 1)
+	pair.lag(ctx)
+	pair.memory()
+}
+
+// A besides is the two systems, side by side.
+type besides struct {
+	t            *testing.T
+	rounds       int
+	theirs, ours system
+}
+
+func (p *besides) systems() []system { return []system{p.theirs, p.ours} }
+
+// alternately takes a measurement of each system in each round.
+func alternately[T any](p *besides, measure func(s system, round int) T) (theirs, ours []T) {
+	for round := range p.rounds {
+		theirs = append(theirs, measure(p.theirs, round))
+		ours = append(ours, measure(p.ours, round))
+	}
+	return theirs, ours
+}
+
+// cells are three cells: one column of both systems' results, by its median, and the ratio.
+func cells[T any](theirs, ours []T, column func(T) float64) []string {
+	return both(median(theirs, column), median(ours, column))
+}
+
+// both are two figures and their ratio.
+func both(theirs, ours float64) []string {
+	return []string{number(theirs), number(ours), number(ours / theirs)}
+}
+
+// scripts runs a script with growing numbers of clients, on the servers with the number at.
+func (p *besides) scripts(title, text string, at int) {
+	p.t.Helper()
+	script := writeScript(p.t, text)
+	tab := newTable(title, "clients",
+		"PostgreSQL tps", "Longship tps", "ratio", "PostgreSQL mean ms", "Longship mean ms", "ratio",
+		"PostgreSQL p99 ms", "Longship p99 ms", "ratio", "PostgreSQL CPU µs", "Longship CPU µs", "ratio")
+	for _, clients := range benchClients {
+		theirs, ours := alternately(p, func(s system, _ int) result { return s.pgbench(s.servers[at], script, clients) })
+		row := []string{strconv.Itoa(clients)}
+		for _, column := range []func(result) float64{
+			func(r result) float64 { return r.tps }, func(r result) float64 { return r.mean },
+			func(r result) float64 { return r.p99 }, func(r result) float64 { return r.cpu },
+		} {
+			row = append(row, cells(theirs, ours, column)...)
+		}
+		tab.row(row...)
+	}
+	tab.print()
+}
+
+// copies copies 100,000 rows in one transaction, new ones in each round.
+func (p *besides) copies(ctx context.Context) {
+	p.t.Helper()
+	rows := scaled(100_000, 1000)
+	type copied struct{ rate, cpu float64 }
+	theirs, ours := alternately(p, func(s system, round int) copied {
+		c := s.connect(ctx)
+		defer c.Close(ctx)
+		before := s.cpu()
+		took := s.copyRows(ctx, c.PgConn(), fmt.Sprintf("copy%d/", round), rows, 100)
+		used := s.cpu() - before
+		return copied{float64(rows) / took.Seconds(), float64(used.Microseconds()) / float64(rows)}
+	})
+	tab := newTable("COPY", "rows", "PostgreSQL rows/s", "Longship rows/s", "ratio",
+		"PostgreSQL CPU µs/row", "Longship CPU µs/row", "ratio")
+	row := append([]string{strconv.Itoa(rows)}, cells(theirs, ours, func(c copied) float64 { return c.rate })...)
+	tab.row(append(row, cells(theirs, ours, func(c copied) float64 { return c.cpu })...)...)
+	tab.print()
+}
+
+// lag asks every 20 ms how far behind the standbys are while 64 clients write.
+func (p *besides) lag(ctx context.Context) {
+	p.t.Helper()
+	script := writeScript(p.t, upsertScript)
+	type behind struct{ p50, p99, most float64 }
+	theirs, ours := alternately(p, func(s system, _ int) behind {
+		stop := sampleLag(ctx, s)
+		s.pgbench(s.servers[0], script, 64)
+		lags := stop()
+		return behind{percentile(lags, 0.5), percentile(lags, 0.99), percentile(lags, 1)}
+	})
+	tab := newTable("Standbys' replay_lag in ms, 64 clients", "", "PostgreSQL", "Longship", "ratio")
+	tab.row(append([]string{"median"}, cells(theirs, ours, func(b behind) float64 { return b.p50 })...)...)
+	tab.row(append([]string{"p99"}, cells(theirs, ours, func(b behind) float64 { return b.p99 })...)...)
+	tab.row(append([]string{"most"}, cells(theirs, ours, func(b behind) float64 { return b.most })...)...)
+	tab.print()
+}
+
+// sampleLag collects the replay_lag of all standbys until it is stopped, in milliseconds.
+func sampleLag(ctx context.Context, s system) (stop func() []float64) {
+	s.t.Helper()
+	c := s.connect(ctx)
+	done, quit := make(chan []float64), make(chan struct{})
+	go func() {
+		var lags []float64
+		every := time.NewTicker(20 * time.Millisecond)
+		defer every.Stop()
+		for {
+			select {
+			case <-quit:
+				done <- lags
+				return
+			case <-every.C:
+				lags = append(lags, replayLags(ctx, s, c)...)
+			}
+		}
+	}()
+	return func() []float64 { close(quit); return <-done }
+}
+
+var intervalText = regexp.MustCompile(`^(\d+):(\d+):(\d+(?:\.\d+)?)$`)
+
+// replayLags is one sample: a standby of which no lag is known, because nothing was written, has none.
+func replayLags(ctx context.Context, s system, c *pgx.Conn) (lags []float64) {
+	rows, err := c.Query(ctx, "SELECT replay_lag FROM pg_stat_replication", pgx.QueryExecModeSimpleProtocol)
+	if err != nil {
+		s.t.Errorf("%s: %v", s.name, err)
+		return nil
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if m := intervalText.FindStringSubmatch(string(rows.RawValues()[0])); m != nil {
+			h, _ := strconv.ParseFloat(m[1], 64)
+			min, _ := strconv.ParseFloat(m[2], 64)
+			sec, _ := strconv.ParseFloat(m[3], 64)
+			lags = append(lags, ((h*60+min)*60+sec)*1000)
 		}
 	}
+	return lags
+}
+
+// memory is what the servers hold after all this.
+func (p *besides) memory() {
+	p.t.Helper()
+	tab := newTable("Memory in MB after all of the above", "", "PostgreSQL", "Longship", "ratio")
+	for i, name := range []string{"primary", "standby", "standby"} {
+		a, b := p.theirs.servers[i].memory(p.t), p.ours.servers[i].memory(p.t)
+		tab.row(append([]string{name}, both(a, b)...)...)
+	}
+	tab.print()
 }

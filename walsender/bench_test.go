@@ -43,6 +43,30 @@ func BenchmarkMessage(b *testing.B) {
 	}
 }
 
+// BenchmarkSend is the way of many small records, of which up to 64 are under way, as at full load: what is
+// counted is for each record, and its encoding is not.
+func BenchmarkSend(b *testing.B) {
+	p, c := benchPrimary(b, memberParams("n2"))
+	c.query(startCommand)
+	records := make([]*wal.Prepared, b.N)
+	for i := range records {
+		records[i] = wal.Prepare(wal.RmgrLongship, 0, make([]byte, 100))
+	}
+	r := walReader{b: b, conn: c.conn, buf: make([]byte, 1<<20), at: segmentStart}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i, rec := range records {
+		_, end, err := p.writer.Insert(rec, 1)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if i%64 == 63 || i == len(records)-1 {
+			r.readTo(end)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}
+
 // BenchmarkCatchup sends WAL that is there already: 8 MB from the buffer, or from files.
 func BenchmarkCatchup(b *testing.B) {
 	for _, from := range []string{"buffer", "files"} {
