@@ -68,8 +68,9 @@ type Record struct {
 // A Prepared is a record that lacks only its place in the log: xid, previous record, and the part
 // of the CRC that covers the header.
 type Prepared struct {
-	bytes []byte // header space included
-	crc   uint32 // of bytes[recordHeaderSize:]
+	bytes []byte    // header space included
+	crc   uint32    // of bytes[recordHeaderSize:]
+	small [216]byte // room for bytes of a small record, so that one allocation does; 256 bytes in all
 }
 
 // Prepare encodes a record whose main data is the concatenation of the parts, and computes the
@@ -79,7 +80,11 @@ func Prepare(rmgr RmgrID, info uint8, data ...[]byte) *Prepared {
 	for _, d := range data {
 		n += len(d)
 	}
-	b := make([]byte, recordHeaderSize, recordHeaderSize+5+n)
+	p := new(Prepared)
+	b := p.small[:recordHeaderSize]
+	if size := recordHeaderSize + 5 + n; size > len(p.small) {
+		b = make([]byte, recordHeaderSize, size)
+	}
 	switch {
 	case n > 255:
 		b = append(b, fragDataLong)
@@ -91,7 +96,8 @@ func Prepare(rmgr RmgrID, info uint8, data ...[]byte) *Prepared {
 		b = append(b, d...)
 	}
 	b[16], b[17] = info, byte(rmgr)
-	return &Prepared{bytes: b, crc: crc32.Update(0, castagnoli, b[recordHeaderSize:])}
+	p.bytes, p.crc = b, crc32.Update(0, castagnoli, b[recordHeaderSize:])
+	return p
 }
 
 // Size is the length of the record in bytes (xl_tot_len).
