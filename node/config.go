@@ -7,6 +7,8 @@ import (
 	"net"
 	"regexp"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -41,6 +43,9 @@ type Config struct {
 // part of log lines.
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
+// maxZone is the longest name of a zone, in bytes. It is shown in tables and is a label of metrics.
+const maxZone = 63
+
 func (c *Config) check() error {
 	if !namePattern.MatchString(c.Name) {
 		return fmt.Errorf("node name %q: want 1 to 63 lower-case letters, digits and underscores, a letter first", c.Name)
@@ -60,6 +65,9 @@ func (c *Config) check() error {
 		if err := checkLoopback(c.HTTPListen); err != nil {
 			return fmt.Errorf("--http-listen: %w", err)
 		}
+	}
+	if strings.ContainsFunc(c.Zone, unicode.IsControl) || len(c.Zone) > maxZone {
+		return fmt.Errorf("zone %q: want up to %d bytes of text on one line", c.Zone, maxZone)
 	}
 	if c.FailoverPriority < 0 {
 		return fmt.Errorf("failover priority %d: want 0, for never, or more", c.FailoverPriority)

@@ -41,6 +41,20 @@ func TestAdvertised(t *testing.T) {
 	}
 }
 
+// A zone is a word or some, on one line: it stands in tables and labels.
+func TestZoneName(t *testing.T) {
+	for zone, ok := range map[string]bool{
+		"": true, "eu-west-1a": true, "Rack 7, row ä": true,
+		"two\nlines": false, "bell\a": false, strings.Repeat("z", maxZone): true, strings.Repeat("z", maxZone+1): false,
+	} {
+		cfg := testConfig(t, "")
+		cfg.Zone = zone
+		if _, err := New(cfg); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "zone") {
+			t.Errorf("zone %q: %v, allowed %v", zone, err, ok)
+		}
+	}
+}
+
 // testConfig is that of a node that advertises something.
 func testConfig(t *testing.T, advertise string) Config {
 	t.Helper()
