@@ -243,10 +243,8 @@ func TestCaughtUp(t *testing.T) {
 				c.open(name, false)
 			}
 		}
-		c.until(follower, func(s *State) bool { return len(s.Slots) == 1 })
-		if !n.CaughtUp() {
-			t.Error("not caught up with the others there")
-		}
+		// With the others there it catches up, perhaps a command later: a leader may have begun and ended meanwhile.
+		c.until(follower, func(s *State) bool { return len(s.Slots) == 1 && n.CaughtUp() })
 	})
 }
 
