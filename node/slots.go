@@ -71,7 +71,7 @@ func (r *reign) mirrorSlots(s *raftlog.State, leading bool) error {
 	if !s.Initialised() {
 		return nil
 	}
-	a := slots.Agreement{AsOf: s.Index, Leading: leading, Oldest: r.oldestWAL}
+	a := slots.Agreement{AsOf: s.Index, Leading: leading, Oldest: r.oldestWAL, KeepRest: r.node.cfg.Witness}
 	for _, slot := range s.Slots {
 		if slot.Member != r.node.memberID() {
 			a.Slots = append(a.Slots, slots.Agreed{

@@ -31,6 +31,10 @@ type Agreement struct {
 
 	// Oldest is where the WAL begins that this node has.
 	Oldest func() (wal.LSN, error)
+
+	// KeepRest has a slot whose WAL is here in part keep that part. A witness may have to bring forward a member
+	// that is further than the cluster has heard of: what it holds from its own beginning on must not go.
+	KeepRest bool
 }
 
 // Mirror makes the permanent slots those of the cluster: WAL that one of them needs is kept here, and
@@ -133,7 +137,7 @@ func (s *Slots) place(a Agreement, oldest wal.LSN) {
 		if a.Leading {
 			sl.lead(want.Restart, oldest)
 		} else {
-			sl.follow(want, oldest)
+			sl.follow(want, oldest, a.KeepRest)
 		}
 		sl.dirty = sl.dirty || before != sl.wanted()
 	}
@@ -156,7 +160,10 @@ func (sl *slot) lead(restart, oldest wal.LSN) {
 
 // follow puts a slot where the cluster has it: forward, because its consumer has moved on, or back, if
 // this node knew of more than the cluster did when it ceased to be the primary.
-func (sl *slot) follow(a Agreed, oldest wal.LSN) {
+func (sl *slot) follow(a Agreed, oldest wal.LSN, keepRest bool) {
+	if keepRest && a.Restart != 0 && !sl.lost() {
+		a.Restart = max(a.Restart, oldest)
+	}
 	switch {
 	case a.Restart == 0:
 		sl.state.restart, sl.state.invalidatedAt = 0, a.InvalidatedAt

@@ -177,6 +177,29 @@ func TestMirrorOfLostWAL(t *testing.T) {
 	}
 }
 
+// A witness keeps what it has for a member of which the cluster may not have heard yet how far it is; but not
+// what its own limit has taken.
+func TestMirrorKeepsTheRest(t *testing.T) {
+	s := open(t, vfs.NewMem())
+	a := Agreement{AsOf: 20, Slots: []Agreed{{Name: "a", Number: 10, Restart: 100}}, Oldest: from(120), KeepRest: true}
+	for range 2 {
+		mirror(t, s, a)
+		wantSlots(t, s, Slot{Name: "a", Restart: 120, Number: 10})
+		if got := s.MinRestart(); got != 120 {
+			t.Errorf("MinRestart = %s, want 120", got)
+		}
+	}
+	a.Slots[0].Restart = 130
+	mirror(t, s, a)
+	wantSlots(t, s, Slot{Name: "a", Restart: 130, Number: 10})
+	if _, err := s.Invalidate(Cutoff{Before: 140}); err != nil {
+		t.Fatal(err)
+	}
+	a.Oldest = from(140)
+	mirror(t, s, a)
+	wantSlots(t, s, Slot{Name: "a", InvalidatedAt: 130, Number: 10})
+}
+
 // The limit on what slots keep holds too for what is kept because the cluster has not heard of a move.
 func TestInvalidateWhatIsNotPublished(t *testing.T) {
 	s := open(t, vfs.NewMem())
