@@ -117,7 +117,10 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, wg *sync.WaitGroup
 		nc, err := ln.Accept()
 		switch {
 		case err == nil:
-			wg.Go(func() { s.ServeConn(ctx, nc) })
+			// Taken here: goroutines begin in any order, and the eldest in start-up is the first to go.
+			if c := s.take(ctx, nc); c != nil {
+				wg.Go(func() { s.serve(c) })
+			}
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -135,12 +138,23 @@ func (s *Server) accept(ctx context.Context, ln net.Listener, wg *sync.WaitGroup
 // ServeConn serves one connection that was accepted elsewhere, and returns when it has ended. It
 // owns nc.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
+	if c := s.take(ctx, nc); c != nil {
+		s.serve(c)
+	}
+}
+
+// take makes a connection one of the server's, or closes it and returns nil.
+func (s *Server) take(ctx context.Context, nc net.Conn) *Conn {
 	c := newConn(s, ctx, nc)
 	if !s.begin(c) {
 		c.cancel(nil)
 		nc.Close()
-		return
+		return nil
 	}
+	return c
+}
+
+func (s *Server) serve(c *Conn) {
 	defer s.end(c)
 	c.serve()
 }
