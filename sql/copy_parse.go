@@ -50,7 +50,7 @@ func (p *parser) copyStatement() statementNode {
 			s.table.name = qualified(s.table.name, p.label())
 		}
 		if p.acceptOp("(") {
-			s.columns = p.columnNames()
+			s.columns = p.columnNames(p.name)
 		}
 		if s.from = p.accept("from"); !s.from {
 			p.expect("to")
@@ -117,7 +117,7 @@ func (p *parser) copyOptions(s *copyStmt) {
 		case p.acceptOp("*"):
 			o.kind = copyStar
 		case p.acceptOp("("):
-			o.kind, o.list = copyList, p.copyNames()
+			o.kind, o.list = copyList, p.columnNames(p.copyWord)
 		case p.isOp("-"), p.isOp("+"), tok.kind == tokInt, tok.kind == tokNumber:
 			o.kind, o.text = copyNumber, p.copyNumber()
 		case !p.isOp(",") && !p.isOp(")"):
@@ -127,20 +127,6 @@ func (p *parser) copyOptions(s *copyStmt) {
 		if !p.acceptOp(",") {
 			p.expectOp(")")
 			return
-		}
-	}
-}
-
-// copyNames reads a list of columns, each a name or a string.
-func (p *parser) copyNames() []columnName {
-	var list []columnName
-	for {
-		c := columnName{pos: pos(p.tok.pos)}
-		c.name = p.copyWord()
-		list = append(list, c)
-		if !p.acceptOp(",") {
-			p.expectOp(")")
-			return list
 		}
 	}
 }

@@ -146,7 +146,7 @@ func (p *parser) join() fromItem {
 	item.tableRef = p.tableRef(true)
 	if p.accept("using") {
 		p.expectOp("(")
-		item.using = p.columnNames()
+		item.using = p.columnNames(p.name)
 		return item
 	}
 	p.expect("on")
@@ -311,7 +311,7 @@ func (p *parser) alias(ref *tableRef) {
 	if ref.alias == "" || !p.acceptOp("(") {
 		return
 	}
-	for _, c := range p.columnNames() {
+	for _, c := range p.columnNames(p.name) {
 		ref.columns = append(ref.columns, c.name)
 	}
 }
@@ -328,7 +328,7 @@ func (p *parser) insertStatement() statementNode {
 	p.expect("into")
 	s := &insertStmt{table: p.insertTable()}
 	if p.acceptOp("(") {
-		s.columns = p.columnNames()
+		s.columns = p.columnNames(p.name)
 	}
 	switch {
 	case p.acceptBoth("default", "values"):
@@ -361,11 +361,12 @@ func (p *parser) insertTable() tableRef {
 	return ref
 }
 
-func (p *parser) columnNames() []columnName {
+// columnNames reads a list of columns up to its closing parenthesis, each as name does.
+func (p *parser) columnNames(name func() string) []columnName {
 	var list []columnName
 	for {
 		c := columnName{pos: pos(p.tok.pos)}
-		c.name = p.name()
+		c.name = name()
 		list = append(list, c)
 		if !p.acceptOp(",") {
 			p.expectOp(")")
@@ -407,7 +408,7 @@ func (p *parser) exprOrDefault() node {
 func (p *parser) conflictClause(at int) *conflictClause {
 	c := &conflictClause{pos: pos(at), targetAt: p.tok.pos}
 	if p.acceptOp("(") {
-		c.target = p.columnNames()
+		c.target = p.columnNames(p.name)
 	} else if p.acceptBoth("on", "constraint") {
 		if name := p.name(); name != "kv_pkey" {
 			panic(pgwire.Errorf(pgwire.CodeUndefinedObject, `constraint "%s" for table "kv" does not exist`, name))
