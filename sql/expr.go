@@ -103,12 +103,8 @@ type compareExpr struct {
 func (x *compareExpr) typ() Type { return Bool }
 
 func (x *compareExpr) eval(e *env) (Value, error) {
-	l, err := x.l.eval(e)
-	if err != nil || l.IsNull() {
-		return Null, err
-	}
-	r, err := x.r.eval(e)
-	if err != nil || r.IsNull() {
+	l, r, ok, err := evalPair(e, x.l, x.r)
+	if !ok {
 		return Null, err
 	}
 	return BoolValue(holds(x.op, compareValues(l, r))), nil
@@ -296,20 +292,16 @@ type likeExpr struct {
 func (x *likeExpr) typ() Type { return Bool }
 
 func (x *likeExpr) eval(e *env) (Value, error) {
-	v, err := x.x.eval(e)
-	if err != nil || v.IsNull() {
-		return Null, err
-	}
-	p, err := x.pattern.eval(e)
-	if err != nil || p.IsNull() {
+	v, p, ok, err := evalPair(e, x.x, x.pattern)
+	if !ok {
 		return Null, err
 	}
 	text, pattern := v.s, p.s
 	if x.fold {
 		text, pattern = strings.ToLower(text), strings.ToLower(pattern)
 	}
-	ok, err := matchLike(text, pattern)
-	return BoolValue(ok), err
+	matches, err := matchLike(text, pattern)
+	return BoolValue(matches), err
 }
 
 // A castExpr converts at run time. name tells the type in messages.
@@ -331,6 +323,15 @@ func (x *castExpr) eval(e *env) (Value, error) {
 	return castValue(v, x.to, e.loc())
 }
 
+// evalPair evaluates two operands of what is NULL if one of them is: then ok is false, as after an error.
+func evalPair(e *env, a, b expr) (l, r Value, ok bool, err error) {
+	if l, err = a.eval(e); err != nil || l.IsNull() {
+		return l, r, false, err
+	}
+	r, err = b.eval(e)
+	return l, r, err == nil && !r.IsNull(), err
+}
+
 // An arithExpr is l op r on numbers, LSNs, times and intervals; t is the result's type.
 type arithExpr struct {
 	op   byte
@@ -341,12 +342,8 @@ type arithExpr struct {
 func (x *arithExpr) typ() Type { return x.t }
 
 func (x *arithExpr) eval(e *env) (Value, error) {
-	l, err := x.l.eval(e)
-	if err != nil || l.IsNull() {
-		return Null, err
-	}
-	r, err := x.r.eval(e)
-	if err != nil || r.IsNull() {
+	l, r, ok, err := evalPair(e, x.l, x.r)
+	if !ok {
 		return Null, err
 	}
 	return arith(x.op, l, r, x.t, e.loc())
@@ -358,12 +355,8 @@ type concatExpr struct{ l, r expr }
 func (x *concatExpr) typ() Type { return Text }
 
 func (x *concatExpr) eval(e *env) (Value, error) {
-	l, err := x.l.eval(e)
-	if err != nil || l.IsNull() {
-		return Null, err
-	}
-	r, err := x.r.eval(e)
-	if err != nil || r.IsNull() {
+	l, r, ok, err := evalPair(e, x.l, x.r)
+	if !ok {
 		return Null, err
 	}
 	if len(l.s)+len(r.s) > maxTextLen {

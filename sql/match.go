@@ -37,12 +37,8 @@ func (a *analyzer) match(n binaryNode) expr {
 }
 
 func (x *regexExpr) eval(e *env) (Value, error) {
-	v, err := x.x.eval(e)
-	if err != nil || v.IsNull() {
-		return Null, err
-	}
-	p, err := x.pattern.eval(e)
-	if err != nil || p.IsNull() {
+	v, p, ok, err := evalPair(e, x.x, x.pattern)
+	if !ok {
 		return Null, err
 	}
 	if x.compiled == nil || x.text != p.s {
@@ -124,12 +120,8 @@ type escapedExpr struct{ pattern, escape expr }
 func (x *escapedExpr) typ() Type { return Text }
 
 func (x *escapedExpr) eval(e *env) (Value, error) {
-	p, err := x.pattern.eval(e)
-	if err != nil || p.IsNull() {
-		return Null, err
-	}
-	c, err := x.escape.eval(e)
-	if err != nil || c.IsNull() {
+	p, c, ok, err := evalPair(e, x.pattern, x.escape)
+	if !ok {
 		return Null, err
 	}
 	if utf8.RuneCountInString(c.s) > 1 {

@@ -336,12 +336,8 @@ func (a *analyzer) subscript(n subscriptNode) expr {
 }
 
 func (x *subscriptExpr) eval(e *env) (Value, error) {
-	v, err := x.x.eval(e)
-	if err != nil || v.IsNull() {
-		return Null, err
-	}
-	i, err := x.index.eval(e)
-	if err != nil || i.IsNull() {
+	v, i, ok, err := evalPair(e, x.x, x.index)
+	if !ok {
 		return Null, err
 	}
 	at := i.n - v.lowerBound()
