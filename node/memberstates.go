@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"time"
 
 	"github.com/longship-db/longship/election"
@@ -23,8 +22,8 @@ type memberState struct {
 }
 
 // memberStates is what each member answers, which is certain, and its stream to this node, which is newer.
-func (r *reign) memberStates(ctx context.Context) map[string]memberState {
-	health := r.node.health(ctx)
+func (r *reign) memberStates() map[string]memberState {
+	health := r.node.health()
 	streams := r.memberStreams()
 	known := map[string]memberState{}
 	for _, m := range r.node.raft.State().Members {

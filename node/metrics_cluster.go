@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"time"
@@ -146,7 +145,7 @@ var (
 )
 
 func (s *scrape) members(r *reign) {
-	known := r.memberStates(context.Background()) // bounded by itself
+	known := r.memberStates() // bounded by itself
 	for _, m := range lastNamed(s.node.raft.State().Members) {
 		at := known[m.Name]
 		s.put(mMemberInfo, 1, m.Name, m.Zone, m.Address)
@@ -169,7 +168,7 @@ func (s *scrape) members(r *reign) {
 // is not asked of the Raft leader.
 func (s *scrape) whatIf() {
 	n := s.node
-	state, health := n.raft.State(), n.health(context.Background())
+	state, health := n.raft.State(), n.health()
 	var all []election.Seen
 	for _, m := range state.Members {
 		seen := election.Seen{Name: m.Name}

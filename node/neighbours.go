@@ -25,15 +25,15 @@ type neighbours struct {
 }
 
 // health asks all members how they are, at the same time, or takes what they answered just before. The
-// node itself is among them.
-func (n *Node) health(ctx context.Context) map[string]election.Health {
+// node itself is among them. Whoever asks first does so for all who ask meanwhile, and so not by his own context.
+func (n *Node) health() map[string]election.Health {
 	nb := &n.neighbours
 	nb.mu.Lock()
 	defer nb.mu.Unlock()
 	if nb.known != nil && time.Since(nb.asked) < neighbourMemory {
 		return nb.known
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), neighbourTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), neighbourTimeout)
 	defer cancel()
 	members := n.raft.State().Members
 	answers := make([]*election.Health, len(members))

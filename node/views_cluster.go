@@ -142,7 +142,7 @@ var memberColumns = []sql.Column{
 
 func (r *reign) viewMembers(ctx context.Context) ([][]sql.Value, error) {
 	s := r.node.raft.State()
-	known := r.memberStates(ctx)
+	known := r.memberStates()
 	leader, _ := r.node.raft.Leader()
 	var rows [][]sql.Value
 	for _, m := range s.Members {
