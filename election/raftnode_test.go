@@ -52,7 +52,7 @@ func openRaft(t *testing.T) *raftlog.Node {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "raft")
-	raftID, _, err := raftlog.LoadID(dir)
+	raftID, _, err := raftlog.LoadID(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,7 @@ type testNode struct {
 func raftOfOne(t *testing.T) testNode {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "raft")
-	raftID, _, err := raftlog.LoadID(dir)
+	raftID, _, err := raftlog.LoadID(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

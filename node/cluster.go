@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"time"
 
@@ -98,7 +97,8 @@ func (n *Node) raftConfig() raftlog.Config {
 		ID:        n.raftID,
 		Listener:  n.raftListener,
 		Advertise: n.raftAddress,
-		Dial:      new(net.Dialer).DialContext,
+		Dial:      n.cfg.Machine.Dial,
+		Storage:   n.cfg.Machine.Raft,
 		Logger:    n.log.With("component", "raft"),
 		Fatal:     func(err error) { n.fail(&FatalError{Err: err}) },
 		Forward:   n.peers.Forward,
@@ -106,7 +106,7 @@ func (n *Node) raftConfig() raftlog.Config {
 }
 
 func (n *Node) openGossip() error {
-	g, err := gossip.Open(gossip.Config{
+	g, err := n.cfg.Machine.Gossip(gossip.Config{
 		Name:      n.cfg.Name,
 		Listen:    n.cfg.GossipListen,
 		Advertise: n.cfg.advertise(),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -118,7 +117,7 @@ func (n *Node) openHTTP() (err error) {
 	if n.cfg.HTTPListen == "" {
 		return nil
 	}
-	if n.httpListener, err = net.Listen("tcp", n.cfg.HTTPListen); err != nil {
+	if n.httpListener, err = n.cfg.Machine.Listen("tcp", n.cfg.HTTPListen); err != nil {
 		return fmt.Errorf("%w: is another node running there? choose another port with --http-listen", err)
 	}
 	return nil

@@ -43,7 +43,7 @@ func (n *Node) identify() (ready bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if n.raftID, _, err = raftlog.LoadID(n.dir.Raft()); err != nil {
+	if n.raftID, _, err = raftlog.LoadID(n.dir.Raft(), n.cfg.Machine.Raft); err != nil {
 		return false, err
 	}
 	return state == startup.Ready, n.become(id)
@@ -101,7 +101,7 @@ func (n *Node) foundCluster() (startup.Identity, error) {
 		return id, err
 	}
 	var err error
-	if n.raftID, _, err = raftlog.LoadID(n.dir.Raft()); err != nil {
+	if n.raftID, _, err = raftlog.LoadID(n.dir.Raft(), n.cfg.Machine.Raft); err != nil {
 		return id, err
 	}
 	if err := raftlog.Bootstrap(n.raftConfig()); err != nil {

@@ -10,10 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/longship-db/longship/election"
-	"github.com/longship-db/longship/gossip"
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/raftlog"
@@ -46,7 +43,7 @@ type Node struct {
 	raftID        string
 	raft          *raftlog.Node
 	coordinator   *election.Coordinator
-	gossip        *gossip.Gossip
+	gossip        Gossip
 	connected     atomic.Bool // raft and coordinator are there
 	ready         atomic.Bool // there is data here, of a cluster that this node is a member of
 	tasks         []*task     // of the cluster
@@ -77,6 +74,7 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	cfg.Machine = cfg.Machine.complete()
 	settings, err := newSettings(cfg)
 	if err != nil {
 		return nil, err
@@ -109,7 +107,7 @@ func (n *Node) identity() startup.Identity { return *n.id.Load() }
 // the node cannot go on. After some failures, a failed fsync above all, the process must end at once
 // and recover at its next start: then the error says so with IsFatal and nothing has been closed.
 func (n *Node) Run(ctx context.Context) error {
-	lock, err := lockDataDir(n.cfg.DataDir, n.cfg.Listen)
+	lock, err := n.cfg.Machine.Lock(n.cfg.DataDir, n.cfg.Listen)
 	if err != nil {
 		return err
 	}
@@ -117,11 +115,11 @@ func (n *Node) Run(ctx context.Context) error {
 	if IsFatal(err) {
 		return err // the lock goes with the process
 	}
-	return errors.Join(err, lock.release())
+	return errors.Join(err, lock.Close())
 }
 
 func (n *Node) runLocked(ctx context.Context) error {
-	n.dir = startup.DataDir{FS: vfs.Default, Path: n.cfg.DataDir}
+	n.dir = startup.DataDir{FS: n.cfg.Machine.FS, Path: n.cfg.DataDir}
 	n.recallSettings() // before anything is made by them
 	if err := n.listen(); err != nil {
 		return err
@@ -147,10 +145,10 @@ func (n *Node) runLocked(ctx context.Context) error {
 // listen opens the ports. From here on clients are answered, if only that the system is starting up.
 func (n *Node) listen() (err error) {
 	host, port := n.cfg.advertised()
-	if n.listener, n.address, err = open(n.cfg.Listen, "--listen", host, port); err != nil {
+	if n.listener, n.address, err = n.open(n.cfg.Listen, "--listen", host, port); err != nil {
 		return err
 	}
-	if n.raftListener, n.raftAddress, err = open(n.cfg.RaftListen, "--raft-listen", host, ""); err != nil {
+	if n.raftListener, n.raftAddress, err = n.open(n.cfg.RaftListen, "--raft-listen", host, ""); err != nil {
 		return errors.Join(err, n.listener.Close())
 	}
 	if err := n.openHTTP(); err != nil {
@@ -162,8 +160,8 @@ func (n *Node) listen() (err error) {
 
 // open opens one port. It returns the address under which others reach it: that of the listener, or the
 // host and the port given.
-func open(listen, flag, host, port string) (net.Listener, string, error) {
-	l, err := net.Listen("tcp", listen)
+func (n *Node) open(listen, flag, host, port string) (net.Listener, string, error) {
+	l, err := n.cfg.Machine.Listen("tcp", listen)
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: is another node running there? choose another port with %s", err, flag)
 	}

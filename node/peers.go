@@ -80,6 +80,7 @@ func (n *Node) newPeers() *election.Client {
 		Address:  n.address,
 		SystemID: func() uint64 { return n.identity().SystemID },
 		Secret:   n.cfg.ClusterSecret,
+		Dial:     n.cfg.Machine.Dial,
 	})
 }
 

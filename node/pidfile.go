@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,7 +18,7 @@ import (
 type pidFile struct{ file *os.File }
 
 // lockDataDir takes the lock, or says who has it.
-func lockDataDir(dir, address string) (*pidFile, error) {
+func lockDataDir(dir, address string) (io.Closer, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
@@ -42,10 +43,10 @@ func lockDataDir(dir, address string) (*pidFile, error) {
 	}
 	p := &pidFile{file: f}
 	if err := f.Truncate(0); err != nil {
-		return nil, errors.Join(err, p.release())
+		return nil, errors.Join(err, p.Close())
 	}
 	if _, err := fmt.Fprintf(f, "%d\n%s\n", os.Getpid(), address); err != nil {
-		return nil, errors.Join(err, p.release())
+		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
@@ -56,7 +57,7 @@ func sameFile(f *os.File, path string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
-// release removes the file and with it the lock.
-func (p *pidFile) release() error {
+// Close removes the file and with it the lock.
+func (p *pidFile) Close() error {
 	return errors.Join(os.Remove(p.file.Name()), p.file.Close())
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/startup"
@@ -277,7 +276,7 @@ func (n *Node) newStandbyReign(role Role, log *startup.Recovered) (*reign, error
 func (n *Node) receiverConfig(id startup.Identity, address string) walreceiver.Config {
 	return walreceiver.Config{
 		Primary:        address,
-		Dial:           new(net.Dialer).DialContext,
+		Dial:           n.cfg.Machine.Dial,
 		Name:           n.cfg.Name,
 		Address:        n.address,
 		NodeID:         uint64(id.NodeID),

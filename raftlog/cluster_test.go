@@ -136,7 +136,7 @@ func (c *cluster) node(name string) *Node {
 func (c *cluster) open(name string, found bool) *Node {
 	c.t.Helper()
 	dir := filepath.Join(c.dir, name, "raft")
-	id, _, err := LoadID(dir)
+	id, _, err := LoadID(dir, nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -164,20 +164,16 @@ func (c *cluster) open(name string, found bool) *Node {
 
 // start is Open, with a disk that can be made to fail.
 func (c *cluster) start(cfg Config) (*Node, error) {
-	cfg, err := cfg.complete()
-	if err != nil {
-		return nil, err
+	cfg.Storage = func(dir string) (Storage, error) {
+		db, err := openBolt(dir)
+		return &disk{Storage: db, broken: &c.broken}, err
 	}
-	db, err := openBolt(cfg.Dir)
-	if err != nil {
-		return nil, err
-	}
-	return openOn(&disk{boltStore: db, broken: &c.broken}, cfg)
+	return Open(cfg)
 }
 
 // A disk fails all writes once it is broken.
 type disk struct {
-	boltStore
+	Storage
 	broken *atomic.Pointer[disk]
 }
 
@@ -185,7 +181,7 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 	if d.broken.Load() == d {
 		return errDisk
 	}
-	return d.boltStore.StoreLogs(logs)
+	return d.Storage.StoreLogs(logs)
 }
 
 // fatal notes that a node has to end.

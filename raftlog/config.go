@@ -19,6 +19,7 @@ type Config struct {
 	Listener  net.Listener // for the Raft of others; the node closes it
 	Advertise string       // host:port under which others reach the listener
 	Dial      DialFunc     // connects to the Raft of others
+	Storage   OpenStorage  // of Dir; nil: files of the operating system
 
 	Heartbeat time.Duration // without one for so long a follower asks for an election; default 500 ms
 	Election  time.Duration // an election without a winner is repeated; default 500 ms
@@ -86,9 +87,10 @@ func (c Config) raftConfig(notify chan<- bool) *raft.Config {
 
 // Bootstrap makes the store in cfg.Dir that of the first and only server of a new Raft cluster. Of all
 // nodes exactly one does that, before its first Open. It may be repeated: what has begun is not begun
-// again. Only Dir, ID and Advertise are looked at.
+// again. Only Dir, Storage, ID and
+// Advertise are looked at.
 func Bootstrap(cfg Config) (err error) {
-	db, err := openBolt(cfg.Dir)
+	db, err := cfg.Storage.in(cfg.Dir)
 	if err != nil {
 		return err
 	}

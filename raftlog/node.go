@@ -42,7 +42,7 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := openBolt(cfg.Dir)
+	db, err := cfg.Storage.in(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -54,11 +54,11 @@ func Open(cfg Config) (*Node, error) {
 }
 
 // openOn starts the Raft server on a store.
-func openOn(db boltStore, cfg Config) (*Node, error) {
+func openOn(db Storage, cfg Config) (*Node, error) {
 	if id, err := db.Get(keyID); err != nil || string(id) != cfg.ID {
 		return nil, errors.Join(fmt.Errorf("raft store in %s is that of server %q, not %q", cfg.Dir, id, cfg.ID), err)
 	}
-	files, err := raft.NewFileSnapshotStoreWithLogger(cfg.Dir, snapshotsToKeep, &raftLogger{to: cfg.Logger})
+	files, err := db.Snapshots(&raftLogger{to: cfg.Logger})
 	if err != nil {
 		return nil, fmt.Errorf("open Raft snapshots in %s: %w", cfg.Dir, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
@@ -30,9 +31,9 @@ var keyID = []byte("longship-raft-id")
 var keyTerm = []byte("CurrentTerm")
 
 // LoadID returns the ID of the Raft server whose store is in dir, and makes both if there are none:
-// then fresh is true, and nobody knows this server yet.
-func LoadID(dir string) (id string, fresh bool, err error) {
-	db, err := openBolt(dir)
+// then fresh is true, and nobody knows this server yet. Open is as in Config.
+func LoadID(dir string, open OpenStorage) (id string, fresh bool, err error) {
+	db, err := open.in(dir)
 	if err != nil {
 		return "", false, err
 	}
@@ -41,7 +42,7 @@ func LoadID(dir string) (id string, fresh bool, err error) {
 	if err == nil {
 		return string(b), false, nil
 	}
-	if !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+	if !isNotFound(err) {
 		return "", false, fmt.Errorf("read identity of Raft store in %s: %w", dir, err)
 	}
 	id = rand.Text()
@@ -51,8 +52,38 @@ func LoadID(dir string) (id string, fresh bool, err error) {
 	return id, true, nil
 }
 
-// openBolt opens the store in dir, and makes it if there is none: durably, directory included.
-func openBolt(dir string) (*raftboltdb.BoltStore, error) {
+// Storage is what a Raft server keeps: its log, its votes, its ID and its snapshots. A write is durable when
+// it returns. What is not there is an error whose text is "not found", as hashicorp/raft wants it.
+type Storage interface {
+	raft.LogStore
+	raft.StableStore
+	io.Closer
+	Snapshots(hclog.Logger) (raft.SnapshotStore, error)
+}
+
+// OpenStorage opens what the Raft server whose folder is dir keeps, and makes it if there is none: durably,
+// directory included. Nil: the file raft.db of bbolt, and snapshots in files.
+type OpenStorage func(dir string) (Storage, error)
+
+func (open OpenStorage) in(dir string) (Storage, error) {
+	if open == nil {
+		open = openBolt
+	}
+	return open(dir)
+}
+
+// boltStorage is Storage in files of the operating system.
+type boltStorage struct {
+	*raftboltdb.BoltStore
+	dir string
+}
+
+// Snapshots opens the folder of the snapshots.
+func (s boltStorage) Snapshots(logger hclog.Logger) (raft.SnapshotStore, error) {
+	return raft.NewFileSnapshotStoreWithLogger(s.dir, snapshotsToKeep, logger)
+}
+
+func openBolt(dir string) (Storage, error) {
 	_, err := os.Stat(filepath.Join(dir, storeFile))
 	isNew := errors.Is(err, os.ErrNotExist)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -66,7 +97,7 @@ func openBolt(dir string) (*raftboltdb.BoltStore, error) {
 		return nil, fmt.Errorf("open Raft store in %s: %w", dir, err)
 	}
 	if !isNew {
-		return db, nil
+		return boltStorage{db, dir}, nil
 	}
 	for _, d := range []string{dir, filepath.Dir(dir)} {
 		if err := syncDir(d); err != nil {
@@ -74,7 +105,7 @@ func openBolt(dir string) (*raftboltdb.BoltStore, error) {
 			return nil, fmt.Errorf("make Raft store: %w", err)
 		}
 	}
-	return db, nil
+	return boltStorage{db, dir}, nil
 }
 
 func syncDir(dir string) error {
@@ -89,7 +120,7 @@ func syncDir(dir string) error {
 // is reported, and the goroutine that asked for it ends there, since what the disk holds is not known
 // any more and must neither be built upon nor be written again.
 type store struct {
-	db    boltStore
+	db    Storage
 	fatal func(error) // does not return
 
 	mu     sync.Mutex
@@ -98,14 +129,7 @@ type store struct {
 	failed bool
 }
 
-// boltStore is what a store writes to: *raftboltdb.BoltStore, but for tests.
-type boltStore interface {
-	raft.LogStore
-	raft.StableStore
-	io.Closer
-}
-
-func newStore(db boltStore, report func(error)) *store {
+func newStore(db Storage, report func(error)) *store {
 	s := &store{db: db, writes: make(map[uint64]time.Time)}
 	s.fatal = func(err error) {
 		s.mu.Lock()

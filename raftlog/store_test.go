@@ -19,7 +19,7 @@ var errDisk = errors.New("input/output error")
 
 // A brokenStore fails or hangs.
 type brokenStore struct {
-	boltStore
+	Storage
 	writes atomic.Int32
 	hang   chan struct{}
 }
@@ -118,18 +118,18 @@ func TestWriteStalled(t *testing.T) {
 // The identity is made once, is in the file that has the votes, and goes with it.
 func TestLoadID(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "raft")
-	first, fresh, err := LoadID(dir)
+	first, fresh, err := LoadID(dir, nil)
 	if err != nil || !fresh || first == "" {
 		t.Fatalf("LoadID() = %q, %v, %v on an empty disk", first, fresh, err)
 	}
-	again, fresh, err := LoadID(dir)
+	again, fresh, err := LoadID(dir, nil)
 	if err != nil || fresh || again != first {
 		t.Errorf("LoadID() = %q, %v, %v, want %q again", again, fresh, err, first)
 	}
 	if err := os.Remove(filepath.Join(dir, storeFile)); err != nil {
 		t.Fatal(err)
 	}
-	other, fresh, err := LoadID(dir)
+	other, fresh, err := LoadID(dir, nil)
 	if err != nil || !fresh || other == first {
 		t.Errorf("LoadID() = %q, %v, %v after the votes were lost, want another than %q", other, fresh, err, first)
 	}
@@ -139,10 +139,10 @@ func TestLoadID(t *testing.T) {
 func TestBootstrapAgain(t *testing.T) {
 	cfg := Config{Dir: filepath.Join(t.TempDir(), "raft"), Advertise: "n1"}
 	var err error
-	if cfg.ID, _, err = LoadID(cfg.Dir); err != nil {
+	if cfg.ID, _, err = LoadID(cfg.Dir, nil); err != nil {
 		t.Fatal(err)
 	}
-	look := func(f func(boltStore)) {
+	look := func(f func(Storage)) {
 		t.Helper()
 		db, err := openBolt(cfg.Dir)
 		if err != nil {
@@ -151,31 +151,31 @@ func TestBootstrapAgain(t *testing.T) {
 		defer db.Close()
 		f(db)
 	}
-	look(func(db boltStore) { db.SetUint64(keyTerm, 1) }) // where the crash was
+	look(func(db Storage) { db.SetUint64(keyTerm, 1) }) // where the crash was
 	for range 2 {
 		if err := Bootstrap(cfg); err != nil {
 			t.Fatal(err)
 		}
-		look(func(db boltStore) {
+		look(func(db Storage) {
 			if last, err := db.LastIndex(); last != 1 || err != nil {
 				t.Errorf("the log ends at %d, %v, want 1", last, err)
 			}
 		})
 	}
-	look(func(db boltStore) { db.StoreLog(&raft.Log{Index: 2, Term: 5}); db.SetUint64(keyTerm, 5) })
+	look(func(db Storage) { db.StoreLog(&raft.Log{Index: 2, Term: 5}); db.SetUint64(keyTerm, 5) })
 	if err := Bootstrap(cfg); err != nil {
 		t.Fatal(err)
 	}
-	look(func(db boltStore) {
+	look(func(db Storage) {
 		if term, err := db.GetUint64(keyTerm); term != 5 || err != nil {
 			t.Errorf("the term is %d, %v, want 5", term, err)
 		}
 	})
-	look(func(db boltStore) { db.DeleteRange(1, 2) }) // as after a snapshot
+	look(func(db Storage) { db.DeleteRange(1, 2) }) // as after a snapshot
 	if err := Bootstrap(cfg); err != nil {
 		t.Fatal(err)
 	}
-	look(func(db boltStore) {
+	look(func(db Storage) {
 		if last, err := db.LastIndex(); last != 0 || err != nil {
 			t.Errorf("the log ends at %d, %v, want none", last, err)
 		}
@@ -186,7 +186,7 @@ func TestBootstrapAgain(t *testing.T) {
 func TestOpenWrongStore(t *testing.T) {
 	c := newCluster(t)
 	dir := filepath.Join(c.dir, "n1", "raft")
-	if _, _, err := LoadID(dir); err != nil {
+	if _, _, err := LoadID(dir, nil); err != nil {
 		t.Fatal(err)
 	}
 	cfg := Config{Dir: dir, ID: "another", Advertise: "n1"}
@@ -204,7 +204,7 @@ func TestOpenWrongStore(t *testing.T) {
 func TestOpenLaterSnapshot(t *testing.T) {
 	c := newCluster(t)
 	dir := filepath.Join(c.dir, "n1", "raft")
-	id, _, err := LoadID(dir)
+	id, _, err := LoadID(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func TestLoopback(t *testing.T) {
 			t.Fatal(err)
 		}
 		dir := filepath.Join(t.TempDir(), "raft")
-		id, _, err := LoadID(dir)
+		id, _, err := LoadID(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
