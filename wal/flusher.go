@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -193,7 +194,9 @@ func (w *Writer) flushInserted() error {
 	if to <= from {
 		return nil
 	}
-	w.flushing.Advance(to)
+	if w.flushing.Advance(to) {
+		runtime.Gosched() // the senders first: else they wait, on a busy machine, for this thread to return from its sync
+	}
 	begin := time.Now()
 	if err := w.write(from, to); err != nil {
 		return err
