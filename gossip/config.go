@@ -29,6 +29,9 @@ type Config struct {
 	OnDead     func(name string) // nobody of that name answers any more: a hint; nil: not told
 	OnConflict func(text string) // two processes pass for one; nil: not told
 
+	Dial    DialFunc // connects to the gossip of others; nil: as net.Dialer does
+	Packets Packets  // through which packets go; nil: none
+
 	Logger *slog.Logger
 
 	timing timing // zero: defaultTiming

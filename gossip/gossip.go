@@ -63,7 +63,7 @@ func Open(cfg Config) (*Gossip, error) {
 // listen opens the ports and starts memberlist on them.
 func (g *Gossip) listen(process string, addr *net.TCPAddr) (err error) {
 	logger := log.New(g.log, "", 0)
-	if g.transport, err = listen(g.alive, addr, logger); err != nil {
+	if g.transport, err = listen(g.alive, addr, &g.cfg, logger); err != nil {
 		return err
 	}
 	bound := netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), uint16(g.transport.GetAutoBindPort()))

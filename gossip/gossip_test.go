@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/longship-db/longship/internal/faults"
 	"github.com/longship-db/longship/syncrep"
 )
 
@@ -318,4 +319,42 @@ func TestCut(t *testing.T) {
 		stacks = stacks[:runtime.Stack(stacks, true)]
 		return fmt.Sprint(!bytes.Contains(stacks, []byte("gossip.(*Gossip).Cut")))
 	})
+}
+
+// Between two that are cut off from each other nothing passes, by UDP or TCP, and afterwards all does.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	var nodes [2]*testNode
+	var tables [2]*faults.Table
+	for i := range nodes {
+		tables[i] = faults.NewTable(func(string) []string { return []string{nodes[1-i].Address()} })
+		nodes[i] = start(t, i+1, nil, withSeeds(func() []string { return nil }), func(c *Config) {
+			c.Dial = tables[i].Dialer(faults.Gossip, new(net.Dialer).DialContext)
+			c.Packets = tables[i].Packets(faults.Gossip)
+		})
+		t.Cleanup(tables[i].Close)
+	}
+	if _, err := nodes[0].list.Join([]string{nodes[1].Address()}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "n2:0", nodes[0].alive)
+	eventually(t, "n1:0", nodes[1].alive)
+	for _, table := range tables {
+		if _, err := table.Inject(faults.Fault{Effect: faults.Cut, Peer: "other"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes[0].hears(nodes[0].dead, "n2")
+	nodes[1].hears(nodes[1].dead, "n1")
+	if _, err := nodes[0].list.Join([]string{nodes[1].Address()}); err == nil {
+		t.Error("the other one can be reached through a cut")
+	}
+	for _, table := range tables {
+		table.Heal(0)
+	}
+	if _, err := nodes[0].list.Join([]string{nodes[1].Address()}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "n2:0", nodes[0].alive)
+	eventually(t, "n1:0", nodes[1].alive)
 }

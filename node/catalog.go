@@ -40,6 +40,7 @@ func (n *Node) newCatalog() *sql.Catalog {
 	n.addSlotFunctions(c)
 	n.addAdminFunctions(c)
 	n.addClusterFunctions(c)
+	n.addFaultFunctions(c)
 	return c
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/gossip"
+	"github.com/longship-db/longship/internal/faults"
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/syncrep"
@@ -97,7 +98,7 @@ func (n *Node) raftConfig() raftlog.Config {
 		ID:        n.raftID,
 		Listener:  n.raftListener,
 		Advertise: n.raftAddress,
-		Dial:      n.cfg.Machine.Dial,
+		Dial:      n.dialer(faults.Raft),
 		Storage:   n.cfg.Machine.Raft,
 		Logger:    n.log.With("component", "raft"),
 		Fatal:     func(err error) { n.fail(&FatalError{Err: err}) },
@@ -106,7 +107,7 @@ func (n *Node) raftConfig() raftlog.Config {
 }
 
 func (n *Node) openGossip() error {
-	g, err := n.cfg.Machine.Gossip(gossip.Config{
+	cfg := gossip.Config{
 		Name:      n.cfg.Name,
 		Listen:    n.cfg.GossipListen,
 		Advertise: n.cfg.advertise(),
@@ -115,7 +116,11 @@ func (n *Node) openGossip() error {
 		Seeds:     n.gossipSeeds,
 		OnDead:    n.hint,
 		Logger:    n.log.With("component", "gossip"),
-	})
+	}
+	if n.faults != nil {
+		cfg.Dial, cfg.Packets = n.dialer(faults.Gossip), n.faults.Packets(faults.Gossip)
+	}
+	g, err := n.cfg.Machine.Gossip(cfg)
 	if err != nil {
 		return fmt.Errorf("gossip on %s: %w; choose another port with --gossip-listen", n.cfg.GossipListen, err)
 	}

@@ -35,7 +35,8 @@ type Config struct {
 	SegmentSize wal.SegmentSize   // of a new cluster (initdb --wal-segsize); 0: 16 MiB, or what is there
 	Settings    map[string]string // PostgreSQL settings by name
 
-	Machine Machine // on which the node runs; zero: this one
+	Machine     Machine // on which the node runs; zero: this one
+	AllowFaults bool    // whoever reaches the node may break its network and its disk: for drills
 
 	Logger *slog.Logger
 	Out    io.Writer // for people: progress of a base copy, and the line that says the node is ready

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/internal/faults"
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/raftlog"
@@ -25,8 +26,9 @@ type Node struct {
 	cfg        Config
 	log        *slog.Logger
 	started    time.Time
-	configured configured // what of the cluster's settings is in settings
-	runID      uint64     // of this process: what another was promised or named for does not concern it
+	configured configured    // what of the cluster's settings is in settings
+	runID      uint64        // of this process: what another was promised or named for does not concern it
+	faults     *faults.Table // nil: none are allowed
 	settings   *sql.Settings
 	catalog    *sql.Catalog
 
@@ -95,6 +97,9 @@ func New(cfg Config) (*Node, error) {
 
 		latencies: newLatencies(),
 	}
+	if cfg.AllowFaults {
+		n.allowFaults()
+	}
 	n.id.Store(&startup.Identity{})
 	n.catalog = n.newCatalog()
 	return n, nil
@@ -139,6 +144,9 @@ func (n *Node) runLocked(ctx context.Context) error {
 		err = serveErr
 	}
 	stopHTTP()
+	if n.faults != nil {
+		n.faults.Close()
+	}
 	return err
 }
 
@@ -324,7 +332,7 @@ func (n *Node) Connect(ctx context.Context, c *pgwire.Conn) (pgwire.Session, err
 	if n.cfg.Witness && c.Database != AdminDatabase {
 		return nil, n.errWitness()
 	}
-	return newClient(c, &session{node: n, pid: c.PID})
+	return newClient(c, &session{node: n, pid: c.PID, admin: c.Database == AdminDatabase})
 }
 
 // ConnectReplication implements pgwire.Handler.

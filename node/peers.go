@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/internal/faults"
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/wal"
@@ -80,7 +81,7 @@ func (n *Node) newPeers() *election.Client {
 		Address:  n.address,
 		SystemID: func() uint64 { return n.identity().SystemID },
 		Secret:   n.cfg.ClusterSecret,
-		Dial:     n.cfg.Machine.Dial,
+		Dial:     n.dialer(faults.Commands),
 	})
 }
 

@@ -18,9 +18,10 @@ import (
 // A session is one client's view of the node: a sql.Backend. It outlives the node's roles, except that
 // of a primary.
 type session struct {
-	node *Node
-	pid  int32
-	own  wal.LSN // end of the last commit acknowledged to this client
+	node  *Node
+	pid   int32
+	admin bool    // connected to AdminDatabase
+	own   wal.LSN // end of the last commit acknowledged to this client
 
 	temporary *slots.Slots // where this client has made temporary slots; nil if nowhere
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/longship-db/longship/internal/faults"
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
@@ -276,7 +277,7 @@ func (n *Node) newStandbyReign(role Role, log *startup.Recovered) (*reign, error
 func (n *Node) receiverConfig(id startup.Identity, address string) walreceiver.Config {
 	return walreceiver.Config{
 		Primary:        address,
-		Dial:           n.cfg.Machine.Dial,
+		Dial:           n.dialer(faults.Replication),
 		Name:           n.cfg.Name,
 		Address:        n.address,
 		NodeID:         uint64(id.NodeID),

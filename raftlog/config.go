@@ -90,7 +90,7 @@ func (c Config) raftConfig(notify chan<- bool) *raft.Config {
 // again. Only Dir, Storage, ID and
 // Advertise are looked at.
 func Bootstrap(cfg Config) (err error) {
-	db, err := cfg.Storage.in(cfg.Dir)
+	db, err := cfg.Storage.In(cfg.Dir)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := cfg.Storage.in(cfg.Dir)
+	db, err := cfg.Storage.In(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}

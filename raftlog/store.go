@@ -33,7 +33,7 @@ var keyTerm = []byte("CurrentTerm")
 // LoadID returns the ID of the Raft server whose store is in dir, and makes both if there are none:
 // then fresh is true, and nobody knows this server yet. Open is as in Config.
 func LoadID(dir string, open OpenStorage) (id string, fresh bool, err error) {
-	db, err := open.in(dir)
+	db, err := open.In(dir)
 	if err != nil {
 		return "", false, err
 	}
@@ -65,7 +65,8 @@ type Storage interface {
 // directory included. Nil: the file raft.db of bbolt, and snapshots in files.
 type OpenStorage func(dir string) (Storage, error)
 
-func (open OpenStorage) in(dir string) (Storage, error) {
+// In opens it.
+func (open OpenStorage) In(dir string) (Storage, error) {
 	if open == nil {
 		open = openBolt
 	}

@@ -62,6 +62,7 @@ func startFlags() []cli.Flag {
 		&cli.StringFlag{Name: "gossip-key", Usage: "encrypts gossip: the same `KEY` on all nodes, 16, 24 or 32 bytes in base64 or hexadecimal; better given in the environment, where others do not see it"},
 		&cli.StringFlag{Name: "cluster-secret", Usage: "members prove with it that they belong together: the same `SECRET` on all nodes; better given in the environment"},
 		&cli.StringFlag{Name: "wal-segsize", Usage: "size of the segments of a new cluster, in `MB`: a power of two from 1 to 1024 (default: 16)"},
+		&cli.BoolFlag{Name: "allow-faults", Usage: "whoever can connect may break the node's network and disk on purpose, with longship_inject_fault(): for drills, never where data matters"},
 		&cli.StringFlag{Name: "log-level", Usage: "`LEVEL` of what is logged: debug, info, warn or error", Value: "info"},
 		&cli.StringFlag{Name: "log-format", Usage: "`FORMAT` of the log: text or json", Value: "text"},
 	}
@@ -160,6 +161,7 @@ func startConfig(c *cli.Context) (node.Config, error) {
 		RaftListen:       c.String("raft-listen"),
 		GossipListen:     c.String("gossip-listen"),
 		HTTPListen:       c.String("http-listen"),
+		AllowFaults:      c.Bool("allow-faults"),
 		AdvertiseHost:    c.String("advertise-host"),
 		Join:             slices.DeleteFunc(c.StringSlice("join"), func(s string) bool { return s == "" }),
 		Zone:             c.String("zone"),
