@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -16,6 +15,9 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/longship-db/longship/drill"
+	lists "github.com/longship-db/longship/internal/history"
 )
 
 // A history is what clients did and were told: operations on registers, for a proof that all of it
@@ -39,35 +41,8 @@ type history struct {
 
 // inserted is what is known of a row that somebody inserted.
 type inserted struct {
-	outcome outcome
+	outcome lists.Outcome
 	seen    string // its LSN, once somebody has read it
-}
-
-// An outcome is what a client knows of what it asked for.
-type outcome int
-
-const (
-	unknown outcome = iota // perhaps done, perhaps to be done yet
-	done
-	refused // and never to be done
-)
-
-// outcomeOf is what an error tells of the statement that it answers. 57P01 ends a session between two
-// statements: what becomes of a commit under way is told with 08007.
-func outcomeOf(err error) outcome {
-	if err == nil {
-		return done
-	}
-	switch sqlState(err) {
-	case "57P01", "57P03", "25006", "40001", "23505", "53300":
-		return refused
-	}
-	// pgx says of a closed connection that it is safe to retry, although it has sent the statement, if it
-	// finds the connection closed only before it reads the answer.
-	if pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed) {
-		return refused
-	}
-	return unknown
 }
 
 // told is what a client makes of an error: its SQLSTATE, or that the connection was lost.
@@ -168,86 +143,16 @@ func (h *history) summary() string {
 		len(h.acks), len(h.registers), len(h.rows), strings.Join(told, ", "))
 }
 
-// A registerInput is an operation on one key. Values are never used twice; "" is no row.
-type registerInput struct {
-	op       string // read, write, or cas: write if the value is old
-	key      string
-	old, new string
-}
-
-// never is when an operation returns that nobody knows of whether it was done.
-const never = int64(1 << 62)
-
-// A registerOutput is what became of it. An operation that is unknown may be done at any time, or never.
-type registerOutput struct {
-	known   bool
-	value   string // read
-	changed bool   // cas: the value was old
-}
-
-// registerModel says what a register does; the state is its value.
-var registerModel = porcupine.Model{
-	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
-		byKey := map[string][]porcupine.Operation{}
-		for _, o := range history {
-			key := o.Input.(registerInput).key
-			byKey[key] = append(byKey[key], o)
-		}
-		var parts [][]porcupine.Operation
-		for _, key := range slices.Sorted(maps.Keys(byKey)) {
-			parts = append(parts, byKey[key])
-		}
-		return parts
-	},
-	Init: func() any { return "" },
-	Step: func(state, input, output any) (bool, any) {
-		now, in, out := state.(string), input.(registerInput), output.(registerOutput)
-		switch {
-		case in.op == "read":
-			return now == out.value, state
-		case in.op == "write":
-			return true, in.new
-		case out.known && out.changed != (now == in.old):
-			return false, state
-		case now == in.old:
-			return true, in.new
-		}
-		return true, state
-	},
-	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v -> %+v", input, output) },
-}
-
 // checkOrder verifies that everything that was done and read can have happened in one order, each
 // operation at some time between its call and its return. The clients must have ended.
 func (h *history) checkOrder() {
 	h.t.Helper()
 	began := time.Now()
-	parts := registerModel.Partition(h.registers)
-	for _, part := range parts {
-		result, info := porcupine.CheckOperationsVerbose(registerModel, part, 2*time.Minute)
-		if result == porcupine.Ok {
-			continue
-		}
-		key := part[0].Input.(registerInput).key
-		h.t.Errorf("%s: %d operations are %s (Illegal: no order explains them)", key, len(part), result)
-		h.explain(part, info)
+	found, keys := lists.CheckRegisters(h.registers, 2*time.Minute)
+	for _, anomaly := range found {
+		h.t.Error(anomaly)
 	}
-	h.t.Logf("history %s: %d registers checked in %v", h.name, len(parts), time.Since(began).Round(time.Millisecond))
-}
-
-// explain logs the operations around where the search for an order got stuck.
-func (h *history) explain(part []porcupine.Operation, info porcupine.LinearizationInfo) {
-	longest := 0
-	for _, partial := range info.PartialLinearizationsOperations() {
-		for _, p := range partial {
-			longest = max(longest, len(p))
-		}
-	}
-	ordered := slices.SortedFunc(slices.Values(part), func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
-	from := max(0, longest-12)
-	for _, o := range ordered[from:min(len(ordered), longest+12)] {
-		h.t.Logf("  client %d, %v to %v: %+v -> %+v", o.ClientId, time.Duration(o.Call), time.Duration(o.Return), o.Input, o.Output)
-	}
+	h.t.Logf("history %s: %d registers checked in %v", h.name, keys, time.Since(began).Round(time.Millisecond))
 }
 
 // checkRows verifies that a node has every row that was acknowledged or that anybody has read, none
@@ -266,11 +171,11 @@ func (h *history) checkRows(n *node) {
 	for key, r := range h.rows {
 		at, ok := rows[key]
 		switch {
-		case !ok && r.outcome == done:
+		case !ok && r.outcome == lists.Committed:
 			complain("was acknowledged and is lost", key)
 		case !ok && r.seen != "":
 			complain("was read and is gone", key)
-		case ok && r.outcome == refused:
+		case ok && r.outcome == lists.Aborted:
 			complain("was refused and is there", key)
 		case ok && r.seen != "" && r.seen != at.lsn:
 			complain("was read at "+r.seen+" and is now another", key)
@@ -284,35 +189,6 @@ func (h *history) checkRows(n *node) {
 	}
 	for what, count := range wrong {
 		h.t.Errorf("%s: %d of %d rows: %s", n.name, count, len(h.rows), what)
-	}
-}
-
-// A checker that finds nothing proves nothing: here are histories that cannot have been.
-func TestRegisterModel(t *testing.T) {
-	op := func(call, ret int64, in registerInput, out registerOutput) porcupine.Operation {
-		in.key, out.known = "k", ret != never
-		return porcupine.Operation{Call: call, Return: ret, Input: in, Output: out}
-	}
-	write := func(v string) registerInput { return registerInput{op: "write", new: v} }
-	read, cas := registerInput{op: "read"}, registerInput{op: "cas", old: "a", new: "b"}
-	first := op(0, 1, write("a"), registerOutput{})
-	for name, c := range map[string]struct {
-		ops  []porcupine.Operation
-		want bool
-	}{
-		"read what was written": {[]porcupine.Operation{first, op(2, 3, read, registerOutput{value: "a"})}, true},
-		"lost":                  {[]porcupine.Operation{first, op(2, 3, read, registerOutput{})}, false},
-		"stale":                 {[]porcupine.Operation{first, op(2, 3, write("b"), registerOutput{}), op(4, 5, read, registerOutput{value: "a"})}, false},
-		"unknown and there":     {[]porcupine.Operation{first, op(2, never, write("b"), registerOutput{}), op(4, 5, read, registerOutput{value: "b"})}, true},
-		"unknown and not there": {[]porcupine.Operation{first, op(2, never, write("b"), registerOutput{}), op(4, 5, read, registerOutput{value: "a"})}, true},
-		"seen and gone": {[]porcupine.Operation{first, op(2, never, write("b"), registerOutput{}),
-			op(4, 5, read, registerOutput{value: "b"}), op(6, 7, read, registerOutput{value: "a"})}, false},
-		"both of two": {[]porcupine.Operation{first, op(2, 3, cas, registerOutput{changed: true}), op(4, 5, cas, registerOutput{changed: true})}, false},
-		"neither":     {[]porcupine.Operation{first, op(2, 3, cas, registerOutput{})}, false},
-	} {
-		if got := porcupine.CheckOperations(registerModel, c.ops); got != c.want {
-			t.Errorf("%s: linearizable %v, want %v", name, got, c.want)
-		}
 	}
 }
 
@@ -470,15 +346,15 @@ func (w *worker) step(conn *pgx.Conn) error {
 	case 0:
 		err = w.insert(ctx, conn, fmt.Sprintf("%s%03d/%07d", w.prefix("row", era), w.id, w.next))
 	case 1:
-		err = w.operate(ctx, conn, registerInput{op: "read", key: key})
+		err = w.operate(ctx, conn, lists.RegisterInput{Op: "read", Key: key})
 	case 2:
 		if old != "" {
-			err = w.operate(ctx, conn, registerInput{op: "cas", key: key, old: old, new: value})
+			err = w.operate(ctx, conn, lists.RegisterInput{Op: "cas", Key: key, Old: old, New: value})
 			break
 		}
 		fallthrough
 	default:
-		err = w.operate(ctx, conn, registerInput{op: "write", key: key, new: value})
+		err = w.operate(ctx, conn, lists.RegisterInput{Op: "write", Key: key, New: value})
 	}
 	if sqlState(err) == "40001" {
 		return nil // the session goes on
@@ -488,14 +364,14 @@ func (w *worker) step(conn *pgx.Conn) error {
 
 // insert adds a row.
 func (w *worker) insert(ctx context.Context, conn *pgx.Conn, key string) error {
-	r := &inserted{}
+	r := &inserted{outcome: lists.Unknown}
 	w.mu.Lock()
 	w.rows[key] = r
 	w.mu.Unlock()
 	_, err := conn.Exec(ctx, "INSERT INTO kv VALUES ($1, $2)", key, valueOf(key))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r.outcome = outcomeOf(err); r.outcome == done {
+	if r.outcome = drill.OutcomeOf(err); r.outcome == lists.Committed {
 		w.acknowledged()
 	}
 	return err
@@ -504,36 +380,36 @@ func (w *worker) insert(ctx context.Context, conn *pgx.Conn, key string) error {
 const upsert = "INSERT INTO kv VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value"
 
 // operate does an operation on a register and notes it.
-func (w *worker) operate(ctx context.Context, conn *pgx.Conn, in registerInput) error {
+func (w *worker) operate(ctx context.Context, conn *pgx.Conn, in lists.RegisterInput) error {
 	o := porcupine.Operation{ClientId: w.id, Input: in, Call: int64(w.now())}
-	out := registerOutput{known: true}
+	out := lists.RegisterOutput{Known: true}
 	var tag pgconn.CommandTag
 	var err error
-	switch in.op {
+	switch in.Op {
 	case "read":
-		out.value, err = readRegister(ctx, conn, in.key)
+		out.Value, err = readRegister(ctx, conn, in.Key)
 	case "write":
-		_, err = conn.Exec(ctx, upsert, in.key, in.new)
+		_, err = conn.Exec(ctx, upsert, in.Key, in.New)
 	case "cas":
-		tag, err = conn.Exec(ctx, "UPDATE kv SET value = $3 WHERE key = $1 AND value = $2", in.key, in.old, in.new)
-		out.changed = tag.RowsAffected() == 1
+		tag, err = conn.Exec(ctx, "UPDATE kv SET value = $3 WHERE key = $1 AND value = $2", in.Key, in.Old, in.New)
+		out.Changed = tag.RowsAffected() == 1
 	}
 	o.Return = int64(w.now())
-	switch became := outcomeOf(err); {
-	case became == refused, became == unknown && in.op == "read":
+	switch became := drill.OutcomeOf(err); {
+	case became == lists.Aborted, became == lists.Unknown && in.Op == "read":
 		return err // it did nothing
-	case became == unknown:
-		out, o.Return = registerOutput{}, never
-	case in.op == "read":
-		w.known[in.key] = out.value
-	case in.op == "write" || out.changed:
-		w.known[in.key] = in.new
+	case became == lists.Unknown:
+		out, o.Return = lists.RegisterOutput{}, lists.Never
+	case in.Op == "read":
+		w.known[in.Key] = out.Value
+	case in.Op == "write" || out.Changed:
+		w.known[in.Key] = in.New
 	}
 	o.Output = out
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.registers = append(w.registers, o)
-	if out.known && (in.op == "write" || out.changed) {
+	if out.Known && (in.Op == "write" || out.Changed) {
 		w.acknowledged()
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/longship-db/longship/drill"
 	lists "github.com/longship-db/longship/internal/history"
 	"github.com/longship-db/longship/wal"
 )
@@ -148,14 +149,14 @@ func (c *listClient) transact(ctx context.Context, conn *pgx.Conn) error {
 		_, err = conn.Exec(ctx, "COMMIT")
 	}
 	c.last = x.Ops
-	became := outcomeOf(err)
+	became := drill.OutcomeOf(err)
 	switch {
-	case became == done:
+	case became == lists.Committed:
 		x.Outcome = lists.Committed
 		if lsn, err := wal.ParseLSN(conn.PgConn().ParameterStatus("longship.last_commit_lsn")); err == nil {
 			c.token = max(c.token, lsn)
 		}
-	case became == unknown && ended:
+	case became == lists.Unknown && ended:
 		x.Outcome = lists.Unknown
 	}
 	c.add(x)

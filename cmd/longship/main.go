@@ -48,7 +48,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		ErrWriter: stderr,
 		Reader:    os.Stdin,
 		Commands: []*cli.Command{
-			startCommand(), demoCommand(), statusCommand(), switchoverCommand(), failoverCommand(),
+			startCommand(), demoCommand(), drillCommand(), statusCommand(), switchoverCommand(), failoverCommand(),
 			membersCommand(), slotsCommand(), configCommand(), waldumpCommand(),
 		},
 		Action:         unknownCommand,

@@ -8,8 +8,9 @@ import (
 
 // A Generator makes up transactions. It may be used by many clients at the same time.
 type Generator struct {
-	Keys   int // how many there are at a time
-	MaxOps int // of a transaction
+	Prefix string // of the keys
+	Keys   int    // how many there are at a time
+	MaxOps int    // of a transaction
 
 	// Rounds is how many transactions there are to a set of keys. Then come new keys, so that lists do not
 	// grow for ever and ranges begin empty. 0: the same keys for ever.
@@ -24,7 +25,7 @@ func (g *Generator) Next(random *rand.Rand) []Op {
 	if n := g.txns.Add(1); g.Rounds > 0 {
 		round = n / int64(g.Rounds)
 	}
-	key := func(n int) string { return fmt.Sprintf("list/%06d/%03d", round, n) }
+	key := func(n int) string { return fmt.Sprintf("%slist/%06d/%03d", g.Prefix, round, n) }
 	ops := make([]Op, 1+random.IntN(g.MaxOps))
 	for i := range ops {
 		n := random.IntN(g.Keys)

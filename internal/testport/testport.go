@@ -1,4 +1,4 @@
-// Package testport hands out ports to the nodes of tests.
+// Package testport hands out ports to the nodes of tests and drills.
 package testport
 
 import (

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/longship-db/longship/internal/child"
 )
 
 // A cluster is the nodes and who looks after them.
@@ -14,7 +16,7 @@ type cluster struct {
 	delay     time.Duration
 	event     func(string)
 
-	launcher    *launcher
+	launcher    *child.Launcher
 	endLauncher context.CancelFunc
 	launched    sync.WaitGroup // the launcher
 	supervisors sync.WaitGroup
@@ -29,7 +31,7 @@ func newCluster(cfg Config, event func(string), opened func(epoch uint64)) *clus
 	c := &cluster{
 		delay:    cfg.RestartDelay,
 		event:    event,
-		launcher: newLauncher(),
+		launcher: child.NewLauncher(),
 		failed:   make(chan error, cfg.Nodes),
 		hastened: make(chan struct{}),
 	}
@@ -51,7 +53,7 @@ func newCluster(cfg Config, event func(string), opened func(epoch uint64)) *clus
 func (c *cluster) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c.endLauncher = cancel
-	c.launched.Go(func() { c.launcher.run(ctx) })
+	c.launched.Go(func() { c.launcher.Run(ctx) })
 	for _, p := range c.processes {
 		c.supervisors.Go(func() {
 			defer close(p.ended)

@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/longship-db/longship/cmd/longship/internal/status"
 	"github.com/longship-db/longship/wal"
 )
@@ -364,32 +362,6 @@ func TestLedgerCounts(t *testing.T) {
 	}
 }
 
-// Only what proves that nothing was committed may count as refused.
-func TestCertainlyNot(t *testing.T) {
-	server := func(code string) error { return fmt.Errorf("exec: %w", &pgconn.PgError{Code: code}) }
-	tests := []struct {
-		err  error
-		want bool
-	}{
-		{server("25006"), true},  // a standby
-		{server("40001"), true},  // serialization failure
-		{server("53100"), true},  // disk full
-		{server("57P03"), true},  // starting up
-		{server("40003"), false}, // statement completion unknown
-		{server("08007"), false}, // transaction resolution unknown
-		{server("57P01"), false}, // terminated, perhaps while waiting for a standby
-		{server("XX000"), false},
-		{server(""), false},
-		{errors.New("unexpected EOF"), false},
-		{context.Canceled, false},
-	}
-	for _, test := range tests {
-		if got := certainlyNot(test.err); got != test.want {
-			t.Errorf("certainlyNot(%v) = %v, want %v", test.err, got, test.want)
-		}
-	}
-}
-
 // After an unknown outcome a writer leaves the key alone.
 func TestUnknownRetiresTheKey(t *testing.T) {
 	w := &writer{id: 3, keys: make([]string, 2)}
@@ -428,17 +400,6 @@ func TestDisplayWithoutTerminal(t *testing.T) {
 	f.Close()
 	if d.event("more"); gone != 1 {
 		t.Errorf("gone was called %d times for a closed file, want 1", gone)
-	}
-}
-
-func TestLineWriter(t *testing.T) {
-	var lines []string
-	w := &lineWriter{line: func(s string) { lines = append(lines, s) }}
-	for _, s := range []string{"one\ntw", "o\rthree", "\r\n", strings.Repeat("x", 2*maxLine), "\nfour\n"} {
-		w.Write([]byte(s))
-	}
-	if got := strings.Join(lines, "|"); got != "one|two|three|four" {
-		t.Errorf("lines %s", got)
 	}
 }
 

@@ -14,6 +14,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/longship-db/longship/drill"
+	"github.com/longship-db/longship/internal/history"
 )
 
 // Keys of the load lie in [keyLow, keyHigh).
@@ -248,14 +251,14 @@ func (w *writer) commit(s *session) bool {
 	key, value := w.next()
 	begin := time.Now()
 	_, err := s.conn.Exec(s.ctx, upsert, key, strconv.FormatInt(value, 10))
-	switch {
-	case err == nil:
+	switch drill.OutcomeOf(err) {
+	case history.Committed:
 		now := time.Now()
 		w.load.ledger.Acknowledged(key, value, now.Sub(begin))
 		if reign, isNew := w.load.reigns.Acknowledged(s.node, s.epoch, now); isNew {
 			w.load.began(reign)
 		}
-	case certainlyNot(err):
+	case history.Aborted:
 		w.load.ledger.Refused()
 	default:
 		w.load.ledger.Unknown(key, value)
@@ -278,26 +281,6 @@ func (w *writer) next() (key string, value int64) {
 func (w *writer) retire(key string) {
 	w.keys[slices.Index(w.keys, key)] = ""
 	w.retired++
-}
-
-// certainlyNot reports whether err proves that nothing was committed. Whatever it does not know
-// counts as unknown: that costs a key, and no certainty.
-func certainlyNot(err error) bool {
-	// pgx says the same of a connection that it finds closed between sending and reading.
-	if pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed) {
-		return true
-	}
-	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok || len(pgErr.Code) != 5 {
-		return false
-	}
-	switch pgErr.Code[:2] {
-	case "0A", "22", "23", "25", "26", "42", "53", "54", "55": // refused before anything was written
-		return true
-	case "40":
-		return pgErr.Code != "40003" // statement_completion_unknown
-	}
-	return pgErr.Code == "57P03" // cannot_connect_now
 }
 
 // close ends the session, if there is one.

@@ -1,21 +1,19 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/longship-db/longship/internal/child"
 	"github.com/longship-db/longship/startup"
 )
 
@@ -93,7 +91,7 @@ func (p *process) logFile() string { return p.dir + ".log" }
 // supervise keeps the node running. It returns when the node has been stopped, or an error if it
 // ends before it was ever ready: then something is wrong that trying again does not mend. A node that
 // died is started again after delay, or when hasten is closed.
-func (p *process) supervise(l *launcher, delay time.Duration, hasten <-chan struct{}, event func(string)) error {
+func (p *process) supervise(l *child.Launcher, delay time.Duration, hasten <-chan struct{}, event func(string)) error {
 	for {
 		end, err := p.runOnce(l)
 		p.mu.Lock()
@@ -138,17 +136,17 @@ func isClosed(c <-chan struct{}) bool {
 }
 
 // runOnce starts the node, waits for its end, and says how it ended.
-func (p *process) runOnce(l *launcher) (end string, err error) {
+func (p *process) runOnce(l *child.Launcher) (end string, err error) {
 	log, err := os.OpenFile(p.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return "", err
 	}
 	defer log.Close()
 	cmd := exec.Command(p.program, p.arguments()...)
-	cmd.Env = environment()
-	cmd.Stdout = &lineWriter{line: p.hear}
+	cmd.Env = child.Environment()
+	cmd.Stdout = &child.Lines{Line: p.hear}
 	cmd.Stderr = log
-	cmd.SysProcAttr = childAttributes()
+	cmd.SysProcAttr = child.Attributes()
 
 	// Starting and stopping exclude each other: nothing is started after stop.
 	p.mu.Lock()
@@ -156,7 +154,7 @@ func (p *process) runOnce(l *launcher) (end string, err error) {
 		p.mu.Unlock()
 		return "", nil
 	}
-	if err := l.start(cmd); err != nil {
+	if err := l.Start(cmd); err != nil {
 		p.mu.Unlock()
 		return "", err
 	}
@@ -183,21 +181,6 @@ func (p *process) startedAt() time.Time {
 	return p.started
 }
 
-// environment is ours without what would tell every node to be the same one.
-func environment() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		switch name {
-		case "LONGSHIP_DATA_DIR", "LONGSHIP_NAME", "LONGSHIP_LISTEN", "LONGSHIP_RAFT_LISTEN", "LONGSHIP_GOSSIP_LISTEN",
-			"LONGSHIP_HTTP_LISTEN", "LONGSHIP_ADVERTISE_HOST", "LONGSHIP_JOIN", "NOTIFY_SOCKET":
-		default:
-			env = append(env, v)
-		}
-	}
-	return env
-}
-
 // hear is called for each line that the node prints.
 func (p *process) hear(line string) {
 	p.mu.Lock()
@@ -207,7 +190,7 @@ func (p *process) hear(line string) {
 		p.mu.Unlock()
 		return
 	}
-	p.ready, p.epoch = true, reignIn(role)
+	p.ready, p.epoch = true, child.Reign(role)
 	epoch := p.epoch
 	if !isClosed(p.readiness) {
 		close(p.readiness)
@@ -216,16 +199,6 @@ func (p *process) hear(line string) {
 	if epoch != 0 {
 		p.opened(epoch)
 	}
-}
-
-// reignIn is the epoch in "primary n1 127.0.0.1:5433 epoch 1", and 0 for what a standby says.
-func reignIn(role string) uint64 {
-	words := strings.Fields(role)
-	if len(words) != 5 || words[0] != "primary" || words[3] != "epoch" {
-		return 0
-	}
-	epoch, _ := strconv.ParseUint(words[4], 10, 64)
-	return epoch
 }
 
 // stop sends the signal, if the node runs, and keeps it from being started again.
@@ -289,64 +262,4 @@ func (p *process) lastLog() string {
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	return strings.TrimPrefix(lines[len(lines)-1], "longship: ")
-}
-
-// A lineWriter calls line for each whole line written to it. Carriage returns end lines, too.
-type lineWriter struct {
-	line    func(string)
-	partial []byte
-}
-
-// maxLine bounds what is kept of a line that does not end.
-const maxLine = 64 << 10
-
-func (w *lineWriter) Write(b []byte) (int, error) {
-	w.partial = append(w.partial, b...)
-	for {
-		i := bytes.IndexAny(w.partial, "\r\n")
-		if i < 0 {
-			break
-		}
-		if i > 0 {
-			w.line(string(w.partial[:i]))
-		}
-		w.partial = w.partial[i+1:]
-	}
-	if len(w.partial) > maxLine {
-		w.partial = nil
-	}
-	return len(b), nil
-}
-
-// A launcher starts processes from one thread. The kernel's promise to kill children with their
-// parent (PR_SET_PDEATHSIG) means the parent thread, so that thread must last.
-type launcher struct {
-	requests chan *exec.Cmd
-	results  chan error
-	mu       sync.Mutex
-}
-
-func newLauncher() *launcher {
-	return &launcher{requests: make(chan *exec.Cmd), results: make(chan error)}
-}
-
-// run serves until ctx ends. The thread ends with it, and with the thread every process that is
-// still there.
-func (l *launcher) run(ctx context.Context) {
-	runtime.LockOSThread() // for good: a locked thread ends with its goroutine
-	for {
-		select {
-		case cmd := <-l.requests:
-			l.results <- cmd.Start()
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (l *launcher) start(cmd *exec.Cmd) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.requests <- cmd
-	return <-l.results
 }

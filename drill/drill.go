@@ -1,0 +1,60 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Drill is one kind of trouble, and what must hold all the same. What every drill checks is in the
+// package's comment.
+type Drill struct {
+	Name   string   // words with dashes between them
+	Breaks string   // what it does: "kills the primary with kill -9"
+	Holds  string   // what must hold besides what every drill checks
+	Flags  []string // of longship start, for every node
+	Nodes  int      // the least number of nodes; 0: 3
+
+	// Lacks says what this machine lacks for it, such as a program; "": nothing. Nil: it needs nothing.
+	Lacks func() string
+
+	// Begin is called once, before the first round. Nil: there is nothing to do.
+	Begin func(ctx context.Context, r *Run) error
+
+	// Round breaks something once; see the package's comment.
+	Round func(ctx context.Context, r *Run) error
+
+	// Finish is called once after the last round, when all is well, while clients run. Nil: nothing is left to check.
+	Finish func(ctx context.Context, r *Run) error
+}
+
+// All returns the drills in the order in which they are listed and run.
+func All() []Drill {
+	return []Drill{
+		killPrimary, killStandby, killCoordinator, killAll,
+		pausePrimary, pauseStandby,
+		switchoverStorm, rollingRestart,
+	}
+}
+
+// Find returns the drills of these names; "all" stands for all of them.
+func Find(names []string) ([]Drill, error) {
+	all := All()
+	if slices.Contains(names, "all") {
+		return all, nil
+	}
+	var found []Drill
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(d Drill) bool { return d.Name == name })
+		if i < 0 {
+			var known []string
+			for _, d := range all {
+				known = append(known, d.Name)
+			}
+			return nil, fmt.Errorf("there is no drill %q: there are %s, and all", name, strings.Join(known, ", "))
+		}
+		found = append(found, all[i])
+	}
+	return found, nil
+}

@@ -1,0 +1,163 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// The drills that kill processes with kill -9, and start them again.
+
+var killPrimary = Drill{
+	Name:   "kill-primary",
+	Breaks: "kills the primary with kill -9 and starts it again within three seconds",
+	Holds:  "an epoch opens by itself, and the one that was killed comes back",
+	Round: func(ctx context.Context, r *Run) error {
+		primary, err := r.Cluster.Primary(ctx)
+		if err != nil {
+			return err
+		}
+		return r.newEpoch(ctx, primary, func() error {
+			r.Strike("kill -9 of %s, the primary", primary.Name)
+			primary.Kill()
+			r.Pause(ctx, 3*time.Second)
+			r.Mend("%s is started again", primary.Name)
+			return primary.Start()
+		})
+	},
+}
+
+// newEpoch calls f, which ends the reign of the primary, and waits for a later one.
+func (r *Run) newEpoch(ctx context.Context, primary *Node, f func() error) error {
+	before, err := primary.Epoch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	return poll(ctx, func(ctx context.Context) error {
+		next, err := r.Cluster.Primary(ctx)
+		if err != nil {
+			return err
+		}
+		epoch, err := next.Epoch(ctx)
+		if err == nil && epoch <= before {
+			err = fmt.Errorf("the epoch is still %d", epoch)
+		}
+		return err
+	})
+}
+
+// sameEpoch calls f, and verifies that the reign of the primary goes on.
+func (r *Run) sameEpoch(ctx context.Context, f func() error) error {
+	primary, err := r.Cluster.Primary(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := primary.Epoch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	if err := r.Cluster.AwaitWell(ctx); err != nil {
+		return err
+	}
+	after, err := primary.Epoch(ctx)
+	if err == nil && after != before {
+		err = fmt.Errorf("the primary was %s in epoch %d, and now the epoch is %d: it was replaced without need", primary.Name, before, after)
+	}
+	return err
+}
+
+var killStandby = Drill{
+	Name:   "kill-standby",
+	Breaks: "kills a standby with kill -9 and starts it again within three seconds",
+	Holds:  "the primary stays in office",
+	Round: func(ctx context.Context, r *Run) error {
+		return r.sameEpoch(ctx, func() error {
+			standby, err := r.Standby(ctx)
+			if err != nil {
+				return err
+			}
+			return r.killFor(ctx, standby, "a standby")
+		})
+	},
+}
+
+// killFor kills a node and starts it again after a while.
+func (r *Run) killFor(ctx context.Context, n *Node, what string) error {
+	r.Strike("kill -9 of %s, %s", n.Name, what)
+	n.Kill()
+	r.Pause(ctx, 3*time.Second)
+	r.Mend("%s is started again", n.Name)
+	return n.Start()
+}
+
+var killCoordinator = Drill{
+	Name:   "kill-coordinator",
+	Breaks: "kills the Raft leader, who runs failovers, with kill -9, and in every other round the primary with it",
+	Holds:  "without the primary's death it stays in office",
+	Round: func(ctx context.Context, r *Run) error {
+		primary, err := r.Cluster.Primary(ctx)
+		if err != nil {
+			return err
+		}
+		leader, err := r.Cluster.Coordinator(ctx)
+		if err != nil {
+			return err
+		}
+		if leader == primary || r.round.Number%2 == 0 && r.cfg.Nodes >= 5 {
+			return r.newEpoch(ctx, primary, func() error { return r.killBoth(ctx, primary, leader) })
+		}
+		if r.round.Number%2 == 0 { // of three nodes one alone is no majority: it waits for another
+			return r.killBoth(ctx, primary, leader)
+		}
+		return r.sameEpoch(ctx, func() error { return r.killFor(ctx, leader, "the Raft leader") })
+	},
+}
+
+// killBoth kills the primary and the Raft leader and starts them again, in the same order, after a while.
+func (r *Run) killBoth(ctx context.Context, primary, leader *Node) error {
+	r.Strike("kill -9 of %s, the primary, and %s, the Raft leader", primary.Name, leader.Name)
+	primary.Kill()
+	leader.Kill()
+	r.Pause(ctx, 3*time.Second)
+	for _, n := range []*Node{primary, leader} {
+		if n.Running() {
+			continue // it is both
+		}
+		r.Mend("%s is started again", n.Name)
+		if err := n.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var killAll = Drill{
+	Name:   "kill-all",
+	Breaks: "kills all nodes with kill -9 at the same time, and starts them again in any order",
+	Holds:  "nothing acknowledged was in memory alone",
+	Round: func(ctx context.Context, r *Run) error {
+		nodes := r.Cluster.Nodes()
+		r.Strike("kill -9 of all %d nodes", len(nodes))
+		for _, n := range nodes {
+			n.signal(9, true)
+		}
+		for _, n := range nodes {
+			n.Kill()
+		}
+		r.Random.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+		for _, n := range nodes {
+			r.Pause(ctx, 300*time.Millisecond)
+			r.Mend("%s is started again", n.Name)
+			if err := n.Start(); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+}

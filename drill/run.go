@@ -1,0 +1,260 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"time"
+)
+
+// A Config says how drills are run.
+type Config struct {
+	Program  string // the longship binary
+	Nodes    int
+	Rounds   int
+	Clients  int
+	Duration time.Duration // of the rounds of each drill, instead of their number; 0: Rounds
+	Seed     uint64        // of all choices
+	Keep     bool          // leave the nodes' folders
+	Progress func(line string)
+}
+
+const (
+	// patience is how long a cluster may take to be well again after a round.
+	patience = time.Minute
+
+	// orderTimeout is how long the search for an order of the operations on one register may take.
+	orderTimeout = 2 * time.Minute
+)
+
+// Execute runs drills, one after the other, each on a cluster of its own, until ctx ends. When it returns,
+// every process that it started is gone, and so are their folders, unless something was found or cfg.Keep.
+func Execute(ctx context.Context, cfg Config, drills []Drill) *Report {
+	began := time.Now()
+	report := &Report{OK: true, Seed: cfg.Seed}
+	for _, d := range drills {
+		if ctx.Err() != nil {
+			report.OK = false
+			break
+		}
+		r := execute(ctx, cfg, d)
+		report.OK = report.OK && r.OK
+		report.Drills = append(report.Drills, r)
+	}
+	report.Seconds = time.Since(began).Seconds()
+	return report
+}
+
+// execute runs one drill.
+func execute(ctx context.Context, cfg Config, d Drill) *Result {
+	cfg.Nodes = max(cfg.Nodes, d.Nodes)
+	result := &Result{Drill: d.Name, Breaks: d.Breaks, Holds: d.Holds, Nodes: cfg.Nodes, Rounds: []*Round{}, Violations: []Violation{}}
+	if d.Lacks != nil {
+		if result.Skipped = d.Lacks(); result.Skipped != "" {
+			cfg.Progress(fmt.Sprintf("%s: skipped: %s", d.Name, result.Skipped))
+			result.OK = true
+			return result
+		}
+	}
+	began := time.Now()
+	dir, err := os.MkdirTemp("", "longship-drill-")
+	if err != nil {
+		result.Error = err.Error()
+		return result
+	}
+	r := newRun(cfg, d, dir, result)
+	err = r.all(ctx)
+	r.work.stop()
+	r.Cluster.close()
+	switch {
+	case ctx.Err() != nil:
+		result.Error = "interrupted"
+	case err != nil:
+		result.Error = err.Error()
+	}
+	result.OK = result.Error == "" && len(result.Violations) == 0
+	if cfg.Keep || len(result.Violations) > 0 {
+		result.Kept = dir
+	} else if err := os.RemoveAll(dir); err != nil {
+		result.Error = errors.Join(errors.New(result.Error), err).Error()
+	}
+	result.Seconds = time.Since(began).Seconds()
+	return result
+}
+
+// A Run is one drill under way: what Round and its companions work with.
+type Run struct {
+	Cluster *Cluster
+	Random  *rand.Rand // of all choices; used by the drill alone
+
+	drill  Drill
+	cfg    Config
+	work   *work
+	result *Result
+	round  *Round
+	struck time.Duration // of the work's time; since when the round's gaps count
+	reader *logReader
+}
+
+func newRun(cfg Config, d Drill, dir string, result *Result) *Run {
+	r := &Run{
+		Cluster: newCluster(cfg.Program, dir, d.Flags), Random: rand.New(rand.NewPCG(cfg.Seed, hash(d.Name))),
+		drill: d, cfg: cfg, result: result,
+	}
+	r.work = newWork("drill/", cfg.Seed, r.Cluster.addresses)
+	r.reader = &logReader{cluster: r.Cluster, offsets: map[string]int64{}}
+	return r
+}
+
+// all is the drill from beginning to end. What does not hold is in the result; an error is of another kind.
+func (r *Run) all(ctx context.Context) error {
+	r.say("starting %d nodes", r.cfg.Nodes)
+	starting, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := r.Cluster.start(starting, r.cfg.Nodes); err != nil {
+		return fmt.Errorf("the cluster does not start: %w", err)
+	}
+	r.work.start(r.cfg.Clients)
+	for _, n := range r.Cluster.Nodes() {
+		r.work.observe(n.Name, n.Address)
+	}
+	if err := r.rounds(ctx); err != nil {
+		return err
+	}
+	if ctx.Err() != nil || len(r.result.Violations) > 0 {
+		return nil // there may be nobody left to ask
+	}
+	return r.judge(ctx)
+}
+
+// rounds breaks things until it is enough, or something does not hold.
+func (r *Run) rounds(ctx context.Context) error {
+	if r.drill.Begin != nil && !r.holds(ctx, checkDrill, func(ctx context.Context) error { return r.drill.Begin(ctx, r) }) {
+		return nil
+	}
+	for end := time.Now().Add(r.cfg.Duration); r.more(end) && ctx.Err() == nil; {
+		if !r.once(ctx) {
+			return nil
+		}
+	}
+	if r.drill.Finish != nil {
+		r.holds(ctx, checkDrill, func(ctx context.Context) error { return r.drill.Finish(ctx, r) })
+	}
+	return nil
+}
+
+// more reports whether there is to be another round.
+func (r *Run) more(end time.Time) bool {
+	if r.cfg.Duration > 0 {
+		return len(r.result.Rounds) == 0 || time.Now().Before(end)
+	}
+	return len(r.result.Rounds) < r.cfg.Rounds
+}
+
+// commitsBetween is how many commits there are before, and after, each round, at least.
+const commitsBetween = 50
+
+// once is one round, and the recovery from it. It reports whether all held.
+func (r *Run) once(ctx context.Context) bool {
+	r.round = &Round{Number: len(r.result.Rounds) + 1, Events: []Event{}}
+	flowing := func(ctx context.Context) error {
+		return r.AwaitCommits(ctx, commitsBetween+r.Random.IntN(commitsBetween))
+	}
+	if !r.holds(ctx, checkCluster, flowing) {
+		return false
+	}
+	r.reader.skip()
+	r.struck = 0
+	r.result.Rounds = append(r.result.Rounds, r.round)
+	held := r.holds(ctx, checkDrill, func(ctx context.Context) error { return r.drill.Round(ctx, r) }) &&
+		r.holds(ctx, checkCluster, r.Cluster.AwaitWell) && r.holds(ctx, checkCluster, flowing)
+	r.measure()
+	r.work.nextEra()
+	for _, what := range r.Cluster.complained() {
+		held = false
+		r.violated(checkCluster, "%s", what)
+	}
+	return held
+}
+
+// holds calls f with patience and makes a violation of its failure, unless ctx has ended.
+func (r *Run) holds(ctx context.Context, check string, f func(context.Context) error) bool {
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := f(bounded)
+	if err != nil && ctx.Err() == nil {
+		r.violated(check, "%v", err)
+	}
+	return err == nil && ctx.Err() == nil
+}
+
+func (r *Run) violated(check, format string, args ...any) {
+	v := Violation{Check: check, What: fmt.Sprintf(format, args...)}
+	if r.round != nil {
+		v.What = fmt.Sprintf("round %d: %s", r.round.Number, v.What)
+	}
+	r.result.Violations = append(r.result.Violations, v)
+	r.say("VIOLATION: %s", v)
+}
+
+// measure completes the report on a round.
+func (r *Run) measure() {
+	gap, until := r.work.gap(r.struck)
+	r.round.GapSeconds = gap.Seconds()
+	since := r.work.began.Add(r.struck)
+	r.round.Events = append(r.round.Events, r.reader.events(since)...)
+	r.round.Events = append(r.round.Events, Event{At: milliseconds(until - r.struck), Kind: "first commit", What: fmt.Sprintf("after %s without one", seconds(gap))})
+	slices.SortStableFunc(r.round.Events, func(a, b Event) int {
+		switch {
+		case a.At < b.At:
+			return -1
+		case a.At > b.At:
+			return 1
+		}
+		return 0
+	})
+	r.say("round %d: no commit acknowledged for %s at most", r.round.Number, seconds(gap))
+}
+
+// Strike notes what is about to be broken. From the first strike of a round on its write gap is measured.
+func (r *Run) Strike(format string, args ...any) { r.event("fault", format, args...) }
+
+// Mend notes what is about to be undone.
+func (r *Run) Mend(format string, args ...any) { r.event("mend", format, args...) }
+
+func (r *Run) event(kind, format string, args ...any) {
+	now := r.work.now()
+	if r.struck == 0 {
+		r.struck = now
+	}
+	what := fmt.Sprintf(format, args...)
+	r.round.Events = append(r.round.Events, Event{At: milliseconds(now - r.struck), Kind: kind, What: what})
+	r.say("round %d: %s", r.round.Number, what)
+}
+
+func (r *Run) say(format string, args ...any) {
+	r.cfg.Progress(r.drill.Name + ": " + fmt.Sprintf(format, args...))
+}
+
+// AwaitCommits waits until n commits have been acknowledged from now on.
+func (r *Run) AwaitCommits(ctx context.Context, n int) error { return r.work.await(ctx, n) }
+
+// Pause waits for a random time, at most so long.
+func (r *Run) Pause(ctx context.Context, longest time.Duration) {
+	sleep(ctx, time.Duration(r.Random.Int64N(int64(longest))))
+}
+
+// Standby picks a standby.
+func (r *Run) Standby(ctx context.Context) (*Node, error) {
+	standbys, err := r.Cluster.Standbys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(standbys) == 0 {
+		return nil, errors.New("there is no standby")
+	}
+	return standbys[r.Random.IntN(len(standbys))], nil
+}

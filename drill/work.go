@@ -1,0 +1,242 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/longship-db/longship/internal/history"
+	"github.com/longship-db/longship/wal"
+)
+
+// A work is clients of a cluster and what they did, were told and saw.
+//
+// Keys have the era in them in which they were used. An era ends after each round; what is unknown in one
+// leaves the search for an order in the next as it was.
+type work struct {
+	began  time.Time
+	prefix string                   // of all keys, and none else
+	hosts  func(first int) []string // where the nodes are, the first-th first
+	gen    history.Generator        // of transactions
+	seed   uint64                   // of what the clients choose
+	txns   history.Recorder         // lists.go
+
+	mu      sync.Mutex
+	era     int
+	ops     []porcupine.Operation // on registers: registers.go
+	rows    map[string]*inserted  // by key: rows.go
+	newest  map[int]int           // the number of each client's newest row
+	looks   []look                // looks.go
+	acks    []time.Duration       // since began, of writes, in order
+	counts  Commits
+	token   wal.LSN       // a commit that somebody was told of
+	changed chan struct{} // closed at the next acknowledgement
+	trouble error         // what a client was told last that was no success
+	looking int           // sessions of observers so far
+
+	ctx     context.Context // ends with stop
+	cancel  context.CancelFunc
+	clients sync.WaitGroup
+	count   int // of clients
+}
+
+// newWork returns work on keys with a prefix, which start begins and stop ends.
+func newWork(prefix string, seed uint64, hosts func(first int) []string) *work {
+	w := &work{
+		began: time.Now(), prefix: prefix, hosts: hosts, seed: seed,
+		gen:  history.Generator{Prefix: prefix, Keys: 4, MaxOps: 3, Rounds: 150},
+		rows: map[string]*inserted{}, newest: map[int]int{}, changed: make(chan struct{}),
+	}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	return w
+}
+
+// start adds clients. Of three one runs transactions, the others work on registers and rows.
+func (w *work) start(clients int) {
+	for range clients {
+		c := w.client()
+		if c.id%3 == 0 {
+			w.clients.Go((&listClient{client: c, sessions: map[string]*pgx.Conn{}}).run)
+		} else {
+			w.clients.Go(c.run)
+		}
+	}
+}
+
+// stop ends the clients when the statements under way have ended.
+func (w *work) stop() {
+	w.cancel()
+	w.clients.Wait()
+}
+
+// now is the time since the work began.
+func (w *work) now() time.Duration { return time.Since(w.began) }
+
+// nextEra begins an era.
+func (w *work) nextEra() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.era++
+}
+
+// key begins all keys of an era that a kind of operation uses.
+func (w *work) key(kind string, era int) string {
+	return fmt.Sprintf("%s%s/%05d/", w.prefix, kind, era)
+}
+
+// acknowledgedLocked notes an acknowledged write. lsn is where it is said to be; 0: that was not said. The caller
+// holds w.mu.
+func (w *work) acknowledgedLocked(lsn wal.LSN) {
+	w.counts.Acknowledged++
+	w.acks = append(w.acks, w.now())
+	w.token = max(w.token, lsn)
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// endedLocked notes how a write ended. The caller holds w.mu.
+func (w *work) endedLocked(o history.Outcome, lsn wal.LSN) {
+	switch o {
+	case history.Committed:
+		w.acknowledgedLocked(lsn)
+	case history.Aborted:
+		w.counts.Refused++
+	default:
+		w.counts.Unknown++
+	}
+}
+
+// await waits for n acknowledgements from now on.
+func (w *work) await(ctx context.Context, n int) error {
+	w.mu.Lock()
+	want := len(w.acks) + n
+	w.mu.Unlock()
+	for {
+		w.mu.Lock()
+		count, changed, trouble := len(w.acks), w.changed, w.trouble
+		w.mu.Unlock()
+		if count >= want {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("commits do not flow: %d of %d acknowledged (%w); clients were told: %w", n-(want-count), n, context.Cause(ctx), trouble)
+		}
+	}
+}
+
+// gap is the longest time without an acknowledged write, of those that end after since, and when it ended.
+func (w *work) gap(since time.Duration) (longest, until time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i, _ := slices.BinarySearch(w.acks, since)
+	for i = max(i, 1); i < len(w.acks); i++ {
+		if d := w.acks[i] - w.acks[i-1]; d > longest {
+			longest, until = d, w.acks[i]
+		}
+	}
+	return longest, until
+}
+
+// How long clients wait for the outcome of a statement until they look for the primary again, and between
+// two attempts to find it; and the pause after a statement.
+const (
+	statementTimeout = time.Second
+	reconnectPause   = 10 * time.Millisecond
+	thinkTime        = 5 * time.Millisecond
+)
+
+// A client is one that follows the primary.
+type client struct {
+	*work
+	id     int
+	random *rand.Rand
+	known  map[string]string // the value that it saw last in each register of the era
+	mine   int               // the era of known
+	value  int               // the number of its last value
+	row    int               // and row
+}
+
+func (w *work) client() *client {
+	w.count++
+	return &client{work: w, id: w.count, random: rand.New(rand.NewPCG(w.seed, uint64(w.count))), known: map[string]string{}}
+}
+
+// run works until the work ends, in as many sessions as it takes.
+func (c *client) run() {
+	c.sessionsOf(func(conn *pgx.Conn) error { return c.step(conn) })
+}
+
+// sessionsOf opens sessions on the primary, one after the other, and calls step in each until it fails.
+func (c *client) sessionsOf(step func(*pgx.Conn) error) {
+	for first := c.id; c.ctx.Err() == nil; first++ {
+		cfg, err := connConfig("read-write", c.hosts(first)...)
+		if err != nil {
+			c.note(err)
+			return
+		}
+		cfg.RuntimeParams["longship.report_commit_lsn"] = "on"
+		conn, err := pgx.ConnectConfig(c.ctx, cfg)
+		if err != nil {
+			c.note(err)
+			sleep(c.ctx, reconnectPause+rand.N(reconnectPause))
+			continue
+		}
+		for err == nil && c.ctx.Err() == nil {
+			err = step(conn)
+			sleep(c.ctx, thinkTime)
+		}
+		c.note(err)
+		hangUp(conn)
+	}
+}
+
+// note remembers what a client was told.
+func (w *work) note(err error) {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trouble = err
+}
+
+// step does one thing. It is not interrupted, except by its timeout.
+func (c *client) step(conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), statementTimeout)
+	defer cancel()
+	c.mu.Lock()
+	era := c.era
+	c.mu.Unlock()
+	if era != c.mine {
+		c.mine = era
+		clear(c.known)
+	}
+	var err error
+	if c.random.IntN(4) == 0 {
+		err = c.insert(ctx, conn, era)
+	} else {
+		err = c.operate(ctx, conn, c.choose(era))
+	}
+	if sqlState(err) == "40001" {
+		return nil // the session goes on
+	}
+	return err
+}
+
+// reported is the position of the commit that the session has been told of last.
+func reported(conn *pgx.Conn) wal.LSN {
+	lsn, err := wal.ParseLSN(conn.PgConn().ParameterStatus("longship.last_commit_lsn"))
+	if err != nil {
+		return 0
+	}
+	return lsn
+}

@@ -1,0 +1,77 @@
+package integration
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/longship-db/longship/drill"
+)
+
+// A drill as people run it: its report says what happened, its exit code that all held, and nothing is left.
+func TestDrill(t *testing.T) {
+	t.Parallel()
+	p, left := startDrill(t, "run", "kill-primary", "--rounds", "1", "--clients", "6", "--json")
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if err := p.wait(ctx); err != nil {
+		t.Fatalf("%v\n%s%s", err, p.stdout, p.stderr)
+	}
+	var report drill.Report
+	if err := json.Unmarshal([]byte(p.stdout.String()), &report); err != nil {
+		t.Fatalf("%v\n%s", err, p.stdout)
+	}
+	d := report.Drills[0]
+	if !report.OK || d.Commits.Acknowledged < 100 || d.Commits.Lost != 0 || d.Looks < 20 || d.Transactions.Elsewhere < 5 || d.Registers.Operations < 50 {
+		t.Errorf("report %s: too little to show anything, or not all held", p.stdout)
+	}
+	kinds := map[string]bool{}
+	for _, e := range d.Rounds[0].Events {
+		kinds[e.Kind] = true
+	}
+	for _, kind := range []string{"fault", "suspicion", "seal", "promotion", "open", "first commit", "rejoin"} {
+		if !kinds[kind] {
+			t.Errorf("the timeline %v has no %s", d.Rounds[0].Events, kind)
+		}
+	}
+	left(t)
+}
+
+// Ctrl-C ends a drill, and leaves no process and no folder.
+func TestDrillInterrupted(t *testing.T) {
+	t.Parallel()
+	p, left := startDrill(t, "run", "kill-all", "--rounds", "1000")
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if _, err := p.await(ctx, p.stdout, "round 1: kill -9 of all"); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGINT)
+	p.wait(ctx)
+	if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.stdout.String(), "interrupted") {
+		t.Errorf("exit code %d, printed\n%s%s", code, p.stdout, p.stderr)
+	}
+	left(t)
+}
+
+// startDrill starts longship drill, and returns what verifies that it has left nothing.
+func startDrill(t *testing.T, args ...string) (p *process, left func(*testing.T)) {
+	t.Helper()
+	dir := t.TempDir()
+	p = startProcess(t, nil, "/usr/bin/env", append([]string{"TMPDIR=" + dir, longship, "drill"}, args...)...)
+	return p, func(t *testing.T) {
+		t.Helper()
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+			t.Errorf("left in the folder for temporary files: %v, %v", entries, err)
+		}
+		commands, _ := filepath.Glob("/proc/*/cmdline")
+		for _, path := range commands {
+			if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), filepath.Join(dir, "longship-drill-")) {
+				t.Errorf("a process is left: %s", strings.ReplaceAll(string(b), "\x00", " "))
+			}
+		}
+	}
+}
