@@ -29,10 +29,11 @@ type Format struct {
 //
 // Use: Feed some bytes, call Next until it reports that it needs more, Feed again.
 type Decoder struct {
-	format Format
-	pos    LSN    // of the first byte of in
-	in     []byte // fed and not yet consumed; belongs to the feeder unless it is in own
-	own    []byte // what was left over from an earlier Feed, with the new bytes after it
+	format  Format
+	history *History // nil: page headers may carry any timelines that do not go back
+	pos     LSN      // of the first byte of in
+	in      []byte   // fed and not yet consumed; belongs to the feeder unless it is in own
+	own     []byte   // what was left over from an earlier Feed, with the new bytes after it
 
 	prev     LSN // start of the last record; 0: not known, or none
 	last     Record
@@ -53,6 +54,9 @@ type Decoder struct {
 func NewDecoder(f Format, start, prev LSN) *Decoder {
 	return &Decoder{format: f, pos: start, prev: prev, started: prev != 0, last: Record{End: start}}
 }
+
+// Follow has page headers carry the timelines that h says. It is called before the first Feed.
+func (d *Decoder) Follow(h History) { d.history = &h }
 
 // Pos is the position of the next byte to feed.
 func (d *Decoder) Pos() LSN { return d.pos + LSN(len(d.in)) }
@@ -158,6 +162,9 @@ func (d *Decoder) pageHeader() (progress bool, rec *Record, err error) {
 	}
 	if h.Timeline < d.timeline {
 		return false, nil, d.invalidPage(at, fmt.Sprintf("out-of-sequence timeline ID %d (after %d)", h.Timeline, d.timeline))
+	}
+	if d.history != nil && h.Timeline != d.history.At(at) {
+		return false, nil, d.invalidPage(at, fmt.Sprintf("unexpected timeline ID %d, want %d,", h.Timeline, d.history.At(at)))
 	}
 	continued := h.Info&pageFirstIsContrecord != 0
 	switch {

@@ -23,6 +23,7 @@ type Dir struct {
 	mu      sync.Mutex
 	removed uint64 // every segment with a number below this may have been removed or recycled
 	temp    int    // numbers the temporary files
+	damaged map[uint64]bool
 
 	// naming is held from looking whether a segment's name is free until it is taken, so that a
 	// recycled file never replaces a segment just allocated.
@@ -82,6 +83,32 @@ func (d *Dir) OpenSegment(tli TimelineID, segno uint64) (vfs.File, error) {
 		return nil, fmt.Errorf("open segment %s: %w", name, err)
 	}
 	return f, nil
+}
+
+// A DamagedError says that a segment is known to be damaged: what it holds is handed to nobody.
+type DamagedError struct{ Segment string }
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("WAL segment %s is damaged on this node, and has not been repaired yet", e.Segment)
+}
+
+// SetDamaged says which segments are known to be damaged. Who opens one to read gets a *DamagedError.
+func (d *Dir) SetDamaged(faults []Fault) {
+	damaged := map[uint64]bool{}
+	for _, f := range faults {
+		for segno, last := f.Segments(d.Format.SegmentSize); segno <= last; segno++ {
+			damaged[segno] = true
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.damaged = damaged
+}
+
+func (d *Dir) isDamaged(segno uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.damaged[segno]
 }
 
 // RemovedBelow is the number of the oldest segment that is certainly untouched. A reader checks it

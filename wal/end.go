@@ -81,31 +81,38 @@ func (s *Scan) Find() (Ending, error) {
 
 // ended decides what the failure to read on means.
 func (s *Scan) ended(end End, r *Reader, cause error) (Ending, error) {
-	size := s.Dir.Format.SegmentSize
 	if invalid, ok := errors.AsType[*InvalidError](cause); ok {
-		proof, err := s.proof(end.LSN, invalid)
-		if err != nil {
-			return Ending{}, err
-		}
-		if proof != "" {
-			segno := size.Segno(invalid.At)
-			name := size.FileName(s.History.FileTimeline(segno, size), segno)
-			return Ending{}, &CorruptError{At: invalid.At, Segment: name, Reason: invalid.Reason, Proof: proof}
-		}
-		return Ending{End: end, Reason: invalid.Reason}, nil
+		return s.judged(end, invalid)
 	}
-	if removed, ok := errors.AsType[*RemovedError](cause); ok {
-		if later, err := s.laterSegment(size.Segno(r.Decoder().Pos())); err != nil {
-			return Ending{}, err
-		} else if later != "" {
-			return Ending{}, &MissingError{Segment: removed.Segment, Later: later}
-		}
-		if end.LSN < s.Durable {
-			return Ending{}, &CorruptError{At: end.LSN, Segment: removed.Segment, Reason: "the segment is missing", Proof: fmt.Sprintf("the log had been flushed to %s", s.Durable)}
-		}
-		return Ending{End: end, Reason: fmt.Sprintf("segment %s does not exist", removed.Segment)}, nil
+	if short, ok := errors.AsType[*ShortError](cause); ok {
+		return Ending{}, &CorruptError{At: end.LSN, Segment: short.Segment, Reason: short.Error(), Proof: "no crash shortens a segment"}
 	}
-	return Ending{}, cause
+	removed, ok := errors.AsType[*RemovedError](cause)
+	if !ok {
+		return Ending{}, cause
+	}
+	at := r.Decoder().Pos()
+	if later, err := s.laterSegment(s.Dir.Format.SegmentSize.Segno(at)); err != nil {
+		return Ending{}, err
+	} else if later != "" {
+		return Ending{}, &MissingError{Segment: removed.Segment, Later: later}
+	}
+	return s.judged(end, &InvalidError{At: end.LSN, To: at, Reason: fmt.Sprintf("segment %s does not exist", removed.Segment)})
+}
+
+// judged is the end of a log behind which nothing can be read, unless there is proof that it went on.
+func (s *Scan) judged(end End, bad *InvalidError) (Ending, error) {
+	proof, err := s.proof(end.LSN, bad)
+	if err != nil {
+		return Ending{}, err
+	}
+	if proof != "" {
+		size := s.Dir.Format.SegmentSize
+		segno := size.Segno(bad.At)
+		name := size.FileName(s.History.FileTimeline(segno, size), segno)
+		return Ending{}, &CorruptError{At: bad.At, Segment: name, Reason: bad.Reason, Proof: proof}
+	}
+	return Ending{End: end, Reason: bad.Reason}, nil
 }
 
 // proof says how we know that the log once went on past its last readable record, which ends at

@@ -2,7 +2,6 @@ package wal
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"testing"
 
@@ -44,96 +43,6 @@ func peek(t testing.TB, d *Dir, from, to LSN) []byte {
 		n += k
 	}
 	return b
-}
-
-// A log torn at any byte of its last pages ends behind the last record that is whole.
-func TestTornAtEveryByte(t *testing.T) {
-	skipShort(t)
-	d := newDir(t, vfs.NewMem())
-	log := buildLog(t, d, emptyLog, false,
-		pattern(100), pattern(5000), pattern(4000), nil, pattern(9), pattern(300), pattern(7000), pattern(40))
-	write := poke(t, d)
-	end := log[len(log)-1].End
-	content := peek(t, d, emptyLog.LSN, end)
-	for cut := end - 1; cut >= emptyLog.LSN; cut-- {
-		write(cut, []byte{0}) // backwards: all behind it is zero already
-		whole := log
-		for len(whole) > 0 {
-			last := whole[len(whole)-1]
-			stop := last.End // behind the last byte that is not zero
-			for content[stop-1-emptyLog.LSN] == 0 {
-				stop--
-			}
-			if stop <= cut {
-				break
-			}
-			whole = whole[:len(whole)-1]
-		}
-		if cut%7 != 0 && cut%PageSize > 64 && cut%PageSize < PageSize-64 {
-			continue
-		}
-		got, at, err := find(d, Scan{Witness: witness})
-		if err != nil || !slices.Equal(got, whole) {
-			t.Fatalf("cut at %s: %v, %v, want %v", cut, got, err, whole)
-		}
-		if n := len(whole); n > 0 && at.LSN != whole[n-1].End {
-			t.Fatalf("cut at %s: log ends at %s, want %s", cut, at.LSN, whole[n-1].End)
-		}
-	}
-}
-
-// Every bit of a small log is flipped. Whatever is read stays a prefix of the log. A flip before a
-// position that is known to have been durable, from outside or from a later record, is corruption.
-// Without such knowledge the log ends there.
-func TestEveryBitFlipped(t *testing.T) {
-	skipShort(t)
-	d := newDir(t, vfs.NewMem())
-	log := buildLog(t, d, emptyLog, true, pattern(9), pattern(2), nil, pattern(3))
-	write := poke(t, d)
-	end := log[len(log)-1].End
-	content := peek(t, d, emptyLog.LSN, end)
-	for i := range content {
-		at := emptyLog.LSN + LSN(i)
-		for bit := range 8 {
-			write(at, []byte{content[i] ^ 1<<bit})
-			checkFlip(t, d, log, at, bit)
-		}
-		write(at, content[i:i+1])
-	}
-	wantLog(t, d, log)
-}
-
-func checkFlip(t *testing.T, d *Dir, log []entry, at LSN, bit int) {
-	t.Helper()
-	what := fmt.Sprintf("bit %d of %s", bit, at)
-	got, _, err := find(d, Scan{})
-	if err != nil || len(got) > len(log) || !slices.Equal(got, log[:len(got)]) {
-		t.Fatalf("%s: read %v, %v: not a prefix", what, got, err)
-	}
-	if len(got) == len(log) {
-		return // padding, or a flag without meaning
-	}
-	corrupt := func(s Scan) bool {
-		_, _, err := find(d, s)
-		_, corrupt := errors.AsType[*CorruptError](err)
-		if err != nil && !corrupt {
-			t.Fatalf("%s: %v", what, err)
-		}
-		return corrupt
-	}
-	bad := log[len(got)]
-	if !corrupt(Scan{Durable: bad.End}) {
-		t.Errorf("%s: the record %v was durable, but is cut as a torn tail", what, bad)
-	}
-	if corrupt(Scan{Durable: bad.LSN}) && len(got) > 0 {
-		t.Errorf("%s: called corrupt, but nothing says that %v was durable", what, bad)
-	}
-	// Each record knows that the one before it was flushed. The header of the only page is beyond
-	// help: without it nothing on the page can be read.
-	inHeader := at < emptyLog.LSN+longPageHeaderSize
-	if known := len(got)+1 < len(log) && !inHeader; corrupt(Scan{Witness: witness}) != known {
-		t.Errorf("%s: corrupt = %v, want %v: bad is %v", what, !known, known, bad)
-	}
 }
 
 // After a power failure later pages may be there and earlier ones not. Records that knew of no flush

@@ -122,6 +122,16 @@ func (h History) Begin(tli TimelineID) LSN {
 	return begin
 }
 
+// At is the timeline that the byte at l belongs to.
+func (h History) At(l LSN) TimelineID {
+	for _, s := range h.Switches {
+		if l < s.At {
+			return s.Parent
+		}
+	}
+	return h.Timeline
+}
+
 // Next is the timeline that follows tli in this history.
 func (h History) Next(tli TimelineID) TimelineID {
 	for i, s := range h.Switches {

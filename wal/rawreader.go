@@ -24,9 +24,24 @@ type RawReader struct {
 	history History
 	buf     Buffered // nil on a standby
 
+	damaged bool              // reads what is known to be damaged, too
+	instead map[uint64]string // paths of files to read in place of some segments; may be nil
+
 	file  vfs.File
 	tli   TimelineID
 	segno uint64
+}
+
+// A ShortError says that a segment's file ends before position At. No crash leaves it so: a segment is
+// durable at its full size before it is used.
+type ShortError struct {
+	Segment string
+	At      LSN
+	Want    SegmentSize
+}
+
+func (e *ShortError) Error() string {
+	return fmt.Sprintf("segment %s is shorter than %d bytes", e.Segment, e.Want)
 }
 
 // NewRawReader reads the log of the timeline that h describes, and of its ancestors below.
@@ -54,7 +69,7 @@ func (r *RawReader) ReadAt(p []byte, at LSN) (int, error) {
 	p = p[:min(int64(len(p)), int64(size)-off)]
 	n, err := r.file.ReadAt(p, off)
 	if n < len(p) && (err == nil || errors.Is(err, io.EOF)) {
-		err = fmt.Errorf("segment %s is shorter than %d bytes", r.name(), size)
+		return 0, &ShortError{Segment: r.name(), At: at, Want: size}
 	}
 	if err != nil && n < len(p) {
 		return 0, fmt.Errorf("read segment %s at %s: %w", r.name(), at, err)
@@ -78,12 +93,22 @@ func (r *RawReader) open(segno uint64) error {
 	if segno < r.dir.RemovedBelow() {
 		return &RemovedError{Segment: r.name()}
 	}
-	f, err := r.dir.OpenSegment(r.tli, segno)
+	if !r.damaged && r.dir.isDamaged(segno) {
+		return &DamagedError{Segment: r.name()}
+	}
+	f, err := r.openFile(segno)
 	if err != nil {
 		return err
 	}
 	r.file = f
 	return nil
+}
+
+func (r *RawReader) openFile(segno uint64) (vfs.File, error) {
+	if path := r.instead[segno]; path != "" {
+		return r.dir.FS.Open(path)
+	}
+	return r.dir.OpenSegment(r.tli, segno)
 }
 
 // Close closes the open file. The reader can be used again.

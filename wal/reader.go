@@ -17,11 +17,9 @@ const readChunk = 256 << 10
 // NewReader reads records from start on, which is a record's start or end, or the first byte of a
 // page. prev is the start of the record before, or 0 if it is not known.
 func NewReader(raw *RawReader, start, prev LSN) *Reader {
-	return &Reader{
-		raw: raw,
-		dec: NewDecoder(raw.dir.Format, start, prev),
-		buf: make([]byte, readChunk),
-	}
+	dec := NewDecoder(raw.dir.Format, start, prev)
+	dec.Follow(raw.history)
+	return &Reader{raw: raw, dec: dec, buf: make([]byte, min(readChunk, raw.dir.Format.SegmentSize))}
 }
 
 // Next returns the next record that lies below limit as a whole, which for a SWITCH includes the rest
@@ -51,7 +49,7 @@ func (r *Reader) decode(limit LSN) (rec Record, ok bool, err error) {
 		if at >= limit {
 			return Record{}, false, nil
 		}
-		n, err := r.raw.ReadAt(r.buf[:min(readChunk, limit-at)], at)
+		n, err := r.raw.ReadAt(r.buf[:min(LSN(len(r.buf)), limit-at)], at)
 		if err != nil {
 			return Record{}, false, err
 		}

@@ -1,0 +1,268 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A Source fills p with the bytes of the log from at on, as another node has them. n is less than len(p)
+// if that node's log ends there.
+type Source func(ctx context.Context, p []byte, at LSN) (n int, err error)
+
+// mendChunk is how much a Source is asked for at once.
+const mendChunk = 512 << 10
+
+// Mend replaces the segments that a fault lies in by copies that hold what the source has, from where the
+// log cannot be read. The copies are believed as far as the log can be read over them: page headers and
+// their timelines, the chain of records from the last good one on, CRCs, and how it goes on in the next
+// segment. What lies before, or cannot be read of the source's either, stays as this node has it. Mend
+// returns where the first record ends, from then on, behind which the log cannot be read, or the end of
+// those segments if that is not before it; and how many bytes are not what they were. If no record more
+// than before can be read nothing is changed, and that is an error.
+//
+// The commit point is the rename of each copy. A crash leaves temporary files, which the next start
+// removes, or some segments mended: the rest is found again. Who has the old file open goes on reading
+// that. A segment that was removed meanwhile gives a *RemovedError.
+func (d *Dir) Mend(ctx context.Context, h History, f Fault, source Source) (to LSN, changed int64, err error) {
+	for {
+		m := newMending(d, h, f)
+		to, changed, err := m.run(ctx, source)
+		invalid, ok := errors.AsType[*InvalidError](err)
+		if err = m.clean(err); !ok || invalid.To <= m.end {
+			return to, changed, err
+		}
+		f.To = invalid.To // the record goes on in the next segment, and is damaged there, too
+	}
+}
+
+// A mending is one Mend under way.
+type mending struct {
+	dir     *Dir
+	history History
+	fault   Fault
+	end     LSN               // of the last segment that is replaced
+	copies  map[uint64]string // paths, by segment, until they are in their places
+}
+
+func newMending(d *Dir, h History, f Fault) *mending {
+	_, last := f.Segments(d.Format.SegmentSize)
+	return &mending{dir: d, history: h, fault: f, copies: map[uint64]string{}, end: d.Format.SegmentSize.Start(last + 1)}
+}
+
+func (m *mending) run(ctx context.Context, source Source) (to LSN, changed int64, err error) {
+	first, last := m.fault.Segments(m.dir.Format.SegmentSize)
+	for segno := first; segno <= last; segno++ {
+		if err := m.copySegment(ctx, segno, source); err != nil {
+			return 0, 0, fmt.Errorf("copy segment %s: %w", m.name(segno), err)
+		}
+	}
+	to, cause := m.readable()
+	if to <= m.fault.From {
+		return 0, 0, fmt.Errorf("what it has cannot be read either: %w", cause)
+	}
+	if err := m.restore(to); err != nil {
+		return 0, 0, err
+	}
+	for segno := first; segno <= last; segno++ {
+		n, err := m.replace(segno)
+		if err != nil {
+			return 0, 0, err
+		}
+		changed += n
+	}
+	return to, changed, SyncDir(m.dir.FS, m.dir.Path)
+}
+
+// clean removes the copies that are not in their places.
+func (m *mending) clean(err error) error {
+	for _, path := range m.copies {
+		err = errors.Join(err, m.dir.FS.Remove(path))
+	}
+	return err
+}
+
+func (m *mending) name(segno uint64) string {
+	size := m.dir.Format.SegmentSize
+	return size.FileName(m.history.FileTimeline(segno, size), segno)
+}
+
+// own opens this node's segment. A file that is missing is nil, and holds nothing.
+func (m *mending) own(segno uint64) (vfs.File, error) {
+	path := m.dir.file(m.name(segno))
+	if ok, err := Exists(m.dir.FS, path); !ok || err != nil {
+		return nil, err
+	}
+	return m.dir.FS.Open(path)
+}
+
+// copySegment makes a durable copy of a segment with the source's bytes in it.
+func (m *mending) copySegment(ctx context.Context, segno uint64, source Source) (err error) {
+	own, err := m.own(segno)
+	if err != nil {
+		return err
+	}
+	if own != nil {
+		defer func() { err = errors.Join(err, own.Close()) }()
+	}
+	path := m.dir.tempName()
+	dst, err := m.dir.FS.Create(path, diskCategory)
+	if err != nil {
+		return err
+	}
+	m.copies[segno] = path
+	if err = m.fill(ctx, dst, own, segno, source); err == nil {
+		err = dst.Sync()
+	}
+	return errors.Join(err, dst.Close())
+}
+
+// fill writes a whole segment: this node's bytes up to the fault, the source's from there on as far as its
+// log goes, and this node's behind.
+func (m *mending) fill(ctx context.Context, dst io.Writer, own vfs.File, segno uint64, source Source) error {
+	size := m.dir.Format.SegmentSize
+	buf := make([]byte, min(mendChunk, size))
+	ended := false
+	for at, end := size.Start(segno), size.Start(segno+1); at < end; {
+		b := buf[:min(LSN(len(buf)), end-at)]
+		if at < m.fault.From {
+			b = b[:min(LSN(len(b)), m.fault.From-at)]
+		}
+		readOwn(own, b, size.Offset(at))
+		if at >= m.fault.From && !ended {
+			theirs := make([]byte, len(b))
+			n, err := source(ctx, theirs, at)
+			if err != nil {
+				return err
+			}
+			if ended = n < len(b); ended && at+LSN(n) < m.fault.To {
+				return fmt.Errorf("its log ends at %s, before %s", at+LSN(n), m.fault.To)
+			}
+			copy(b, theirs[:n])
+		}
+		at += LSN(len(b))
+		if _, err := dst.Write(slices.Clone(b)); err != nil { // Write may scribble on its argument
+			return err
+		}
+	}
+	return nil
+}
+
+// readOwn reads what can be read of this node's file, page by page: a bad sector spoils its page alone. The
+// rest is zero.
+func readOwn(own vfs.File, b []byte, off int64) {
+	clear(b)
+	for i := 0; own != nil && i < len(b); {
+		end := min(len(b), i+int(PageSize-(off+int64(i))%PageSize))
+		if n, err := own.ReadAt(b[i:end], off+int64(i)); n < end-i && !errors.Is(err, io.EOF) {
+			clear(b[i:end])
+		}
+		i = end
+	}
+}
+
+// readable reads the log over the copies, from the last record before the fault on. It returns where the
+// last record ends that can be read, at most the end of the copies, and why no other can. A record that goes
+// on in the next segment and cannot be read there proves nothing of its beginning.
+func (m *mending) readable() (to LSN, cause error) {
+	raw := NewRawReader(m.dir, m.history, nil)
+	raw.damaged, raw.instead = true, m.copies
+	r := NewReader(raw, m.fault.From, m.fault.Prev)
+	defer r.Close()
+	for r.dec.End() < m.end {
+		if _, _, err := r.Next(^LSN(0)); err != nil {
+			return r.dec.End(), err
+		}
+	}
+	return m.end, nil
+}
+
+// restore has the copies hold what this node has from at on.
+func (m *mending) restore(at LSN) error {
+	size := m.dir.Format.SegmentSize
+	for ; at < m.end; at = size.SegmentStart(at) + LSN(size) {
+		if err := m.restoreSegment(at); err != nil {
+			return fmt.Errorf("restore segment %s: %w", m.name(size.Segno(at)), err)
+		}
+	}
+	return nil
+}
+
+// restoreSegment does so for the rest of one segment.
+func (m *mending) restoreSegment(at LSN) (err error) {
+	size := m.dir.Format.SegmentSize
+	own, err := m.own(size.Segno(at))
+	if err != nil {
+		return err
+	}
+	if own != nil {
+		defer func() { err = errors.Join(err, own.Close()) }()
+	}
+	dst, err := m.dir.FS.OpenReadWrite(m.copies[size.Segno(at)], diskCategory)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, min(mendChunk, size))
+	for off := size.Offset(at); off < int64(size) && err == nil; {
+		b := buf[:min(int64(len(buf)), int64(size)-off)]
+		readOwn(own, b, off)
+		_, err = dst.WriteAt(b, off)
+		off += int64(len(b))
+	}
+	if err == nil {
+		err = dst.Sync()
+	}
+	return errors.Join(err, dst.Close())
+}
+
+// replace puts a copy in the place of the segment, unless that has been removed. Should its removal begin
+// just then, the next one finds the file again. It returns how many bytes are others than before.
+func (m *mending) replace(segno uint64) (changed int64, err error) {
+	changed, err = m.differences(segno)
+	if err != nil {
+		return 0, err
+	}
+	m.dir.naming.Lock()
+	defer m.dir.naming.Unlock()
+	if segno < m.dir.RemovedBelow() {
+		return 0, &RemovedError{Segment: m.name(segno)}
+	}
+	if err := m.dir.FS.Rename(m.copies[segno], m.dir.file(m.name(segno))); err != nil {
+		return 0, fmt.Errorf("replace segment %s: %w", m.name(segno), err)
+	}
+	delete(m.copies, segno)
+	return changed, nil
+}
+
+// differences counts the bytes of a copy that this node has not.
+func (m *mending) differences(segno uint64) (n int64, err error) {
+	own, err := m.own(segno)
+	if err != nil {
+		return 0, err
+	}
+	if own != nil {
+		defer func() { err = errors.Join(err, own.Close()) }()
+	}
+	mended, err := m.dir.FS.Open(m.copies[segno])
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, mended.Close()) }()
+	mine, copied := make([]byte, PageSize), make([]byte, PageSize)
+	for off := int64(0); off < int64(m.dir.Format.SegmentSize); off += PageSize {
+		readOwn(own, mine, off)
+		if _, err := mended.ReadAt(copied, off); err != nil {
+			return n, err
+		}
+		for i, b := range copied {
+			if mine[i] != b {
+				n++
+			}
+		}
+	}
+	return n, nil
+}

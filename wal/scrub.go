@@ -1,0 +1,143 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
+)
+
+// A Fault is a place in the closed segments of a log that cannot be read.
+type Fault struct {
+	From   LSN    // end of the last record before it that can be read, or the first byte that was read
+	Prev   LSN    // start of that record; 0: there is none
+	To     LSN    // what is wrong lies before
+	Reason string // why nothing can be read there
+}
+
+// Segments are the first and the last segment that the fault may lie in.
+func (f Fault) Segments(size SegmentSize) (first, last uint64) {
+	return size.Segno(f.From), size.PrevSegno(max(f.To, f.From+1))
+}
+
+// A Scrubber reads closed segments again, one after the other, as recovery would: page headers, the
+// chain of records and their CRCs. What is cached of them is dropped first, since it is the disk that is
+// to be read, and dropped again, since nobody else asked for it. It is used by one goroutine, and holds
+// the largest record in memory at most.
+//
+// Of a record that begins before the first segment there is, the rest is not checked: nobody could.
+type Scrubber struct {
+	raw *RawReader
+	dec *Decoder
+	buf []byte
+}
+
+// scrubChunk is how much is read at once.
+const scrubChunk = 128 << 10
+
+// NewScrubber reads the log of the timeline that h describes from segment segno on.
+func NewScrubber(dir *Dir, h History, segno uint64) *Scrubber {
+	s := &Scrubber{raw: NewRawReader(dir, h, nil), buf: make([]byte, scrubChunk)}
+	s.raw.damaged = true
+	s.place(End{LSN: dir.Format.SegmentSize.Start(segno)})
+	return s
+}
+
+// place has reading go on behind a record, or at the first byte of a page.
+func (s *Scrubber) place(at End) {
+	s.dec = NewDecoder(s.raw.dir.Format, at.LSN, at.Prev)
+	s.dec.Follow(s.raw.history)
+}
+
+// Mended has reading go on where a fault was.
+func (s *Scrubber) Mended(f Fault) { s.place(End{LSN: f.From, Prev: f.Prev}) }
+
+// Skip has reading go on in the first segment behind a fault.
+func (s *Scrubber) Skip(f Fault) {
+	size := s.raw.dir.Format.SegmentSize
+	_, last := f.Segments(size)
+	s.place(End{LSN: size.Start(last + 1)})
+}
+
+// Segno is the segment that is read next.
+func (s *Scrubber) Segno() uint64 { return s.raw.dir.Format.SegmentSize.Segno(s.dec.Pos()) }
+
+// Step reads on, below limit, the start of the segment that is being written. It returns how much it has
+// read: nothing when all is read. A fault is given as found: Mended or Skip must follow. The error is a
+// *RemovedError when the segment has been removed meanwhile, and otherwise one of the machine.
+func (s *Scrubber) Step(limit LSN) (n int, fault *Fault, err error) {
+	at := s.dec.Pos()
+	if at >= limit {
+		return 0, nil, s.raw.Close()
+	}
+	n, err = s.read(s.buf[:min(LSN(len(s.buf)), limit-at)], at)
+	if err != nil {
+		fault, err = s.unread(at, err)
+		return 0, fault, errors.Join(err, s.raw.Close())
+	}
+	s.dec.Feed(s.buf[:n])
+	for {
+		_, ok, err := s.dec.Next()
+		if invalid, bad := errors.AsType[*InvalidError](err); bad {
+			return n, s.fault(invalid.To, invalid.Reason), s.raw.Close()
+		}
+		if !ok {
+			return n, nil, err
+		}
+	}
+}
+
+func (s *Scrubber) fault(to LSN, reason string) *Fault {
+	return &Fault{From: s.dec.End(), Prev: s.dec.Prev(), To: to, Reason: reason}
+}
+
+// unread says what it means that a chunk cannot be read at all: the file is gone or cut, or the disk
+// cannot read it.
+func (s *Scrubber) unread(at LSN, cause error) (*Fault, error) {
+	dir := s.raw.dir
+	segno := dir.Format.SegmentSize.Segno(at)
+	if segno < dir.RemovedBelow() {
+		return nil, &RemovedError{Segment: s.raw.name()}
+	}
+	_, missing := errors.AsType[*RemovedError](cause)
+	_, short := errors.AsType[*ShortError](cause)
+	switch {
+	case missing:
+		return s.fault(dir.Format.SegmentSize.Start(segno+1), fmt.Sprintf("segment %s does not exist", s.raw.name())), nil
+	case short, errors.Is(cause, unix.EIO), errors.Is(cause, unix.EUCLEAN), errors.Is(cause, unix.EBADMSG):
+		return s.fault(dir.Format.SegmentSize.Start(segno+1), cause.Error()), nil
+	}
+	return nil, cause
+}
+
+// read reads a chunk of one segment, from the disk.
+func (s *Scrubber) read(p []byte, at LSN) (int, error) {
+	size := s.raw.dir.Format.SegmentSize
+	if err := s.raw.open(size.Segno(at)); err != nil {
+		return 0, err
+	}
+	p = p[:min(int64(len(p)), int64(size)-size.Offset(at))]
+	uncache(s.raw.file, size.Offset(at), int64(len(p)))
+	defer uncache(s.raw.file, size.Offset(at), int64(len(p)))
+	return s.raw.ReadAt(p, at)
+}
+
+// uncache drops what the kernel has of a file that is on disk. It is advice: a failure is no matter.
+func uncache(f vfs.File, off, n int64) {
+	if fd := f.Fd(); fd != vfs.InvalidFd {
+		unix.Fadvise(int(fd), off, n, unix.FADV_DONTNEED)
+	}
+}
+
+// Oldest is the number of the first segment of the log that h describes, from which on it can be read.
+// ok is false if there is none.
+func (d *Dir) Oldest(h History) (segno uint64, ok bool, err error) {
+	files, err := d.Segments()
+	for _, f := range files {
+		if f.Segno >= d.RemovedBelow() && f.Timeline == h.FileTimeline(f.Segno, d.Format.SegmentSize) {
+			return f.Segno, true, nil
+		}
+	}
+	return 0, false, err
+}

@@ -1,0 +1,320 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+)
+
+// closed is the end of the specimen's closed segments.
+func (s *specimen) closed() LSN { return tinyFormat.SegmentSize.SegmentStart(s.end()) }
+
+// source is a node that has the specimen as it was.
+func (s *specimen) source(_ context.Context, p []byte, at LSN) (int, error) {
+	return copy(p, s.bytes[at-tinyStart.LSN:]), nil
+}
+
+// spoilt is a node on which the bytes at at are others.
+func (s *specimen) spoilt(at LSN, b ...byte) Source {
+	bytes := slices.Clone(s.bytes)
+	copy(bytes[at-tinyStart.LSN:], b)
+	return func(_ context.Context, p []byte, at LSN) (int, error) { return copy(p, bytes[at-tinyStart.LSN:]), nil }
+}
+
+// scrub reads the closed segments and returns what is wrong with them.
+func (p *patient) scrub() []Fault {
+	p.t.Helper()
+	segno, ok, err := p.dir.Oldest(p.history)
+	if !ok || err != nil {
+		p.t.Fatal("no oldest segment", err)
+	}
+	s := NewScrubber(p.dir, p.history, segno)
+	var faults []Fault
+	for {
+		n, fault, err := s.Step(p.closed())
+		must(p.t, err)
+		if fault != nil {
+			faults = append(faults, *fault)
+			s.Skip(*fault)
+		} else if n == 0 {
+			return faults
+		}
+	}
+}
+
+// mendAll repairs what a scrub finds, until it finds nothing.
+func (p *patient) mendAll(sources ...Source) error {
+	for range 50 {
+		faults := p.scrub()
+		if len(faults) == 0 {
+			return nil
+		}
+		var errs []error
+		for _, source := range sources {
+			to, _, err := p.dir.Mend(p.t.Context(), p.history, faults[0], source)
+			if err == nil && to <= faults[0].From {
+				p.t.Fatalf("mended %v up to %s", faults[0], to)
+			}
+			errs = append(errs, err)
+			if err == nil {
+				break
+			}
+		}
+		if errs[len(errs)-1] != nil {
+			return errors.Join(errs...)
+		}
+	}
+	return errors.New("there is always something to mend")
+}
+
+// want compares the log's bytes with the specimen's, but for those that nobody reads.
+func (p *patient) want(what string) {
+	p.t.Helper()
+	raw := NewRawReader(p.dir, p.history, nil)
+	defer raw.Close()
+	b := make([]byte, PageSize)
+	for at := tinyStart.LSN; at < p.closed(); at += PageSize {
+		if _, err := raw.ReadAt(b, at); err != nil || string(b) != string(p.bytes[at-tinyStart.LSN:][:PageSize]) {
+			p.t.Fatalf("%s: the page at %s is not what it was: %v", what, at, err)
+		}
+	}
+	names, err := p.dir.FS.List(p.dir.Path)
+	if i := slices.IndexFunc(names, func(n string) bool { return strings.HasPrefix(n, tempPrefix) }); i >= 0 || err != nil {
+		p.t.Fatalf("%s: temporary files are left: %v, %v", what, names, err)
+	}
+}
+
+// Whatever bit of a closed segment rots, the scrubber finds it, if anybody reads it at all, says where,
+// and the segment is as it was once it is mended.
+func TestScrubAndMend(t *testing.T) {
+	s := newSpecimen(t)
+	p := s.patient(t)
+	if faults := p.scrub(); len(faults) != 0 {
+		t.Fatalf("a good log has faults: %v", faults)
+	}
+	rng := rand.New(rand.NewPCG(2, 7))
+	for at := tinyStart.LSN; at < s.closed(); at++ {
+		if at%PageSize >= longPageHeaderSize && rng.IntN(80) > 0 {
+			continue
+		}
+		bit := rng.IntN(8)
+		p.write(at, []byte{s.bytes[at-tinyStart.LSN] ^ 1<<bit})
+		bad := p.hit(damage{from: at, to: at + 1, broken: func(a, b LSN) bool { return a <= at && at < b }})
+		faults := p.scrub()
+		switch {
+		case bad == len(p.log) || s.meaningless(at, bit) || p.log[bad].End > s.closed():
+			p.write(at, []byte{s.bytes[at-tinyStart.LSN]})
+			continue
+		case len(faults) == 0 || faults[0].From != p.from(bad) || faults[0].To <= at && at >= p.log[bad].LSN:
+			t.Fatalf("bit %d of %s, in %v: faults %v", bit, at, p.log[bad], faults)
+		}
+		if err := p.mendAll(s.source); err != nil {
+			t.Fatalf("bit %d of %s: %v", bit, at, err)
+		}
+		p.want(fmt.Sprintf("bit %d of %s", bit, at))
+		p.reopen()
+	}
+}
+
+// reopen has write go to the files as they are now.
+func (p *patient) reopen() {
+	size := tinyFormat.SegmentSize
+	for i, f := range p.files {
+		segno := uint64(i) + 1
+		must(p.t, f.Close())
+		f, err := p.dir.FS.OpenReadWrite(p.dir.file(size.FileName(p.history.FileTimeline(segno, size), segno)), diskCategory)
+		must(p.t, err)
+		p.files[i] = f
+	}
+}
+
+// Whole sectors, whole segments, all of them at once, a file that is gone and one that is cut are mended,
+// too.
+func TestMendMuch(t *testing.T) {
+	s := newSpecimen(t)
+	size := tinyFormat.SegmentSize
+	name := func(segno uint64) string { return size.FileName(s.history.FileTimeline(segno, size), segno) }
+	for what, spoil := range map[string]func(p *patient){
+		"sectors":    func(p *patient) { p.write(0x5000, make([]byte, 512)); p.write(0x9200, make([]byte, 4096)) },
+		"a segment":  func(p *patient) { p.write(size.Start(2), make([]byte, size)) },
+		"everything": func(p *patient) { p.write(size.Start(1), make([]byte, 3*size)) },
+		"gone":       func(p *patient) { must(p.t, p.dir.FS.Remove(p.dir.file(name(2)))) },
+		"cut":        func(p *patient) { p.shorten(name(3), s.bytes[2*size:2*size+5000]) },
+		"one record in two segments": func(p *patient) {
+			i := slices.IndexFunc(s.log, func(e entry) bool { return e.LSN < size.Start(2)-24 && e.End > size.Start(2)+50 })
+			p.write(s.log[i].LSN+8, []byte{1, 2, 3})   // the link, which is seen at once
+			p.write(size.Start(2)+44, []byte{1, 2, 3}) // what is seen when all of it is read
+		},
+		"last gone": func(p *patient) { must(p.t, p.dir.FS.Remove(p.dir.file(name(3)))) },
+	} {
+		p := s.patient(t)
+		spoil(p)
+		if err := p.mendAll(s.source); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		p.want(what)
+	}
+}
+
+// What another node has is not believed: a copy that is as bad is refused, and of one that is bad further
+// on only what can be read is taken, though this node's own was good there.
+func TestMendBelievesNobody(t *testing.T) {
+	s := newSpecimen(t)
+	i := slices.IndexFunc(s.log, func(e entry) bool { return e.LSN > 0x5000 && e.End-e.LSN > 60 })
+	first, later := s.log[i], s.log[i+9]
+	spoil := func() *patient {
+		p := s.patient(t)
+		p.write(first.LSN+30, []byte{s.bytes[first.LSN+30-tinyStart.LSN] ^ 1})
+		return p
+	}
+	p := spoil()
+	as := func(l LSN) byte { return s.bytes[l-tinyStart.LSN] ^ 0x10 }
+	if err := p.mendAll(s.spoilt(first.LSN+40, as(first.LSN+40))); err == nil || !strings.Contains(err.Error(), "cannot be read either") {
+		t.Errorf("a source with the same fault: %v", err)
+	}
+	if faults := p.scrub(); len(faults) != 1 {
+		t.Errorf("faults %v", faults)
+	}
+	if err := p.mendAll(s.spoilt(later.LSN+40, as(later.LSN+40))); err != nil {
+		t.Errorf("a source with a later fault: %v", err)
+	}
+	p.want("later fault")
+
+	p = spoil()
+	err := p.mendAll(s.spoilt(first.LSN+40, as(first.LSN+40)), func(context.Context, []byte, LSN) (int, error) {
+		return 0, errors.New("it does not answer")
+	}, s.source)
+	if err != nil {
+		t.Error(err)
+	}
+	p.want("third source")
+
+	p = spoil()
+	ends := func(end LSN) Source {
+		return func(_ context.Context, p []byte, at LSN) (int, error) {
+			return copy(p[:min(LSN(len(p)), max(end, at)-at)], s.bytes[at-tinyStart.LSN:]), nil
+		}
+	}
+	if err := p.mendAll(ends(first.LSN + 16)); err == nil || !strings.Contains(err.Error(), "its log ends at") {
+		t.Errorf("a source whose log ends before: %v", err)
+	}
+	if err := p.mendAll(ends(later.LSN + 16)); err != nil {
+		t.Errorf("a source whose log ends behind: %v", err)
+	}
+	p.want("shorter log")
+}
+
+// Records of another log do not fit, even if each is good.
+func TestMendWithAnotherLog(t *testing.T) {
+	s := newSpecimen(t)
+	p := s.patient(t)
+	at := s.log[3].LSN + 30
+	p.write(at, []byte{s.bytes[at-tinyStart.LSN] ^ 1})
+	d := tinyDir(t)
+	w := start(t, d, tinyStart, WriterConfig{})
+	for range 300 {
+		w.insert(t, pattern(90), true)
+	}
+	must(t, w.stop())
+	other := func(_ context.Context, b []byte, at LSN) (int, error) {
+		raw := NewRawReader(d, first, nil)
+		defer raw.Close()
+		return raw.ReadAt(b, at)
+	}
+	if err := p.mendAll(other); err == nil {
+		t.Error("mended with another log")
+	}
+}
+
+// A segment that is removed, or becomes a future one, while it is mended stays so.
+func TestMendRemoved(t *testing.T) {
+	s := newSpecimen(t)
+	p := s.patient(t)
+	p.write(0x5000, make([]byte, 512))
+	faults := p.scrub()
+	p.dir.SetDamaged(faults)
+	raw := NewRawReader(p.dir, p.history, nil)
+	if _, err := raw.ReadAt(make([]byte, 10), 0x4000); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("a damaged segment is read: %v", err)
+	}
+	_, _, err := p.dir.Mend(t.Context(), p.history, faults[0], func(ctx context.Context, b []byte, at LSN) (int, error) {
+		_, _, err := p.dir.RemoveBefore(2, nothingNeeded, 2, 5, 5)
+		must(t, err)
+		return s.source(ctx, b, at)
+	})
+	if _, ok := errors.AsType[*RemovedError](err); !ok {
+		t.Errorf("mended although removed: %v", err)
+	}
+	if ok, err := Exists(p.dir.FS, p.dir.file(tinyFormat.SegmentSize.FileName(1, 1))); ok || err != nil {
+		t.Errorf("the removed segment is back: %v", err)
+	}
+	scrubber := NewScrubber(p.dir, p.history, 1)
+	if _, _, err := scrubber.Step(s.closed()); err == nil {
+		t.Error("a removed segment is scrubbed")
+	}
+	if faults := p.scrub(); len(faults) != 0 {
+		t.Errorf("what was removed is a fault: %v", faults)
+	}
+}
+
+// Whenever the power fails while a segment is mended, and whatever operation fails, the segment is what it
+// was or as it should be, and the log can be mended afterwards.
+func TestMendPowerCuts(t *testing.T) {
+	s := newSpecimen(t)
+	for n := 0; ; n++ {
+		disk := vfs.NewCrashableMem()
+		must(t, disk.MkdirAll("/pg_wal", 0o755))
+		must(t, SyncDir(disk, "/"))
+		p := s.patientIn(t, NewDir(disk, "/pg_wal", tinyFormat))
+		p.write(0x5000, make([]byte, 512))
+		for _, f := range p.files {
+			must(t, f.Sync())
+		}
+		fault := p.scrub()[0]
+		inj := &nthFails{left: n}
+		p.dir.FS = errorfs.Wrap(disk, inj)
+		_, _, err := p.dir.Mend(t.Context(), s.history, fault, s.source)
+		cfg := vfs.CrashCloneCfg{UnsyncedDataPercent: n * 37 % 101, RNG: rand.New(rand.NewPCG(uint64(n), 1))}
+		p.dir = NewDir(disk.CrashClone(cfg), "/pg_wal", tinyFormat)
+		must(t, p.dir.RemoveTemporary())
+		if !inj.fired {
+			if p.want("all done"); err != nil || n < 5 {
+				t.Errorf("after %d operations: %v", n, err)
+			}
+			return
+		}
+		if err := p.mendAll(s.source); err != nil {
+			t.Fatalf("operation %d fails: %v", n, err)
+		}
+		p.want(fmt.Sprintf("operation %d fails", n))
+	}
+}
+
+// nthFails has one operation fail, of those that change something.
+type nthFails struct {
+	left  int
+	fired bool
+}
+
+func (f *nthFails) MaybeError(op errorfs.Op) error {
+	switch op.Kind {
+	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileWriteAt, errorfs.OpFileSync, errorfs.OpRename, errorfs.OpFileClose:
+	default:
+		return nil
+	}
+	f.left--
+	if f.left != -1 {
+		return nil
+	}
+	f.fired = true
+	return errorfs.ErrInjected
+}
+
+func (f *nthFails) String() string { return "nthFails" }
