@@ -37,27 +37,48 @@ type response struct {
 func (c *Coordinator) round(ctx context.Context, s *raftlog.State, wg *sync.WaitGroup) error {
 	b := c.collect(ctx, s, wg)
 	c.show(s, b)
-	if promised := b.promised(); promised > s.Target {
-		return c.seal(ctx, s, promised, s.Cause)
-	}
-	if change := c.hindered(s, b); change != nil {
-		return c.callOff(ctx, s, change)
-	}
-	choice, loss, err := c.choose(s, b)
-	if err != nil {
+	m, err := c.decide(s, b)
+	switch {
+	case err != nil:
 		c.letAnotherTry(ctx, s, b)
 		return err
-	}
-	if choice.Source.ID != choice.Winner.ID {
-		answer, err := c.fetch(ctx, s, choice)
+	case m.target > 0:
+		return c.seal(ctx, s, m.target, s.Cause)
+	case m.callOff != nil:
+		return c.callOff(ctx, s, m.callOff)
+	case m.fetches():
+		answer, err := c.fetch(ctx, s, m.choice)
 		if err != nil {
-			c.failed[choice.Winner.ID] = true
+			c.failed[m.choice.Winner.ID] = true
 			return err
 		}
 		b.add(answer)
-		choice.Winner = answer
+		m.choice.Winner = answer
 	}
-	return c.promote(ctx, s, b, choice, loss)
+	return c.promote(ctx, s, b, m)
+}
+
+// A move is what the answers of a round lead to, the first of these that is there.
+type move struct {
+	target  uint64         // somebody has promised this epoch, a later one: it is aimed at
+	callOff *raftlog.Rule  // this change of the rule is called off
+	choice  raftlog.Choice // this one is named, once it has fetched what it lacks
+	loss    loss
+}
+
+// fetches reports whether the winner has to get the rest of the log first.
+func (m move) fetches() bool { return m.choice.Source.ID != m.choice.Winner.ID }
+
+// decide says what the answers lead to. The error is a *raftlog.Refusal if they do not prove enough.
+func (c *Coordinator) decide(s *raftlog.State, b *ballot) (m move, err error) {
+	if promised := b.promised(); promised > s.Target {
+		return move{target: promised}, nil
+	}
+	if change := c.hindered(s, b); change != nil {
+		return move{callOff: change}, nil
+	}
+	m.choice, m.loss, err = c.choose(s, b)
+	return m, err
 }
 
 // hindered is the new rule of a change under way if that alone keeps anybody from being promoted, or nil.
@@ -300,24 +321,33 @@ func (c *Coordinator) fetch(ctx context.Context, s *raftlog.State, choice raftlo
 
 // promote has Raft name the winner. This is the commit point of a failover: the state machine judges
 // the answers again, and takes it only for the epoch and target they were collected for.
-func (c *Coordinator) promote(ctx context.Context, s *raftlog.State, b *ballot, choice raftlog.Choice, l loss) error {
-	rule, err := ruleFor(s, choice.Winner.ID, b)
+func (c *Coordinator) promote(ctx context.Context, s *raftlog.State, b *ballot, m move) error {
+	p, err := c.promotion(s, b, m)
 	if err != nil {
-		return fmt.Errorf("rule for epoch %d: %w", s.Target, err)
+		return err
 	}
-	c.say(fmt.Sprintf("naming %s primary of epoch %d", choice.Winner.Name, s.Target))
-	p := &raftlog.Promote{
-		Epoch: s.Epoch, Target: s.Target,
-		Answers: b.answers, Winner: choice.Winner.ID, Position: choice.Position, Rule: rule, LeaseWait: choice.LeaseWait,
-		AcceptLoss: l.accepted, LostBytes: l.bytes,
-		Cause: s.Cause, By: c.cfg.Name, Time: time.Now(),
-	}
+	winner := m.choice.Winner.Name
+	c.say(fmt.Sprintf("naming %s primary of epoch %d", winner, s.Target))
 	if err := c.propose(ctx, p); err != nil {
-		return fmt.Errorf("name %s primary of epoch %d: %w", choice.Winner.Name, s.Target, err)
+		return fmt.Errorf("name %s primary of epoch %d: %w", winner, s.Target, err)
 	}
-	c.cfg.Logger.Warn("named a primary", "primary", choice.Winner.Name, "epoch", s.Target, "start", choice.Position.LSN,
-		"cause", s.Cause, "loss_accepted", l.accepted)
+	c.cfg.Logger.Warn("named a primary", "primary", winner, "epoch", s.Target, "start", p.Position.LSN,
+		"cause", s.Cause, "loss_accepted", p.AcceptLoss)
 	return nil
+}
+
+// promotion is the command that names the winner, which has fetched what it lacked.
+func (c *Coordinator) promotion(s *raftlog.State, b *ballot, m move) (*raftlog.Promote, error) {
+	rule, err := ruleFor(s, m.choice.Winner.ID, b)
+	if err != nil {
+		return nil, fmt.Errorf("rule for epoch %d: %w", s.Target, err)
+	}
+	return &raftlog.Promote{
+		Epoch: s.Epoch, Target: s.Target,
+		Answers: b.answers, Winner: m.choice.Winner.ID, Position: m.choice.Position, Rule: rule, LeaseWait: m.choice.LeaseWait,
+		AcceptLoss: m.loss.accepted, LostBytes: m.loss.bytes,
+		Cause: s.Cause, By: c.cfg.Name, Time: time.Now(),
+	}, nil
 }
 
 // ruleFor works out what the rule means in an epoch of the winner: those that answered stream soon.

@@ -127,8 +127,7 @@ func (k *Keeper) Kick() {
 // Run keeps the rule until ctx ends or the reign does: ErrDeposed. The group releases nothing from its
 // start on until the epoch is steady, and nothing after ErrDeposed. It runs once.
 func (k *Keeper) Run(ctx context.Context) error {
-	k.cfg.Group.Hold(syncrep.Unbounded) // I1: before anything else
-	k.began = time.Now()
+	k.begin(time.Now())
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
 		cancel()
@@ -138,18 +137,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}()
 	for {
 		state, changed := k.cfg.Raft.Watch()
-		k.seen = state.Index
-		if epoch, over := k.over(state); over {
-			k.cfg.Group.Hold(syncrep.Unbounded)
-			k.cfg.Logger.Info("reign is over", "later", epoch, "phase", state.Phase)
-			k.cfg.Deposed(epoch)
-			return ErrDeposed
+		next, err := k.look(state, time.Now())
+		if err != nil {
+			return err
 		}
-		if k.mine(state) && state.Phase == raftlog.Opening && k.cfg.First == 0 {
-			return fmt.Errorf("epoch %d began with a promotion: its first record must have been written", k.cfg.Epoch)
-		}
-		k.follow(state)
-		next := k.decide(state, time.Now())
 		if next.propose != nil {
 			k.propose(ctx, next.propose)
 		}
@@ -157,6 +148,29 @@ func (k *Keeper) Run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// begin stops everything (I1): before anything else.
+func (k *Keeper) begin(now time.Time) {
+	k.cfg.Group.Hold(syncrep.Unbounded)
+	k.began = now
+}
+
+// look has the group go by a state, and decides what to do next. It waits for nothing. The error says that
+// the reign is over.
+func (k *Keeper) look(s *raftlog.State, now time.Time) (step, error) {
+	k.seen = s.Index
+	if epoch, over := k.over(s); over {
+		k.cfg.Group.Hold(syncrep.Unbounded)
+		k.cfg.Logger.Info("reign is over", "later", epoch, "phase", s.Phase)
+		k.cfg.Deposed(epoch)
+		return step{}, ErrDeposed
+	}
+	if k.mine(s) && s.Phase == raftlog.Opening && k.cfg.First == 0 {
+		return step{}, fmt.Errorf("epoch %d began with a promotion: its first record must have been written", k.cfg.Epoch)
+	}
+	k.follow(s)
+	return k.decide(s, now), nil
 }
 
 // over reports whether the state knows of a later epoch, and which.
@@ -289,15 +303,20 @@ func (k *Keeper) wait(ctx context.Context, changed <-chan struct{}, next step) e
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case err := <-k.proposal:
-		k.proposal = nil
-		if err != nil {
-			k.failed = failure{k.seen, time.Now().Add(proposePause)}
-			k.cfg.Logger.Warn("proposal failed", "error", err)
-		}
+		k.proposed(err, time.Now())
 	case <-changed:
 	case <-k.kick:
 	case <-next.moved:
 	case <-timer:
 	}
 	return nil
+}
+
+// proposed takes the end of the proposal under way in.
+func (k *Keeper) proposed(err error, now time.Time) {
+	k.proposal = nil
+	if err != nil {
+		k.failed = failure{k.seen, now.Add(proposePause)}
+		k.cfg.Logger.Warn("proposal failed", "error", err)
+	}
 }

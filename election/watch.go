@@ -172,8 +172,17 @@ func (c *Coordinator) keepVigil(ctx context.Context, s *raftlog.State) *vigil {
 		}
 		c.relax()
 	}
-	now := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
+	v := newVigil(s, m, time.Now())
+	var wg sync.WaitGroup
+	wg.Go(func() { c.probe(ctx, v) })
+	v.stop = func() { cancel(); wg.Wait() }
+	c.vigil = v
+	return v
+}
+
+// newVigil begins a watch over the primary of a state, which is m.
+func newVigil(s *raftlog.State, m raftlog.Member, now time.Time) *vigil {
 	v := &vigil{
 		epoch: s.Epoch, office: s.Primary, address: m.Address, since: now, heard: now, seen: make(chan sighting),
 	}
@@ -183,10 +192,6 @@ func (c *Coordinator) keepVigil(ctx context.Context, s *raftlog.State) *vigil {
 		}
 	}
 	v.tries = max(v.tries, 1)
-	var wg sync.WaitGroup
-	wg.Go(func() { c.probe(ctx, v) })
-	v.stop = func() { cancel(); wg.Wait() }
-	c.vigil = v
 	return v
 }
 

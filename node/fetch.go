@@ -94,7 +94,7 @@ func (n *Node) fetch(ctx context.Context, req fetchRequest, log *startup.Recover
 		}
 		if err == nil {
 			n.log.Info("fetching the rest of the log", "from", req.from.Address, "have", here, "want", req.position)
-			err = n.runStandby(ctx, Role{Fetch: &req, Upstream: req.from}, log)
+			err = n.runStandby(ctx, Role{Duty: election.Duty{Upstream: req.from}, Fetch: &req}, log)
 			if _, failed := errors.AsType[*fetchError](err); err != nil && !failed {
 				return err
 			}

@@ -47,7 +47,7 @@ type primary struct {
 func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered) error {
 	n.reigned.Store(role.Epoch) // whatever comes of it, this process does not try again
 	if !role.Founding {
-		if taken, err := n.takeOffice(role.Office, role.Epoch, log); !taken {
+		if taken, err := n.takeOffice(role, log); !taken {
 			return err
 		}
 	}
@@ -122,9 +122,10 @@ func (r *reign) awaitEnd(ctx context.Context) (*sealRequest, error) {
 
 // takeOffice opens the timeline of the epoch that this node was named for, if its log is the one that
 // it was named with (invariant I5).
-func (n *Node) takeOffice(o raftlog.Office, epoch uint64, log *startup.Recovered) (taken bool, err error) {
+func (n *Node) takeOffice(role Role, log *startup.Recovered) (taken bool, err error) {
+	o, epoch := role.Office, role.Epoch
 	here := raftlog.Position{Epoch: log.LastEpoch(), LSN: log.End.LSN}
-	if here != o.Position {
+	if !role.Fits(here) {
 		n.log.Error("not taking office: this node's log is not the one it was named for", "epoch", epoch, "log", here, "named_for", o.Position)
 		return false, nil
 	}

@@ -25,9 +25,9 @@ func (s *State) Hash() [sha256.Size]byte {
 	return sha256.Sum256(b)
 }
 
-// apply returns the state that a command makes, or why it is refused. It is a function of the two, the
+// Apply returns the state that a command makes, or why it is refused. It is a function of the two, the
 // same on every member and at every time. It leaves s as it is: others are reading it.
-func (s *State) apply(index uint64, c Command) (*State, error) {
+func (s *State) Apply(index uint64, c Command) (*State, error) {
 	switch c.(type) {
 	case *barrier:
 		return s, nil

@@ -43,7 +43,7 @@ func TestCommands(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			next, err := s.apply(index, p.command)
+			next, err := s.Apply(index, p.command)
 			if s.Hash() != before {
 				d.Fatalf(t, "the command changed a state that others read")
 			}

@@ -121,7 +121,7 @@ func FuzzDecodeProposal(f *testing.F) {
 		// Whatever it is, every state takes it or refuses it.
 		for _, s := range []*State{{}, openState()} {
 			before := s.Hash()
-			if next, err := s.apply(1, p.command); err == nil {
+			if next, err := s.Apply(1, p.command); err == nil {
 				next.Hash()
 			}
 			if s.Hash() != before {

@@ -248,7 +248,7 @@ func (s *search) wipe(w *world, i int) *world {
 
 // apply has the state machine carry a command out that it must take.
 func (s *search) apply(st *State, c Command) *State {
-	next, err := st.apply(st.Index+1, c)
+	next, err := st.Apply(st.Index+1, c)
 	if err != nil {
 		panic(fmt.Sprintf("%T: %v", c, err))
 	}

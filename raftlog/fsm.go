@@ -47,7 +47,7 @@ func (r *replica) step(index uint64, p proposal) (*replica, answer) {
 		return &next, r.Answers[i]
 	}
 	next := &replica{Version: snapshotVersion, Applied: index, State: r.State}
-	state, err := r.State.apply(index, p.command)
+	state, err := r.State.Apply(index, p.command)
 	if err == nil {
 		next.State = state
 	}

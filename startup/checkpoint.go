@@ -86,7 +86,7 @@ func (c *Checkpointer) Promise(epoch uint64) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.change(func(control *Control) error { return control.promise(epoch) })
+	return c.change(func(control *Control) error { return control.Promise(epoch) })
 }
 
 // Seal promises the epoch as Promise does, and records that the log is durable up to end, where its
@@ -103,7 +103,7 @@ func (c *Checkpointer) Seal(epoch uint64, end wal.LSN) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.change(func(control *Control) error {
-		if err := control.promise(epoch); err != nil {
+		if err := control.Promise(epoch); err != nil {
 			return err
 		}
 		if flushed := max(c.Flushed.Load(), control.Durable); end < control.Durable || end > flushed {

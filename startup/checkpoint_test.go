@@ -327,7 +327,7 @@ func TestShutdownIsWhole(t *testing.T) {
 
 // promise is what a node without a role promises.
 func promise(d DataDir, epoch uint64) error {
-	_, err := d.changeControl(func(c *Control) error { return c.promise(epoch) })
+	_, err := d.changeControl(func(c *Control) error { return c.Promise(epoch) })
 	return err
 }
 

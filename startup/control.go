@@ -127,8 +127,8 @@ func (e *EpochError) Error() string {
 	return fmt.Sprintf("epoch %d is over: this node has promised to follow nothing before epoch %d", e.Epoch, e.Promised)
 }
 
-// promise raises the promised epoch. What cannot be a timeline is refused: nothing could ever follow it.
-func (c *Control) promise(epoch uint64) error {
+// Promise raises the promised epoch. What cannot be a timeline is refused: nothing could ever follow it.
+func (c *Control) Promise(epoch uint64) error {
 	if epoch < c.PromisedEpoch {
 		return &EpochError{Epoch: epoch, Promised: c.PromisedEpoch}
 	}

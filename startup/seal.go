@@ -7,7 +7,7 @@ func Seal(d DataDir, r *Recovered, epoch uint64) error {
 	control, err := d.changeControl(func(c *Control) error {
 		c.Durable = r.End.LSN
 		c.Horizon = max(c.Horizon, r.Horizon)
-		return c.promise(max(epoch, c.PromisedEpoch))
+		return c.Promise(max(epoch, c.PromisedEpoch))
 	})
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func BeginTimeline(d DataDir, r *Recovered, epoch uint64, reason string) error {
 	// A crash here leaves a timeline that nothing was written on, and that nobody opens again.
 	control, err := d.changeControl(func(c *Control) error {
 		c.Timeline, c.Epoch, c.ReignStart = tli, epoch, r.End.LSN
-		return c.promise(epoch)
+		return c.Promise(epoch)
 	})
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func mayOpen(d DataDir, r *Recovered, epoch uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := control.promise(epoch); err != nil {
+	if err := control.Promise(epoch); err != nil {
 		return err
 	}
 	last := max(uint64(r.History.Timeline), control.Epoch)
