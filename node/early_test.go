@@ -2,7 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/longship-db/longship/election"
 )
@@ -33,5 +36,31 @@ func TestAskedTooEarly(t *testing.T) {
 	}
 	if h, err := n.Probe(ctx, election.ProbeRequest{}); err != nil || h.InOffice || h.Role != election.RoleJoining {
 		t.Errorf("probe: %+v, %v", h, err)
+	}
+}
+
+// A part that fails while the node looks for a cluster, or copies its data, ends the process, too: one whose Raft
+// store has failed would otherwise wait for ever for news that cannot reach it any more.
+func TestFailureWhileJoining(t *testing.T) {
+	n := newTestNode(t, "n2", freeAddress(t))
+	log := &lines{}
+	n.cfg.Logger = slog.New(slog.NewTextHandler(log, nil))
+	n.launch()
+	if err := log.await(n.ended, "waiting for a member that can take this node in"); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("the disk is broken")
+	n.node.fail(broken)
+	select {
+	case <-n.ended.Done():
+	case <-time.After(20 * time.Second):
+		t.Fatal("the node goes on")
+	}
+	n.cancel = nil
+	if !IsFatal(n.err) || !errors.Is(n.err, broken) {
+		t.Errorf("the node ends with %v, want a fatal error: %v", n.err, broken)
+	}
+	if err := n.node.leaveCluster(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

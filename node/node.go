@@ -207,7 +207,7 @@ func (n *Node) live(ctx context.Context) error {
 func (n *Node) serveData(ctx context.Context) error {
 	for {
 		if !n.ready.Load() {
-			if err := n.copyCluster(ctx); err != nil {
+			if err := n.unlessFailed(ctx, n.copyCluster); err != nil {
 				return stopped(ctx, err)
 			}
 			n.ready.Store(true)
@@ -221,6 +221,21 @@ func (n *Node) serveData(ctx context.Context) error {
 		}
 		n.renew()
 		n.ready.Store(false)
+	}
+}
+
+// unlessFailed does something that may take as long as it likes. If a part of the node fails meanwhile, that is the
+// error, and nobody waits for the rest: the process ends.
+func (n *Node) unlessFailed(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case err := <-n.fatal:
+		return err
 	}
 }
 
