@@ -30,6 +30,7 @@ type Cluster struct {
 
 	mu         sync.Mutex
 	nodes      []*Node  // members, dead or alive
+	made       int      // nodes so far
 	complaints []string // nodes that ended by themselves
 }
 
@@ -59,8 +60,21 @@ func (c *Cluster) Nodes() []*Node {
 
 const loopback = "127.0.0.1"
 
-// Add makes another node, which Start then starts.
+// Add makes another node, which Start then starts. Its name is one that nobody has had.
 func (c *Cluster) Add() (*Node, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := "n" + strconv.Itoa(c.made+1)
+	n, err := c.make(name, filepath.Join(c.Dir, name))
+	if err == nil {
+		c.made++
+		c.nodes = append(c.nodes, n)
+	}
+	return n, err
+}
+
+// make makes a node that is not one of the cluster's.
+func (c *Cluster) make(name, dir string) (*Node, error) {
 	var addresses []string
 	for range 3 {
 		port, err := testport.Take()
@@ -69,16 +83,9 @@ func (c *Cluster) Add() (*Node, error) {
 		}
 		addresses = append(addresses, net.JoinHostPort(loopback, strconv.Itoa(port)))
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	name := "n1"
-	for i := 2; slices.ContainsFunc(c.nodes, func(n *Node) bool { return n.Name == name }); i++ {
-		name = "n" + strconv.Itoa(i)
-	}
-	n := &Node{Name: name, Address: addresses[0], Dir: filepath.Join(c.Dir, name), cluster: c}
-	n.args = append([]string{"start", "--data-dir", n.Dir, "--name", name, "--listen", n.Address,
+	n := &Node{Name: name, Address: addresses[0], Dir: dir, cluster: c}
+	n.args = append([]string{"start", "--data-dir", dir, "--name", name, "--listen", n.Address,
 		"--raft-listen", addresses[1], "--gossip-listen", addresses[2]}, c.flags...)
-	c.nodes = append(c.nodes, n)
 	return n, nil
 }
 

@@ -33,8 +33,10 @@ type Drill struct {
 func All() []Drill {
 	return []Drill{
 		killPrimary, killStandby, killCoordinator, killAll,
-		pausePrimary, pauseStandby,
-		switchoverStorm, rollingRestart,
+		pausePrimary, pauseStandby, cancelDuringWait, flapping,
+		switchoverStorm, rollingRestart, ruleChangeStorm, membershipChurn,
+		tornTail, bitFlip, lostRaftDir, wipedDisk, duplicateNode,
+		slotUnderFailover, receiverAcrossFailover,
 	}
 }
 

@@ -35,7 +35,7 @@ func (r *Run) judge(ctx context.Context) error {
 	}
 	v := e.check()
 	r.result.Violations = append(r.result.Violations, v.violations...)
-	r.result.tell(e, v, r.work)
+	r.result.tell(e, v)
 	return nil
 }
 
@@ -110,9 +110,8 @@ func (n *Node) table(ctx context.Context, lo, hi string, end wal.LSN) (map[strin
 	return all, nil
 }
 
-// tell fills in the figures.
-func (r *Result) tell(e *evidence, v *verdict, w *work) {
-	r.Commits = w.counts
+// tell fills in what was checked.
+func (r *Result) tell(e *evidence, v *verdict) {
 	r.Commits.Lost = v.lost
 	r.Registers = Registers{Operations: len(e.ops), Keys: v.keys, Verdict: "linearizable"}
 	for _, o := range e.ops {
@@ -143,9 +142,4 @@ func (r *Result) tell(e *evidence, v *verdict, w *work) {
 			r.Transactions.Verdict = "NOT strictly serializable"
 		}
 	}
-	var gaps []float64
-	for _, round := range r.Rounds {
-		gaps = append(gaps, round.GapSeconds)
-	}
-	r.Gap = percentiles(gaps)
 }

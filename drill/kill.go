@@ -8,6 +8,9 @@ import (
 
 // The drills that kill processes with kill -9, and start them again.
 
+// pauseAfterKill is how long a node that was killed is down at most.
+const pauseAfterKill = 3 * time.Second
+
 var killPrimary = Drill{
 	Name:   "kill-primary",
 	Breaks: "kills the primary with kill -9 and starts it again within three seconds",
@@ -20,7 +23,7 @@ var killPrimary = Drill{
 		return r.newEpoch(ctx, primary, func() error {
 			r.Strike("kill -9 of %s, the primary", primary.Name)
 			primary.Kill()
-			r.Pause(ctx, 3*time.Second)
+			r.Pause(ctx, pauseAfterKill)
 			r.Mend("%s is started again", primary.Name)
 			return primary.Start()
 		})
@@ -91,7 +94,7 @@ var killStandby = Drill{
 func (r *Run) killFor(ctx context.Context, n *Node, what string) error {
 	r.Strike("kill -9 of %s, %s", n.Name, what)
 	n.Kill()
-	r.Pause(ctx, 3*time.Second)
+	r.Pause(ctx, pauseAfterKill)
 	r.Mend("%s is started again", n.Name)
 	return n.Start()
 }
@@ -124,7 +127,7 @@ func (r *Run) killBoth(ctx context.Context, primary, leader *Node) error {
 	r.Strike("kill -9 of %s, the primary, and %s, the Raft leader", primary.Name, leader.Name)
 	primary.Kill()
 	leader.Kill()
-	r.Pause(ctx, 3*time.Second)
+	r.Pause(ctx, pauseAfterKill)
 	for _, n := range []*Node{primary, leader} {
 		if n.Running() {
 			continue // it is both

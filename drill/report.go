@@ -84,6 +84,18 @@ type Transactions struct {
 	Verdict   string `json:"verdict"`
 }
 
+// count fills in what became of the commits, and the gaps. The clients must have ended.
+func (r *Result) count(w *work) {
+	lost := r.Commits.Lost
+	r.Commits = w.counts
+	r.Commits.Lost = lost
+	var gaps []float64
+	for _, round := range r.Rounds {
+		gaps = append(gaps, round.GapSeconds)
+	}
+	r.Gap = percentiles(gaps)
+}
+
 // percentiles of durations in seconds.
 func percentiles(all []float64) Percentiles {
 	if len(all) == 0 {

@@ -68,7 +68,11 @@ func execute(ctx context.Context, cfg Config, d Drill) *Result {
 	r := newRun(cfg, d, dir, result)
 	err = r.all(ctx)
 	r.work.stop()
+	for _, f := range r.cleanup {
+		f()
+	}
 	r.Cluster.close()
+	result.count(r.work)
 	switch {
 	case ctx.Err() != nil:
 		result.Error = "interrupted"
@@ -97,6 +101,8 @@ type Run struct {
 	round  *Round
 	struck time.Duration // of the work's time; since when the round's gaps count
 	reader *logReader
+
+	cleanup []func() // at the end of the drill: what it has started besides the nodes
 }
 
 func newRun(cfg Config, d Drill, dir string, result *Result) *Run {

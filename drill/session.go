@@ -21,20 +21,28 @@ const (
 	connectTimeout = 300 * time.Millisecond
 )
 
-// connConfig is how clients reach the nodes at these addresses, the first of them that has the attributes
+// connString is how clients reach the nodes at these addresses, the first of them that has the attributes
 // (target_session_attrs). What the environment says of other servers is left out of it.
-func connConfig(attrs string, addresses ...string) (*pgx.ConnConfig, error) {
+func connString(attrs string, addresses ...string) (string, error) {
 	var hosts, ports []string
 	for _, address := range addresses {
 		host, port, err := net.SplitHostPort(address)
 		if err != nil {
-			return nil, fmt.Errorf("address %q: want host:port", address)
+			return "", fmt.Errorf("address %q: want host:port", address)
 		}
 		hosts, ports = append(hosts, host), append(ports, port)
 	}
-	cfg, err := pgx.ParseConfig(fmt.Sprintf(
-		"host=%s port=%s user=longship password='' dbname=longship sslmode=disable application_name='longship drill' target_session_attrs=%s",
-		strings.Join(hosts, ","), strings.Join(ports, ","), attrs))
+	return fmt.Sprintf("host=%s port=%s user=longship password='' dbname=longship sslmode=disable application_name='longship drill' target_session_attrs=%s",
+		strings.Join(hosts, ","), strings.Join(ports, ","), attrs), nil
+}
+
+// connConfig is connString for pgx.
+func connConfig(attrs string, addresses ...string) (*pgx.ConnConfig, error) {
+	text, err := connString(attrs, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := pgx.ParseConfig(text)
 	if err != nil {
 		return nil, err
 	}

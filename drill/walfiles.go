@@ -1,7 +1,9 @@
 package drill
 
 import (
+	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -20,7 +22,7 @@ type walFiles struct {
 	raw     *wal.RawReader
 }
 
-// openWAL opens the log in a data directory up to end.
+// openWAL opens the log in a data directory up to end, 0 for all of it.
 func openWAL(path string, end wal.LSN) (*walFiles, error) {
 	data := startup.DataDir{FS: vfs.Default, Path: path}
 	format := wal.Format{Version: wal.PG15, SegmentSize: segmentSize}
@@ -36,10 +38,13 @@ func openWAL(path string, end wal.LSN) (*walFiles, error) {
 	if err != nil {
 		return nil, err
 	}
+	ours := func(f wal.SegmentFile) bool { return f.Timeline == w.history.FileTimeline(f.Segno, format.SegmentSize) }
+	files = slices.DeleteFunc(files, func(f wal.SegmentFile) bool { return !ours(f) })
+	if end == 0 && len(files) > 0 {
+		end = format.SegmentSize.Start(files[len(files)-1].Segno + 1)
+	}
 	w.oldest = format.SegmentSize.PrevSegno(end) + 1
-	for w.oldest > 0 && slices.ContainsFunc(files, func(f wal.SegmentFile) bool {
-		return f.Segno == w.oldest-1 && f.Timeline == w.history.FileTimeline(f.Segno, format.SegmentSize)
-	}) {
+	for w.oldest > 0 && slices.ContainsFunc(files, func(f wal.SegmentFile) bool { return f.Segno == w.oldest-1 }) {
 		w.oldest--
 	}
 	if w.begin() >= end {
@@ -72,6 +77,35 @@ func (w *walFiles) commits(end wal.LSN, each func(at wal.LSN, ops []kv.Op)) erro
 		}
 		each(rec.End, c.Ops)
 	}
+}
+
+// file is the path of the segment that holds at.
+func (w *walFiles) file(at wal.LSN) string {
+	size := w.dir.Format.SegmentSize
+	segno := size.Segno(at)
+	return filepath.Join(w.dir.Path, size.FileName(w.history.FileTimeline(segno, size), segno))
+}
+
+// last is the last record of the log of a node that does not run.
+func (w *walFiles) last() (last wal.Record, err error) {
+	r := wal.NewReader(w.raw, w.begin(), 0)
+	for {
+		rec, ok, err := r.Next(^wal.LSN(0))
+		if _, ended := errors.AsType[*wal.InvalidError](err); ended || err == nil && !ok {
+			break
+		}
+		if _, ended := errors.AsType[*wal.RemovedError](err); ended {
+			break
+		}
+		if err != nil {
+			return last, err
+		}
+		last = rec
+	}
+	if last.LSN == 0 {
+		err = fmt.Errorf("there is no record in %s", w.dir.Path)
+	}
+	return last, err
 }
 
 func (w *walFiles) close() error { return w.raw.Close() }
