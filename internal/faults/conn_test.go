@@ -122,9 +122,9 @@ func TestCutTo(t *testing.T) {
 		w.inject("cut to n2")
 		w.send(here, "one")
 		w.send(here, "two")
-		w.silence(there)
 		w.send(there, "still heard")
 		w.arrives(here, "still heard", 0)
+		w.silence(there)
 		w.hits(1)
 		here.Close()
 		if _, err := here.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
@@ -157,6 +157,28 @@ func TestCutFrom(t *testing.T) {
 			t.Errorf("Read() = %v at the end, want EOF", err)
 		}
 	})
+}
+
+// While nothing arrives one way, nothing is confirmed, and so TCP stops the other way, soon.
+func TestUnconfirmed(t *testing.T) {
+	for _, cut := range []string{"cut to n2", "cut from n2"} {
+		inWorld(t, func(w *world) {
+			here, there := w.connect()
+			w.inject(cut)
+			open, from := here, there // the way that is open
+			if cut == "cut to n2" {
+				open, from = there, here
+			}
+			time.Sleep(unconfirmed - 1)
+			w.send(open, "before")
+			w.arrives(from, "before", 0)
+			time.Sleep(1)
+			w.send(open, "after")
+			w.silence(from)
+			w.table.Heal(0)
+			w.arrives(from, "after", 0)
+		})
+	}
 }
 
 // A read that began before the cut does not see through it.

@@ -5,7 +5,8 @@
 // A cut is that of a cable, not of a connection. Nothing is refused and nobody is told: what is written
 // stays on its way, reads and new connections wait, and so does the end of a connection that is closed
 // meanwhile. When the cut is healed everything arrives that had been on its way, in order, as TCP sends again what
-// nobody has confirmed.
+// nobody has confirmed. Where only one way is cut TCP stops on the other way too, after a
+// moment, since nothing is confirmed; packets of UDP do not.
 //
 // Everything happens on the side that has dialed a connection, since only that side knows for certain
 // who the other is: its wrapper holds what it writes, for a cut to the peer, and what it reads, for one

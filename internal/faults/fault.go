@@ -45,6 +45,13 @@ const (
 	From Direction = "from"
 )
 
+func (d Direction) opposite() Direction {
+	if d == To {
+		return From
+	}
+	return To
+}
+
 // Everybody stands for all peers.
 const Everybody = "*"
 

@@ -138,7 +138,7 @@ func (l *lane) take(b []byte, p patience) (int, error) {
 		if err := p.lost(); err != nil {
 			return 0, err
 		}
-		w := l.table.weather(l.link, l.way)
+		w := l.weather()
 		l.mu.Lock()
 		changed := l.changed
 		empty, last := len(l.queue) == 0, l.last
@@ -163,6 +163,21 @@ func (l *lane) take(b []byte, p patience) (int, error) {
 			return 0, err
 		}
 	}
+}
+
+// unconfirmed is for how long TCP goes on sending while nobody confirms it: after that it only repeats
+// (RFC 6298; Linux's least retransmission timeout).
+const unconfirmed = 200 * time.Millisecond
+
+// weather is what holds for what is taken now. Where one way is cut, TCP stops on the other, too.
+func (l *lane) weather() weather {
+	w := l.table.weather(l.link, l.way)
+	if w.cut == nil {
+		if back := l.table.weather(l.link, l.way.opposite()); back.cut != nil && time.Since(back.cut.since) >= unconfirmed {
+			w.cut = back.cut
+		}
+	}
+	return w
 }
 
 // count notes that a fault holds something back, once for each time.
