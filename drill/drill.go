@@ -34,6 +34,8 @@ func All() []Drill {
 	return []Drill{
 		killPrimary, killStandby, killCoordinator, killAll,
 		pausePrimary, pauseStandby, cancelDuringWait, flapping,
+		partitionPrimary, partitionOneway, partitionRaft, partitionReplication, slowStandby,
+		diskStall, diskFull, fsyncError,
 		switchoverStorm, rollingRestart, ruleChangeStorm, membershipChurn,
 		tornTail, bitFlip, lostRaftDir, wipedDisk, duplicateNode,
 		slotUnderFailover, receiverAcrossFailover,

@@ -52,11 +52,15 @@ func connConfig(attrs string, addresses ...string) (*pgx.ConnConfig, error) {
 }
 
 // connect opens a session on the node.
-func (n *Node) connect(ctx context.Context) (*pgx.Conn, error) {
+func (n *Node) connect(ctx context.Context) (*pgx.Conn, error) { return n.connectTo(ctx, "longship") }
+
+// connectTo opens a session on the node in a database, which says what it is for.
+func (n *Node) connectTo(ctx context.Context, database string) (*pgx.Conn, error) {
 	cfg, err := connConfig("any", n.Address)
 	if err != nil {
 		return nil, err
 	}
+	cfg.Database = database
 	cfg.ConnectTimeout = askTimeout
 	return pgx.ConnectConfig(ctx, cfg)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,6 +39,34 @@ func TestDrill(t *testing.T) {
 		}
 	}
 	left(t)
+}
+
+// The drills that break nodes from inside, as people run them: the faults are there, and do what they are to do.
+func TestDrillFaults(t *testing.T) {
+	for name, kinds := range map[string][]string{
+		"partition-primary": {"fault", "suspicion", "promotion", "mend", "cut"},
+		"disk-full":         {"fault", "full", "mend"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, left := startDrill(t, "run", name, "--rounds", "1", "--clients", "4", "--json")
+			ctx, cancel := testContext(t)
+			defer cancel()
+			if err := p.wait(ctx); err != nil {
+				t.Fatalf("%v\n%s%s", err, p.stdout, p.stderr)
+			}
+			var report drill.Report
+			if err := json.Unmarshal([]byte(p.stdout.String()), &report); err != nil {
+				t.Fatalf("%v\n%s", err, p.stdout)
+			}
+			for _, kind := range kinds {
+				if !slices.ContainsFunc(report.Drills[0].Rounds[0].Events, func(e drill.Event) bool { return e.Kind == kind }) {
+					t.Errorf("the timeline %v has no %s", report.Drills[0].Rounds[0].Events, kind)
+				}
+			}
+			left(t)
+		})
+	}
 }
 
 // Ctrl-C ends a drill, and leaves no process and no folder.

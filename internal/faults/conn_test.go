@@ -169,10 +169,10 @@ func TestUnconfirmed(t *testing.T) {
 			if cut == "cut to n2" {
 				open, from = there, here
 			}
-			time.Sleep(unconfirmed - 1)
+			time.Sleep(unconfirmed - time.Nanosecond)
 			w.send(open, "before")
 			w.arrives(from, "before", 0)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			w.send(open, "after")
 			w.silence(from)
 			w.table.Heal(0)

@@ -1,0 +1,211 @@
+package drill
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// The drills in which a disk hangs, is full, or says that it has not stored what it was given.
+
+// watchdog is how long a write may take in the drills of disks that hang.
+const watchdog = 2 * time.Second
+
+var diskStall = Drill{
+	Name:   "disk-stall",
+	Breaks: "has the disk of the primary hang: writes do not return; then that of a standby, and then only for half of what the watchdog allows",
+	Holds:  "the process, which looks alive, ends itself, and another node takes over; what passes in time costs only time",
+	Flags:  append([]string{"--disk-watchdog-timeout=" + watchdog.String()}, breakable...),
+	Round: func(ctx context.Context, r *Run) error {
+		primary, standby, err := r.pair(ctx)
+		if err != nil {
+			return err
+		}
+		switch r.round.Number % 3 {
+		case 1:
+			return r.newEpoch(ctx, primary, func() error {
+				return r.endsItself(ctx, primary, "the disk of %s, the primary, hangs", "stall")
+			})
+		case 2:
+			return r.sameEpoch(ctx, func() error {
+				return r.endsItself(ctx, standby, "the disk of %s, a standby, hangs", "stall")
+			})
+		}
+		return r.sameEpoch(ctx, func() error {
+			return r.under(ctx, fmt.Sprintf("the disk of %s, the primary, hangs for %s", primary.Name, watchdog/2),
+				func() error { return primary.inject(ctx, "stall") },
+				func() error { sleep(ctx, watchdog/2); return nil })
+		})
+	},
+}
+
+var fsyncError = Drill{
+	Name:   "fsync-error",
+	Breaks: "has one sync of the primary's log fail; then one of a standby's; then all of the primary's; then one of the Raft store of a standby",
+	Holds:  "the process ends at once and never tries the sync again; another node takes over; the next start recovers",
+	Flags:  breakable,
+	Round: func(ctx context.Context, r *Run) error {
+		primary, standby, err := r.pair(ctx)
+		if err != nil {
+			return err
+		}
+		switch r.round.Number % 4 {
+		case 1:
+			return r.newEpoch(ctx, primary, func() error {
+				return r.endsItself(ctx, primary, "one sync of the log of %s, the primary, fails", "fail-sync once pg_wal")
+			})
+		case 2:
+			return r.sameEpoch(ctx, func() error {
+				return r.endsItself(ctx, standby, "one sync of the log of %s, a standby, fails", "fail-sync once pg_wal")
+			})
+		case 3:
+			return r.newEpoch(ctx, primary, func() error {
+				return r.endsItself(ctx, primary, "no sync succeeds on the disk of %s, the primary", "fail-sync")
+			})
+		}
+		return r.endsItself(ctx, standby, "one sync of the Raft store of %s, a standby, fails", "fail-sync once raft", func() {
+			// Raft stores what is decided. It may lose its leader by that, so that the outcome is open.
+			primary.Exec(ctx, fmt.Sprintf("ALTER SYSTEM SET commit_siblings = %d", r.round.Number))
+		})
+	},
+}
+
+// endsItself breaks the disk of a node, waits until its process has ended because of that, and starts it again. What
+// provokes the end is done meanwhile.
+func (r *Run) endsItself(ctx context.Context, n *Node, what, fault string, provoke ...func()) error {
+	var before int64
+	if info, err := os.Stat(n.LogFile()); err == nil {
+		before = info.Size()
+	}
+	r.Strike(what, n.Name)
+	n.MayEnd()
+	if err := n.inject(ctx, "%s", fault); err != nil {
+		return err
+	}
+	for _, f := range provoke {
+		f()
+	}
+	code, err := n.AwaitEnd(ctx)
+	if err != nil {
+		return fmt.Errorf("it goes on with a broken disk: %w", err)
+	}
+	if code != 1 {
+		return fmt.Errorf("%s ended with exit code %d, want 1: %s", n.Name, code, n.lastLog())
+	}
+	r.event("end", "%s: %s", n.Name, lastWords(n, before))
+	r.Pause(ctx, time.Second)
+	r.Mend("%s is started again, on a good disk", n.Name)
+	return n.Start()
+}
+
+// lastWords is why a node ended, as it said in its log behind a position. Others may say something after it.
+func lastWords(n *Node, before int64) string {
+	b, err := os.ReadFile(n.LogFile())
+	if err != nil {
+		return err.Error()
+	}
+	_, text, _ := strings.Cut(string(b[min(before, int64(len(b))):]), "\nlongship: ")
+	line, _, _ := strings.Cut(text, "\n")
+	return fmt.Sprintf("%.200s", line)
+}
+
+var diskFull = Drill{
+	Name:   "disk-full",
+	Breaks: "fills the disk of the primary, in every other round that of a standby, and makes room again",
+	Holds:  "the primary refuses writes with 53100 and answers reads; a standby acknowledges no more than it has and the others go on without it; all goes on by itself when there is room",
+	Flags:  breakable,
+	Round: func(ctx context.Context, r *Run) error {
+		primary, standby, err := r.pair(ctx)
+		if err != nil {
+			return err
+		}
+		key := fmt.Sprintf("%sfill/%05d/", r.work.prefix, r.round.Number)
+		return r.sameEpoch(ctx, func() error {
+			if r.round.Number%2 == 1 {
+				return r.under(ctx, fmt.Sprintf("the disk of %s, the primary, is full", primary.Name),
+					func() error { return primary.inject(ctx, "full") },
+					func() error { return r.refusesWrites(ctx, primary, key) })
+			}
+			return r.under(ctx, fmt.Sprintf("the disk of %s, a standby, is full", standby.Name),
+				func() error { return standby.inject(ctx, "full") },
+				func() error { return r.fallsBehind(ctx, primary, standby, key) })
+		})
+	},
+}
+
+// fillRow is how much is written at once to fill a disk.
+const fillRow = int(segmentSize) / 4
+
+// fill writes a row of a size that does not compress, and which nobody looks at. It replaces the one before.
+func (r *Run) fill(ctx context.Context, n *Node, key string, size int) error {
+	b := make([]byte, size)
+	random := rand.New(rand.NewPCG(r.Random.Uint64(), 0))
+	for i := range b {
+		b[i] = '!' + byte(random.UintN(64))
+	}
+	return n.Exec(ctx, "INSERT INTO kv VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value", key, string(b))
+}
+
+// refusesWrites writes until the segments that there are are used up to the last byte, and verifies what is said
+// then, for a while.
+func (r *Run) refusesWrites(ctx context.Context, primary *Node, key string) error {
+	for size := fillRow; size > 0; size /= 32 {
+		err := poll(ctx, func(ctx context.Context) error {
+			if err := r.fill(ctx, primary, key, size); sqlState(err) != "53100" {
+				return fmt.Errorf("on a full disk a write gets %w, want 53100", err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	r.event("full", "%s refuses writes with 53100", primary.Name)
+	for end := time.Now().Add(isolation); time.Now().Before(end); {
+		if err := r.fill(ctx, primary, key, 1); sqlState(err) != "53100" {
+			return fmt.Errorf("on a full disk another write gets %w, want 53100", err)
+		}
+		length, err := primary.Value(ctx, "SELECT length(value) FROM kv WHERE key = '"+key+"'")
+		if err != nil || length == "" {
+			return fmt.Errorf("on a full disk a read finds a row of %q bytes, %w", length, err)
+		}
+	}
+	return nil
+}
+
+// fallsBehind writes until the standby has run out of room, and verifies that the others go on.
+func (r *Run) fallsBehind(ctx context.Context, primary, standby *Node, key string) error {
+	err := poll(ctx, func(ctx context.Context) error {
+		if err := r.fill(ctx, primary, key, fillRow); err != nil {
+			return err
+		}
+		has, written, err := received(ctx, standby, primary)
+		if err == nil && has+wal.LSN(2*segmentSize) > written {
+			err = fmt.Errorf("%s, whose disk is full, has the log up to %s of %s", standby.Name, has, written)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.event("full", "%s has no room for more of the log", standby.Name)
+	return r.AwaitCommits(ctx, commitsBetween)
+}
+
+// received is how far a standby has the log, and then how far the primary had it before.
+func received(ctx context.Context, standby, primary *Node) (has, written wal.LSN, err error) {
+	if written, err = primary.flushed(ctx); err != nil {
+		return 0, 0, err
+	}
+	text, err := standby.Value(ctx, "SELECT pg_last_wal_receive_lsn()")
+	if err != nil {
+		return 0, 0, err
+	}
+	has, err = wal.ParseLSN(text)
+	return has, written, err
+}

@@ -1,0 +1,121 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/longship-db/longship/node"
+)
+
+// What the drills break inside of nodes: longship_inject_fault() and its companions, in docs/operations.md.
+
+// breakable has the nodes allow that.
+var breakable = []string{"--allow-faults"}
+
+// order runs a query in the database for administrators and returns the first value of its answer.
+func (n *Node) order(ctx context.Context, query string, args ...any) (answer string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	conn, err := n.connectTo(ctx, node.AdminDatabase)
+	if err == nil {
+		defer hangUp(conn)
+		err = conn.QueryRow(ctx, query, args...).Scan(&answer)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%s: %s %v: %w", n.Name, query, args, err)
+	}
+	return answer, nil
+}
+
+// inject breaks something inside the node.
+func (n *Node) inject(ctx context.Context, format string, args ...any) error {
+	_, err := n.order(ctx, "SELECT longship_inject_fault($1)::text", fmt.Sprintf(format, args...))
+	return err
+}
+
+// hits is how often the faults of the node have held something up.
+func (n *Node) hits(ctx context.Context) (int, error) {
+	text, err := n.order(ctx, "SELECT coalesce(sum(hits), 0)::text FROM longship_faults")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(text)
+}
+
+// under breaks something, calls during, and mends it, whatever comes of that. Faults that have held nothing up have shown
+// nothing.
+func (r *Run) under(ctx context.Context, what string, breakIt, during func() error) (err error) {
+	r.Strike("%s", what)
+	defer func() {
+		hits, healed := r.heal(ctx)
+		if err = errors.Join(err, healed); err == nil && hits == 0 {
+			err = fmt.Errorf("nothing came of it: %s", what)
+		}
+	}()
+	if err := breakIt(); err != nil {
+		return err
+	}
+	return during()
+}
+
+// heal takes back what is broken inside of nodes, and returns how often that has held something up.
+func (r *Run) heal(ctx context.Context) (hits int, err error) {
+	r.Mend("the faults are taken back")
+	ctx = context.WithoutCancel(ctx)
+	for _, n := range r.Cluster.Nodes() {
+		if !n.answers() {
+			hits++ // it has taken its faults with it
+			continue
+		}
+		more, hitsErr := n.hits(ctx)
+		_, healErr := n.order(ctx, "SELECT longship_heal_fault()::text")
+		hits += more
+		err = errors.Join(err, hitsErr, healErr)
+	}
+	return hits, err
+}
+
+// A way is from one node to another, for kinds of connections; "" for all.
+type way struct {
+	from, to *Node
+	kinds    string
+}
+
+// ways lead from each of some nodes to each of others.
+func ways(from, to []*Node, kinds string) (all []way) {
+	for _, a := range from {
+		for _, b := range to {
+			if a != b {
+				all = append(all, way{a, b, kinds})
+			}
+		}
+	}
+	return all
+}
+
+// bothWays lead to and fro.
+func bothWays(a, b []*Node, kinds string) []way {
+	return append(ways(a, b, kinds), ways(b, a, kinds)...)
+}
+
+// impede does something to the network: "cut", or "delay" with how much at the end. Each node can do it to the connections
+// that it has made, so the two ends of a way are told.
+func impede(ctx context.Context, ways []way, effect, amount string) error {
+	for _, w := range ways {
+		to := strings.Join([]string{effect, "to", w.to.Name, w.kinds, amount}, " ")
+		from := strings.Join([]string{effect, "from", w.from.Name, w.kinds, amount}, " ")
+		if err := errors.Join(w.from.inject(ctx, "%s", to), w.to.inject(ctx, "%s", from)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// others are the nodes but for one.
+func (c *Cluster) others(n *Node) []*Node {
+	return slices.DeleteFunc(c.Nodes(), func(o *Node) bool { return o == n })
+}
