@@ -18,8 +18,11 @@ import (
 // turnPause is what each follower waits for the one before it to be elected.
 const turnPause = 100 * time.Millisecond
 
-// watchLoss has the follower look after its leader when a connection ends.
+// watchLoss has the follower look after its leader when a connection ends. The only voter has no leader to wait for.
 func (n *Node) watchLoss() {
+	if n.onlyVoter() {
+		n.stand()
+	}
 	for {
 		select {
 		case <-n.stream.ended:
@@ -50,11 +53,22 @@ func (n *Node) succeed() {
 		return
 	}
 	n.cfg.Logger.Info("Raft's leader has ended: standing for election")
+	n.stand()
+}
+
+// stand has the server stand for election at once.
+func (n *Node) stand() {
 	self := raft.ServerAddress(n.cfg.Listener.Addr().String())
 	ask := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}
 	if err := n.trans.TimeoutNow(raft.ServerID(n.cfg.ID), self, ask, new(raft.TimeoutNowResponse)); err != nil {
 		n.cfg.Logger.Info("waiting for Raft's own election", "err", err)
 	}
+}
+
+// onlyVoter reports whether no vote but this server's is needed.
+func (n *Node) onlyVoter() bool {
+	voters := slices.DeleteFunc(n.servers(), func(s raft.Server) bool { return s.Suffrage != raft.Voter })
+	return len(voters) == 1 && isID(voters[0], n.cfg.ID) == 1
 }
 
 // gone reports whether nobody listens at an address: the process that did has ended. A host that is

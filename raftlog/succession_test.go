@@ -30,6 +30,25 @@ func TestLeaderEnds(t *testing.T) {
 	})
 }
 
+// The only voter leads as soon as it is there: no other can be heard of.
+func TestOnlyVoter(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		for _, what := range []string{"founded", "started again"} {
+			begin := time.Now()
+			if what == "founded" {
+				c.found("n1")
+			} else {
+				c.kill("n1")
+				c.open("n1", false)
+			}
+			c.leader()
+			if took := time.Since(begin); took > 50*time.Millisecond {
+				t.Errorf("%s, it leads after %v", what, took)
+			}
+		}
+	})
+}
+
 // Each look whether the leader is gone is a connection that ends there, for which the leader does not look
 // after itself.
 func TestNobodyLooksForEver(t *testing.T) {
