@@ -1,6 +1,8 @@
 # make demo   a cluster of three nodes under load, on this machine
 # make test   lint and all tests
 # make bench  side by side with PostgreSQL, then the packages' benchmarks: docs/performance.md
+# make simulate  whole clusters in simulated trouble: SEEDS=50, or SEED=n to repeat one; docs/testing.md
+# make soak   the same for as long as asked: SOAK=10m
 # make fuzz   every fuzz target for a while: FUZZTIME=30s
 # make lint   gofmt, go vet, staticcheck
 
@@ -10,10 +12,16 @@ BIN      := bin/longship
 DEMO     ?=
 ROUNDS   ?= 3
 FUZZTIME ?= 30s
+SEEDS    ?= 50
+SEED     ?=
+SOAK     ?= 10m
+
+# A simulation needs a Go runtime in whose bubbles mutexes count as idle: simulation/idle_test.go.
+SIMULATE = $(GO) test -tags simulation -ldflags=-checklinkname=0 -count 1 -timeout 0 -v -run TestSimulation ./simulation
 
 export PGBIN
 
-.PHONY: all demo test bench fuzz lint tools clean FORCE
+.PHONY: all demo test bench fuzz simulate soak lint tools clean FORCE
 
 all: $(BIN)
 
@@ -29,11 +37,18 @@ demo: $(BIN)
 test: tools lint $(BIN)
 	$(GO) test -race -short -timeout 9m $$($(GO) list ./... | grep -v /integration)
 	$(GO) test -timeout 9m ./kv ./raftlog ./startup ./wal ./walreceiver
+	$(SIMULATE) -sim.seeds $(SEEDS)
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 9m ./integration/...
 
 bench: tools $(BIN)
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) LONGSHIP_BENCH=$(ROUNDS) $(GO) test -count 1 -timeout 120m -run 'TestBesidePostgreSQL|TestBench' ./integration -v | grep -v '^='
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v /integration)
+
+simulate:
+	$(SIMULATE) $(if $(SEED),-sim.seed $(SEED) -sim.seeds 1 -sim.trace,-sim.seeds $(SEEDS))
+
+soak:
+	$(SIMULATE) -sim.for $(SOAK) -sim.seed 0
 
 # What is found is in testdata/fuzz of its package, and is run by make test from then on.
 fuzz:

@@ -18,7 +18,7 @@ const module = "github.com/longship-db/longship"
 // layers are the packages from the bottom up: each may import those before it and no other of ours.
 var layers = []string{
 	"internal", "wal", "kv", "syncrep", "slots", "pgwire", "sql", "walsender", "walreceiver", "startup",
-	"raftlog", "gossip", "election", "node", "drill", "cmd", "integration",
+	"raftlog", "gossip", "election", "node", "simulation", "drill", "cmd", "integration",
 }
 
 type goPackage struct {

@@ -1,0 +1,372 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/longship-db/longship/node"
+	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/wal"
+)
+
+// A nemesis makes trouble.
+type nemesis struct {
+	cluster *cluster
+	tally   *tally
+	admin   *Host
+	kinds   []fault       // that this run has
+	pause   time.Duration // between two faults, at most
+}
+
+// A fault is a kind of trouble. Its function returns at once, or after it is over.
+type fault struct {
+	name string
+	make func(*nemesis, context.Context) (what string) // "": not now
+}
+
+// faults are all kinds of trouble.
+var faults = []fault{
+	{"process killed", (*nemesis).killOne},
+	{"power cut", (*nemesis).powerOne},
+	{"primary killed", (*nemesis).killPrimary},
+	{"several killed at once", (*nemesis).killSeveral},
+	{"power cut everywhere", (*nemesis).powerAll},
+	{"cut off", (*nemesis).isolate},
+	{"cut off one way", (*nemesis).cutOneWay},
+	{"cluster divided", (*nemesis).divide},
+	{"frozen", (*nemesis).freeze},
+	{"connections reset", (*nemesis).reset},
+	{"network slow", (*nemesis).slow},
+	{"buffers small", (*nemesis).narrow},
+	{"disk hangs", (*nemesis).hang},
+	{"disk full", (*nemesis).fill},
+	{"sync fails", (*nemesis).failSync},
+	{"disk lost", (*nemesis).wipe},
+	{"bit flipped", (*nemesis).flip},
+	{"switchover", (*nemesis).switchover},
+	{"rule changed", (*nemesis).changeRule},
+}
+
+// run makes trouble until ctx ends.
+func (n *nemesis) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		sleep(ctx, n.cluster.rng.upTo(n.pause))
+		if ctx.Err() != nil {
+			return
+		}
+		f := n.kinds[n.cluster.rng.n(len(n.kinds))]
+		if what := f.make(n, ctx); what != "" {
+			n.tally.add("fault: " + f.name)
+			n.cluster.trace.add("!", f.name+": "+what)
+		}
+		if n.cluster.rng.chance(30) {
+			n.heal()
+		}
+	}
+}
+
+// heal ends all that does not end by itself.
+func (n *nemesis) heal() {
+	n.cluster.trace.add("!", "network and disks are well")
+	n.cluster.network.Heal()
+	for _, m := range n.cluster.machines {
+		if p := m.current(); p != nil {
+			p.mount.Break(nil)
+			p.mount.Hang(time.Time{})
+			p.mount.Disk().SetFull(false)
+		}
+	}
+}
+
+func (n *nemesis) pick() *machine {
+	return n.cluster.machines[n.cluster.rng.n(len(n.cluster.machines))]
+}
+
+// someone is the primary half of the time.
+func (n *nemesis) someone() *machine {
+	if m := n.cluster.machine(n.tally.leader()); m != nil && n.cluster.rng.chance(50) {
+		return m
+	}
+	return n.pick()
+}
+
+// down takes a machine down, and has it come back after a while.
+func (n *nemesis) down(m *machine, power bool) string {
+	if !m.kill(power) {
+		return ""
+	}
+	away := n.cluster.rng.upTo(10 * time.Second)
+	if n.cluster.rng.chance(40) {
+		away = n.cluster.rng.upTo(time.Second)
+	}
+	go func() {
+		time.Sleep(away)
+		m.start()
+	}()
+	return fmt.Sprintf("%s for %v", m.name, away)
+}
+
+func (n *nemesis) killOne(context.Context) string  { return n.down(n.pick(), false) }
+func (n *nemesis) powerOne(context.Context) string { return n.down(n.someone(), true) }
+
+func (n *nemesis) killPrimary(context.Context) string {
+	if m := n.cluster.machine(n.tally.leader()); m != nil {
+		return n.down(m, n.cluster.rng.chance(50))
+	}
+	return ""
+}
+
+func (n *nemesis) killSeveral(context.Context) string {
+	var list []string
+	for _, m := range n.cluster.machines {
+		if n.cluster.rng.chance(50) {
+			list = append(list, n.down(m, n.cluster.rng.chance(50)))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+func (n *nemesis) powerAll(context.Context) string {
+	var list []string
+	for _, m := range n.cluster.machines {
+		list = append(list, n.down(m, true))
+	}
+	return strings.Join(list, ", ")
+}
+
+// isolate cuts a machine off from the others, and at times from the clients.
+func (n *nemesis) isolate(context.Context) string {
+	m := n.someone()
+	for _, o := range n.cluster.machines {
+		if o != m {
+			n.cluster.network.Cut(m.ip, o.ip)
+			n.cluster.network.Cut(o.ip, m.ip)
+		}
+	}
+	return m.name
+}
+
+func (n *nemesis) cutOneWay(context.Context) string {
+	a, b := n.someone(), n.pick()
+	if a == b {
+		return ""
+	}
+	if n.cluster.rng.chance(50) {
+		a, b = b, a
+	}
+	n.cluster.network.Cut(a.ip, b.ip)
+	return a.name + " to " + b.name
+}
+
+func (n *nemesis) divide(context.Context) string {
+	var sides [2][]string
+	side := map[*machine]int{}
+	for _, m := range n.cluster.machines {
+		side[m] = n.cluster.rng.n(2)
+		sides[side[m]] = append(sides[side[m]], m.name)
+	}
+	for _, a := range n.cluster.machines {
+		for _, b := range n.cluster.machines {
+			if side[a] != side[b] {
+				n.cluster.network.Cut(a.ip, b.ip)
+			}
+		}
+	}
+	return fmt.Sprint(sides)
+}
+
+// freeze is as close to a stopped process as a simulation gets: it says, hears and writes nothing for a while.
+func (n *nemesis) freeze(ctx context.Context) string {
+	m := n.someone()
+	p := m.current()
+	if p == nil {
+		return ""
+	}
+	d := n.cluster.rng.upTo(8 * time.Second)
+	p.mount.Hang(time.Now().Add(d))
+	n.isolateFromAll(m)
+	sleep(ctx, d)
+	n.cluster.network.Heal()
+	return fmt.Sprintf("%s for %v", m.name, d)
+}
+
+func (n *nemesis) isolateFromAll(m *machine) {
+	for _, ip := range n.cluster.network.Hosts() {
+		if ip != m.ip {
+			n.cluster.network.Cut(m.ip, ip)
+			n.cluster.network.Cut(ip, m.ip)
+		}
+	}
+}
+
+func (n *nemesis) reset(context.Context) string {
+	hosts := n.cluster.network.Hosts()
+	a, b := n.someone().ip, hosts[n.cluster.rng.n(len(hosts))]
+	if count := n.cluster.network.Reset(a, b, 30+n.cluster.rng.n(71)); count > 0 {
+		return fmt.Sprintf("%d between %s and %s", count, a, b)
+	}
+	return ""
+}
+
+func (n *nemesis) slow(context.Context) string {
+	a, b := n.someone(), n.pick()
+	d := n.cluster.rng.upTo(400 * time.Millisecond)
+	n.cluster.network.Slow(a.ip, b.ip, d)
+	return fmt.Sprintf("%s to %s by %v", a.name, b.name, d)
+}
+
+func (n *nemesis) narrow(context.Context) string {
+	a, b := n.someone(), n.pick()
+	bytes := 128 << n.cluster.rng.n(6)
+	n.cluster.network.Narrow(a.ip, b.ip, bytes)
+	n.cluster.network.Reset(a.ip, b.ip, 100)
+	return fmt.Sprintf("%d bytes between %s and %s", bytes, a.name, b.name)
+}
+
+// hang has a disk hang, at times for longer than the watchdog waits.
+func (n *nemesis) hang(context.Context) string {
+	m := n.someone()
+	p := m.current()
+	if p == nil {
+		return ""
+	}
+	d := n.cluster.rng.upTo(5 * time.Second)
+	if n.cluster.rng.chance(25) {
+		d += 10 * time.Second
+	}
+	p.mount.Hang(time.Now().Add(d))
+	return fmt.Sprintf("%s for %v", m.name, d)
+}
+
+func (n *nemesis) fill(context.Context) string {
+	m := n.someone()
+	p := m.current()
+	if p == nil {
+		return ""
+	}
+	d := n.cluster.rng.upTo(10 * time.Second)
+	disk := p.mount.Disk()
+	disk.SetFull(true)
+	go func() {
+		time.Sleep(d)
+		for _, disk := range []*Disk{disk, m.content()} {
+			disk.SetFull(false)
+		}
+	}()
+	return fmt.Sprintf("%s for %v", m.name, d)
+}
+
+// manifests are the files of which a sync that fails has Pebble panic, and with it the process: this one, too.
+const manifests = dataDir + "/store/MANIFEST"
+
+// failSync has one sync fail: of the log, of Raft's store, or of any file. What it was to make durable is not.
+func (n *nemesis) failSync(context.Context) string {
+	m := n.someone()
+	p := m.current()
+	if p == nil {
+		return ""
+	}
+	where := []string{dataDir + "/pg_wal/", dataDir + "/raft/", dataDir}[n.cluster.rng.n(3)]
+	failed := false
+	p.mount.Break(func(op, name string) error {
+		if failed || op != "sync" || !strings.HasPrefix(name, where) || strings.HasPrefix(name, manifests) {
+			return nil
+		}
+		failed = true
+		return syscall.EIO
+	})
+	return m.name + " in " + where
+}
+
+// wipe replaces a disk by an empty one, if all members have what was acknowledged.
+func (n *nemesis) wipe(ctx context.Context) string {
+	m := n.someone()
+	if !n.expendable(ctx) || !m.kill(true) {
+		return ""
+	}
+	m.replaceDisk()
+	go func() {
+		time.Sleep(n.cluster.rng.upTo(3 * time.Second))
+		m.start()
+	}()
+	return m.name
+}
+
+// flip changes a bit of the log, while the node is down, where that is read at the next start.
+func (n *nemesis) flip(ctx context.Context) string {
+	m := n.pick()
+	if !n.expendable(ctx) || !m.kill(false) {
+		return ""
+	}
+	defer m.start()
+	name, at, err := n.redoByte(m)
+	if err != nil || !m.content().Flip(name, at, n.cluster.rng.n(8)) {
+		return ""
+	}
+	m.flipped.Store(true)
+	return fmt.Sprintf("%s byte %d of %s", m.name, at, name)
+}
+
+// redoByte is a byte of the log from the redo position to where the control file knows it to be durable.
+func (n *nemesis) redoByte(m *machine) (name string, at int64, err error) {
+	l, err := openLog(m)
+	if err != nil {
+		return "", 0, err
+	}
+	if l.control.Durable <= l.control.Redo {
+		return "", 0, errors.New("nothing to redo")
+	}
+	lsn := l.control.Redo + wal.LSN(n.cluster.rng.n(int(l.control.Durable-l.control.Redo)))
+	size := l.dir.Format.SegmentSize
+	segno := size.Segno(lsn)
+	data := startup.DataDir{FS: l.fs, Path: dataDir}
+	return path.Join(data.WAL(), size.FileName(l.history.FileTimeline(segno, size), segno)), size.Offset(lsn), nil
+}
+
+// settle is what the rule takes to follow when a disk has been replaced, and some more.
+const settle = 3 * time.Second
+
+// expendable reports whether a disk may be lost: every member has what was acknowledged, and has for a while, so
+// that the rule lists the disks that there are.
+func (n *nemesis) expendable(ctx context.Context) bool {
+	if n.cluster.whole(ctx, n.admin) != nil {
+		return false
+	}
+	sleep(ctx, settle)
+	return n.cluster.whole(ctx, n.admin) == nil
+}
+
+func (n *nemesis) switchover(ctx context.Context) string {
+	return n.order(ctx, fmt.Sprintf("SELECT longship_switchover('%s')", n.pick().name))
+}
+
+func (n *nemesis) changeRule(ctx context.Context) string {
+	rules := []string{"ANY MAJORITY (*)", "ANY 1 (*)", "FIRST 1 (*)", "ANY 1 (n2, n3)", "ANY MAJORITY (*)"}
+	if len(n.cluster.machines) > 3 {
+		rules = append(rules, "ANY 2 (*)", "FIRST 2 (*)")
+	}
+	rule := rules[n.cluster.rng.n(len(rules))]
+	return n.order(ctx, fmt.Sprintf("ALTER SYSTEM SET synchronous_standby_names = '%s'", rule))
+}
+
+// order has a node do something, which may fail.
+func (n *nemesis) order(ctx context.Context, sql string) string {
+	ctx, cancel := context.WithTimeout(ctx, 3*patience)
+	defer cancel()
+	m := n.pick()
+	conn, err := dial(ctx, n.admin, m, node.AdminDatabase)
+	if err != nil {
+		return ""
+	}
+	defer hangUp(conn)
+	if err := execute(ctx, conn, sql); err != nil {
+		n.cluster.trace.add("!", fmt.Sprintf("%s at %s: %v", sql, m.name, err))
+		return ""
+	}
+	return sql + " at " + m.name
+}
