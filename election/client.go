@@ -147,6 +147,11 @@ func (c *Client) Remove(ctx context.Context, address string, r RemoveRequest) (R
 	return call[RemoveReply](ctx, c, address, VerbRemove, r)
 }
 
+// Read asks a member for bytes of its log.
+func (c *Client) Read(ctx context.Context, address string, r ReadRequest) (ReadReply, error) {
+	return call[ReadReply](ctx, c, address, VerbRead, r)
+}
+
 // Forward hands a command, as encoded by raftlog, to the Raft leader: it is raftlog's Config.Forward. An
 // error that the leader did not answer says nothing about the command.
 func (c *Client) Forward(ctx context.Context, leader raftlog.Member, command []byte) error {

@@ -141,6 +141,10 @@ func (echo) Remove(_ context.Context, r RemoveRequest) (RemoveReply, error) {
 	return RemoveReply{}, pgwire.Errorf(pgwire.CodeUndefinedObject, "no member is named %s", r.Name).WithHint("look")
 }
 
+func (echo) Read(_ context.Context, r ReadRequest) (ReadReply, error) {
+	return ReadReply{Data: make([]byte, r.Length)}, nil
+}
+
 // Each verb reaches its method, with its request, and brings back its answer.
 func TestClientVerbs(t *testing.T) {
 	w := &wire{serve: by(echo{})}
@@ -166,6 +170,8 @@ func TestClientVerbs(t *testing.T) {
 	check("release", true, err)
 	answer, err = c.Fetch(ctx, at, FetchRequest{Position: raftlog.Position{Epoch: 2}})
 	check("fetch", answer.Position.Epoch == 2, err)
+	read, err := c.Read(ctx, at, ReadRequest{Timeline: 1, Start: 0x1000, Length: MaxRead})
+	check("read", len(read.Data) == MaxRead, err)
 	moved, err := c.Switchover(ctx, at, SwitchoverRequest{To: "n4"})
 	check("switchover", moved.Primary == "n4", err)
 

@@ -42,12 +42,13 @@ const (
 	VerbFailover   Verb = "FAILOVER"   // replace the primary
 	VerbExplain    Verb = "EXPLAIN"    // who could be promoted, and why not
 	VerbRemove     Verb = "REMOVE"     // drop a member
+	VerbRead       Verb = "READ"       // bytes of your log, to repair mine
 )
 
 func (v Verb) known() bool {
 	switch v {
 	case VerbProbe, VerbSeal, VerbPropose, VerbJoin, VerbHold, VerbRelease, VerbFetch,
-		VerbSwitchover, VerbFailover, VerbExplain, VerbRemove:
+		VerbSwitchover, VerbFailover, VerbExplain, VerbRemove, VerbRead:
 		return true
 	}
 	return false
@@ -81,8 +82,9 @@ type Health struct {
 
 	Position raftlog.Position `json:"position"` // flushed
 	Horizon  wal.LSN          `json:"horizon"`
-	Write    wal.LSN          `json:"write,omitzero"`  // how far the log is written; 0: not known
-	Replay   wal.LSN          `json:"replay,omitzero"` // how far it is applied; 0: not known, or it is a witness
+	Damaged  wal.LSN          `json:"damaged,omitzero"` // as in raftlog.Answer
+	Write    wal.LSN          `json:"write,omitzero"`   // how far the log is written; 0: not known
+	Replay   wal.LSN          `json:"replay,omitzero"`  // how far it is applied; 0: not known, or it is a witness
 
 	StreamEpoch   uint64        `json:"stream_epoch"`   // of the upstream it streams from; 0 if it does not
 	StreamSilence time.Duration `json:"stream_silence"` // since the upstream's last message; negative if it does not stream
@@ -216,6 +218,24 @@ type RemoveRequest struct {
 // A RemoveReply says whether the member is gone, or goes once no rule lists it.
 type RemoveReply struct {
 	Gone bool `json:"gone"`
+}
+
+// MaxRead is the most bytes of log that an answer carries: they are in base64.
+const MaxRead = 1 << 20
+
+// A ReadRequest asks a member for bytes of its log, whatever its role, to repair that of the one who asks: at
+// most MaxRead, from Start on, inside one segment. A member whose file of that segment is of another timeline
+// has another log there, and refuses.
+type ReadRequest struct {
+	Timeline wal.TimelineID `json:"timeline"`
+	Start    wal.LSN        `json:"start"`
+	Length   int            `json:"length"`
+}
+
+// A ReadReply has as many of the bytes as are durable there. They are as the disk has them: who asks checks
+// them.
+type ReadReply struct {
+	Data []byte `json:"data"`
 }
 
 // SQLSTATE of what a coordinator answers that is none, or no longer. It is ours: no client sees it.

@@ -285,7 +285,7 @@ func (c *Coordinator) preferred(s *raftlog.State, b *ballot) string {
 	}
 	others := slices.DeleteFunc(slices.Clone(b.answers), func(a raftlog.Answer) bool {
 		m, _ := s.Member(a.ID)
-		return a.ID == s.Primary.ID || m.Barred() != "" || c.failed[a.ID]
+		return a.ID == s.Primary.ID || m.Barred() != "" || a.Damaged != 0 || c.failed[a.ID]
 	})
 	if len(others) == 0 {
 		return ""

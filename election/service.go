@@ -23,6 +23,7 @@ type Service interface {
 	Failover(context.Context, FailoverRequest) (FailoverReply, error)
 	Explain(context.Context, ExplainRequest) (ExplainReply, error)
 	Remove(context.Context, RemoveRequest) (RemoveReply, error)
+	Read(context.Context, ReadRequest) (ReadReply, error)
 }
 
 // Serve has svc do what a command says. It returns the answer, JSON, at most MaxText bytes.
@@ -52,6 +53,8 @@ func Serve(ctx context.Context, svc Service, text string) ([]byte, error) {
 		return serve(ctx, v, body, svc.Failover)
 	case VerbExplain:
 		return serve(ctx, v, body, svc.Explain)
+	case VerbRead:
+		return serve(ctx, v, body, svc.Read)
 	default: // Parse knows no other
 		return serve(ctx, VerbRemove, body, svc.Remove)
 	}

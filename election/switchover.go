@@ -353,6 +353,8 @@ func (c *Coordinator) fit(ctx context.Context, s *raftlog.State, m raftlog.Membe
 		a.why = fmt.Sprintf("another disk, %s, answers at %s", h.ID, m.Address)
 	case h.StreamEpoch != s.Epoch:
 		a.why, a.passing = "it does not stream from "+s.Primary.Name, true
+	case h.Damaged != 0:
+		a.why = raftlog.DamagedWhy(h.Damaged)
 	}
 	return a
 }

@@ -158,6 +158,7 @@ func TestAlerts(t *testing.T) {
 	checkMetricsFormat(t, tool, c.node(1))
 	s.tell("a disk is slow", "LongshipDiskSlow").replace("longship_disk_stalled_seconds", 0.7)
 	s.tell("a disk is full", "LongshipDiskFull").replace("longship_disk_available_bytes", 1)
+	s.tell("a log is damaged", "LongshipWALDamaged").replace("longship_wal_scrub_damaged", 1)
 	s.tell("the rule is done without", "LongshipDegraded").replace("longship_rule_degraded", 1)
 	s.tellOfSlot(c.node(1))
 

@@ -33,6 +33,7 @@ func (n *Node) newCatalog() *sql.Catalog {
 	view("pg_stat_progress_basebackup", progressBasebackupColumns, (*reign).viewProgressBasebackup)
 	view("longship_cluster", clusterColumns, (*reign).viewCluster)
 	view("longship_members", memberColumns, (*reign).viewMembers)
+	view("longship_wal_scrub", scrubColumns, (*reign).viewScrub)
 	c.AddView("longship_history", historyColumns, n.viewHistory)
 	c.AddView("longship_orphans", orphanColumns, n.viewOrphans)
 	c.AddView("longship_what_if", whatIfColumns, n.viewWhatIf)

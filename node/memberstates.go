@@ -19,6 +19,7 @@ type memberState struct {
 	write, flush, apply          wal.LSN       // 0: not known
 	writeAge, flushAge, applyAge time.Duration // of the newest it has
 	diskFree, diskSize           uint64        // 0: not known
+	damaged                      wal.LSN       // where the last damage to its log ends; 0: none, or not known
 }
 
 // memberStates is what each member answers, which is certain, and its stream to this node, which is newer.
@@ -42,7 +43,7 @@ func (r *reign) memberStates() map[string]memberState {
 		case r.primary != nil:
 			s = r.streamState(m, s, streams[m.Name])
 		}
-		s.diskFree, s.diskSize = h.DiskFree, h.DiskSize
+		s.diskFree, s.diskSize, s.damaged = h.DiskFree, h.DiskSize, h.Damaged
 		known[m.Name] = s
 	}
 	return known

@@ -81,6 +81,12 @@ var (
 	mRequested      = counter("pg_stat_bgwriter_checkpoints_req_total", "Checkpoints that were asked for, in the present role.")
 	mCheckpointTime = counter("longship_checkpoint_time_seconds_total", "Time that checkpoints took, in the present role.")
 
+	mScrubbed     = counter("longship_wal_scrub_bytes_total", "WAL that was read again to find what has rotted.")
+	mScrubPasses  = counter("longship_wal_scrub_passes_total", "How often all closed segments were.")
+	mScrubFound   = counter("longship_wal_scrub_found_total", "Damaged places that were found.")
+	mScrubMended  = counter("longship_wal_scrub_repaired_total", "Damaged places that were repaired from another member, or are not needed any more.")
+	mScrubDamaged = gauge("longship_wal_scrub_damaged", "Damaged places that are known and not repaired: while there are any, the node is not promoted.")
+
 	mWALRecords   = counter("pg_stat_wal_records_total", "Records that the primary has added to the log, in this epoch.")
 	mWALFPI       = counter("pg_stat_wal_fpi_total", "Full page images: there are none.")
 	mWALBytes     = counter("pg_stat_wal_bytes_total", "Bytes that the primary has added to the log, in this epoch.")
@@ -115,6 +121,8 @@ func (s *scrape) log(r *reign) {
 	s.put(mRequested, float64(checkpoints.Requested.Load()))
 	s.put(mCheckpointTime, float64(checkpoints.Time.Load())/1e9)
 
+	s.scrubbing(&s.node.scrubbing)
+
 	if r.primary != nil {
 		s.put(mPending, float64(r.table.PendingBytes()))
 		s.commits(r.primary)
@@ -126,6 +134,16 @@ func (s *scrape) log(r *reign) {
 	}
 	s.receiver(r)
 	s.wal(new(wal.Stats))
+}
+
+func (s *scrape) scrubbing(b *scrubbing) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s.put(mScrubbed, float64(b.checked))
+	s.put(mScrubPasses, float64(b.passes))
+	s.put(mScrubFound, float64(b.found))
+	s.put(mScrubMended, float64(b.repaired))
+	s.put(mScrubDamaged, float64(len(b.faults)))
 }
 
 func (s *scrape) commits(p *primary) {

@@ -64,6 +64,7 @@ type Node struct {
 	hints    chan struct{} // make the coordinator look
 	fatal    chan error    // a failure that the process must not survive
 
+	scrubbing  scrubbing     // of the log's closed segments
 	latencies  latencies     // of commits and flushes
 	neighbours neighbours    // the members, as they answered
 	diskFree   atomic.Uint64 // bytes on the data directory's disk that the node may use; see watchSpace

@@ -67,7 +67,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	n.present.set(r)
 	r.slotKeeper = n.start(r.keepSlots)
 	keeper := n.start(r.keepRule)
-	prepare, beat := n.start(r.prepare), n.start(r.beat)
+	prepare, beat, scrub := n.start(r.prepare), n.start(r.beat), n.start(r.scrub)
 
 	req, err := r.awaitEnd(ctx)
 	if err != nil {
@@ -77,7 +77,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 		r.publishSlots(context.WithoutCancel(ctx))
 	}
 	n.present.set(nil)
-	if err := errors.Join(prepare.stop(), beat.stop()); err != nil {
+	if err := errors.Join(prepare.stop(), beat.stop(), scrub.stop()); err != nil {
 		return err
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)

@@ -38,6 +38,7 @@ type reign struct {
 	checkpointer *startup.Checkpointer
 	checkpoints  *task // runs checkpointer
 	applying     *task // runs redo, on a standby
+	scrubs       *task // runs scrub
 	sender       *walsender.Server
 
 	primary  *primary                // nil on a standby

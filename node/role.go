@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/longship-db/longship/election"
-	"github.com/longship-db/longship/startup"
 )
 
 // A Role is what a node is to be. It arrives as a value, and lasts one function call. The zero Role is that of a
@@ -43,11 +42,12 @@ func (n *Node) awaitOtherRole(ctx context.Context, r Role, log uint64) {
 
 // serveRoles is the node in one loop: learn the role, be that until it ends, and again.
 func (n *Node) serveRoles(ctx context.Context) error {
-	log, err := startup.Recover(n.dir, n.identity(), n.log.With("component", "startup"))
+	log, err := n.recover(ctx)
 	if err != nil {
-		return explainRecovery(err, n.dir.Path)
+		return stopped(ctx, err)
 	}
 	n.promised.Store(max(n.promised.Load(), log.Control.PromisedEpoch))
+	n.scrubbing.load(log.Control.Faults())
 	if n.identity().Founder {
 		founding := n.start(n.foundWith(log.End))
 		defer founding.stop()

@@ -113,5 +113,6 @@ func (n *Node) answer(log *startup.Recovered) raftlog.Answer {
 		Position:  raftlog.Position{Epoch: log.LastEpoch(), LSN: log.End.LSN},
 		LeaseLeft: n.leases.Left(),
 		Priority:  n.cfg.priority(),
+		Damaged:   n.scrubbing.damaged(),
 	}
 }

@@ -32,6 +32,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	r.checkpoints = n.start(r.checkpointer.Run)
 	r.slotKeeper = n.start(r.keepSlots)
 	prepare := n.start(r.prepare)
+	r.scrubs = n.start(r.scrub)
 	streamed := r.startStream(ctx)
 	close(r.opened)
 	n.present.set(r)
@@ -55,6 +56,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 		func() error { return r.endSenders(drain, errShuttingDown()) },
 		r.applying.stop,
 		r.slotKeeper.stop,
+		r.scrubs.stop,
 		r.checkpoints.stop,
 		prepare.stop,
 		n.failed,
@@ -215,7 +217,7 @@ func (r *reign) excused(err error) error {
 // cut takes what only this node has out of its log, for the stream. The checkpointer must not write
 // the control file any more: it believes the log to be longer.
 func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
-	for _, t := range []*task{r.checkpoints, r.applying} { // redo must not pass the fork meanwhile
+	for _, t := range []*task{r.scrubs, r.checkpoints, r.applying} { // redo must not pass the fork meanwhile
 		if err := t.stop(); err != nil {
 			return err
 		}

@@ -138,6 +138,28 @@ var memberColumns = []sql.Column{
 	{Name: "failover_priority", Type: sql.Int4},
 	{Name: "write_age", Type: sql.Float8}, {Name: "flush_age", Type: sql.Float8}, {Name: "replay_age", Type: sql.Float8},
 	{Name: "disk_free", Type: sql.Int8}, {Name: "disk_size", Type: sql.Int8}, {Name: "raft_leader", Type: sql.Bool},
+	{Name: "damaged_lsn", Type: sql.PgLSN},
+}
+
+// scrubColumns are those of longship_wal_scrub: one row, what this node has found in the closed segments of its
+// log since it was started, but for what it knew to be damaged before.
+var scrubColumns = []sql.Column{
+	{Name: "segment", Type: sql.Text}, {Name: "checked_bytes", Type: sql.Int8}, {Name: "passes", Type: sql.Int8},
+	{Name: "last_pass", Type: sql.Timestamptz}, {Name: "found", Type: sql.Int8}, {Name: "repaired", Type: sql.Int8},
+	{Name: "damaged", Type: sql.Int8}, {Name: "damaged_lsn", Type: sql.PgLSN}, {Name: "last_event", Type: sql.Text},
+}
+
+func (r *reign) viewScrub(context.Context) ([][]sql.Value, error) {
+	s := &r.node.scrubbing
+	to := s.damaged()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	size := r.found.Dir.Format.SegmentSize
+	return [][]sql.Value{{
+		orNull(s.segno != 0, sql.TextValue(size.FileName(r.found.History.FileTimeline(s.segno, size), s.segno))),
+		sql.Int8Value(s.checked), sql.Int8Value(s.passes), timeOrNull(s.passed), sql.Int8Value(s.found), sql.Int8Value(s.repaired),
+		sql.Int8Value(int64(len(s.faults))), sql.LSNOrNull(to), textOrNull(s.event),
+	}}, nil
 }
 
 func (r *reign) viewMembers(ctx context.Context) ([][]sql.Value, error) {
@@ -161,7 +183,7 @@ func (r *reign) viewMembers(ctx context.Context) ([][]sql.Value, error) {
 			sql.TextValue(m.RaftAddress), sql.TextValue(m.GossipAddress), sql.Int4Value(int32(m.Priority)),
 			secondsOrNull(at.writeAge), secondsOrNull(at.flushAge), secondsOrNull(at.applyAge),
 			orNull(at.diskSize != 0, sql.Int8Value(int64(at.diskFree))), orNull(at.diskSize != 0, sql.Int8Value(int64(at.diskSize))),
-			sql.BoolValue(m.ID == leader.ID),
+			sql.BoolValue(m.ID == leader.ID), sql.LSNOrNull(at.damaged),
 		})
 	}
 	return rows, nil

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
 )
 
 // An Answer is what a sealed node says of itself, after it has promised durably, closed its streams,
@@ -17,6 +18,11 @@ type Answer struct {
 	Position  Position      `json:"position"`      // of its last flushed record, and its end
 	LeaseLeft time.Duration `json:"lease_left"`    // how long the read leases it granted may still run
 	Priority  int           `json:"failover_priority"`
+
+	// Damaged is where the last place of its log ends that it cannot read, and has not repaired yet; 0: there
+	// is none. It has flushed all up to Position all the same, which is what an answer proves; but whoever
+	// follows it or holds a slot may need what lies there, so it is not promoted.
+	Damaged wal.LSN `json:"damaged,omitzero"`
 }
 
 // String prints the position as people read it: 0/3000 of epoch 2.

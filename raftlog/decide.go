@@ -46,7 +46,8 @@ func inForce(s *State) []Rule {
 // promoted before having fetched that. The member named prefer is taken even if it has to fetch;
 // otherwise who has the longest log goes before who has not, a higher priority before a lower one, and
 // who stays before who leaves. Nobody of priority 0 is chosen, no witness (what those alone have, the
-// winner fetches from them), and nobody but the primary whose debt has not been paid (State.Debt).
+// winner fetches from them), nobody whose log is damaged, and nobody but the primary whose debt has not been
+// paid (State.Debt).
 //
 // The error is a *Refusal if the answers do not prove that nothing acknowledged is lost.
 func Choose(s *State, answers []Answer, prefer string) (Choice, error) {
@@ -80,7 +81,9 @@ func electable(s *State, set []Answer) []Answer {
 
 // candidates returns those of a set that may be promoted without a loss.
 func candidates(s *State, set []Answer) []Answer {
-	return slices.DeleteFunc(electable(s, set), func(a Answer) bool { return s.Debt() != nil && a.ID != s.SteadyPrimary })
+	return slices.DeleteFunc(electable(s, set), func(a Answer) bool {
+		return a.Damaged != 0 || s.Debt() != nil && a.ID != s.SteadyPrimary
+	})
 }
 
 func choose(s *State, set, candidates []Answer, prefer string) (Choice, error) {
@@ -114,6 +117,7 @@ func compareAnswers(s *State, a, b Answer) int {
 	o, _ := s.Member(b.ID)
 	return cmp.Or(
 		b.Position.Compare(a.Position),
+		cmp.Compare(a.Damaged, b.Damaged),
 		cmp.Compare(b.Priority, a.Priority),
 		staysFirst(m, o),
 		cmp.Compare(m.Name, o.Name),
@@ -165,6 +169,9 @@ func CheckPromotion(s *State, p *Promote) error {
 	winner, ok := answerOf(set, p.Winner)
 	if !ok {
 		return fmt.Errorf("promotion of %s: no answer of it counts", p.Winner)
+	}
+	if winner.Damaged != 0 && !p.AcceptLoss {
+		return &Refusal{Lines: []string{damagedLine([]Answer{winner})}}
 	}
 	longest := slices.MaxFunc(set, func(a, b Answer) int { return a.Position.Compare(b.Position) }).Position
 	switch why := barred(s, winner); {

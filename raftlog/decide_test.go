@@ -25,12 +25,12 @@ import (
 //
 //	rules                                               what Rules says
 //	choose [prefer=NAME] [accept-loss]                  on the answers that follow, in this form:
-//	NAME EPOCH:LSN [priority=N] [promised=N] [lease=D] [incarnation=N]
+//	NAME EPOCH:LSN [priority=N] [promised=N] [lease=D] [incarnation=N] [damaged=LSN]
 //	check winner=NAME at=EPOCH:LSN [wait=D] [rule=(K,NAME,…)] [accept-loss]    on answers as above
 //	resolve primary=NAME [streams=(NAME,…)]             the text follows
 //	judge [connected=(NAME,…)]                          on the text that follows; the names are of receivers
 //	what-if [degrade=D] [limit=MB] | explain            on the reports that follow, of receivers too:
-//	NAME EPOCH:LSN [down] [idle]
+//	NAME EPOCH:LSN [down] [idle] [damaged=LSN]
 func TestDecisions(t *testing.T) {
 	datadriven.Walk(t, "testdata/decisions", func(t *testing.T, path string) {
 		s := &script{t: t}
@@ -241,6 +241,7 @@ func (s *script) answers() (answers []Answer) {
 		answers = append(answers, Answer{
 			ID: id, Name: l.name, Position: s.position(l.words[0]),
 			Promised:  s.number(l.value("promised", strconv.FormatUint(s.state.Target, 10))),
+			Damaged:   s.position("0:" + l.value("damaged", "0/0")).LSN,
 			LeaseLeft: s.duration(l.value("lease", "0s")), Priority: int(s.number(l.value("priority", "1"))),
 		})
 	}
@@ -313,7 +314,8 @@ func (s *script) reports() (reports []Report) {
 	for _, l := range s.lines() {
 		reports = append(reports, Report{
 			ID: s.id(l.name), Name: l.name, Position: s.position(l.words[0]),
-			Alive: !l.has("down"), Streaming: !l.has("down") && !l.has("idle"),
+			Damaged: s.position("0:" + l.value("damaged", "0/0")).LSN,
+			Alive:   !l.has("down"), Streaming: !l.has("down") && !l.has("idle"),
 		})
 	}
 	return reports

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/longship-db/longship/syncrep"
+	"github.com/longship-db/longship/wal"
 )
 
 // A Report is what is known of a member, or, with a zero ID, of a receiver that a rule lists. It is
@@ -16,6 +17,7 @@ type Report struct {
 	Alive     bool     // it answers
 	Streaming bool     // it follows the present primary, and so may acknowledge
 	Position  Position // of its last flushed record
+	Damaged   wal.LSN  // as in its Answer
 }
 
 // A Line says of one node why it is a candidate or is not; without a node, what is missing for there
@@ -64,7 +66,7 @@ func sealedBy(s *State, reports []Report) (*State, []Answer) {
 	var answers []Answer
 	for _, r := range reports {
 		if m, ok := s.Member(r.ID); ok && r.Alive {
-			answers = append(answers, Answer{ID: r.ID, Name: m.Name, Promised: t.Target, Position: r.Position, Priority: m.Priority})
+			answers = append(answers, Answer{ID: r.ID, Name: m.Name, Promised: t.Target, Position: r.Position, Priority: m.Priority, Damaged: r.Damaged})
 		}
 	}
 	return &t, answers
@@ -95,6 +97,8 @@ func Explain(s *State, reports []Report) []Line {
 			line.Why = m.Barred()
 		case s.Debt() != nil && m.ID != s.SteadyPrimary:
 			line.Why = debtLine(s)
+		case a.Damaged != 0:
+			line.Why = DamagedWhy(a.Damaged)
 		case err != nil:
 			line.Why = fmt.Sprintf("it has the log up to %s, and something is missing", a.Position)
 		default:
@@ -111,6 +115,11 @@ func Explain(s *State, reports []Report) []Line {
 		lines = append(lines, Line{Why: line})
 	}
 	return lines
+}
+
+// DamagedWhy is why a member is no candidate whose log is damaged before to.
+func DamagedWhy(to wal.LSN) string {
+	return fmt.Sprintf("its log is damaged before %s, and has not been repaired yet", to)
 }
 
 // standing says how a candidate compares with the one that would be chosen.

@@ -31,6 +31,8 @@ type Control struct {
 	Horizon    wal.LSN `json:"horizon"`     // learnt before the last write of this file
 	NextXID    uint32  `json:"next_xid"`
 
+	Damage *Damage `json:"damage,omitempty"` // nil: none is known
+
 	Clean bool      `json:"clean"` // the node was shut down; false while it runs
 	Time  time.Time `json:"time"`  // of the last write
 }
@@ -117,6 +119,31 @@ func (d DataDir) changeControl(change func(*Control) error) (Control, error) {
 	}
 	c.Time = time.Now().UTC()
 	return c, c.Write(d.FS, d.Global())
+}
+
+// A Damage is what is known to be damaged of a log, and has not been repaired.
+type Damage struct {
+	Faults []wal.Fault `json:"faults"`
+}
+
+// Faults are the places of the log that are known to be damaged.
+func (c *Control) Faults() []wal.Fault {
+	if c.Damage == nil {
+		return nil
+	}
+	return c.Damage.Faults
+}
+
+// SetDamage records, durably, which places of the log are known to be damaged.
+func (d DataDir) SetDamage(faults []wal.Fault) error {
+	_, err := d.changeControl(func(c *Control) error {
+		c.Damage = nil
+		if len(faults) > 0 {
+			c.Damage = &Damage{faults}
+		}
+		return nil
+	})
+	return err
 }
 
 // An EpochError says that an epoch is over for this node: it has promised to follow, acknowledge and

@@ -29,7 +29,7 @@ type Recovered struct {
 
 // Recover finds the end of a node's log and proves its tail: whatever it reports has just been
 // written and synced, or was known to be durable. A log that is damaged before its end is left as
-// it is; the error then is a *wal.CorruptError or *wal.MissingError.
+// it is; the error then is a *DamageError.
 //
 // A crash during Recover leaves the log as it was, but for the tail rewritten with the same bytes.
 func Recover(d DataDir, id Identity, log *slog.Logger) (*Recovered, error) {
@@ -47,7 +47,7 @@ func Recover(d DataDir, id Identity, log *slog.Logger) (*Recovered, error) {
 	}
 	r := &Recovered{Dir: dir, History: history, Control: control, Clean: control.Clean}
 	if err := r.findEnd(log); err != nil {
-		return nil, err
+		return nil, r.damaged(err)
 	}
 	// What was written after a clean stop was not written for us to find, but it may be there. Then the
 	// stop was no clean one.
@@ -65,6 +65,29 @@ func Recover(d DataDir, id Identity, log *slog.Logger) (*Recovered, error) {
 		return nil
 	})
 	return r, err
+}
+
+// A DamageError says that the log cannot be read to its end, and what it takes to mend it.
+type DamageError struct {
+	Dir     *wal.Dir
+	History wal.History
+	Fault   wal.Fault
+	Err     error // a *wal.CorruptError or *wal.MissingError
+}
+
+func (e *DamageError) Error() string { return e.Err.Error() }
+func (e *DamageError) Unwrap() error { return e.Err }
+
+func (r *Recovered) damaged(err error) error {
+	var fault wal.Fault
+	if corrupt, ok := errors.AsType[*wal.CorruptError](err); ok {
+		fault = corrupt.Fault
+	} else if missing, ok := errors.AsType[*wal.MissingError](err); ok {
+		fault = missing.Fault
+	} else {
+		return err
+	}
+	return &DamageError{Dir: r.Dir, History: r.History, Fault: fault, Err: err}
 }
 
 // LastEpoch is the epoch of the last record of the log, which is what a sealed node answers (I3). It

@@ -13,6 +13,7 @@ type CorruptError struct {
 	Segment string
 	Reason  string
 	Proof   string // how we know that the log goes on behind it
+	Fault   Fault
 }
 
 func (e *CorruptError) Error() string {
@@ -20,7 +21,10 @@ func (e *CorruptError) Error() string {
 }
 
 // A MissingError says that a segment is missing in the middle of the log.
-type MissingError struct{ Segment, Later string }
+type MissingError struct {
+	Segment, Later string
+	Fault          Fault
+}
 
 func (e *MissingError) Error() string {
 	return fmt.Sprintf("WAL segment %s is missing, but the later segment %s is there", e.Segment, e.Later)
@@ -85,7 +89,8 @@ func (s *Scan) ended(end End, r *Reader, cause error) (Ending, error) {
 		return s.judged(end, invalid)
 	}
 	if short, ok := errors.AsType[*ShortError](cause); ok {
-		return Ending{}, &CorruptError{At: end.LSN, Segment: short.Segment, Reason: short.Error(), Proof: "no crash shortens a segment"}
+		return Ending{}, &CorruptError{At: end.LSN, Segment: short.Segment, Reason: short.Error(), Proof: "no crash shortens a segment",
+			Fault: s.unread(end, short.At, short.Error())}
 	}
 	removed, ok := errors.AsType[*RemovedError](cause)
 	if !ok {
@@ -95,9 +100,15 @@ func (s *Scan) ended(end End, r *Reader, cause error) (Ending, error) {
 	if later, err := s.laterSegment(s.Dir.Format.SegmentSize.Segno(at)); err != nil {
 		return Ending{}, err
 	} else if later != "" {
-		return Ending{}, &MissingError{Segment: removed.Segment, Later: later}
+		return Ending{}, &MissingError{Segment: removed.Segment, Later: later, Fault: s.unread(end, at, removed.Error())}
 	}
 	return s.judged(end, &InvalidError{At: end.LSN, To: at, Reason: fmt.Sprintf("segment %s does not exist", removed.Segment)})
+}
+
+// unread is what is wrong when the segment of at cannot be read at all.
+func (s *Scan) unread(end End, at LSN, reason string) Fault {
+	size := s.Dir.Format.SegmentSize
+	return Fault{From: end.LSN, Prev: end.Prev, To: size.SegmentStart(at) + LSN(size), Reason: reason}
 }
 
 // judged is the end of a log behind which nothing can be read, unless there is proof that it went on.
@@ -110,7 +121,8 @@ func (s *Scan) judged(end End, bad *InvalidError) (Ending, error) {
 		size := s.Dir.Format.SegmentSize
 		segno := size.Segno(bad.At)
 		name := size.FileName(s.History.FileTimeline(segno, size), segno)
-		return Ending{}, &CorruptError{At: bad.At, Segment: name, Reason: bad.Reason, Proof: proof}
+		fault := Fault{From: end.LSN, Prev: end.Prev, To: bad.To, Reason: bad.Reason}
+		return Ending{}, &CorruptError{At: bad.At, Segment: name, Reason: bad.Reason, Proof: proof, Fault: fault}
 	}
 	return Ending{End: end, Reason: bad.Reason}, nil
 }

@@ -40,6 +40,13 @@ func (d *Dir) Mend(ctx context.Context, h History, f Fault, source Source) (to L
 	}
 }
 
+// Readable reports whether the log can be read where a fault was found: it may have been mended by hand, or
+// not have been the disk's.
+func (d *Dir) Readable(h History, f Fault) bool {
+	to, _ := newMending(d, h, f).readable()
+	return to > f.From
+}
+
 // A mending is one Mend under way.
 type mending struct {
 	dir     *Dir
@@ -127,7 +134,7 @@ func (m *mending) fill(ctx context.Context, dst io.Writer, own vfs.File, segno u
 	size := m.dir.Format.SegmentSize
 	buf := make([]byte, min(mendChunk, size))
 	ended := false
-	for at, end := size.Start(segno), size.Start(segno+1); at < end; {
+	for at, end := size.Start(segno), size.Start(segno+1); at < end && ctx.Err() == nil; {
 		b := buf[:min(LSN(len(buf)), end-at)]
 		if at < m.fault.From {
 			b = b[:min(LSN(len(b)), m.fault.From-at)]
@@ -149,7 +156,7 @@ func (m *mending) fill(ctx context.Context, dst io.Writer, own vfs.File, segno u
 			return err
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // readOwn reads what can be read of this node's file, page by page: a bad sector spoils its page alone. The

@@ -10,10 +10,10 @@ import (
 
 // A Fault is a place in the closed segments of a log that cannot be read.
 type Fault struct {
-	From   LSN    // end of the last record before it that can be read, or the first byte that was read
-	Prev   LSN    // start of that record; 0: there is none
-	To     LSN    // what is wrong lies before
-	Reason string // why nothing can be read there
+	From   LSN    `json:"from"`   // end of the last record before it that can be read, or the first byte that was read
+	Prev   LSN    `json:"prev"`   // start of that record; 0: there is none
+	To     LSN    `json:"to"`     // what is wrong lies before
+	Reason string `json:"reason"` // why nothing can be read there
 }
 
 // Segments are the first and the last segment that the fault may lie in.

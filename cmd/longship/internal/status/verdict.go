@@ -76,6 +76,9 @@ func (s *Snapshot) warn() {
 		case m.bool("late"):
 			add("%s is late: what it has is %s old", name, age.Round(100*time.Millisecond))
 		}
+		if to, damaged := m.LSN("damaged_lsn"); damaged {
+			add("the log of %s is DAMAGED before %s: it is not promoted until that is repaired (longship_wal_scrub there says more)", name, to)
+		}
 		free, size := m.disk()
 		if size > 0 && free*100 < size*fullDisk {
 			add("the disk of %s is nearly full: %s of %s free", name, bytesText(free), bytesText(size))
