@@ -21,6 +21,8 @@ import (
 type Cluster struct {
 	Dir string
 
+	login     login
+	target    *Target // where it is not the drill's own cluster; else nil
 	program   string
 	flags     []string // of every node
 	launcher  *child.Launcher
@@ -44,7 +46,7 @@ var nodeFlags = []string{
 
 // newCluster makes a cluster in a folder; Start starts it and close ends it.
 func newCluster(program, dir string, flags []string) *Cluster {
-	c := &Cluster{Dir: dir, program: program, flags: append(slices.Clone(nodeFlags), flags...), launcher: child.NewLauncher()}
+	c := &Cluster{Dir: dir, login: loopbackLogin, program: program, flags: append(slices.Clone(nodeFlags), flags...), launcher: child.NewLauncher()}
 	var ctx context.Context
 	ctx, c.end = context.WithCancel(context.Background())
 	c.launched.Go(func() { c.launcher.Run(ctx) })
@@ -218,7 +220,7 @@ func (c *Cluster) AwaitWell(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		rows, err := primary.Rows(ctx, "SELECT name, role, state, counted, voter, leaving FROM longship_members")
+		rows, err := primary.Rows(ctx, "SELECT name, role, state, counted, voter, leaving FROM longship_members WHERE role <> 'witness'")
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,8 @@ type Drill struct {
 	Holds  string   // what must hold besides what every drill checks
 	Flags  []string // of longship start, for every node
 	Nodes  int      // the least number of nodes; 0: 3
+	Target bool     // a cluster that is in use can do it to itself, without a loss
+	Stops  bool     // with Target: it stops and starts nodes, which takes the operator's commands
 
 	// Lacks says what this machine lacks for it, such as a program; "": nothing. Nil: it needs nothing.
 	Lacks func() string
@@ -36,10 +38,24 @@ func All() []Drill {
 		pausePrimary, pauseStandby, cancelDuringWait, flapping,
 		partitionPrimary, partitionOneway, partitionRaft, partitionReplication, slowStandby,
 		diskStall, diskFull, fsyncError,
-		switchoverStorm, rollingRestart, ruleChangeStorm, membershipChurn,
+		switchoverStorm, rollingRestart, restartStandby, ruleChangeStorm, membershipChurn,
 		tornTail, bitFlip, lostRaftDir, wipedDisk, duplicateNode,
 		slotUnderFailover, receiverAcrossFailover,
 	}
+}
+
+// ForTarget returns those of the drills that can be run on a cluster that is in use. With all it leaves the
+// others out; without, one of them is an error.
+func ForTarget(drills []Drill, all bool) (list []Drill, err error) {
+	for _, d := range drills {
+		switch {
+		case d.Target:
+			list = append(list, d)
+		case !all:
+			return nil, fmt.Errorf("drill %s breaks things that a running cluster needs: without a target it runs on a cluster of its own", d.Name)
+		}
+	}
+	return list, nil
 }
 
 // Find returns the drills of these names; "all" stands for all of them.

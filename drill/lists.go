@@ -129,7 +129,7 @@ func (c *listClient) readElsewhere() {
 	address := c.hosts(c.random.IntN(1 << 20))[0]
 	conn := c.sessions[address]
 	if conn == nil { // they are kept: it is at once after a commit that a standby lacks it
-		cfg, err := connConfig("any", address)
+		cfg, err := c.login.connConfig("any", address)
 		if err != nil {
 			return
 		}

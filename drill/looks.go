@@ -57,7 +57,7 @@ const lookPause = 10 * time.Millisecond
 
 // watch looks in one session, until that fails.
 func (o *observer) watch(address string) {
-	cfg, err := connConfig("any", address)
+	cfg, err := o.login.connConfig("any", address)
 	if err != nil {
 		return
 	}

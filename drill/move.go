@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -10,11 +11,20 @@ import (
 
 var switchoverStorm = Drill{
 	Name:   "switchover-storm",
-	Breaks: "moves the primary from node to node, five times in a row, while commits go on",
-	Holds:  "each switchover ends where it was to go, or leaves everything as it was",
+	Breaks: "moves the primary from node to node, five times in a row, while commits go on, and in the end back to where it was",
+	Holds:  "each switchover ends where it was to go",
+	Target: true,
+	Begin: func(ctx context.Context, r *Run) (err error) {
+		r.home, err = r.Cluster.Primary(ctx)
+		return err
+	},
 	Round: func(ctx context.Context, r *Run) error {
 		for range 5 {
-			if err := r.switchover(ctx); err != nil {
+			candidates, err := r.candidates(ctx)
+			if err != nil {
+				return err
+			}
+			if err := r.switchover(ctx, candidates[r.Random.IntN(len(candidates))]); err != nil {
 				return err
 			}
 			if err := r.AwaitCommits(ctx, 10); err != nil {
@@ -23,11 +33,40 @@ var switchoverStorm = Drill{
 		}
 		return nil
 	},
+	Finish: func(ctx context.Context, r *Run) error {
+		primary, err := r.Cluster.Primary(ctx)
+		if err != nil || primary == r.home {
+			return err
+		}
+		return r.switchover(ctx, r.home)
+	},
 }
 
-// switchover moves the primary to a standby. A refusal, if it says that nothing has changed, is the cluster's
-// right; the session may end before it is answered.
-func (r *Run) switchover(ctx context.Context) error {
+// candidates are the standbys that may become primary.
+func (r *Run) candidates(ctx context.Context) (list []*Node, err error) {
+	primary, err := r.Cluster.Primary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := primary.Rows(ctx, "SELECT name FROM longship_members WHERE role = 'standby' AND failover_priority > 0")
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		n, err := r.Cluster.Named(row[0])
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, n)
+	}
+	if len(list) == 0 {
+		return nil, errors.New("there is no standby that may become primary")
+	}
+	return list, nil
+}
+
+// switchover moves the primary to a standby. The session that asks for it may end before it is answered.
+func (r *Run) switchover(ctx context.Context, to *Node) error {
 	if err := r.Cluster.AwaitWell(ctx); err != nil {
 		return err
 	}
@@ -35,11 +74,8 @@ func (r *Run) switchover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	to, err := r.Standby(ctx)
-	if err != nil {
-		return err
-	}
-	asked := r.Cluster.Nodes()[r.Random.IntN(len(r.Cluster.Nodes()))]
+	nodes := r.Cluster.Nodes()
+	asked := nodes[r.Random.IntN(len(nodes))]
 	r.Strike("switchover from %s to %s, asked of %s", primary.Name, to.Name, asked.Name)
 	err = asked.Exec(ctx, "SELECT longship_switchover($1)", to.Name)
 	switch sqlState(err) {
@@ -54,6 +90,29 @@ func (r *Run) switchover(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+var restartStandby = Drill{
+	Name:   "restart-standby",
+	Breaks: "stops a standby cleanly and starts it again after a moment; on a running cluster with the operator's commands",
+	Holds:  "the primary stays in office",
+	Target: true,
+	Stops:  true,
+	Round: func(ctx context.Context, r *Run) error {
+		return r.sameEpoch(ctx, func() error {
+			standby, err := r.Standby(ctx)
+			if err != nil {
+				return err
+			}
+			r.Strike("%s, a standby, is stopped", standby.Name)
+			if err := standby.Stop(ctx); err != nil {
+				return err
+			}
+			r.Pause(ctx, pauseAfterKill)
+			r.Mend("%s is started again", standby.Name)
+			return standby.Start()
+		})
+	},
 }
 
 var rollingRestart = Drill{

@@ -32,6 +32,7 @@ type Node struct {
 	proc   *process // the last one; nil: it was never started
 	asked  bool     // to end, or allowed to
 	frozen bool
+	down   bool // it was stopped by the operator's command
 }
 
 // A process is one life of a node.
@@ -44,6 +45,9 @@ type process struct {
 
 // Start starts the process. The first node makes the cluster at its first start; all others join it.
 func (n *Node) Start() error {
+	if t := n.cluster.target; t != nil {
+		return t.start(n)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.runningLocked() {
@@ -118,7 +122,12 @@ func (n *Node) Running() bool {
 	return n.runningLocked()
 }
 
-func (n *Node) runningLocked() bool { return n.proc != nil && !isClosed(n.proc.ended) }
+func (n *Node) runningLocked() bool {
+	if n.cluster.target != nil {
+		return !n.down
+	}
+	return n.proc != nil && !isClosed(n.proc.ended)
+}
 
 // answers reports whether it makes sense to ask the node.
 func (n *Node) answers() bool {
@@ -184,6 +193,9 @@ func (n *Node) Kill() {
 
 // Stop shuts the node down cleanly. An exit code other than 0 is an error.
 func (n *Node) Stop(ctx context.Context) error {
+	if t := n.cluster.target; t != nil {
+		return t.stop(ctx, n)
+	}
 	n.signal(syscall.SIGTERM, true)
 	code, err := n.AwaitEnd(ctx)
 	if err == nil && code != 0 {

@@ -109,7 +109,11 @@ var receiverAcrossFailover = Drill{
 		if err := primary.Exec(ctx, "SELECT pg_create_physical_replication_slot($1, true)", receiverSlot); err != nil {
 			return err
 		}
-		return r.startReceiver()
+		if err := r.startReceiver(); err != nil {
+			return err
+		}
+		// It gives up if its first connection fails.
+		return primary.Await(ctx, "SELECT active FROM pg_replication_slots WHERE slot_name = '"+receiverSlot+"'", "t")
 	},
 	Round: func(ctx context.Context, r *Run) error {
 		primary, err := r.Cluster.Primary(ctx)
@@ -128,7 +132,7 @@ func (r *Run) startReceiver() error {
 	if err := os.Mkdir(r.archive(), 0o700); err != nil {
 		return err
 	}
-	cfg, err := connString("read-write", r.Cluster.addresses(0)...)
+	cfg, err := r.Cluster.login.connString("read-write", r.Cluster.addresses(0)...)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type Config struct {
 	Duration time.Duration // of the rounds of each drill, instead of their number; 0: Rounds
 	Seed     uint64        // of all choices
 	Keep     bool          // leave the nodes' folders
+	Target   *Target       // the cluster to run on; nil: one of its own for each drill
 	Progress func(line string)
 }
 
@@ -52,20 +53,41 @@ func Execute(ctx context.Context, cfg Config, drills []Drill) *Report {
 func execute(ctx context.Context, cfg Config, d Drill) *Result {
 	cfg.Nodes = max(cfg.Nodes, d.Nodes)
 	result := &Result{Drill: d.Name, Breaks: d.Breaks, Holds: d.Holds, Nodes: cfg.Nodes, Rounds: []*Round{}, Violations: []Violation{}}
-	if d.Lacks != nil {
-		if result.Skipped = d.Lacks(); result.Skipped != "" {
-			cfg.Progress(fmt.Sprintf("%s: skipped: %s", d.Name, result.Skipped))
-			result.OK = true
-			return result
-		}
+	switch {
+	case d.Lacks != nil:
+		result.Skipped = d.Lacks()
+	case cfg.Target != nil:
+		result.Skipped = cfg.Target.lacks(d)
 	}
-	began := time.Now()
-	dir, err := os.MkdirTemp("", "longship-drill-")
-	if err != nil {
-		result.Error = err.Error()
+	if result.Skipped != "" {
+		cfg.Progress(fmt.Sprintf("%s: skipped: %s", d.Name, result.Skipped))
+		result.OK = true
 		return result
 	}
-	r := newRun(cfg, d, dir, result)
+	began := time.Now()
+	run := own
+	if cfg.Target != nil {
+		run = cfg.Target.run
+	}
+	err := run(ctx, cfg, d, result)
+	if ctx.Err() != nil {
+		err = errors.Join(errors.New("interrupted"), err)
+	}
+	if err != nil {
+		result.Error = err.Error()
+	}
+	result.OK = err == nil && len(result.Violations) == 0
+	result.Seconds = time.Since(began).Seconds()
+	return result
+}
+
+// own runs a drill on a cluster of its own. When it returns, that is gone.
+func own(ctx context.Context, cfg Config, d Drill, result *Result) (err error) {
+	dir, err := os.MkdirTemp("", "longship-drill-")
+	if err != nil {
+		return err
+	}
+	r := newRun(cfg, d, newCluster(cfg.Program, dir, d.Flags), "drill/", result)
 	err = r.all(ctx)
 	r.work.stop()
 	for _, f := range r.cleanup {
@@ -73,20 +95,11 @@ func execute(ctx context.Context, cfg Config, d Drill) *Result {
 	}
 	r.Cluster.close()
 	result.count(r.work)
-	switch {
-	case ctx.Err() != nil:
-		result.Error = "interrupted"
-	case err != nil:
-		result.Error = err.Error()
-	}
-	result.OK = result.Error == "" && len(result.Violations) == 0
 	if cfg.Keep || len(result.Violations) > 0 {
 		result.Kept = dir
-	} else if err := os.RemoveAll(dir); err != nil {
-		result.Error = errors.Join(errors.New(result.Error), err).Error()
+		return err
 	}
-	result.Seconds = time.Since(began).Seconds()
-	return result
+	return errors.Join(err, os.RemoveAll(dir))
 }
 
 // A Run is one drill under way: what Round and its companions work with.
@@ -102,17 +115,15 @@ type Run struct {
 	struck time.Duration // of the work's time; since when the round's gaps count
 	reader *logReader
 
+	home    *Node    // the primary in the beginning, for who moves it
 	cleanup []func() // at the end of the drill: what it has started besides the nodes
 }
 
-func newRun(cfg Config, d Drill, dir string, result *Result) *Run {
-	r := &Run{
-		Cluster: newCluster(cfg.Program, dir, d.Flags), Random: rand.New(rand.NewPCG(cfg.Seed, hash(d.Name))),
-		drill: d, cfg: cfg, result: result,
+func newRun(cfg Config, d Drill, c *Cluster, prefix string, result *Result) *Run {
+	return &Run{
+		Cluster: c, Random: rand.New(rand.NewPCG(cfg.Seed, hash(d.Name))), drill: d, cfg: cfg, result: result,
+		work: newWork(c, prefix, cfg.Seed), reader: &logReader{cluster: c, offsets: map[string]int64{}},
 	}
-	r.work = newWork("drill/", cfg.Seed, r.Cluster.addresses)
-	r.reader = &logReader{cluster: r.Cluster, offsets: map[string]int64{}}
-	return r
 }
 
 // all is the drill from beginning to end. What does not hold is in the result; an error is of another kind.
@@ -127,29 +138,31 @@ func (r *Run) all(ctx context.Context) error {
 	for _, n := range r.Cluster.Nodes() {
 		r.work.observe(n.Name, n.Address)
 	}
-	if err := r.rounds(ctx); err != nil {
-		return err
+	r.proceed(ctx)
+	return nil
+}
+
+// proceed is what follows once clients run.
+func (r *Run) proceed(ctx context.Context) {
+	r.rounds(ctx)
+	if ctx.Err() == nil && len(r.result.Violations) == 0 { // else there may be nobody left to ask
+		r.judge(ctx)
 	}
-	if ctx.Err() != nil || len(r.result.Violations) > 0 {
-		return nil // there may be nobody left to ask
-	}
-	return r.judge(ctx)
 }
 
 // rounds breaks things until it is enough, or something does not hold.
-func (r *Run) rounds(ctx context.Context) error {
+func (r *Run) rounds(ctx context.Context) {
 	if r.drill.Begin != nil && !r.holds(ctx, checkDrill, func(ctx context.Context) error { return r.drill.Begin(ctx, r) }) {
-		return nil
+		return
 	}
 	for end := time.Now().Add(r.cfg.Duration); r.more(end) && ctx.Err() == nil; {
 		if !r.once(ctx) {
-			return nil
+			return
 		}
 	}
 	if r.drill.Finish != nil {
 		r.holds(ctx, checkDrill, func(ctx context.Context) error { return r.drill.Finish(ctx, r) })
 	}
-	return nil
 }
 
 // more reports whether there is to be another round.

@@ -21,9 +21,15 @@ const (
 	connectTimeout = 300 * time.Millisecond
 )
 
+// A login is what a connection string says besides hosts and ports.
+type login string
+
+// loopbackLogin is that of the drill's own clusters. What the environment says of other servers is left out of it.
+const loopbackLogin login = "user=longship password='' dbname=longship sslmode=disable"
+
 // connString is how clients reach the nodes at these addresses, the first of them that has the attributes
-// (target_session_attrs). What the environment says of other servers is left out of it.
-func connString(attrs string, addresses ...string) (string, error) {
+// (target_session_attrs).
+func (l login) connString(attrs string, addresses ...string) (string, error) {
 	var hosts, ports []string
 	for _, address := range addresses {
 		host, port, err := net.SplitHostPort(address)
@@ -32,13 +38,13 @@ func connString(attrs string, addresses ...string) (string, error) {
 		}
 		hosts, ports = append(hosts, host), append(ports, port)
 	}
-	return fmt.Sprintf("host=%s port=%s user=longship password='' dbname=longship sslmode=disable application_name='longship drill' target_session_attrs=%s",
-		strings.Join(hosts, ","), strings.Join(ports, ","), attrs), nil
+	return fmt.Sprintf("host=%s port=%s %s application_name='longship drill' target_session_attrs=%s",
+		strings.Join(hosts, ","), strings.Join(ports, ","), l, attrs), nil
 }
 
 // connConfig is connString for pgx.
-func connConfig(attrs string, addresses ...string) (*pgx.ConnConfig, error) {
-	text, err := connString(attrs, addresses...)
+func (l login) connConfig(attrs string, addresses ...string) (*pgx.ConnConfig, error) {
+	text, err := l.connString(attrs, addresses...)
 	if err != nil {
 		return nil, err
 	}
@@ -52,15 +58,17 @@ func connConfig(attrs string, addresses ...string) (*pgx.ConnConfig, error) {
 }
 
 // connect opens a session on the node.
-func (n *Node) connect(ctx context.Context) (*pgx.Conn, error) { return n.connectTo(ctx, "longship") }
+func (n *Node) connect(ctx context.Context) (*pgx.Conn, error) { return n.connectTo(ctx, "") }
 
-// connectTo opens a session on the node in a database, which says what it is for.
+// connectTo opens a session on the node in a database, which says what it is for; "": that of clients.
 func (n *Node) connectTo(ctx context.Context, database string) (*pgx.Conn, error) {
-	cfg, err := connConfig("any", n.Address)
+	cfg, err := n.cluster.login.connConfig("any", n.Address)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Database = database
+	if database != "" {
+		cfg.Database = database
+	}
 	cfg.ConnectTimeout = askTimeout
 	return pgx.ConnectConfig(ctx, cfg)
 }

@@ -24,9 +24,10 @@ type work struct {
 	began  time.Time
 	prefix string                   // of all keys, and none else
 	hosts  func(first int) []string // where the nodes are, the first-th first
-	gen    history.Generator        // of transactions
-	seed   uint64                   // of what the clients choose
-	txns   history.Recorder         // lists.go
+	login  login
+	gen    history.Generator // of transactions
+	seed   uint64            // of what the clients choose
+	txns   history.Recorder  // lists.go
 
 	mu      sync.Mutex
 	era     int
@@ -47,10 +48,10 @@ type work struct {
 	count   int // of clients
 }
 
-// newWork returns work on keys with a prefix, which start begins and stop ends.
-func newWork(prefix string, seed uint64, hosts func(first int) []string) *work {
+// newWork returns work on a cluster, on keys with a prefix, which start begins and stop ends.
+func newWork(c *Cluster, prefix string, seed uint64) *work {
 	w := &work{
-		began: time.Now(), prefix: prefix, hosts: hosts, seed: seed,
+		began: time.Now(), prefix: prefix, hosts: c.addresses, login: c.login, seed: seed,
 		gen:  history.Generator{Prefix: prefix, Keys: 4, MaxOps: 3, Rounds: 150},
 		rows: map[string]*inserted{}, newest: map[int]int{}, changed: make(chan struct{}),
 	}
@@ -90,6 +91,9 @@ func (w *work) nextEra() {
 func (w *work) key(kind string, era int) string {
 	return fmt.Sprintf("%s%s/%05d/", w.prefix, kind, era)
 }
+
+// keys is the range in which all keys are: the prefix ends with a slash, and '0' comes after that.
+func (w *work) keys() (lo, hi string) { return w.prefix, w.prefix[:len(w.prefix)-1] + "0" }
 
 // acknowledgedLocked notes an acknowledged write. lsn is where it is said to be; 0: that was not said. The caller
 // holds w.mu.
@@ -178,7 +182,7 @@ func (c *client) run() {
 // sessionsOf opens sessions on the primary, one after the other, and calls step in each until it fails.
 func (c *client) sessionsOf(step func(*pgx.Conn) error) {
 	for first := c.id; c.ctx.Err() == nil; first++ {
-		cfg, err := connConfig("read-write", c.hosts(first)...)
+		cfg, err := c.login.connConfig("read-write", c.hosts(first)...)
 		if err != nil {
 			c.note(err)
 			return

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -84,6 +85,36 @@ func TestDrillInterrupted(t *testing.T) {
 		t.Errorf("exit code %d, printed\n%s%s", code, p.stdout, p.stderr)
 	}
 	left(t)
+}
+
+// On a cluster that is in use a drill does only what that can do to itself, asks before, and leaves no key behind.
+func TestDrillTarget(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	c.primary().exec("INSERT INTO kv VALUES ('mine', '1')")
+	target := "--target=" + c.nodes[1].address()
+	for _, args := range [][]string{{"all"}, {"kill-primary", "--yes"}} { // nobody can be asked; not on this one
+		if out, err := runTool(t, "", longship, append([]string{"drill", "run", target}, args...)...); err == nil {
+			t.Errorf("drill run %s %q was not refused:\n%s", target, args, out)
+		}
+	}
+	var report drill.Report
+	out := mustRun(t, "/bin/sh", "-c", fmt.Sprintf("%s drill run %s all --yes --rounds 1 --clients 6 --json 2>/dev/null", longship, target))
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, d := range report.Drills {
+		if d.Drill == "restart-standby" {
+			if d.Skipped == "" {
+				t.Error("restart-standby was run without being told how")
+			}
+		} else if d.Commits.Acknowledged < 50 || d.ReadsChecked < 50 {
+			t.Errorf("too little to show anything: %+v", d)
+		}
+	}
+	if left := c.primary().rows("", ""); len(left) != 1 || len(report.Drills) != 2 {
+		t.Errorf("%d drills have left the rows %v, want the one that was there", len(report.Drills), left)
+	}
 }
 
 // startDrill starts longship drill, and returns what verifies that it has left nothing.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -43,6 +44,10 @@ func drillCommand() *cli.Command {
 					&cli.DurationFlag{Name: "duration", Usage: "go on with rounds for this `TIME` in each drill", DefaultText: "as many rounds as --rounds says"},
 					&cli.Uint64Flag{Name: "seed", Usage: "`NUMBER` that decides what is broken, and what clients do", DefaultText: "random"},
 					&cli.BoolFlag{Name: "keep", Usage: "leave the nodes' folders and logs"},
+					&cli.StringSliceFlag{Name: "target", Usage: "run on the cluster of the node at `HOST:PORT,…` instead of one of its own"},
+					&cli.StringFlag{Name: "stop-command", Usage: "with --target: `COMMAND` for sh that stops the node $NODE, at $ADDRESS"},
+					&cli.StringFlag{Name: "start-command", Usage: "with --target: `COMMAND` for sh that starts it again"},
+					&cli.BoolFlag{Name: "yes", Usage: "with --target: do not ask"},
 					jsonFlag(),
 				},
 				Action: runDrills,
@@ -55,7 +60,12 @@ const drillRunHelp = drillHelp + `
 
 Progress and the report go to standard output; with --json the report goes there as JSON, and progress to
 standard error. The exit code is 0 if all that was checked holds, and 1 if not. Whatever is found, the nodes'
-folders then stay, and the report says where; else nothing is left behind, after Ctrl-C neither.`
+folders then stay, and the report says where; else nothing is left behind, after Ctrl-C neither.
+
+With --target the drills run on a cluster that is in use: only those that it can do to itself without a loss,
+switchover-storm and, with the commands that stop and start a node, restart-standby. The question is asked
+first. Clients write under a prefix of their own, which is removed in the end. PGUSER, PGPASSWORD, PGDATABASE and
+PGSSLMODE are honoured.`
 
 func listDrills(c *cli.Context) error {
 	if err := noArguments(c); err != nil {
@@ -74,6 +84,11 @@ func runDrills(c *cli.Context) error {
 	cfg, drills, err := drillConfig(c)
 	if err != nil {
 		return err
+	}
+	if cfg.Target != nil {
+		if ok, err := agreed(c, cfg, drills); err != nil || !ok {
+			return err
+		}
 	}
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
@@ -129,8 +144,42 @@ func drillConfig(c *cli.Context) (drill.Config, []drill.Drill, error) {
 	if err != nil {
 		return cfg, nil, &usageError{err}
 	}
+	if addresses := c.StringSlice("target"); len(addresses) > 0 {
+		cfg.Target = &drill.Target{Addresses: addresses, StopCommand: c.String("stop-command"), StartCommand: c.String("start-command")}
+		if drills, err = drill.ForTarget(drills, slices.Contains(c.Args().Slice(), "all")); err != nil {
+			return cfg, nil, &usageError{err}
+		}
+	}
 	if cfg.Program, err = os.Executable(); err != nil {
 		return cfg, nil, fmt.Errorf("find the longship program: %w", err)
 	}
 	return cfg, drills, nil
+}
+
+// agreed says what is going to happen to a cluster that is in use, and asks whether it may.
+func agreed(c *cli.Context, cfg drill.Config, drills []drill.Drill) (bool, error) {
+	ctx, cancel := context.WithTimeout(c.Context, queryTimeout)
+	defer cancel()
+	members, err := cfg.Target.Members(ctx)
+	if err != nil {
+		return false, err
+	}
+	if c.Bool("yes") {
+		return true, nil
+	}
+	if !onTerminal(c) {
+		return false, usagef("--target is a cluster that is in use, and there is no terminal to ask on: --yes goes on without the question")
+	}
+	lines := []string{"The cluster has"}
+	for _, m := range members {
+		lines = append(lines, fmt.Sprintf("  %s at %s", m[0], m[1]))
+	}
+	lines = append(lines, fmt.Sprintf("%d clients are going to write to it, under a prefix of their own, and then", cfg.Clients))
+	for _, d := range drills {
+		lines = append(lines, fmt.Sprintf("  %s: %s", d.Name, d.Breaks))
+	}
+	if err := printLines(c.App.Writer, lines); err != nil {
+		return false, err
+	}
+	return confirm(c, "Do that?")
 }
