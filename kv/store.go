@@ -27,7 +27,7 @@ const maxFailures = 3
 // StoreOptions are the options of OpenStore. The zero value of a field means its default.
 type StoreOptions struct {
 	CacheSize    int64        // memory for blocks of the store's files, in bytes; default 64 MiB
-	MemTableSize uint64       // what is collected in memory before it is written to a file, in bytes; default 32 MiB
+	MemTableSize uint64       // what is collected in memory before it is written to a file, in bytes; default 16 MiB
 	Logger       *slog.Logger // default: no log
 
 	// Positions makes a store that only knows how far it has applied: it drops what commits say. It is
@@ -41,7 +41,7 @@ type StoreOptions struct {
 
 func (o StoreOptions) withDefaults() StoreOptions {
 	o.CacheSize = cmp.Or(o.CacheSize, 64<<20)
-	o.MemTableSize = cmp.Or(o.MemTableSize, 32<<20)
+	o.MemTableSize = cmp.Or(o.MemTableSize, 16<<20)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.Fatal == nil {
 		o.Fatal = func(err error) { panic(err) }
