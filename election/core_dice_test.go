@@ -26,11 +26,36 @@ func schedule(r *rand.Rand, nodes, steps int) []coreEvent {
 			d.quiet()
 		case n < 6:
 			d.failover()
+		case n == 6 && r.IntN(2) == 0:
+			d.change()
 		default:
 			d.trouble()
 		}
 	}
 	return d.events
+}
+
+// change is a change of the rule, during which anything may happen, for as long as it takes to give it up.
+func (d *coreDice) change() {
+	d.add(actSet, 0, 0, d.IntN(len(texts)))
+	for range 2 { // it is wanted for a while before it begins
+		d.quiet()
+		d.add(actPass, 0, 0, 600)
+	}
+	if d.IntN(3) > 0 {
+		d.crash(d.any())
+		d.add(actPart, d.any(), 1, 0)
+	}
+	if d.IntN(3) == 0 {
+		d.failover()
+		d.round()
+		d.round()
+		return
+	}
+	for range 3 {
+		d.quiet()
+		d.add(actPass, 0, 0, 2000)
+	}
 }
 
 func (d *coreDice) any() int { return d.IntN(d.nodes) }

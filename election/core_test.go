@@ -19,7 +19,7 @@ const coreSteps = 120
 
 // coreSeeds is how many of the standard seeds are run, and until when if there is time for more: LONGSHIP_SOAK.
 func coreSeeds(t *testing.T) (seeds uint64, until time.Time) {
-	seeds = 1000
+	seeds = 800
 	if testing.Short() {
 		seeds = 80
 	}

@@ -2,7 +2,6 @@ package election
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -56,6 +55,7 @@ func newWorld(t *testing.T, epoch uint64, text string, n int) *world {
 	w := &world{t: t, text: text, disks: make(map[syncrep.ID]*disk), group: syncrep.NewGroup()}
 	s := &raftlog.State{Epoch: epoch, Phase: raftlog.Steady, SteadyEpoch: epoch, SteadyPrimary: id(1)}
 	s.Primary = raftlog.Office{ID: id(1), Name: "n1", RunID: runID}
+	s.History = []raftlog.Reign{{Epoch: epoch, Primary: "n1", Steady: epoch == 1}}
 	for i := 1; i <= n; i++ {
 		s.Members = append(s.Members, raftlog.Member{Name: fmt.Sprintf("n%d", i), ID: id(i), Zone: zone(i), Voter: true, Counted: true})
 		w.disks[id(i)] = &disk{name: fmt.Sprintf("n%d", i), id: id(i)}
@@ -384,60 +384,11 @@ func (r *fakeRaft) replaceLocked(change func(*raftlog.State)) {
 	r.tellLocked()
 }
 
-var errConflict = errors.New("conflict")
-
+// applyLocked has the state machine take a command.
 func (r *fakeRaft) applyLocked(c raftlog.Command) error {
-	s := r.state
-	steady := func(epoch uint64) bool { return s.Epoch == epoch && s.Phase == raftlog.Steady }
-	switch c := c.(type) {
-	case *raftlog.SetSteady:
-		if s.Phase != raftlog.Opening || s.Epoch != c.Epoch || s.Opening.Version != c.Version || s.Primary.RunID != c.RunID {
-			return errConflict
-		}
-		r.replaceLocked(func(s *raftlog.State) {
-			s.Phase, s.Rule, s.Joint, s.Opening = raftlog.Steady, *s.Opening, nil, nil
-			s.SteadyEpoch, s.SteadyPrimary = s.Epoch, s.Primary.ID
-		})
-	case *raftlog.OpeningRule:
-		if s.Phase != raftlog.Opening || s.Epoch != c.Epoch || s.Opening.Version != c.Version || leaves(s, c.Rule) {
-			return errConflict
-		}
-		rule := c.Rule
-		rule.Version = c.Version + 1
-		r.replaceLocked(func(s *raftlog.State) { s.Opening = &rule })
-	case *raftlog.RuleBegin:
-		if !steady(c.Epoch) || s.Joint != nil || s.Rule.Version != c.Version || leaves(s, c.Rule) {
-			return errConflict
-		}
-		rule := c.Rule
-		rule.Version = c.Version + 1
-		r.replaceLocked(func(s *raftlog.State) { s.Joint, s.JointCounted = &rule, c.Counted })
-	case *raftlog.RuleEnd:
-		if !steady(c.Epoch) || s.Joint == nil || s.Joint.Version != c.Version {
-			return errConflict
-		}
-		r.replaceLocked(endRule)
-	case *raftlog.RuleCancel:
-		if !steady(c.Epoch) || s.Joint == nil || s.Joint.Version != c.Version {
-			return errConflict
-		}
-		r.replaceLocked(func(s *raftlog.State) {
-			s.Rule.Version = s.Joint.Version + 1
-			s.Joint, s.JointCounted = nil, nil
-		})
+	next, err := r.state.Apply(r.state.Index+1, c)
+	if err == nil {
+		r.replaceLocked(func(s *raftlog.State) { *s = *next })
 	}
-	return nil
-}
-
-// leaves reports whether the rule lists a member that leaves.
-func leaves(s *raftlog.State, r raftlog.Rule) bool {
-	return slices.ContainsFunc(s.Members, func(m raftlog.Member) bool { return m.Leaving && r.Lists(m.ID) })
-}
-
-func endRule(s *raftlog.State) {
-	s.Rule = *s.Joint
-	for i, m := range s.Members {
-		s.Members[i].Counted = slices.Contains(s.JointCounted, m.ID)
-	}
-	s.Joint, s.JointCounted = nil, nil
+	return err
 }

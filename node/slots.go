@@ -125,8 +125,7 @@ func (r *reign) publishNew(ctx context.Context, s *raftlog.State) {
 		if _, ok := s.Member(member); !ok || local.Temporary || local.Number != 0 {
 			continue
 		}
-		slot := raftlog.Slot{Name: local.Name, Restart: min(local.Restart, r.horizon.Load()), Member: member, InactiveSince: local.InactiveSince}
-		after, ok := r.propose(ctx, &raftlog.SlotCreate{Epoch: r.epoch, Slot: slot})
+		after, ok := r.propose(ctx, &raftlog.SlotCreate{Epoch: r.epoch, Slot: newSlot(local, member, r.horizon.Load())})
 		if !ok {
 			return
 		}
@@ -137,6 +136,12 @@ func (r *reign) publishNew(ctx context.Context, s *raftlog.State) {
 			}
 		}
 	}
+}
+
+// newSlot is what Raft is told of a member's slot that it does not know: like the others (movedSlots), not past the
+// horizon.
+func newSlot(local slots.Slot, member syncrep.ID, horizon wal.LSN) raftlog.Slot {
+	return raftlog.Slot{Name: local.Name, Restart: min(local.Restart, horizon), Member: member, InactiveSince: local.InactiveSince}
 }
 
 // publishMoved tells Raft where the slots are, if one of them has moved by a segment, or back, or if
