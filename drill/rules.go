@@ -25,7 +25,6 @@ var ruleChangeStorm = Drill{
 		return nil
 	},
 	Finish: func(ctx context.Context, r *Run) error {
-		r.round = &Round{}
 		return r.changeRule(ctx, someRules[0], false)
 	},
 }

@@ -111,7 +111,7 @@ type Run struct {
 	cfg    Config
 	work   *work
 	result *Result
-	round  *Round
+	round  *Round        // without a number before the first and after the last
 	struck time.Duration // of the work's time; since when the round's gaps count
 	reader *logReader
 
@@ -121,7 +121,7 @@ type Run struct {
 
 func newRun(cfg Config, d Drill, c *Cluster, prefix string, result *Result) *Run {
 	return &Run{
-		Cluster: c, Random: rand.New(rand.NewPCG(cfg.Seed, hash(d.Name))), drill: d, cfg: cfg, result: result,
+		Cluster: c, Random: rand.New(rand.NewPCG(cfg.Seed, hash(d.Name))), drill: d, cfg: cfg, result: result, round: &Round{},
 		work: newWork(c, prefix, cfg.Seed), reader: &logReader{cluster: c, offsets: map[string]int64{}},
 	}
 }
@@ -145,8 +145,12 @@ func (r *Run) all(ctx context.Context) error {
 // proceed is what follows once clients run.
 func (r *Run) proceed(ctx context.Context) {
 	r.rounds(ctx)
+	r.round = &Round{}
 	if ctx.Err() == nil && len(r.result.Violations) == 0 { // else there may be nobody left to ask
 		r.judge(ctx)
+	}
+	for _, what := range r.Cluster.complained() {
+		r.violated(checkCluster, "%s", what)
 	}
 }
 
@@ -161,6 +165,7 @@ func (r *Run) rounds(ctx context.Context) {
 		}
 	}
 	if r.drill.Finish != nil {
+		r.round, r.struck = &Round{}, 0
 		r.holds(ctx, checkDrill, func(ctx context.Context) error { return r.drill.Finish(ctx, r) })
 	}
 }
@@ -211,10 +216,7 @@ func (r *Run) holds(ctx context.Context, check string, f func(context.Context) e
 }
 
 func (r *Run) violated(check, format string, args ...any) {
-	v := Violation{Check: check, What: fmt.Sprintf(format, args...)}
-	if r.round != nil {
-		v.What = fmt.Sprintf("round %d: %s", r.round.Number, v.What)
-	}
+	v := Violation{Check: check, What: r.where() + fmt.Sprintf(format, args...)}
 	r.result.Violations = append(r.result.Violations, v)
 	r.say("VIOLATION: %s", v)
 }
@@ -251,7 +253,15 @@ func (r *Run) event(kind, format string, args ...any) {
 	}
 	what := fmt.Sprintf(format, args...)
 	r.round.Events = append(r.round.Events, Event{At: milliseconds(now - r.struck), Kind: kind, What: what})
-	r.say("round %d: %s", r.round.Number, what)
+	r.say("%s%s", r.where(), what)
+}
+
+// where says in which round it is, if it is in one.
+func (r *Run) where() string {
+	if r.round.Number == 0 {
+		return ""
+	}
+	return fmt.Sprintf("round %d: ", r.round.Number)
 }
 
 func (r *Run) say(format string, args ...any) {
