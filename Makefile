@@ -2,8 +2,9 @@
 # make test   lint and all tests
 # make bench  side by side with PostgreSQL, then the packages' benchmarks: docs/performance.md
 # make simulate  whole clusters in simulated trouble: SEEDS=50, or SEED=n to repeat one; docs/testing.md
-# make soak   the same for as long as asked: SOAK=10m
+# make soak   the decisions alone, then the same, each for as long as asked: SOAK=10m
 # make fuzz   every fuzz target for a while: FUZZTIME=30s
+# make mutants  take each safety rule away, and see a test fail: docs/testing.md
 # make lint   gofmt, go vet, staticcheck
 
 GO       ?= go
@@ -21,7 +22,7 @@ SIMULATE = $(GO) test -tags simulation -ldflags=-checklinkname=0 -count 1 -timeo
 
 export PGBIN
 
-.PHONY: all demo test bench fuzz simulate soak lint tools clean FORCE
+.PHONY: all demo test bench fuzz mutants simulate soak lint tools clean FORCE
 
 all: $(BIN)
 
@@ -36,7 +37,8 @@ demo: $(BIN)
 # leaves out, which run without it.
 test: tools lint $(BIN)
 	$(GO) test -race -short -timeout 9m $$($(GO) list ./... | grep -v /integration)
-	$(GO) test -timeout 9m ./kv ./raftlog ./startup ./wal ./walreceiver
+	$(GO) test -timeout 9m ./kv ./raftlog ./startup ./wal ./walreceiver ./internal/mutants
+	$(GO) test -timeout 9m -run TestCore ./election
 	$(SIMULATE) -sim.seeds $(SEEDS)
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 9m ./integration/...
 
@@ -48,6 +50,7 @@ simulate:
 	$(SIMULATE) $(if $(SEED),-sim.seed $(SEED) -sim.seeds 1 -sim.trace,-sim.seeds $(SEEDS))
 
 soak:
+	LONGSHIP_SOAK=$(SOAK) $(GO) test -count 1 -timeout 0 -v -run TestCore ./election
 	$(SIMULATE) -sim.for $(SOAK) -sim.seed 0
 
 # What is found is in testdata/fuzz of its package, and is run by make test from then on.
@@ -55,6 +58,9 @@ fuzz:
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed 's,/[^/]*:func ,\t,' | sort | while read -r package target; do \
 	  echo "$$package $$target"; \
 	  $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 50x $$package || exit 1; done
+
+mutants:
+	$(GO) run ./internal/mutants
 
 lint:
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
