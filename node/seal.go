@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -11,6 +12,7 @@ import (
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/wal"
 )
 
 // A sealRequest asks the node to promise that it acknowledges nothing before an epoch any more, and
@@ -87,7 +89,11 @@ func (r *reign) missed(req sealRequest) bool {
 func (n *Node) answerSeal(log *startup.Recovered, req sealRequest, promise func() error) error {
 	if err := promise(); err != nil {
 		err = fmt.Errorf("seal for epoch %d: %w", req.epoch, err)
-		req.done <- sealReply{err: err}
+		req.done <- sealReply{err: clientError(err)}
+		if _, full := errors.AsType[*wal.NoRoomError](err); full { // nothing is promised, and whoever asks asks again
+			n.log.Warn("cannot promise anything for lack of disk space", "err", err)
+			return nil
+		}
 		return asFatal(err)
 	}
 	level := slog.LevelDebug // a coordinator that can promote nobody asks again and again

@@ -2,10 +2,12 @@ package node
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/pgwire"
 )
 
 // Requests to seal that are late, or absurd, harm nobody, whatever the node is doing; and a promise that
@@ -34,6 +36,36 @@ func TestSealOutOfTurn(t *testing.T) {
 		t.Errorf("sealed for 3 after 5: promised %d", promised)
 	}
 	if err := n.out.await(ctx, "epoch 5"); err != nil {
+		t.Fatalf("%v: %v", err, n.err)
+	}
+	n.exec("INSERT INTO kv VALUES ('here', 'again')")
+}
+
+// A node whose disk is full cannot promise, and says so. It goes on: when there is room it can.
+func TestSealOnFullDisk(t *testing.T) {
+	n := newTestNode(t, "n1")
+	n.cfg.AllowFaults = true
+	n.start()
+	n.exec("INSERT INTO kv VALUES ('still', 'here')")
+	admin := n.admin()
+	if _, err := admin.Exec(t.Context(), "SELECT longship_inject_fault('full')"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // first as the primary, then as one that is none any more
+		_, err := n.node.Seal(t.Context(), election.SealRequest{Epoch: 5})
+		if e, ok := errors.AsType[*pgwire.Error](err); !ok || e.Code != pgwire.CodeDiskFull {
+			t.Fatalf("Seal() on a full disk = %v, want %s", err, pgwire.CodeDiskFull)
+		}
+	}
+	if got := n.value("SELECT value FROM kv WHERE key = 'still'"); got != "here" {
+		t.Errorf("a read finds %q", got)
+	}
+	if _, err := n.admin().Exec(t.Context(), "SELECT longship_heal_fault()"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := n.out.await(ctx, "epoch 2"); err != nil {
 		t.Fatalf("%v: %v", err, n.err)
 	}
 	n.exec("INSERT INTO kv VALUES ('here', 'again')")

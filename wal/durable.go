@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -18,7 +19,12 @@ const diskCategory vfs.DiskWriteCategory = "wal"
 func WriteFileDurably(fsys vfs.FS, dir, name string, data []byte) error {
 	tmp := fsys.PathJoin(dir, name+".tmp")
 	if err := writeAndSync(fsys, tmp, data); err != nil {
-		return fmt.Errorf("write %s: %w", tmp, err)
+		err = fmt.Errorf("write %s: %w", tmp, err)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			_ = fsys.Remove(tmp) // what is there of it; the next write would replace it
+			return &NoRoomError{Err: err}
+		}
+		return err
 	}
 	// A crash here leaves the old content.
 	if err := fsys.Rename(tmp, fsys.PathJoin(dir, name)); err != nil {
@@ -26,6 +32,13 @@ func WriteFileDurably(fsys vfs.FS, dir, name string, data []byte) error {
 	}
 	return SyncDir(fsys, dir)
 }
+
+// A NoRoomError says that a file could not be replaced for lack of disk space. It is certain that the old one is
+// there as it was, so that this can be tried again.
+type NoRoomError struct{ Err error }
+
+func (e *NoRoomError) Error() string { return e.Err.Error() }
+func (e *NoRoomError) Unwrap() error { return e.Err }
 
 func writeAndSync(fsys vfs.FS, path string, data []byte) error {
 	f, err := fsys.Create(path, diskCategory)
