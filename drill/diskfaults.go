@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -116,8 +117,8 @@ func lastWords(n *Node, before int64) string {
 
 var diskFull = Drill{
 	Name:   "disk-full",
-	Breaks: "fills the disk of the primary, in every other round that of a standby, and makes room again",
-	Holds:  "the primary refuses writes with 53100 and answers reads; a standby acknowledges no more than it has and the others go on without it; all goes on by itself when there is room",
+	Breaks: "fills the disk of the primary, then that of a standby, then those of all standbys while the primary is killed; and makes room again",
+	Holds:  "the primary refuses writes with 53100 and answers reads; without a standby the others go on; nobody ends; all goes on by itself, a failover too, when there is room",
 	Flags:  breakable,
 	Round: func(ctx context.Context, r *Run) error {
 		primary, standby, err := r.pair(ctx)
@@ -125,8 +126,11 @@ var diskFull = Drill{
 			return err
 		}
 		key := fmt.Sprintf("%sfill/%05d/", r.work.prefix, r.round.Number)
+		if r.round.Number%3 == 0 {
+			return r.failoverWithoutRoom(ctx, primary)
+		}
 		return r.sameEpoch(ctx, func() error {
-			if r.round.Number%2 == 1 {
+			if r.round.Number%3 == 1 {
 				return r.under(ctx, fmt.Sprintf("the disk of %s, the primary, is full", primary.Name),
 					func() error { return primary.inject(ctx, "full") },
 					func() error { return r.refusesWrites(ctx, primary, key) })
@@ -148,18 +152,15 @@ func (r *Run) fill(ctx context.Context, n *Node, key string, size int) error {
 	for i := range b {
 		b[i] = '!' + byte(random.UintN(64))
 	}
-	return n.Exec(ctx, "INSERT INTO kv VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value", key, string(b))
+	return n.Exec(ctx, upsert, key, string(b))
 }
 
 // refusesWrites writes until the segments that there are are used up to the last byte, and verifies what is said
 // then, for a while.
 func (r *Run) refusesWrites(ctx context.Context, primary *Node, key string) error {
-	for size := fillRow; size > 0; size /= 32 {
+	for _, size := range []int{fillRow, fillRow / 32, 256, 1} {
 		err := poll(ctx, func(ctx context.Context) error {
-			if err := r.fill(ctx, primary, key, size); sqlState(err) != "53100" {
-				return fmt.Errorf("on a full disk a write gets %w, want 53100", err)
-			}
-			return nil
+			return refused(r.fill(ctx, primary, key, size))
 		})
 		if err != nil {
 			return err
@@ -167,13 +168,24 @@ func (r *Run) refusesWrites(ctx context.Context, primary *Node, key string) erro
 	}
 	r.event("full", "%s refuses writes with 53100", primary.Name)
 	for end := time.Now().Add(isolation); time.Now().Before(end); {
-		if err := r.fill(ctx, primary, key, 1); sqlState(err) != "53100" {
-			return fmt.Errorf("on a full disk another write gets %w, want 53100", err)
+		if err := refused(r.fill(ctx, primary, key, 1)); err != nil {
+			return err
 		}
 		length, err := primary.Value(ctx, "SELECT length(value) FROM kv WHERE key = '"+key+"'")
 		if err != nil || length == "" {
 			return fmt.Errorf("on a full disk a read finds a row of %q bytes, %w", length, err)
 		}
+	}
+	return nil
+}
+
+// refused verifies what a write on a full disk gets.
+func refused(err error) error {
+	switch {
+	case err == nil:
+		return errors.New("on a full disk a write is acknowledged, that gets past what is left of the log's last segment")
+	case sqlState(err) != "53100":
+		return fmt.Errorf("on a full disk a write gets %w, want 53100", err)
 	}
 	return nil
 }
@@ -195,6 +207,37 @@ func (r *Run) fallsBehind(ctx context.Context, primary, standby *Node, key strin
 	}
 	r.event("full", "%s has no room for more of the log", standby.Name)
 	return r.AwaitCommits(ctx, commitsBetween)
+}
+
+// failoverWithoutRoom kills the primary while no standby can store a promise: one takes over when there is room.
+func (r *Run) failoverWithoutRoom(ctx context.Context, primary *Node) error {
+	before, err := primary.Epoch(ctx)
+	if err != nil {
+		return err
+	}
+	standbys := r.Cluster.others(primary)
+	err = r.under(ctx, fmt.Sprintf("the disks of all standbys are full; kill -9 of %s, the primary", primary.Name), func() error {
+		for _, n := range standbys {
+			if err := n.inject(ctx, "full"); err != nil {
+				return err
+			}
+		}
+		primary.Kill()
+		return nil
+	}, func() error {
+		sleep(ctx, isolation)
+		for _, n := range standbys {
+			if count, err := n.Value(ctx, "SELECT count(*) FROM kv"); err != nil || count == "0" {
+				return fmt.Errorf("on a full disk, without a primary, %s counts %q rows, %w", n.Name, count, err)
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		_, err = successor(ctx, standbys, before)
+	}
+	r.Mend("%s is started again", primary.Name)
+	return errors.Join(err, primary.Start())
 }
 
 // received is how far a standby has the log, and then how far the primary had it before.

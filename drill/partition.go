@@ -111,34 +111,63 @@ var partitionReplication = Drill{
 	},
 }
 
+// slowness is how much longer everything takes on each way of a slow network.
+const slowness = 100 * time.Millisecond
+
 var slowStandby = Drill{
 	Name:   "slow-standby",
-	Breaks: "makes the network between the primary and a standby slow: first 20 kB/s, then all takes 100 ms longer; in every third round the latter for all standbys",
-	Holds:  "the primary stays in office, commits go on, and who was slow catches up",
+	Breaks: "makes the network between the primary and a standby slow: 20 kB/s, then all takes 100 ms longer each way, and then so for all standbys",
+	Holds:  "the primary stays in office; commits do not wait for one slow standby, and do for all; who was slow catches up",
 	Flags:  breakable,
 	Round: func(ctx context.Context, r *Run) error {
 		primary, standby, err := r.pair(ctx)
 		if err != nil {
 			return err
 		}
-		slow := []*Node{standby}
-		what, effect, amount := "20 kB/s between %s, the primary, and %s", "limit", "20kB"
+		slow, name := []*Node{standby}, standby.Name
+		what, effect, amount := "20 kB/s", "limit", "20kB"
 		if r.round.Number%3 != 1 {
-			what, effect, amount = "100 ms between %s, the primary, and %s", "delay", "100ms"
+			what, effect, amount = fmt.Sprintf("%v more each way", slowness), "delay", slowness.String()
 		}
-		name := standby.Name
 		if r.round.Number%3 == 0 {
 			slow, name = r.Cluster.others(primary), "all others"
 		}
 		return r.sameEpoch(ctx, func() error {
-			return r.under(ctx, fmt.Sprintf(what, primary.Name, name), func() error {
+			return r.under(ctx, fmt.Sprintf("%s between %s, the primary, and %s", what, primary.Name, name), func() error {
 				return impede(ctx, bothWays([]*Node{primary}, slow, ""), effect, amount)
 			}, func() error {
+				if err := r.checkPace(ctx, primary, len(slow) == 1); err != nil {
+					return err
+				}
 				r.Pause(ctx, isolation)
 				return r.AwaitCommits(ctx, commitsBetween)
 			})
 		})
 	},
+}
+
+// checkPace verifies that some commits are faster than the way to a slow standby and back, or that none is.
+func (r *Run) checkPace(ctx context.Context, primary *Node, some bool) error {
+	conn, err := primary.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer hangUp(conn)
+	quickest := time.Hour
+	for range 20 {
+		began := time.Now()
+		if _, err := conn.Exec(ctx, upsert, r.work.prefix+"pace", began.String()); err != nil {
+			return err
+		}
+		quickest = min(quickest, time.Since(began))
+	}
+	switch {
+	case some && quickest >= 2*slowness:
+		return fmt.Errorf("commits wait for one slow standby: none of 20 took less than %v", quickest)
+	case !some && quickest < 2*slowness:
+		return fmt.Errorf("a commit was acknowledged after %v, before anybody but %s can have had it", quickest, primary.Name)
+	}
+	return nil
 }
 
 // pair is the primary and one of its standbys.
@@ -238,7 +267,6 @@ func (t *trial) close() {
 
 // run commits something on the successor; from then on the old primary must not answer, not even for a moment.
 func (t *trial) run(ctx context.Context, successor *Node) error {
-	const upsert = "INSERT INTO kv VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value"
 	if err := successor.Exec(ctx, upsert, t.key, successor.Name); err != nil {
 		return err
 	}
