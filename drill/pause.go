@@ -2,26 +2,56 @@ package drill
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
 // The drills in which a process stands still and then goes on where it was: a machine that swaps, a virtual
 // one that is moved.
 
-// standstill is how long a node stands still at least: long enough that it is replaced, if it is the primary.
+// standstill is how long a standby stands still at least, and a primary at most once it has been replaced.
 const standstill = 3 * time.Second
 
 var pausePrimary = Drill{
 	Name:   "pause-primary",
 	Breaks: "has the primary stand still (SIGSTOP) until another node is primary, and then go on",
-	Holds:  "another node takes over; the old primary, which does not know it, acknowledges nothing and shows nothing old",
+	Holds:  "another node takes over; the old primary, which does not know it, acknowledges nothing and answers no reads, not even those that it finds when it goes on",
 	Round: func(ctx context.Context, r *Run) error {
 		primary, err := r.Cluster.Primary(ctx)
 		if err != nil {
 			return err
 		}
-		return r.newEpoch(ctx, primary, func() error { return r.freezeFor(ctx, primary, "the primary") })
+		before, err := primary.Epoch(ctx)
+		if err != nil {
+			return err
+		}
+		t, err := newTrial(ctx, primary, fmt.Sprintf("%strial/%05d", r.work.prefix, r.round.Number))
+		if err != nil {
+			return err
+		}
+		defer t.close()
+		r.Strike("%s, the primary, stands still", primary.Name)
+		defer primary.Thaw()
+		if err := primary.Freeze(ctx); err != nil {
+			return err
+		}
+		next, err := successor(ctx, r.Cluster.others(primary), before)
+		if err != nil {
+			return err
+		}
+		r.Pause(ctx, standstill)
+		return r.wake(ctx, primary, next, t)
 	},
+}
+
+// wake has a deposed primary go on once it has been sent something, which it finds before it hears that it is deposed.
+func (r *Run) wake(ctx context.Context, primary, next *Node, t *trial) error {
+	answered := make(chan error, 1)
+	go func() { answered <- t.run(ctx, next) }()
+	sleep(ctx, 200*time.Millisecond)
+	r.Mend("%s goes on", primary.Name)
+	primary.Thaw()
+	return <-answered
 }
 
 var pauseStandby = Drill{
