@@ -338,6 +338,9 @@ func (c *core) fetch(n *coreNode, m *move) bool {
 	if !sealed(winner) || !sealed(source) || !c.talk(winner, source) || !c.open(n, winner) || !c.open(winner, n) {
 		return false
 	}
+	if winner.id != m.choice.Winner.ID || source.id != m.choice.Source.ID {
+		return false // it has another disk by now
+	}
 	if member, _ := c.now().Member(source.id); member.Witness {
 		c.reach("a witness had the longest log")
 	}
