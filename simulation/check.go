@@ -40,6 +40,7 @@ func (k *checker) run() {
 		}
 	}
 	k.countUnknown()
+	k.countEpochs()
 	if err := k.compareLogs(horizon); err != nil {
 		t.fail("logs", err)
 	}
@@ -163,6 +164,31 @@ func (k *checker) countUnknown() {
 			}
 			break
 		}
+	}
+}
+
+// countEpochs tells how many epochs were never steady, and how often two in a row.
+func (k *checker) countEpochs() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := dial(ctx, k.admin, k.cluster.machines[0], "longship")
+	if err != nil {
+		return
+	}
+	defer hangUp(conn)
+	rows, err := query(ctx, conn, "SELECT epoch, steady FROM longship_history ORDER BY epoch")
+	if err != nil {
+		k.cluster.trace.fail("history of epochs", err)
+	}
+	before := "t"
+	for _, r := range rows {
+		if r[1] == "f" {
+			k.cluster.trace.tally.add("epoch never steady")
+			if before == "f" {
+				k.cluster.trace.tally.add("two epochs in a row never steady")
+			}
+		}
+		before = r[1]
 	}
 }
 

@@ -33,6 +33,24 @@ var sights = []sight{
 	{"Raft's leader missed at once", []string{"Raft's leader has ended"}},
 }
 
+// others are those that are seen elsewhere.
+var others = []string{
+	"epoch never steady", "two epochs in a row never steady", "rule change overlaps a failover",
+	"unknown result that did commit", "unknown result that did not commit", "corruption repaired from a peer",
+}
+
+// NewCounts has all sights, seen or not.
+func NewCounts() Counts {
+	c := Counts{}
+	for _, name := range others {
+		c[name] = 0
+	}
+	for _, s := range sights {
+		c[s.name] = 0
+	}
+	return c
+}
+
 // Counts are how often things have happened.
 type Counts map[string]int
 

@@ -48,7 +48,7 @@ func TestSimulation(t *testing.T) {
 		runChild(t)
 		return
 	}
-	s := &summary{t: t, counts: Counts{}}
+	s := &summary{t: t, counts: NewCounts()}
 	s.run()
 	s.print()
 }
@@ -82,7 +82,7 @@ type summary struct {
 	counts                                 Counts
 }
 
-// run runs as many at a time as there are processors.
+// run runs as many at a time as there are processors, until one fails; a soak goes on.
 func (s *summary) run() {
 	first := *seed
 	if first == 0 {
@@ -94,7 +94,7 @@ func (s *summary) run() {
 	take := func() (uint64, bool) {
 		next.Lock()
 		defer next.Unlock()
-		more := n < *seeds
+		more := n < *seeds && !s.t.Failed()
 		if *soak > 0 {
 			more = time.Since(began) < *soak
 		}
