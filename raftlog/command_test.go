@@ -170,3 +170,17 @@ func TestErrorsSurviveTheWire(t *testing.T) {
 		t.Error("an answer of the state machine is not told from a failure to get one")
 	}
 }
+
+// FuzzDecodeError: an error that came from another member goes on as what it was.
+func FuzzDecodeError(f *testing.F) {
+	for _, code := range []string{"", "conflict", "invalid", "refusal", "not_leader", "unknown", "error", "x"} {
+		f.Add(code, "a\nb")
+	}
+	f.Fuzz(func(t *testing.T, code, text string) {
+		err := DecodeError(code, text)
+		again, said := EncodeError(err)
+		if err == nil && code != "" || err != nil && said != text || again != code && again != "error" {
+			t.Errorf("%q %q became %q %q: %v", code, text, again, said, err)
+		}
+	})
+}

@@ -87,6 +87,7 @@ func FuzzControl(f *testing.F) {
 	b, _ := someControl.Encode()
 	f.Add(string(b))
 	f.Add(`{"redo": "0/1000000", "timeline": 1}`)
+	f.Add(`{"redo": "0/1000000", "timeline": 1, "damage": {"faults": [{"from": "0/1000028", "prev": "0/0", "to": "0/1000050", "reason": "x"}]}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, b := range [][]byte{[]byte(text), withChecksum(text)} {
 			c, err := parseControl(b)

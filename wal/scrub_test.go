@@ -264,6 +264,32 @@ func TestMendRemoved(t *testing.T) {
 	}
 }
 
+// Nor does it come back if it is removed when its copy has been read already, and is about to replace it.
+func TestMendRemovedLate(t *testing.T) {
+	s := newSpecimen(t)
+	p := s.patient(t)
+	p.write(0x5000, make([]byte, 512))
+	fault := p.scrub()[0]
+	opened := 0
+	own := p.dir.FS
+	p.dir.FS = errorfs.Wrap(own, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpOpen && strings.Contains(op.Path, tempPrefix) {
+			if opened++; opened == 2 { // the first time to read the log over it, then to compare
+				_, _, err := p.dir.RemoveBefore(2, nothingNeeded, 2, 5, 5)
+				must(t, err)
+			}
+		}
+		return nil
+	}))
+	_, _, err := p.dir.Mend(t.Context(), p.history, fault, s.source)
+	if _, ok := errors.AsType[*RemovedError](err); !ok || opened < 2 {
+		t.Errorf("mended although removed, opened %d times: %v", opened, err)
+	}
+	if ok, err := Exists(own, p.dir.file(tinyFormat.SegmentSize.FileName(1, 1))); ok || err != nil {
+		t.Errorf("the removed segment is back: %v", err)
+	}
+}
+
 // Whenever the power fails while a segment is mended, and whatever operation fails, the segment is what it
 // was or as it should be, and the log can be mended afterwards.
 func TestMendPowerCuts(t *testing.T) {
@@ -281,7 +307,10 @@ func TestMendPowerCuts(t *testing.T) {
 		inj := &nthFails{left: n}
 		p.dir.FS = errorfs.Wrap(disk, inj)
 		_, _, err := p.dir.Mend(t.Context(), s.history, fault, s.source)
-		cfg := vfs.CrashCloneCfg{UnsyncedDataPercent: n * 37 % 101, RNG: rand.New(rand.NewPCG(uint64(n), 1))}
+		cfg := vfs.CrashCloneCfg{RNG: rand.New(rand.NewPCG(uint64(n), 1))}
+		if inj.fired {
+			cfg.UnsyncedDataPercent = n * 37 % 101
+		} // what is done is durable
 		p.dir = NewDir(disk.CrashClone(cfg), "/pg_wal", tinyFormat)
 		must(t, p.dir.RemoveTemporary())
 		if !inj.fired {
