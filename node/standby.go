@@ -236,11 +236,16 @@ func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
 // promise is given to the primary of an epoch before any of its log is taken: this node follows
 // nothing older any more, whatever happens to it (I3).
 func (r *reign) promise(_ context.Context, epoch uint64) error {
-	if err := r.checkpointer.Promise(epoch); err != nil {
-		return err
+	err := r.checkpointer.Promise(epoch)
+	_, refused := errors.AsType[*startup.EpochError](err)
+	_, full := errors.AsType[*wal.NoRoomError](err)
+	switch {
+	case err == nil:
+		r.node.promised.Store(epoch)
+	case !refused && !full: // what is on disk is not known: the next attempt would prove nothing
+		r.node.fail(err)
 	}
-	r.node.promised.Store(epoch)
-	return nil
+	return err
 }
 
 // newStandbyReign puts together what a standby needs to follow its upstream, if it has one. Nothing

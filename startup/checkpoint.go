@@ -79,7 +79,8 @@ type CheckpointStats struct {
 func (c *Checkpointer) Stats() *CheckpointStats { return &c.stats }
 
 // Promise records, durably, that this node follows and acknowledges no epoch before the given one. The
-// error is an *EpochError if a later epoch was promised before.
+// error is an *EpochError if that cannot be, a *wal.NoRoomError if it can be tried again; with any other the
+// process must end.
 func (c *Checkpointer) Promise(epoch uint64) error {
 	if epoch == c.Control().PromisedEpoch {
 		return nil

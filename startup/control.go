@@ -147,10 +147,13 @@ func (d DataDir) SetDamage(faults []wal.Fault) error {
 }
 
 // An EpochError says that an epoch is over for this node: it has promised to follow, acknowledge and
-// open nothing before a later one (invariant I3).
+// open nothing before a later one (invariant I3); or that there can be no such epoch.
 type EpochError struct{ Epoch, Promised uint64 }
 
 func (e *EpochError) Error() string {
+	if e.Epoch > e.Promised {
+		return fmt.Sprintf("epoch %d: there is no timeline of that number", e.Epoch)
+	}
 	return fmt.Sprintf("epoch %d is over: this node has promised to follow nothing before epoch %d", e.Epoch, e.Promised)
 }
 
@@ -160,7 +163,7 @@ func (c *Control) Promise(epoch uint64) error {
 		return &EpochError{Epoch: epoch, Promised: c.PromisedEpoch}
 	}
 	if epoch > math.MaxUint32 {
-		return fmt.Errorf("epoch %d: there is no timeline of that number", epoch)
+		return &EpochError{Epoch: epoch, Promised: c.PromisedEpoch}
 	}
 	c.PromisedEpoch = epoch
 	return nil
