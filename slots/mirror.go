@@ -40,9 +40,11 @@ type Agreement struct {
 // Mirror makes the permanent slots those of the cluster: WAL that one of them needs is kept here, and
 // should this node be the primary next, they are there, none further than the cluster knows that its
 // consumer is. One whose WAL is not here is lost, here. When Mirror has returned without error, new
-// slots are on disk; positions follow with the next Save:
+// slots are on disk, and WAL that a slot did not need before is kept by its file; positions that have moved on
+// follow with the next Save:
 //
 //	crash before a new slot's file is there: the next Mirror makes it; nobody relies on this node for it
+//	crash before the file keeps more: the next Mirror says so; nobody relies on this node for that
 //	crash before a position is saved: the file has an older one, and WAL went by that
 //	crash while slots are dropped: the next Mirror drops the rest
 //
@@ -67,7 +69,7 @@ func (s *Slots) Mirror(a Agreement) error {
 		return errors.Join(append(errs, err)...)
 	}
 	s.place(a, oldest)
-	for _, sl := range s.unfiled() {
+	for _, sl := range s.keepingLess() {
 		errs = append(errs, s.save(sl))
 	}
 	return errors.Join(errs...)
@@ -181,12 +183,13 @@ func (sl *slot) follow(a Agreed, oldest wal.LSN, keepRest bool) {
 	}
 }
 
-func (s *Slots) unfiled() []*slot {
+// keepingLess are the slots whose file, after a crash, would not keep all the WAL that the slot needs.
+func (s *Slots) keepingLess() []*slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []*slot
 	for _, sl := range s.slots {
-		if !sl.temporary && !sl.filed {
+		if !sl.temporary && (!sl.filed || lower(sl.floor, sl.wanted().restart) != sl.floor) {
 			list = append(list, sl)
 		}
 	}

@@ -63,6 +63,33 @@ func TestMirrorFollows(t *testing.T) {
 	}
 }
 
+// What a slot needs now and its file does not keep is on disk when Mirror returns: a node that crashes then may
+// remove WAL before it hears from the cluster again.
+func TestMirrorKeepsMore(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, fs)
+	states := []Agreed{
+		{Restart: 0},
+		{Restart: 144},                   // its consumer has come
+		{Restart: 200},                   // has moved on: with the next Save
+		{Restart: 0, InvalidatedAt: 200}, // is lost: that, too
+		{Restart: 300},                   // has come again
+		{Restart: 250},                   // from a backup
+	}
+	for i, state := range states {
+		state.Name, state.Number = "a", 10
+		mirror(t, s, Agreement{AsOf: uint64(20 + i), Slots: []Agreed{state}})
+		if i == 2 {
+			if err := s.Save(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := open(t, fs).MinRestart(); state.Restart != 0 && (got == 0 || got > state.Restart) {
+			t.Errorf("after %+v a crash leaves the log from %s on", state, got)
+		}
+	}
+}
+
 // What a node knows after a start may be old. It takes away no slot that was made since.
 func TestMirrorOfOldState(t *testing.T) {
 	s := open(t, vfs.NewMem())
