@@ -195,7 +195,7 @@ func (w *Writer) flushInserted() error {
 		return nil
 	}
 	if w.flushing.Advance(to) {
-		runtime.Gosched() // the senders first: else they wait, on a busy machine, for this thread to return from its sync
+		w.letSendersGo()
 	}
 	begin := time.Now()
 	if err := w.write(from, to); err != nil {
@@ -219,6 +219,26 @@ func (w *Writer) flushInserted() error {
 	w.completeSegments(from, to)
 	return nil
 }
+
+// letSendersGo has the senders that have just been woken go before the sync: else they wait, on a machine with few
+// processors, until this thread returns from it. Where others compute, it is their turn, too: then the next flushes
+// go first.
+func (w *Writer) letSendersGo() {
+	if w.yieldPause > 0 {
+		w.yieldPause--
+		return
+	}
+	begin := time.Now()
+	runtime.Gosched()
+	if time.Since(begin) > yieldLimit {
+		w.yieldPause = yieldPause
+	}
+}
+
+const (
+	yieldLimit = 250 * time.Microsecond
+	yieldPause = 1000 // flushes
+)
 
 func (w *Writer) write(from, to LSN) error {
 	for at := from; at < to; {

@@ -95,6 +95,7 @@ type Writer struct {
 	sink        sink
 	synced      LSN // bytes below are durable; not behind flushed
 	gatherPause int // flushes that do not gather yet
+	yieldPause  int // flushes that do not yield yet
 }
 
 // Stats counts what a Writer has done: the columns of pg_stat_wal.
