@@ -14,6 +14,9 @@ const (
 	nodeTimerSlack   = 250_000
 )
 
+// relaxed is the environment variable of a program that was started anew.
+const relaxed = "LONGSHIP_TIMERS_RELAXED"
+
 // relaxTimers starts the program anew with a timer slack that suits a node, unless whoever started it has chosen
 // one (systemd's TimerSlackNSec). It returns if there is nothing to do, or no way to do it.
 //
@@ -22,6 +25,9 @@ const (
 // and takes a tenth of a small machine's processors from those who work. It exists before main does, and a thread
 // inherits its slack from its creator: only a new start reaches it.
 func relaxTimers() {
+	if os.Getenv(relaxed) != "" { // where the kernel forgets what was set, once is enough
+		return
+	}
 	runtime.LockOSThread() // what is asked and set is the thread's, which exec makes the process
 	defer runtime.UnlockOSThread()
 	slack, err := unix.PrctlRetInt(unix.PR_GET_TIMERSLACK, 0, 0, 0, 0)
@@ -35,5 +41,5 @@ func relaxTimers() {
 	if err != nil {
 		return
 	}
-	_ = syscall.Exec(program, os.Args, os.Environ()) // a node without works too
+	_ = syscall.Exec(program, os.Args, append(os.Environ(), relaxed+"=1")) // a node without works too
 }
