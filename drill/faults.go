@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/longship-db/longship/node"
 )
@@ -65,16 +66,25 @@ func (r *Run) under(ctx context.Context, what string, breakIt, during func() err
 // heal takes back what is broken inside of nodes, and returns how often that has held something up.
 func (r *Run) heal(ctx context.Context) (hits int, err error) {
 	r.Mend("the faults are taken back")
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
 	for _, n := range r.Cluster.Nodes() {
 		if !n.answers() {
 			hits++ // it has taken its faults with it
 			continue
 		}
-		more, hitsErr := n.hits(ctx)
-		_, healErr := n.order(ctx, "SELECT longship_heal_fault()::text")
-		hits += more
-		err = errors.Join(err, hitsErr, healErr)
+		// A deposed primary that hears of it meanwhile ends its sessions.
+		failed := poll(ctx, func(ctx context.Context) error {
+			more, err := n.hits(ctx)
+			if err == nil {
+				_, err = n.order(ctx, "SELECT longship_heal_fault()::text")
+			}
+			if err == nil {
+				hits += more
+			}
+			return err
+		})
+		err = errors.Join(err, failed)
 	}
 	return hits, err
 }

@@ -116,7 +116,7 @@ func (n *Node) table(ctx context.Context, lo, hi string, end wal.LSN) (map[strin
 
 // tell fills in what was checked.
 func (r *Result) tell(e *evidence, v *verdict) {
-	r.Commits.Lost = v.lost
+	r.Commits.Lost = &v.lost
 	r.Registers = Registers{Operations: len(e.ops), Keys: v.keys, Verdict: "linearizable"}
 	for _, o := range e.ops {
 		if o.Input.(history.RegisterInput).Op == "read" {

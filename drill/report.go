@@ -3,6 +3,7 @@ package drill
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -64,10 +65,18 @@ type Percentiles struct {
 
 // Commits counts commits by what became of them.
 type Commits struct {
-	Acknowledged int `json:"acknowledged"`
-	Unknown      int `json:"unknown"` // they may have happened
-	Refused      int `json:"refused"` // they have not
-	Lost         int `json:"lost"`    // acknowledged, and not there
+	Acknowledged int  `json:"acknowledged"`
+	Unknown      int  `json:"unknown"` // they may have happened
+	Refused      int  `json:"refused"` // they have not
+	Lost         *int `json:"lost"`    // acknowledged, and not there; null if nobody looked
+}
+
+// lost is how many commits were lost, for people.
+func (c Commits) lost() string {
+	if c.Lost == nil {
+		return "not checked"
+	}
+	return strconv.Itoa(*c.Lost)
 }
 
 // Registers is what porcupine found.
@@ -132,7 +141,7 @@ func (r *Result) Lines() []string {
 	add("")
 	add("nodes %d, rounds %d, %.1f s", r.Nodes, len(r.Rounds), r.Seconds)
 	add("write gap      p50 %.2f s  p95 %.2f s  max %.2f s", r.Gap.P50, r.Gap.P95, r.Gap.Max)
-	add("commits        acknowledged %d  unknown %d  refused %d  lost %d", r.Commits.Acknowledged, r.Commits.Unknown, r.Commits.Refused, r.Commits.Lost)
+	add("commits        acknowledged %d  unknown %d  refused %d  lost %s", r.Commits.Acknowledged, r.Commits.Unknown, r.Commits.Refused, r.Commits.lost())
 	add("reads checked  %d, of them %d on each node for itself", r.ReadsChecked, r.Looks)
 	if r.Registers.Verdict != "" {
 		add("registers      %s: %d operations on %d keys (porcupine)", r.Registers.Verdict, r.Registers.Operations, r.Registers.Keys)
@@ -169,10 +178,10 @@ func (r *Report) Lines() []string {
 	for _, d := range r.Drills {
 		lines = append(append(lines, d.Lines()...), "")
 	}
-	lines = append(lines, fmt.Sprintf("%-24s %-8s %6s %10s %10s %12s %8s %5s %8s", "drill", "", "rounds", "gap p50", "gap max", "acknowledged", "unknown", "lost", "reads"))
+	lines = append(lines, fmt.Sprintf("%-24s %-8s %6s %10s %10s %12s %8s %11s %8s", "drill", "", "rounds", "gap p50", "gap max", "acknowledged", "unknown", "lost", "reads"))
 	for _, d := range r.Drills {
-		lines = append(lines, fmt.Sprintf("%-24s %-8s %6d %8.2f s %8.2f s %12d %8d %5d %8d", d.Drill, d.word(), len(d.Rounds),
-			d.Gap.P50, d.Gap.Max, d.Commits.Acknowledged, d.Commits.Unknown, d.Commits.Lost, d.ReadsChecked))
+		lines = append(lines, fmt.Sprintf("%-24s %-8s %6d %8.2f s %8.2f s %12d %8d %11s %8d", d.Drill, d.word(), len(d.Rounds),
+			d.Gap.P50, d.Gap.Max, d.Commits.Acknowledged, d.Commits.Unknown, d.Commits.lost(), d.ReadsChecked))
 	}
 	verdict := "all that was checked holds"
 	if !r.OK {

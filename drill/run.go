@@ -95,7 +95,7 @@ func own(ctx context.Context, cfg Config, d Drill, result *Result) (err error) {
 	}
 	r.Cluster.close()
 	result.count(r.work)
-	if cfg.Keep || len(result.Violations) > 0 {
+	if failed := err != nil && ctx.Err() == nil; cfg.Keep || failed || len(result.Violations) > 0 {
 		result.Kept = dir
 		return err
 	}
@@ -227,7 +227,11 @@ func (r *Run) measure() {
 	r.round.GapSeconds = gap.Seconds()
 	since := r.work.began.Add(r.struck)
 	r.round.Events = append(r.round.Events, r.reader.events(since)...)
-	r.round.Events = append(r.round.Events, Event{At: milliseconds(until - r.struck), Kind: "first commit", What: fmt.Sprintf("after %s without one", seconds(gap))})
+	commits := "longest gap" // its end, where nobody was promoted
+	if slices.ContainsFunc(r.round.Events, func(e Event) bool { return e.Kind == "promotion" }) {
+		commits = "first commit"
+	}
+	r.round.Events = append(r.round.Events, Event{At: milliseconds(until - r.struck), Kind: commits, What: fmt.Sprintf("after %s without one", seconds(gap))})
 	slices.SortStableFunc(r.round.Events, func(a, b Event) int {
 		switch {
 		case a.At < b.At:
