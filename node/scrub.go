@@ -269,7 +269,7 @@ func (s *scrubber) repair(ctx context.Context, f wal.Fault) (done bool, err erro
 	case dir.Readable(s.r.found.History, f):
 		how = "it can be read again"
 	default:
-		if how, err = n.mend(ctx, dir, s.r.found.History, f); err != nil {
+		if how, err = n.mend(ctx, dir, s.r.found.History, f, s.limit()); err != nil {
 			if ctx.Err() == nil {
 				s.say(nil, "damaged WAL cannot be repaired now: this node is not promoted before it is", f, err.Error())
 			}
@@ -294,7 +294,7 @@ func (n *Node) recover(ctx context.Context) (*startup.Recovered, error) {
 		if !ok {
 			return log, explainRecovery(err, n.dir.Path)
 		}
-		how, failed := n.mend(ctx, damage.Dir, damage.History, damage.Fault)
+		how, failed := n.mend(ctx, damage.Dir, damage.History, damage.Fault, noLimit)
 		if failed == nil {
 			n.log.Error("the log was damaged, and is repaired", "from", damage.Fault.From, "because", err, "detail", how)
 			deadline = time.Now().Add(mendPatience)
@@ -318,11 +318,15 @@ const mendPatience = 30 * time.Second
 
 var errNoHelpers = errors.New("there is none")
 
-// mend replaces what a fault spoils by what another member has: the first one whose log can be read there.
-func (n *Node) mend(ctx context.Context, dir *wal.Dir, h wal.History, f wal.Fault) (how string, err error) {
+// noLimit is that of a log that nobody writes.
+const noLimit = ^wal.LSN(0)
+
+// mend replaces what a fault spoils, below limit, by what another member has: the first one whose log can be read
+// there.
+func (n *Node) mend(ctx context.Context, dir *wal.Dir, h wal.History, f wal.Fault, limit wal.LSN) (how string, err error) {
 	var failed []error
 	for _, m := range n.helpers() {
-		to, changed, err := dir.Mend(ctx, h, f, n.readFrom(m, dir, h))
+		to, changed, err := dir.Mend(ctx, h, f, limit, n.readFrom(m, dir, h))
 		if err == nil {
 			return fmt.Sprintf("%d bytes up to %s are %s's now", changed, to, m.Name), nil
 		}

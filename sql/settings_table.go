@@ -77,11 +77,11 @@ func clientSettings() []Setting {
 	}
 }
 
-func onlyUTF8(value string) error {
+func onlyUTF8(value string) (string, error) {
 	if isUTF8(value) {
-		return nil
+		return "UTF8", nil
 	}
-	return pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "client_encoding": "%s"`, value).
+	return "", pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "client_encoding": "%s"`, value).
 		WithHint("The only encoding is UTF8.")
 }
 
@@ -94,12 +94,25 @@ func isUTF8(name string) bool {
 	return false
 }
 
-func onlyISO(value string) error {
-	if first, _, _ := strings.Cut(value, ","); strings.EqualFold(strings.TrimSpace(first), "iso") {
-		return nil
+// dateOrders are the words for what comes first in a date, and how SHOW names it.
+var dateOrders = map[string]string{
+	"mdy": "MDY", "us": "MDY", "noneuropean": "MDY", "noneuro": "MDY",
+	"dmy": "DMY", "european": "DMY", "euro": "DMY", "ymd": "YMD",
+}
+
+// onlyISO takes ISO and an order, in which nothing is read here: dates are read with the year first.
+func onlyISO(value string) (string, error) {
+	order := "MDY"
+	for word := range strings.SplitSeq(value, ",") {
+		word = strings.ToLower(strings.TrimSpace(word))
+		if name := dateOrders[word]; name != "" {
+			order = name
+		} else if word != "iso" {
+			return "", pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "DateStyle": "%s"`, value).
+				WithHint("The only style is ISO.")
+		}
 	}
-	return pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "DateStyle": "%s"`, value).
-		WithHint("The only style is ISO.")
+	return "ISO, " + order, nil
 }
 
 func presetSettings() []Setting {
@@ -147,7 +160,7 @@ func replicationSettings() []Setting {
 		{Name: "wal_receiver_status_interval", Kind: i, Unit: "s", Boot: "10", Max: maxInt / 1000, Context: sighup, Category: catStandby, Short: "Longest time between a standby's reports."},
 		{Name: "wal_receiver_timeout", Kind: i, Unit: "ms", Boot: "60000", Max: maxInt, Context: sighup, Category: catStandby, Short: "Silence after which a standby gives its upstream up."},
 		{Name: "wal_retrieve_retry_interval", Kind: i, Unit: "ms", Boot: "5000", Min: 1, Max: maxInt, Context: sighup, Category: catStandby, Short: "Longest pause between a standby's attempts to connect."},
-		{Name: "wal_scrub_rate", Kind: i, Unit: "kB", Boot: "1024", Max: maxInt, Context: sighup, Category: catFailover, Short: "WAL per second that is read again to find what has rotted, on each node; 0 for none."},
+		{Name: "wal_scrub_rate", Kind: i, Unit: "kB", Boot: "0", Max: maxInt, Context: sighup, Category: catFailover, Short: "WAL per second that is read again to find what has rotted, on each node; 0 for none."},
 		{Name: "wal_sender_timeout", Kind: i, Unit: "ms", Boot: "60000", Max: maxInt, Context: ContextUser, Category: catSending, Short: "Silence after which a receiver is given up."},
 	}
 }
@@ -163,16 +176,16 @@ func failoverSettings() []Setting {
 }
 
 // checkRule refuses a rule that syncrep cannot read.
-func checkRule(value string) error {
+func checkRule(value string) (string, error) {
 	_, err := syncrep.ParseRule(value)
 	if syntax, ok := errors.AsType[*syncrep.SyntaxError](err); ok {
-		return pgwire.Errorf(pgwire.CodeSyntaxError, `invalid value for parameter "synchronous_standby_names": "%s"`, value).
+		return "", pgwire.Errorf(pgwire.CodeSyntaxError, `invalid value for parameter "synchronous_standby_names": "%s"`, value).
 			WithDetail("%s", syntax.Detail)
 	}
 	if err != nil {
-		return pgwire.Errorf(pgwire.CodeInvalidParameterValue, "%w", err)
+		return "", pgwire.Errorf(pgwire.CodeInvalidParameterValue, "%w", err)
 	}
-	return nil
+	return value, nil
 }
 
 func walSettings() []Setting {

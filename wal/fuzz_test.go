@@ -166,7 +166,7 @@ func FuzzMend(f *testing.F) {
 		if len(faults) == 0 {
 			return
 		}
-		_, _, err := p.dir.Mend(t.Context(), p.history, faults[0], func(_ context.Context, b []byte, at LSN) (int, error) {
+		_, _, err := p.dir.Mend(t.Context(), p.history, faults[0], ^LSN(0), func(_ context.Context, b []byte, at LSN) (int, error) {
 			n := copy(b, s.bytes[at-tinyStart.LSN:])
 			if from := max(at, tinyStart.LSN+LSN(off)); from < at+LSN(n) && from-tinyStart.LSN-LSN(off) < LSN(len(theirs)) {
 				copy(b[from-at:n], theirs[from-tinyStart.LSN-LSN(off):])

@@ -25,12 +25,18 @@ const mendChunk = 512 << 10
 // those segments if that is not before it; and how many bytes are not what they were. If no record more
 // than before can be read nothing is changed, and that is an error.
 //
+// Nothing from limit on is touched: the segment that begins there is being written, to a file that would not be the
+// one with its name any more. A record that goes on there can be mended once that segment is full.
+//
 // The commit point is the rename of each copy. A crash leaves temporary files, which the next start
 // removes, or some segments mended: the rest is found again. Who has the old file open goes on reading
 // that. A segment that was removed meanwhile gives a *RemovedError.
-func (d *Dir) Mend(ctx context.Context, h History, f Fault, source Source) (to LSN, changed int64, err error) {
+func (d *Dir) Mend(ctx context.Context, h History, f Fault, limit LSN, source Source) (to LSN, changed int64, err error) {
 	for {
 		m := newMending(d, h, f)
+		if m.end > limit {
+			return 0, 0, fmt.Errorf("the damage goes on behind %s, where the log is still written", limit)
+		}
 		to, changed, err := m.run(ctx, source)
 		invalid, ok := errors.AsType[*InvalidError](err)
 		if err = m.clean(err); !ok || invalid.To <= m.end {

@@ -58,7 +58,7 @@ func (p *patient) mendAll(sources ...Source) error {
 		}
 		var errs []error
 		for _, source := range sources {
-			to, _, err := p.dir.Mend(p.t.Context(), p.history, faults[0], source)
+			to, _, err := p.dir.Mend(p.t.Context(), p.history, faults[0], ^LSN(0), source)
 			if err == nil && to <= faults[0].From {
 				p.t.Fatalf("mended %v up to %s", faults[0], to)
 			}
@@ -244,7 +244,7 @@ func TestMendRemoved(t *testing.T) {
 	if _, err := raw.ReadAt(make([]byte, 10), 0x4000); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged segment is read: %v", err)
 	}
-	_, _, err := p.dir.Mend(t.Context(), p.history, faults[0], func(ctx context.Context, b []byte, at LSN) (int, error) {
+	_, _, err := p.dir.Mend(t.Context(), p.history, faults[0], ^LSN(0), func(ctx context.Context, b []byte, at LSN) (int, error) {
 		_, _, err := p.dir.RemoveBefore(2, nothingNeeded, 2, 5, 5)
 		must(t, err)
 		return s.source(ctx, b, at)
@@ -281,7 +281,7 @@ func TestMendRemovedLate(t *testing.T) {
 		}
 		return nil
 	}))
-	_, _, err := p.dir.Mend(t.Context(), p.history, fault, s.source)
+	_, _, err := p.dir.Mend(t.Context(), p.history, fault, ^LSN(0), s.source)
 	if _, ok := errors.AsType[*RemovedError](err); !ok || opened < 2 {
 		t.Errorf("mended although removed, opened %d times: %v", opened, err)
 	}
@@ -306,7 +306,7 @@ func TestMendPowerCuts(t *testing.T) {
 		fault := p.scrub()[0]
 		inj := &nthFails{left: n}
 		p.dir.FS = errorfs.Wrap(disk, inj)
-		_, _, err := p.dir.Mend(t.Context(), s.history, fault, s.source)
+		_, _, err := p.dir.Mend(t.Context(), s.history, fault, ^LSN(0), s.source)
 		cfg := vfs.CrashCloneCfg{RNG: rand.New(rand.NewPCG(uint64(n), 1))}
 		if inj.fired {
 			cfg.UnsyncedDataPercent = n * 37 % 101
@@ -347,3 +347,32 @@ func (f *nthFails) MaybeError(op errorfs.Op) error {
 }
 
 func (f *nthFails) String() string { return "nthFails" }
+
+// A record that is damaged where it begins goes on in the segment that is being written: that is not replaced, for
+// its writer has it open.
+func TestMendLeavesActiveSegment(t *testing.T) {
+	s := newSpecimen(t)
+	size := tinyFormat.SegmentSize
+	limit := size.Start(2)
+	p := s.patient(t)
+	i := slices.IndexFunc(s.log, func(e entry) bool { return e.LSN < limit-24 && e.End > limit+50 })
+	record := s.log[i]
+	flushed := limit + 40 // somewhere in the record
+	p.write(flushed, make([]byte, int(size)-40))
+	p.write(record.LSN+8, []byte{1, 2, 3})
+	scrubber := NewScrubber(p.dir, p.history, 1)
+	var fault *Fault
+	for fault == nil {
+		n, found, err := scrubber.Step(limit)
+		must(t, err)
+		if fault = found; fault == nil && n == 0 {
+			t.Fatal("nothing is found")
+		}
+	}
+	if to, _, err := p.dir.Mend(t.Context(), p.history, *fault, limit, s.source); err == nil {
+		t.Errorf("a record that goes on where the log is written is mended, up to %s", to)
+	}
+	if to, _, err := p.dir.Mend(t.Context(), p.history, *fault, size.Start(3), s.source); err != nil || to < record.End {
+		t.Errorf("once the segment is full it is mended up to %s, %v", to, err)
+	}
+}
