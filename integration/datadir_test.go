@@ -92,8 +92,9 @@ func TestDataDirOfOtherCluster(t *testing.T) {
 	ours, theirs := newCluster(t, 2), newCluster(t, 1)
 	ours.primary().exec("INSERT INTO kv VALUES ('a', 'ours')")
 	ours.awaitCaughtUp()
-	_, stray := ours.pair()
+	home, stray := ours.pair()
 	stray.stop()
+	home.stop() // or it might find its own cluster first, and is right to follow that
 	stray.replaceFlag("--join", theirs.primary().address())
 	stray.launch()
 	ctx, cancel := testContext(t)
@@ -107,8 +108,11 @@ func TestDataDirOfOtherCluster(t *testing.T) {
 	if got := theirs.primary().value("SELECT count(*) FROM longship_members"); got != "1" {
 		t.Errorf("the other cluster has %s members, want 1", got)
 	}
-	stray.replaceFlag("--join", ours.primary().address())
-	stray.start()
+	stray.replaceFlag("--join", home.address())
+	home.launch()
+	stray.launch()
+	home.awaitReady()
+	stray.awaitReady()
 	ours.awaitCaughtUp()
 	checkSameTable(t, ours.primary(), stray)
 }

@@ -269,7 +269,7 @@ type (
 		values []string // nil: the value is taken away
 	}
 	showStmt       struct{ name string }
-	discardStmt    struct{ what string }
+	discardStmt    struct{ verb string } // DISCARD, CLOSE ALL and UNLISTEN
 	deallocateStmt struct{ name string } // "" for ALL
 	checkpointStmt struct{}
 	// explainStmt is EXPLAIN FAILOVER or EXPLAIN COMMIT.
@@ -297,4 +297,4 @@ func (*deallocateStmt) tag() string    { return "DEALLOCATE" }
 func (*checkpointStmt) tag() string    { return "CHECKPOINT" }
 func (*explainStmt) tag() string       { return "EXPLAIN" }
 func (*waitStmt) tag() string          { return "WAIT" }
-func (s *discardStmt) tag() string     { return "DISCARD " + s.what }
+func (s *discardStmt) tag() string     { return s.verb }

@@ -135,14 +135,30 @@ func parseBinary(b []byte, t Type) (Value, error) {
 		return Value{typ: t, n: int64(binary.BigEndian.Uint32(b))}, nil
 	case Float4:
 		return Value{typ: t, n: int64(math.Float64bits(float64(math.Float32frombits(binary.BigEndian.Uint32(b)))))}, nil
-	case Int8, Float8, PgLSN, Timestamptz:
+	case Int8, Float8, PgLSN:
 		return Value{typ: t, n: int64(binary.BigEndian.Uint64(b))}, nil
+	case Timestamptz:
+		return parseBinaryTimestamp(int64(binary.BigEndian.Uint64(b)))
 	case Interval:
 		return Value{typ: t, n: int64(binary.BigEndian.Uint64(b)),
 			days:   int32(binary.BigEndian.Uint32(b[8:])),
 			months: int32(binary.BigEndian.Uint32(b[12:]))}, nil
 	}
 	return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot accept a value of type %s", t)
+}
+
+// What PostgreSQL takes for a timestamp, in microseconds since 2000: from 4714 BC up to 294277 (datatype/timestamp.h).
+// There is no infinity here, as in text.
+const (
+	minTimestamp = -211_813_488_000_000_000
+	endTimestamp = 9_223_371_331_200_000_000
+)
+
+func parseBinaryTimestamp(us int64) (Value, error) {
+	if us < minTimestamp || us >= endTimestamp {
+		return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "timestamp out of range")
+	}
+	return Value{typ: Timestamptz, n: us}, nil
 }
 
 func invalidBinary() error {

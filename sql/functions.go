@@ -37,8 +37,12 @@ var sessionFunctions = []Func{
 	{Name: "clock_timestamp", Result: Timestamptz, builtin: wallTime},
 	{Name: "current_setting", Args: []Type{Text, Bool}, Defaults: []Value{BoolValue(false)}, Result: Text, builtin: currentSetting},
 	{Name: "set_config", Args: []Type{Text, Text, Bool}, Result: Text, builtin: setConfig},
+	{Name: "pg_advisory_unlock_all", Result: Void, builtin: unlockAll},
 	{Name: "pg_sleep", Args: []Type{Float8}, Result: Void, builtin: sleep},
 }
+
+// unlockAll has nothing to unlock: connection pools call it before they give a session to the next.
+func unlockAll(*env, []Value) (Value, error) { return VoidValue(), nil }
 
 func currentUser(e *env, _ []Value) (Value, error) { return NameValue(e.session.id.User), nil }
 

@@ -252,9 +252,9 @@ func (s *Session) runShow(n *showStmt) error {
 	return out.send()
 }
 
-// discard runs DISCARD. There are no temporary tables, sequences or plans to speak of.
+// discard runs DISCARD and its like. There are no temporary tables, sequences, plans, cursors or channels to speak of.
 func (s *Session) discard(n *discardStmt, together bool) error {
-	if n.what != "ALL" {
+	if n.verb != "DISCARD ALL" {
 		return nil
 	}
 	if s.block != noBlock || together {

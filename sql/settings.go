@@ -49,8 +49,9 @@ type Setting struct {
 	Report    bool // changes are reported to the client (ParameterStatus)
 	NotInFile bool // ALTER SYSTEM refuses it: it is each node's or each transaction's own
 
-	// Check, if set, refuses values that the kind alone does not; its error is the client's.
-	Check func(value string) error
+	// Check, if set, refuses values that the kind alone does not, and returns the form that a value is kept in;
+	// its error is the client's.
+	Check func(value string) (string, error)
 }
 
 // Settings is the registry of settings with their server-wide values. It is safe for concurrent

@@ -23,7 +23,7 @@ var unitOrder = []string{"TB", "GB", "MB", "kB", "B", "d", "h", "min", "s", "ms"
 func (d *Setting) canonical(value string) (string, error) {
 	text, err := d.parse(value)
 	if err == nil && d.Check != nil {
-		err = d.Check(text)
+		text, err = d.Check(text)
 	}
 	return text, err
 }

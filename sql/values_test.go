@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"encoding/binary"
 	"errors"
 	"math"
 	"net/netip"
@@ -153,4 +154,20 @@ func FuzzLike(f *testing.F) {
 			t.Errorf("%q matches %q but does not begin with %q", s, pattern, likePrefix(pattern))
 		}
 	})
+}
+
+// A timestamp in binary form is one that PostgreSQL takes, or refused: pgx sends infinity as the largest number.
+func TestBinaryTimestampRange(t *testing.T) {
+	for _, test := range []struct {
+		us int64
+		ok bool
+	}{
+		{minTimestamp, true}, {minTimestamp - 1, false}, {endTimestamp - 1, true}, {endTimestamp, false},
+		{math.MaxInt64, false}, {math.MinInt64, false}, {0, true},
+	} {
+		_, err := parseBinary(binary.BigEndian.AppendUint64(nil, uint64(test.us)), Timestamptz)
+		if (err == nil) != test.ok {
+			t.Errorf("%d µs: %v", test.us, err)
+		}
+	}
 }
