@@ -14,7 +14,6 @@ type Drill struct {
 	Breaks string   // what it does: "kills the primary with kill -9"
 	Holds  string   // what must hold besides what every drill checks
 	Flags  []string // of longship start, for every node
-	Nodes  int      // the least number of nodes; 0: 3
 	Target bool     // a cluster that is in use can do it to itself, without a loss
 	Stops  bool     // with Target: it stops and starts nodes, which takes the operator's commands
 

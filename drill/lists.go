@@ -47,7 +47,7 @@ func (c *listClient) transact(conn *pgx.Conn) error {
 	}
 	for i := range x.Ops {
 		if err == nil {
-			err = c.do(ctx, conn, &x.Ops[i])
+			err = DoListOp(ctx, conn, &x.Ops[i], &c.token)
 		}
 	}
 	ended := !block // whether the last thing that was sent could commit
@@ -88,8 +88,9 @@ func (c *listClient) finished(x *history.Txn) {
 	}
 }
 
-// do runs one operation and notes what it finds.
-func (c *listClient) do(ctx context.Context, conn *pgx.Conn, o *history.Op) error {
+// DoListOp runs one operation of a transaction on lists, notes in it what it finds, and raises token to the newest
+// commit that it has seen.
+func DoListOp(ctx context.Context, conn *pgx.Conn, o *history.Op, token *wal.LSN) error {
 	query, args := "SELECT key, value, lsn::text FROM kv WHERE key = $1", []any{o.Key}
 	switch o.Kind {
 	case history.Append:
@@ -112,7 +113,7 @@ func (c *listClient) do(ctx context.Context, conn *pgx.Conn, o *history.Op) erro
 			if err != nil {
 				return err
 			}
-			c.token = max(c.token, at)
+			*token = max(*token, at)
 		}
 		var err error
 		found[key], err = history.ParseList(value)
@@ -163,7 +164,7 @@ func (c *listClient) readAt(ctx context.Context, conn *pgx.Conn, x *history.Txn)
 		return err
 	}
 	for i := range x.Ops {
-		if err := c.do(ctx, conn, &x.Ops[i]); err != nil {
+		if err := DoListOp(ctx, conn, &x.Ops[i], &c.token); err != nil {
 			return err
 		}
 	}

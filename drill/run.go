@@ -51,7 +51,6 @@ func Execute(ctx context.Context, cfg Config, drills []Drill) *Report {
 
 // execute runs one drill.
 func execute(ctx context.Context, cfg Config, d Drill) *Result {
-	cfg.Nodes = max(cfg.Nodes, d.Nodes)
 	result := &Result{Drill: d.Name, Breaks: d.Breaks, Holds: d.Holds, Nodes: cfg.Nodes, Rounds: []*Round{}, Violations: []Violation{}}
 	switch {
 	case d.Lacks != nil:

@@ -140,7 +140,7 @@ func (c *listClient) transact(ctx context.Context, conn *pgx.Conn) error {
 	}
 	for i := range x.Ops {
 		if err == nil {
-			err = c.do(ctx, conn, &x.Ops[i])
+			err = drill.DoListOp(ctx, conn, &x.Ops[i], &c.token)
 		}
 	}
 	ended := !block // whether the last thing that was sent could commit
@@ -170,40 +170,6 @@ func (c *listClient) transact(ctx context.Context, conn *pgx.Conn) error {
 	return err
 }
 
-// do runs one operation and notes what it finds.
-func (c *listClient) do(ctx context.Context, conn *pgx.Conn, o *lists.Op) error {
-	query, args := "SELECT key, value, lsn::text FROM kv WHERE key = $1", []any{o.Key}
-	switch o.Kind {
-	case lists.Append:
-		_, err := conn.Exec(ctx, "INSERT INTO kv VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = kv.value || EXCLUDED.value",
-			o.Key, o.Item())
-		return err
-	case lists.Range:
-		query, args = "SELECT key, value, lsn::text FROM kv WHERE key >= $1 AND key < $2", []any{o.Key, o.Hi}
-	}
-	rows, err := conn.Query(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	found := map[string][]int{}
-	var key, value string
-	var lsn *string // NULL: the transaction's own
-	_, err = pgx.ForEachRow(rows, []any{&key, &value, &lsn}, func() error {
-		if lsn != nil {
-			at, err := wal.ParseLSN(*lsn)
-			if err != nil {
-				return err
-			}
-			c.token = max(c.token, at)
-		}
-		var err error
-		found[key], err = lists.ParseList(value)
-		return err
-	})
-	o.List, o.Lists = found[o.Key], found
-	return err
-}
-
 // readElsewhere reads on one of the nodes, which may be a standby, and behind. Nothing is known if it fails.
 func (c *listClient) readElsewhere(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, hasty)
@@ -229,7 +195,7 @@ func (c *listClient) readElsewhere(ctx context.Context) {
 	}
 	for i := range x.Ops {
 		if err == nil {
-			err = c.do(ctx, conn, &x.Ops[i])
+			err = drill.DoListOp(ctx, conn, &x.Ops[i], &c.token)
 		}
 	}
 	if err == nil {
