@@ -147,8 +147,9 @@ func sqlState(err error) string {
 }
 
 // OutcomeOf is what an error tells of the statement that it answers: that it was certainly not done, now or
-// ever, or that nobody knows. Whatever it does not know counts as unknown. 57P01 ends a session between two statements:
-// what becomes of a commit under way is told with 08007.
+// ever, or that nobody knows. Whatever it does not know counts as unknown. 57P01 ends a session between two
+// statements: what becomes of a commit under way is told with 08007. 57P02 refuses a commit, since the node cannot
+// write its log any more.
 func OutcomeOf(err error) history.Outcome {
 	if err == nil {
 		return history.Committed
@@ -170,7 +171,7 @@ func OutcomeOf(err error) history.Outcome {
 			return history.Aborted
 		}
 	case "57":
-		if code == "57P01" || code == "57P03" {
+		if code == "57P01" || code == "57P02" || code == "57P03" {
 			return history.Aborted
 		}
 	}

@@ -25,6 +25,7 @@ func TestOutcomeOf(t *testing.T) {
 		{server("40003"), history.Unknown}, // statement completion unknown
 		{server("08007"), history.Unknown}, // transaction resolution unknown
 		{server("57P01"), history.Aborted}, // terminated between two statements
+		{server("57P02"), history.Aborted}, // the node's log has failed
 		{nil, history.Committed},
 		{server("XX000"), history.Unknown},
 		{server(""), history.Unknown},

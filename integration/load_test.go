@@ -110,7 +110,13 @@ func mayFailWith(err error) bool {
 
 // notCommitted reports whether err says that nothing was written: by a standby, or by a primary that
 // another node takes over from.
-func notCommitted(err error) bool { return sqlState(err) == "25006" || sqlState(err) == "40001" }
+func notCommitted(err error) bool {
+	switch sqlState(err) {
+	case "25006", "40001", "57P02":
+		return true
+	}
+	return false
+}
 
 // valueOf is the value of a key: 4 to 1000 bytes that only this key has.
 func valueOf(key string) string {

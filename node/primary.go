@@ -216,6 +216,13 @@ func errNotCommitted() error {
 		WithHint("Retry it on the new primary.")
 }
 
+// errLogFailed is for a commit that came after a failed write or sync of the log, which ends the process:
+// no record was inserted, so it will never be seen.
+func errLogFailed() error {
+	return pgwire.Errorf(pgwire.CodeCrashShutdown, "the transaction was not committed because this node cannot write its log any more").
+		WithHint("Connect again with all nodes' addresses and retry it; this server's log says what failed.").Fatal()
+}
+
 // newPrimaryReign puts together what a primary needs to continue the log. Nothing runs yet.
 func (n *Node) newPrimaryReign(log *startup.Recovered) (*reign, error) {
 	p := &primary{group: syncrep.NewGroup(), deposed: make(chan uint64, 1)}

@@ -261,6 +261,8 @@ func clientError(err error) error {
 	switch {
 	case errors.Is(err, kv.ErrConflict):
 		return sql.ErrConflict
+	case errors.Is(err, wal.ErrWriterStopped):
+		return errLogFailed()
 	case errors.Is(err, wal.ErrDiskFull):
 		return pgwire.Errorf(pgwire.CodeDiskFull, "could not write to the log: %w", err).
 			WithHint("Reads go on. Free space in the data directory, or drop replication slots that pin WAL; writes resume by themselves.")

@@ -3,11 +3,13 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/longship-db/longship/kv"
+	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 )
@@ -34,5 +36,14 @@ func TestCommitEndsAtTheGate(t *testing.T) {
 	table.Close()
 	if err := store.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A commit that meets a log which has failed was not inserted: the client is told so, and may retry it.
+func TestCommitAfterTheLogFailed(t *testing.T) {
+	err := clientError(fmt.Errorf("write commit to log: %w", wal.ErrWriterStopped))
+	e, ok := errors.AsType[*pgwire.Error](err)
+	if !ok || e.Code != pgwire.CodeCrashShutdown || e.Severity != "FATAL" {
+		t.Errorf("%v, want a FATAL error with %s", err, pgwire.CodeCrashShutdown)
 	}
 }
