@@ -35,7 +35,7 @@ func (c *Coordinator) join(ctx context.Context, r JoinRequest) (JoinReply, error
 	}
 	for {
 		if err := c.barrier(ctx); err != nil {
-			return JoinReply{}, fmt.Errorf("join: %w", err)
+			return JoinReply{}, notJoined(err)
 		}
 		s := c.cfg.Raft.State()
 		if !s.Initialised() {
@@ -51,9 +51,15 @@ func (c *Coordinator) join(ctx context.Context, r JoinRequest) (JoinReply, error
 			return c.welcome(r), nil
 		}
 		if !stale(err) {
-			return JoinReply{}, fmt.Errorf("join: %w", err)
+			return JoinReply{}, notJoined(err)
 		}
 	}
+}
+
+// notJoined is for a Raft leader that could not find out, or lost its office meanwhile. To join twice does no
+// harm.
+func notJoined(err error) error {
+	return pgwire.Errorf(pgwire.CodeCannotConnectNow, "join: %w", err).WithHint("Ask again.")
 }
 
 // stale reports whether a proposal was refused because the state has changed since it was made: it is

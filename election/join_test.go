@@ -103,6 +103,16 @@ func TestJoinForwarded(t *testing.T) {
 	})
 }
 
+// A leader that cannot have a member recorded says that it is to ask again.
+func TestJoinUndecided(t *testing.T) {
+	sail(t, majority, 3, func(f *fleet) {
+		f.change(func() { f.ship("n1").up, f.ship("n2").up = false, false })
+		m := raftlog.Member{Name: "n4", ID: id(4), RaftID: "r", Address: "n4:1", RaftAddress: "n4:2"}
+		_, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: 1})
+		f.refused(err, pgwire.CodeCannotConnectNow, "join")
+	})
+}
+
 // Without a Raft leader nobody is removed, and whoever asked is told, soon.
 func TestRemoveWithoutLeader(t *testing.T) {
 	sail(t, majority, 3, func(f *fleet) {
