@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/longship-db/longship/wal"
 )
 
@@ -144,7 +142,6 @@ func TestDiskFullOnStandby(t *testing.T) {
 	n1.start()
 	n2.start()
 	c.awaitStreaming()
-	reserveRaft(t, n2)
 	n1.exec("INSERT INTO kv VALUES ('before', '1')")
 	c.awaitCaughtUp()
 
@@ -170,19 +167,6 @@ func TestDiskFullOnStandby(t *testing.T) {
 	n2.awaitLSN(end)
 	checkSameWAL(t, n1, n2, end)
 	checkSameTable(t, n1, n2)
-}
-
-// reserveRaft gives Raft's store, which hears of slots that move, room of its own: without any the process ends.
-func reserveRaft(t *testing.T, n *node) {
-	t.Helper()
-	f, err := os.OpenFile(filepath.Join(n.dir, "raft", "raft.db"), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, 2<<20); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // claimedFlush is how far a standby says it has flushed: to clients, and to its primary.

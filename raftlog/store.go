@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -97,6 +98,7 @@ func openBolt(dir string) (Storage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open Raft store in %s: %w", dir, err)
 	}
+	reserve(filepath.Join(dir, storeFile))
 	if !isNew {
 		return boltStorage{db, dir}, nil
 	}
@@ -107,6 +109,21 @@ func openBolt(dir string) (Storage, error) {
 		}
 	}
 	return boltStorage{db, dir}, nil
+}
+
+// storeReserve is the room that the store has in any case, in bytes: many times what trailingLogs take.
+const storeReserve = 4 << 20
+
+// reserve gives the store room beyond its end, so that it goes on when WAL fills the disk: a write of it that
+// fails ends the process. Where there is no room, or a file system that cannot do it, the store gets along
+// without.
+func reserve(path string) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, storeReserve)
 }
 
 func syncDir(dir string) error {

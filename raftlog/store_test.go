@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
 )
 
 var errDisk = errors.New("input/output error")
@@ -227,5 +228,24 @@ func TestOpenLaterSnapshot(t *testing.T) {
 	_, err = Open(cfg)
 	if want := "it has version 2 of the format, and this program knows 1"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("Open: %v, want: %s", err, want)
+	}
+}
+
+// A store has room before it needs it: the disk may be full then.
+func TestStoreReserve(t *testing.T) {
+	dir := t.TempDir()
+	for _, what := range []string{"made", "opened"} {
+		s, err := openBolt(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file unix.Stat_t
+		if err := unix.Stat(filepath.Join(dir, storeFile), &file); err != nil {
+			t.Fatal(err)
+		}
+		if has := file.Blocks * 512; has < storeReserve {
+			t.Errorf("a store that was %s has %d bytes on the disk, want %d", what, has, storeReserve)
+		}
+		s.Close()
 	}
 }
