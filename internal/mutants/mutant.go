@@ -16,6 +16,7 @@ type Mutant struct {
 	Package string // of the test that kills it, as go test takes it
 	Test    string // what go test -run takes
 	Fast    bool   // make test runs it: a second or two
+	Hangs   bool   // the test that notices it may do so by never ending
 	Old     string // text that is in the file once, whole lines
 	New     string // what stands in its place
 	Line    int    // in mutants.txt
@@ -31,6 +32,7 @@ var list string
 //	file   path/of/file.go
 //	killed ./package TestName
 //	fast                        (only if it is)
+//	hangs                       (only if the test may run into its timeout)
 //	 a line of context
 //	-a line that goes
 //	+a line that comes in its place
@@ -98,6 +100,8 @@ func (m *Mutant) read(line string) error {
 		m.Package, m.Test, _ = strings.Cut(value, " ")
 	case "fast":
 		m.Fast = true
+	case "hangs":
+		m.Hangs = true
 	default:
 		return fmt.Errorf("%q is no part of a mutant", line)
 	}

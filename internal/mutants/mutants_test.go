@@ -1,9 +1,11 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -76,25 +78,23 @@ func TestFastMutantsDie(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it compiles: runs without -short")
 	}
-	for _, m := range mutants(t) {
-		if !m.Fast {
-			continue
+	fast := slices.DeleteFunc(mutants(t), func(m Mutant) bool { return !m.Fast })
+	base, err := NewBaseline(root, fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r := range tryAll(root, fast, base, 2) {
+		if r.err != nil || !r.Killed() {
+			t.Errorf("mutant %s lives: %v %s\n%s", r.Name, r.err, r.Why, r.Output)
 		}
-		r, err := m.Run(root)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !r.Killed() {
-			t.Errorf("mutant %s lives: %s\n%s", m.Name, r.Why, r.Output)
-		}
-		t.Logf("%s: %v, by %v", m.Name, r.Took, r.Failed)
+		t.Logf("%s: %v, by %v", r.Name, r.Took, r.Failed)
 	}
 }
 
 func TestParse(t *testing.T) {
-	const good = "# words\nmutant a\nrule   I1: r\nfile   a.go\nkilled ./p TestA/b\nfast\n \tx\n-\ty\n+\tz\n \n"
+	const good = "# words\nmutant a\nrule   I1: r\nfile   a.go\nkilled ./p TestA/b\nfast\nhangs\n \tx\n-\ty\n+\tz\n \n"
 	all, err := Parse(good)
-	want := Mutant{Name: "a", Rule: "I1: r", File: "a.go", Package: "./p", Test: "TestA/b", Fast: true, Old: "\tx\n\ty\n\n", New: "\tx\n\tz\n\n", Line: 2}
+	want := Mutant{Name: "a", Rule: "I1: r", File: "a.go", Package: "./p", Test: "TestA/b", Fast: true, Hangs: true, Old: "\tx\n\ty\n\n", New: "\tx\n\tz\n\n", Line: 2}
 	if err != nil || len(all) != 1 || all[0] != want {
 		t.Errorf("Parse() = %+v, %v, want %+v", all, err, want)
 	}
@@ -123,19 +123,79 @@ func TestApplyFailsLoudly(t *testing.T) {
 	}
 }
 
-// Only a test that fails kills: not the compiler, and not a pattern that matches nothing.
+// Only a test that fails kills: not the compiler, not a pattern that matches nothing, not a clock, and not a test that
+// fails anyway.
 func TestJudge(t *testing.T) {
-	const run = `{"Action":"run","Test":"TestA"}` + "\n"
+	const (
+		run  = `{"Action":"run","Test":"TestA"}` + "\n"
+		fail = `{"Action":"fail","Test":"TestA"}` + "\n"
+		end  = `{"Action":"fail"}` + "\n"
+		late = `{"Action":"output","Test":"TestA","Output":"panic: test timed out after 2m0s\n"}` + "\n"
+	)
 	for out, want := range map[string]string{
-		run + `{"Action":"fail","Test":"TestA/b"}` + "\n" + `{"Action":"fail"}`: "TestA",
+		run + `{"Action":"fail","Test":"TestA/b"}` + "\n" + end:                 "TestA",
 		run + `{"Action":"pass","Test":"TestA"}` + "\n" + `{"Action":"pass"}`:   "",
-		`{"Action":"build-fail"}` + "\n" + `{"Action":"fail"}`:                  "it does not compile",
-		`{"Action":"pass"}`:       "no test ran",
-		run + `{"Action":"fail"}`: "TestA", // the process ended in the middle of it
+		run + `{"Action":"skip","Test":"TestA"}` + "\n" + `{"Action":"pass"}`:   "its tests skip themselves",
+		run + `{"Action":"pass","Test":"TestA/b"}` + "\n" + `{"Action":"pass"}`: "its tests skip themselves",
+		`{"Action":"build-fail"}` + "\n" + end:                                  "it does not compile",
+		`{"Action":"pass"}`:                                                     "no test ran",
+		run + end:                                                               "TestA", // the process ended in the middle of it
+		run + late + fail + end:                                                 `TestA took longer than 2m0s: if that is how it notices, say so with a line "hangs"`,
+		run + late + end:                                                        `TestA took longer than 2m0s: if that is how it notices, say so with a line "hangs"`,
+		run + fail + late + end:                                                 "TestA",
+		run + `{"Action":"output","Output":"signal: killed\n"}` + "\n" + end:    "somebody killed the test",
+		`{"Action":"run","Test":"TestB"}` + "\n" + `{"Action":"fail","Test":"TestB"}` + "\n" + end: "without it they do not pass either: TestB",
 	} {
 		r := judge([]byte(out))
-		if got := strings.Join(r.Failed, " ") + r.Why; got != want {
-			t.Errorf("judge(%s) = %q, want %q", out, got, want)
+		r.against(Result{Passed: []string{"TestA"}})
+		if got := strings.Join(r.Failed, " ") + r.Why; got != want || r.Killed() != (want == "TestA") {
+			t.Errorf("judge(%s) = %q, want %q; killed: %v", out, got, want, r.Killed())
+		}
+	}
+}
+
+// A package's tests run once without a mutant, those that are asked for and no others.
+func TestPatterns(t *testing.T) {
+	got := patterns([]Mutant{
+		{Package: "./a", Test: "TestX$"}, {Package: "./b", Test: "TestZ/sub"}, {Package: "./a", Test: "TestY"},
+		{Package: "./a", Test: "TestX$"}, {Package: "./c"},
+	})
+	if want := map[string]string{"./a": "TestX$|TestY", "./b": "TestZ/sub", "./c": ""}; !maps.Equal(got, want) {
+		t.Errorf("patterns() = %q, want %q", got, want)
+	}
+}
+
+// A test that fails anyway, one that hangs and one that skips itself kill nothing, as go test runs them.
+func TestRunAgainstBaseline(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it compiles: runs without -short")
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod": "module m\n\ngo 1.26\n",
+		"a.go":   "package m\n\nfunc f() int {\n\treturn 1\n}\n",
+		"a_test.go": "package m\n\nimport \"testing\"\n\nfunc TestGood(t *testing.T) {\n\tif f() != 1 {\n\t\tt.Error(f())\n\t}\n}\n\n" +
+			"func TestBad(t *testing.T) { t.Error(f()) }\n\nfunc TestSkips(t *testing.T) { t.Skip() }\n\nfunc TestBlind(t *testing.T) { f() }\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all []Mutant
+	for _, test := range []string{"TestGood", "TestBad", "TestSkips", "TestBlind", "TestNone"} {
+		all = append(all, Mutant{Name: test, File: "a.go", Package: ".", Test: test, Old: "\treturn 1\n", New: "\treturn 2\n"})
+	}
+	base, err := NewBaseline(dir, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"TestGood": "", "TestBad": "without it they do not pass either: TestBad", "TestSkips": "its tests skip themselves",
+		"TestBlind": "", "TestNone": "no test ran",
+	}
+	for r := range tryAll(dir, all, base, 2) {
+		if r.err != nil || r.Why != want[r.Name] || r.Killed() != (r.Name == "TestGood") {
+			t.Errorf("%s: killed %v, %q, %v; want %q", r.Name, r.Killed(), r.Why, r.err, want[r.Name])
 		}
 	}
 }

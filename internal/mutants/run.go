@@ -14,23 +14,25 @@ import (
 	"time"
 )
 
-// testTimeout bounds the run of one test. A mutant that makes it hang has been noticed, too.
+// testTimeout bounds the run of one test. A test that takes longer has noticed nothing, unless its mutant says that it hangs.
 const testTimeout = 2 * time.Minute
 
-// A Result is what came of a mutant.
+// A Result is what came of a run of tests. Tests are those at the top: subtests are theirs.
 type Result struct {
-	Failed []string // tests that noticed it
-	Why    string   // if none did: "" if the tests passed, otherwise why there is no verdict
+	Passed []string
+	Failed []string
+	Hung   []string // ran when the time was over
+	Why    string   // there is no verdict; "" if there is one
 	Output string
 	Took   time.Duration
 }
 
-// Killed reports whether a test failed because of it.
-func (r Result) Killed() bool { return len(r.Failed) > 0 }
+// Killed reports whether a test noticed the mutant.
+func (r *Result) Killed() bool { return r.Why == "" && len(r.Failed) > 0 }
 
-// Run runs the mutant's test, or all short tests of its package if none is named. An error says that it cannot be
-// tried.
-func (m *Mutant) Run(root string) (Result, error) {
+// Run runs the mutant's test, or all short tests of its package if none is named. Tests that do not pass without it,
+// as base has them, say nothing. An error says that it cannot be tried.
+func (m *Mutant) Run(root string, base Baseline) (Result, error) {
 	dir, err := os.MkdirTemp("", "mutant")
 	if err != nil {
 		return Result{}, err
@@ -40,20 +42,51 @@ func (m *Mutant) Run(root string) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	args := []string{"test", "-json", "-vet=off", "-count=1", "-timeout", testTimeout.String(), "-overlay", overlay}
-	if m.Test == "" {
+	args := []string{"-overlay", overlay}
+	if m.Test != "" {
+		args = append(args, "-failfast")
+	}
+	r, err := goTest(root, m.Package, m.Test, testTimeout, args...)
+	if err != nil {
+		return Result{}, fmt.Errorf("mutant %s: %w", m.Name, err)
+	}
+	if m.Hangs {
+		r.Failed, r.Hung = append(r.Failed, r.Hung...), nil
+	}
+	r.against(base[m.Package])
+	return r, nil
+}
+
+// against drops those that failed and do not pass in base either, and says so if none is left.
+func (r *Result) against(base Result) {
+	failed := r.Failed
+	r.Failed = slices.DeleteFunc(slices.Clone(failed), func(test string) bool { return !slices.Contains(base.Passed, test) })
+	switch {
+	case r.Why != "" || len(r.Failed) > 0:
+	case len(r.Hung) > 0:
+		r.Why = fmt.Sprintf("%s took longer than %v: if that is how it notices, say so with a line \"hangs\"",
+			strings.Join(r.Hung, ", "), testTimeout)
+	case len(failed) > 0:
+		r.Why = "without it they do not pass either: " + strings.Join(failed, ", ")
+	}
+}
+
+// goTest runs the tests of a package that match a pattern, or all its short ones if that is empty.
+func goTest(root, pkg, pattern string, timeout time.Duration, more ...string) (Result, error) {
+	args := append([]string{"test", "-json", "-vet=off", "-count=1", "-timeout", timeout.String()}, more...)
+	if pattern == "" {
 		args = append(args, "-short")
 	} else {
-		args = append(args, "-failfast", "-run", m.Test)
+		args = append(args, "-run", pattern)
 	}
-	cmd := exec.Command("go", append(args, m.Package)...)
+	cmd := exec.Command("go", append(args, pkg)...)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "RAPID_NOFAILFILE=1") // what a mutant fails at is no test data
 	begin := time.Now()
 	out, err := cmd.Output()
 	exit, failed := errors.AsType[*exec.ExitError](err)
 	if err != nil && !failed {
-		return Result{}, fmt.Errorf("mutant %s: %w", m.Name, err)
+		return Result{}, err
 	}
 	r := judge(out)
 	if r.Why != "" && exit != nil {
@@ -93,12 +126,12 @@ type event struct {
 	Output  string
 }
 
-// judge reads what go test -json says. Only a test that failed has noticed anything: not a compiler, and not a
-// pattern that no test matches.
+// judge reads what go test -json says. Only a test that failed has noticed anything: not a compiler, not a pattern
+// that no test matches, and not a clock.
 func judge(out []byte) (r Result) {
 	var b strings.Builder
 	var last string // the test that ran when the process died
-	passed, ran, broken := false, false, false
+	passed, ran, broken, late, killed := false, false, false, false, false
 	s := bufio.NewScanner(bytes.NewReader(out))
 	s.Buffer(nil, len(out)+1)
 	for s.Scan() {
@@ -107,30 +140,47 @@ func judge(out []byte) (r Result) {
 			continue
 		}
 		b.WriteString(e.Output)
+		late = late || strings.HasPrefix(e.Output, "panic: test timed out after") || strings.HasPrefix(e.Output, "*** Test killed")
+		killed = killed || strings.HasPrefix(e.Output, "signal: killed")
+		test, _, sub := strings.Cut(e.Test, "/")
 		switch {
 		case e.Action == "run":
-			ran, last = true, e.Test
-		case e.Action == "fail" && e.Test != "":
-			top, _, _ := strings.Cut(e.Test, "/")
-			if !slices.Contains(r.Failed, top) {
-				r.Failed = append(r.Failed, top)
-			}
+			ran, last = true, test
+		case e.Action == "fail" && test != "" && late:
+			r.Hung = with(r.Hung, test)
+		case e.Action == "fail" && test != "":
+			r.Failed = with(r.Failed, test)
+		case e.Action == "pass" && test != "" && !sub:
+			r.Passed = append(r.Passed, test)
 		case e.Action == "build-fail":
 			broken = true
-		case e.Action == "pass" && e.Test == "":
+		case e.Action == "pass" && test == "":
 			passed = true
 		}
 	}
+	r.Output = b.String()
 	switch {
 	case broken:
 		r.Failed, r.Why = nil, "it does not compile"
-	case len(r.Failed) > 0:
+	case len(r.Failed) > 0 || len(r.Hung) > 0:
+	case killed && !late:
+		r.Why = "somebody killed the test"
 	case !ran:
 		r.Why = "no test ran"
+	case !passed && late:
+		r.Hung = []string{last}
 	case !passed: // os.Exit, or a process that was killed
-		top, _, _ := strings.Cut(last, "/")
-		r.Failed = []string{top}
+		r.Failed = []string{last}
+	case len(r.Passed) == 0:
+		r.Why = "its tests skip themselves"
 	}
-	r.Output = b.String()
 	return r
+}
+
+// with is the list with a name that it may have already.
+func with(list []string, name string) []string {
+	if slices.Contains(list, name) {
+		return list
+	}
+	return append(list, name)
 }
