@@ -26,6 +26,7 @@ type Config struct {
 	RaftListen       string // host:port for the Raft of the members
 	GossipListen     string // host:port, TCP and UDP, for the gossip of the members
 	HTTPListen       string // host:port for metrics and health; empty: they are not served
+	EnablePprof      bool   // profiles of the process there too
 	Zone             string // where the node is: a rack, a building; rules with ZONES count them
 	FailoverPriority int    // the higher the rather promoted; 0: never
 	Witness          bool   // keeps the log and no table, and is never promoted
@@ -68,6 +69,8 @@ func (c *Config) check() error {
 		if err := checkLoopback(c.HTTPListen); err != nil {
 			return fmt.Errorf("--http-listen: %w", err)
 		}
+	} else if c.EnablePprof {
+		return fmt.Errorf("--enable-pprof: say with --http-listen where profiles are to be served")
 	}
 	if strings.ContainsFunc(c.Zone, unicode.IsControl) || len(c.Zone) > maxZone {
 		return fmt.Errorf("zone %q: want up to %d bytes of text on one line", c.Zone, maxZone)

@@ -55,6 +55,19 @@ func TestZoneName(t *testing.T) {
 	}
 }
 
+// Profiles are served where metrics are, so there has to be such an address.
+func TestPprofNeedsAnAddress(t *testing.T) {
+	cfg := testConfig(t, "")
+	cfg.EnablePprof = true
+	if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), "--http-listen") {
+		t.Errorf("--enable-pprof alone: %v, want an error that names --http-listen", err)
+	}
+	cfg.HTTPListen = "127.0.0.1:0"
+	if _, err := New(cfg); err != nil {
+		t.Error(err)
+	}
+}
+
 // testConfig is that of a node that advertises something.
 func testConfig(t *testing.T, advertise string) Config {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -66,7 +67,7 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// newHTTPHandler serves the three paths there are. Others are not found, and other methods than GET and
+// newHTTPHandler serves the three paths there are, and profiles if they are wanted. Others are not found, and other methods than GET and
 // HEAD are not allowed.
 func (n *Node) newHTTPHandler(ctx context.Context, log *slog.Logger) http.Handler {
 	registry := prometheus.NewRegistry()
@@ -91,7 +92,20 @@ func (n *Node) newHTTPHandler(ctx context.Context, log *slog.Logger) http.Handle
 		}
 		answer(w, n.readiness(ctx, req.Context(), want))
 	})
+	if n.cfg.EnablePprof {
+		handleProfiles(mux)
+	}
 	return mux
+}
+
+// handleProfiles serves what go tool pprof asks for: how a process spends its time and its memory. It tells
+// more of the process than metrics do, and costs it something, so it is not there unless it is asked for.
+func handleProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 // A verdict is the answer to a probe: yes or no, and a line that says why.

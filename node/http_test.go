@@ -56,7 +56,7 @@ func TestHTTP(t *testing.T) {
 	n1.cfg.HTTPListen = freeAddress(t)
 	n1.start()
 	n2 := newTestNode(t, "n2", n1.cfg.Listen)
-	n2.cfg.HTTPListen = freeAddress(t)
+	n2.cfg.HTTPListen, n2.cfg.EnablePprof = freeAddress(t), true
 	n2.start()
 	n1.exec("INSERT INTO kv VALUES ('a', '1')")
 	n2.exec("WAIT FOR LSN '" + n1.value("SELECT pg_current_wal_flush_lsn()::text") + "'")
@@ -73,6 +73,8 @@ func TestHTTP(t *testing.T) {
 		{n1, "GET", "/", 404, ""},
 		{n1, "GET", "/metrics/x", 404, ""},
 		{n1, "DELETE", "/metrics", 405, ""},
+		{n1, "GET", "/debug/pprof/", 404, ""},
+		{n2, "GET", "/debug/pprof/goroutine?debug=1", 200, "goroutine profile"},
 		{n1, "GET", "/metrics", 200, `longship_ready{role="primary"} 1`},
 		{n2, "GET", "/metrics", 200, `longship_ready{role="standby"} 1`},
 		{n1, "GET", "/readyz", 200, "primary, epoch 1\n"},

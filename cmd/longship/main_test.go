@@ -131,7 +131,7 @@ func TestStartConfig(t *testing.T) {
 		if cfg.DataDir != "/data" || cfg.Name != "n2" || cfg.Listen != "127.0.0.1:5433" || cfg.SegmentSize != 64<<20 {
 			t.Errorf("config %+v", cfg)
 		}
-		if cfg.RaftListen != "127.0.0.1:5533" || cfg.GossipListen != "127.0.0.1:9" || cfg.HTTPListen != "127.0.0.1:10" || cfg.Zone != "b" || cfg.FailoverPriority != 0 {
+		if cfg.RaftListen != "127.0.0.1:5533" || cfg.GossipListen != "127.0.0.1:9" || cfg.HTTPListen != "127.0.0.1:10" || !cfg.EnablePprof || cfg.Zone != "b" || cfg.FailoverPriority != 0 {
 			t.Errorf("config %+v", cfg)
 		}
 		if len(cfg.GossipKey) != 16 || cfg.GossipKey[15] != 15 || cfg.ClusterSecret != "hush" {
@@ -149,7 +149,7 @@ func TestStartConfig(t *testing.T) {
 		return nil
 	}
 	app := &cli.App{Commands: []*cli.Command{command}, Writer: io.Discard, ErrWriter: t.Output()}
-	err := app.Run(strings.Fields("longship start --name n2 --gossip-listen 127.0.0.1:9 --http-listen 127.0.0.1:10 --zone b --join a:1,b:2 --commit-delay 20 --wal-segsize 64 --log-level warn"))
+	err := app.Run(strings.Fields("longship start --name n2 --gossip-listen 127.0.0.1:9 --http-listen 127.0.0.1:10 --enable-pprof --zone b --join a:1,b:2 --commit-delay 20 --wal-segsize 64 --log-level warn"))
 	if err != nil || !checked {
 		t.Errorf("Run() = %v, checked %v", err, checked)
 	}
