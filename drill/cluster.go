@@ -148,6 +148,16 @@ func (c *Cluster) addresses(first int) []string {
 	return all
 }
 
+// nodeAt is the name of the node that clients find at an address; the address where that is not known.
+func (c *Cluster) nodeAt(address string) string {
+	for _, n := range c.Nodes() {
+		if n.Address == address {
+			return n.Name
+		}
+	}
+	return address
+}
+
 // Named is the node of that name.
 func (c *Cluster) Named(name string) (*Node, error) {
 	for _, n := range c.Nodes() {

@@ -112,7 +112,7 @@ func lastWords(n *Node, before int64) string {
 	}
 	_, text, _ := strings.Cut(string(b[min(before, int64(len(b))):]), "\nlongship: ")
 	line, _, _ := strings.Cut(text, "\n")
-	return fmt.Sprintf("%.200s", line)
+	return short(line, 300)
 }
 
 var diskFull = Drill{

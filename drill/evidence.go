@@ -197,7 +197,7 @@ func described(c cell, there bool) string {
 	if !there {
 		return "not there"
 	}
-	return fmt.Sprintf("%.60q at %s", c.value, c.lsn)
+	return fmt.Sprintf("%q at %s", short(c.value, 60), c.lsn)
 }
 
 // keysOf are the keys of both, sorted.
@@ -236,7 +236,7 @@ func (e *evidence) checkRows(v *verdict) {
 			case ok && r.outcome == history.Aborted:
 				v.complain(checkRows, n.name, "%s was refused and is there, at %s", key, found.lsn)
 			case ok && found.value != rowValue(key):
-				v.complain(checkRows, n.name, "%s has another value, %.60q", key, found.value)
+				v.complain(checkRows, n.name, "%s has another value, %q", key, short(found.value, 60))
 			case ok && r.lsn != 0 && r.lsn != found.lsn:
 				v.complain(checkRows, n.name, "%s was acknowledged at %s and is at %s", key, r.lsn, found.lsn)
 			}

@@ -82,7 +82,7 @@ func (c *listClient) finished(x *history.Txn) {
 		if o.Kind == history.Append {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			c.endedLocked(x.Outcome, c.token)
+			c.endedLocked(x.Outcome, c.token, c.on, 0) // between two it waits for other nodes, too
 			return
 		}
 	}

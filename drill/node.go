@@ -33,6 +33,8 @@ type Node struct {
 	asked  bool     // to end, or allowed to
 	frozen bool
 	down   bool // it was stopped by the operator's command
+
+	revived func() // while down: to be called when it is started
 }
 
 // A process is one life of a node.
@@ -59,7 +61,7 @@ func (n *Node) Start() error {
 	}
 	p := &process{ready: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd = exec.Command(n.cluster.program, append(slices.Clone(n.args), n.cluster.join(n)...)...)
-	p.cmd.Env = child.Environment()
+	p.cmd.Env = child.EnvironmentWithoutSettings()
 	p.cmd.Stdout = &child.Lines{Line: p.hear}
 	p.cmd.Stderr = log
 	p.cmd.SysProcAttr = child.Attributes()

@@ -141,7 +141,7 @@ func (r *Run) startReceiver() error {
 		return err
 	}
 	cmd := exec.Command(receiveWAL(), "--dbname", cfg, "--directory", r.archive(), "--slot", receiverSlot, "--no-password", "--verbose")
-	cmd.Env, cmd.Stderr, cmd.SysProcAttr = child.Environment(), log, child.Attributes()
+	cmd.Env, cmd.Stderr, cmd.SysProcAttr = child.EnvironmentWithoutSettings(), log, child.Attributes()
 	if err := r.Cluster.launcher.Start(cmd); err != nil {
 		return err
 	}

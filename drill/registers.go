@@ -66,7 +66,7 @@ func (c *client) operate(ctx context.Context, conn *pgx.Conn, in history.Registe
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if in.Op != "read" && (became != history.Committed || wrote) {
-		c.endedLocked(became, reported(conn))
+		c.endedLocked(became, reported(conn), c.on, c.id)
 	}
 	if became == history.Committed || became == history.Unknown && in.Op != "read" {
 		c.ops = append(c.ops, o)

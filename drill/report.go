@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // A Report is what came of all drills. Its JSON form is a contract: names stay, and fields are only added.
@@ -27,8 +28,9 @@ type Result struct {
 	Nodes   int     `json:"nodes"`
 	Seconds float64 `json:"seconds"`
 
-	Rounds []*Round    `json:"rounds"`
-	Gap    Percentiles `json:"write_gap"` // over the rounds
+	Rounds    []*Round    `json:"rounds"`
+	Gap       Percentiles `json:"write_gap"`  // over the rounds, as is
+	ClientGap Percentiles `json:"client_gap"` // that of the client that waited longest
 
 	Commits      Commits      `json:"commits"`
 	ReadsChecked int          `json:"reads_checked"` // all reads of clients whose outcome is known
@@ -43,8 +45,24 @@ type Result struct {
 // A Round is one time that something was broken.
 type Round struct {
 	Number     int     `json:"round"`
-	GapSeconds float64 `json:"write_gap_seconds"` // the longest time without an acknowledged commit
-	Events     []Event `json:"timeline"`
+	GapSeconds float64 `json:"write_gap_seconds"` // the longest time in which no node acknowledged a commit to anybody
+	GapFrom    string  `json:"write_gap_from"`    // the node that sent the last acknowledgement before it
+	GapTo      string  `json:"write_gap_to"`      // and the one that sent the first after it
+
+	// ClientGapSeconds is the longest time in which one client, that follows the primary, had none acknowledged: longer, if
+	// it waited for an answer of a node that gives none.
+	ClientGapSeconds float64 `json:"client_gap_seconds"`
+
+	Events []Event `json:"timeline"`
+}
+
+// gap says how long the write gap was, and whose.
+func (r *Round) gap() string {
+	text := fmt.Sprintf("no node acknowledged a commit for %.2f s", r.GapSeconds)
+	if r.GapFrom != r.GapTo {
+		text += " (the last was " + r.GapFrom + ")"
+	}
+	return fmt.Sprintf("%s; the client that waited longest, for %.2f s", text, r.ClientGapSeconds)
 }
 
 // An Event is what happened when: fault and mend are the drill's, first commit the clients', the others are
@@ -98,11 +116,12 @@ func (r *Result) count(w *work) {
 	lost := r.Commits.Lost
 	r.Commits = w.counts
 	r.Commits.Lost = lost
-	var gaps []float64
+	var all, client []float64
 	for _, round := range r.Rounds {
-		gaps = append(gaps, round.GapSeconds)
+		all = append(all, round.GapSeconds)
+		client = append(client, round.ClientGapSeconds)
 	}
-	r.Gap = percentiles(gaps)
+	r.Gap, r.ClientGap = percentiles(all), percentiles(client)
 }
 
 // percentiles of durations in seconds.
@@ -117,8 +136,36 @@ func percentiles(all []float64) Percentiles {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// seconds is a duration to the hundredth of a second.
-func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+// Texts are cut and wrapped for a terminal of this width.
+const pageWidth = 110
+
+// short is the beginning of a text, and "…" if there is more.
+func short(text string, most int) string {
+	runes := []rune(text)
+	if len(runes) <= most {
+		return text
+	}
+	return string(runes[:most-1]) + "…"
+}
+
+// wrap breaks a text between words. The first line begins with one prefix, the others with blanks of its length.
+func wrap(prefix, text string) (lines []string) {
+	line := prefix
+	indent := strings.Repeat(" ", utf8.RuneCountInString(prefix))
+	for word := range strings.FieldsSeq(text) {
+		if utf8.RuneCountInString(line)+utf8.RuneCountInString(word) > pageWidth && len(line) > len(indent) {
+			lines, line = append(lines, strings.TrimRight(line, " ")), indent
+		}
+		line += word + " "
+	}
+	return append(lines, strings.TrimRight(line, " "))
+}
+
+// Lines is the drill for people: its name, what it breaks and what must hold.
+func (d *Drill) Lines() []string {
+	lines := append([]string{d.Name}, wrap("    breaks  ", d.Breaks)...)
+	return append(lines, wrap("    holds   ", d.Holds)...)
+}
 
 // Lines is the result for people.
 func (r *Result) Lines() []string {
@@ -126,7 +173,7 @@ func (r *Result) Lines() []string {
 	add := func(format string, args ...any) {
 		lines = append(lines, strings.TrimRight("  "+fmt.Sprintf(format, args...), " "))
 	}
-	add("%s", r.Breaks)
+	lines = append(lines, wrap("  ", r.Breaks)...)
 	if r.Skipped != "" {
 		add("skipped: %s", r.Skipped)
 		return lines
@@ -135,19 +182,20 @@ func (r *Result) Lines() []string {
 		add("")
 		add("round %d", round.Number)
 		for _, e := range round.Events {
-			add("%10s  %-12s %-3s %s", fmt.Sprintf("%+.0f ms", e.At), e.Kind, e.Node, e.What)
+			lines = append(lines, wrap(fmt.Sprintf("  %10s  %-12s %-3s ", fmt.Sprintf("%+.0f ms", e.At), e.Kind, e.Node), e.What)...)
 		}
 	}
 	add("")
 	add("nodes %d, rounds %d, %.1f s", r.Nodes, len(r.Rounds), r.Seconds)
-	add("write gap      p50 %.2f s  p95 %.2f s  max %.2f s", r.Gap.P50, r.Gap.P95, r.Gap.Max)
+	add("write gap      p50 %.2f s  p95 %.2f s  max %.2f s: no node acknowledged anything", r.Gap.P50, r.Gap.P95, r.Gap.Max)
+	add("client gap     p50 %.2f s  p95 %.2f s  max %.2f s: that of the client that waited longest", r.ClientGap.P50, r.ClientGap.P95, r.ClientGap.Max)
 	add("commits        acknowledged %d  unknown %d  refused %d  lost %s", r.Commits.Acknowledged, r.Commits.Unknown, r.Commits.Refused, r.Commits.lost())
 	add("reads checked  %d, of them %d on each node for itself", r.ReadsChecked, r.Looks)
 	if r.Registers.Verdict != "" {
 		add("registers      %s: %d operations on %d keys (porcupine)", r.Registers.Verdict, r.Registers.Operations, r.Registers.Keys)
 		add("transactions   %s: %d on the primary, %d reads elsewhere", r.Transactions.Verdict, r.Transactions.Primary, r.Transactions.Elsewhere)
 	}
-	add("must hold      %s", r.Holds)
+	lines = append(lines, wrap("  must hold      ", r.Holds)...)
 	for _, v := range r.Violations {
 		add("VIOLATION      %s", strings.ReplaceAll(v.String(), "\n", "\n    "))
 	}
@@ -178,14 +226,26 @@ func (r *Report) Lines() []string {
 	for _, d := range r.Drills {
 		lines = append(append(lines, d.Lines()...), "")
 	}
-	lines = append(lines, fmt.Sprintf("%-24s %-8s %6s %10s %10s %12s %8s %11s %8s", "drill", "", "rounds", "gap p50", "gap max", "acknowledged", "unknown", "lost", "reads"))
+	lines = append(lines, fmt.Sprintf("%-27s %-8s %6s %10s %10s %12s %8s %11s %8s", "drill", "", "rounds", "gap p50", "gap max", "acknowledged", "unknown", "lost", "reads"))
 	for _, d := range r.Drills {
-		lines = append(lines, fmt.Sprintf("%-24s %-8s %6d %8.2f s %8.2f s %12d %8d %11s %8d", d.Drill, d.word(), len(d.Rounds),
+		lines = append(lines, fmt.Sprintf("%-27s %-8s %6d %8.2f s %8.2f s %12d %8d %11s %8d", d.Drill, d.word(), len(d.Rounds),
 			d.Gap.P50, d.Gap.Max, d.Commits.Acknowledged, d.Commits.Unknown, d.Commits.lost(), d.ReadsChecked))
 	}
-	verdict := "all that was checked holds"
-	if !r.OK {
-		verdict = "NOT all that was to be checked holds"
+	return append(lines, fmt.Sprintf("%s (seed %d, %.0f s)", r.verdict(), r.Seed, r.Seconds))
+}
+
+// verdict is what all of it shows.
+func (r *Report) verdict() string {
+	switch {
+	case r.OK:
+		return "all that was checked holds"
+	case r.Skipped():
+		return "NOTHING was checked: every drill was skipped"
 	}
-	return append(lines, fmt.Sprintf("%s (seed %d, %.0f s)", verdict, r.Seed, r.Seconds))
+	return "NOT all that was to be checked holds"
+}
+
+// Skipped reports whether there were drills, and none of them was run.
+func (r *Report) Skipped() bool {
+	return len(r.Drills) > 0 && !slices.ContainsFunc(r.Drills, func(d *Result) bool { return d.Skipped == "" })
 }

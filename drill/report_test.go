@@ -15,6 +15,15 @@ func TestParseEvent(t *testing.T) {
 		{`{"time":"2026-01-02T03:04:05.5Z","msg":"started streaming WAL","start":"0/50"}`, "rejoin", "streams from 0/50"},
 		{`{"time":"2026-01-02T03:04:05.5Z","msg":"following the upstream to another timeline","cut":true,"fork":"0/40"}`, "cut", "its log back to 0/40"},
 		{`{"time":"2026-01-02T03:04:05.5Z","msg":"following the upstream to another timeline","cut":false}`, "", ""},
+		{`{"time":"2026-01-02T03:04:05.5Z","msg":"end of log found","end":"0/40","because":"a record with a hole"}`, "recovered", "its log up to 0/40: a record with a hole"},
+		{`{"time":"2026-01-02T03:04:05.5Z","msg":"the log was damaged, and is repaired","from":"0/40","because":"bad CRC","detail":"9 bytes are n1's now"}`,
+			"repair", "its log from 0/40 on, 9 bytes are n1's now: bad CRC"},
+		{`{"time":"2026-01-02T03:04:05.5Z","msg":"damaged WAL is repaired","segment":"1","from":"0/40","because":"bad CRC","detail":"9 bytes are n1's now"}`,
+			"repair", "its log from 0/40 on, 9 bytes are n1's now: bad CRC"},
+		{`{"time":"2026-01-02T03:04:05.5Z","msg":"WAL is damaged","segment":"1","from":"0/40","because":"bad CRC"}`, "damage", "1 from 0/40: bad CRC"},
+		{`{"time":"2026-01-02T03:04:05.5Z","msg":"the log is damaged: looking for a member to repair it from","err":"bad CRC"}`, "damage", "bad CRC"},
+		{`{"time":"2026-01-02T03:04:05.5Z","msg":"base backup sent","client":"n3","end":"0/40"}`, "base copy", "sent to n3, of 0/40"},
+		{`{"time":"2026-01-02T03:04:05.5Z","msg":"taking a new base copy","because":"WAL is gone"}`, "base copy", "wants one: WAL is gone"},
 		{`{"time":"2026-01-02T03:04:05.5Z","msg":"replication stream interrupted","error":"one\ntwo"}`, "lost stream", "one two"},
 		{`{"time":"2026-01-02T03:04:05.5Z","msg":"something else"}`, "", ""},
 		{`{"time":"yesterday","msg":"sealed"}`, "", ""},
@@ -50,7 +59,7 @@ func TestReportLines(t *testing.T) {
 	text := strings.Join(r.Lines(), "\n")
 	for _, want := range []string{
 		"+12 ms  seal         n2  promises", "acknowledged writes, n2: k is lost", "/tmp/x", "could not be brought to an end: no luck",
-		"skipped: no pg_receivewal", "good                     ok ", "bad                      VIOLATED", "NOT all that was to be checked holds (seed 7",
+		"skipped: no pg_receivewal", "good                        ok ", "bad                         VIOLATED", "NOT all that was to be checked holds (seed 7",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
@@ -71,5 +80,46 @@ func TestFind(t *testing.T) {
 	}
 	if _, err := Find([]string{"kill"}); err == nil || !strings.Contains(err.Error(), "kill-primary") {
 		t.Errorf("Find() of an unknown one = %v, want a list of those there are", err)
+	}
+}
+
+// The write gap is that of all nodes, and what a client waited for an answer that does not come is its own.
+func TestGaps(t *testing.T) {
+	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+	w := &work{began: time.Now().Add(-ms(1000)), acks: []ack{
+		{ms(10), "n1", 1}, {ms(20), "n1", 2}, {ms(90), "n1", 0}, // the fault comes at 30
+		{ms(400), "n2", 0}, {ms(500), "n2", 2}, {ms(800), "n2", 1}, {ms(900), "n2", 2},
+	}}
+	before, after, client := w.gaps(ms(30))
+	if before != w.acks[2] || after != w.acks[3] {
+		t.Errorf("the write gap is from %v to %v", before, after)
+	}
+	if client != ms(790) {
+		t.Errorf("the client that waited longest did so for %v, want 790ms", client)
+	}
+	if _, after, _ := w.gaps(ms(450)); after != w.acks[5] {
+		t.Errorf("later, the write gap ends with %v", after)
+	}
+	w.acks = w.acks[:5] // client 1 waits still
+	if _, _, client := w.gaps(ms(30)); client < ms(970) {
+		t.Errorf("the client that still waits has done so for %v, want 970ms at least", client)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, line := range wrap("  must hold  ", strings.Repeat("ein Wörtchen ", 40)) {
+		if n := len([]rune(line)); n > pageWidth || !strings.HasPrefix(line, "  ") {
+			t.Errorf("%d: %s", n, line)
+		}
+	}
+	long := strings.Repeat("x", 2*pageWidth)
+	if got := wrap("a ", long+" b"); len(got) != 2 || got[0] != "a "+long || got[1] != "  b" {
+		t.Errorf("wrap() of a long word = %q", got)
+	}
+	if got := wrap("a ", ""); len(got) != 1 || got[0] != "a" {
+		t.Errorf("wrap() of nothing = %q", got)
+	}
+	if got := short("ääää", 3); got != "ää…" || short("ääää", 4) != "ääää" {
+		t.Errorf("short() = %s", got)
 	}
 }

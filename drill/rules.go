@@ -77,7 +77,7 @@ var membershipChurn = Drill{
 		if err := n.Start(); err != nil {
 			return err
 		}
-		r.work.observe(n.Name, n.Address)
+		r.watch(n)
 		if err := r.Cluster.AwaitWell(ctx); err != nil {
 			return err
 		}

@@ -1,11 +1,11 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"time"
 )
@@ -21,6 +21,7 @@ type Config struct {
 	Keep     bool          // leave the nodes' folders
 	Target   *Target       // the cluster to run on; nil: one of its own for each drill
 	Progress func(line string)
+	Left     *Leftovers // filled in while drills are under way
 }
 
 const (
@@ -35,16 +36,22 @@ const (
 // every process that it started is gone, and so are their folders, unless something was found or cfg.Keep.
 func Execute(ctx context.Context, cfg Config, drills []Drill) *Report {
 	began := time.Now()
-	report := &Report{OK: true, Seed: cfg.Seed}
+	for _, dir := range sweep() {
+		cfg.Progress("removed what a drill that was killed had left: " + dir)
+	}
+	report := &Report{Seed: cfg.Seed}
+	failed := false
 	for _, d := range drills {
 		if ctx.Err() != nil {
-			report.OK = false
+			failed = true
 			break
 		}
 		r := execute(ctx, cfg, d)
-		report.OK = report.OK && r.OK
+		failed = failed || !r.OK
+		report.OK = report.OK || r.Skipped == ""
 		report.Drills = append(report.Drills, r)
 	}
+	report.OK = report.OK && !failed
 	report.Seconds = time.Since(began).Seconds()
 	return report
 }
@@ -82,11 +89,11 @@ func execute(ctx context.Context, cfg Config, d Drill) *Result {
 
 // own runs a drill on a cluster of its own. When it returns, that is gone.
 func own(ctx context.Context, cfg Config, d Drill, result *Result) (err error) {
-	dir, err := os.MkdirTemp("", "longship-drill-")
+	dir, err := makeFolder(cfg.Left)
 	if err != nil {
 		return err
 	}
-	r := newRun(cfg, d, newCluster(cfg.Program, dir, d.Flags), "drill/", result)
+	r := newRun(cfg, d, newCluster(cfg.Program, dir.path, d.Flags), "drill/", result)
 	err = r.all(ctx)
 	r.work.stop()
 	for _, f := range r.cleanup {
@@ -95,10 +102,10 @@ func own(ctx context.Context, cfg Config, d Drill, result *Result) (err error) {
 	r.Cluster.close()
 	result.count(r.work)
 	if failed := err != nil && ctx.Err() == nil; cfg.Keep || failed || len(result.Violations) > 0 {
-		result.Kept = dir
-		return err
+		result.Kept = dir.path
+		return errors.Join(err, dir.keep())
 	}
-	return errors.Join(err, os.RemoveAll(dir))
+	return errors.Join(err, dir.remove())
 }
 
 // A Run is one drill under way: what Round and its companions work with.
@@ -135,10 +142,16 @@ func (r *Run) all(ctx context.Context) error {
 	}
 	r.work.start(r.cfg.Clients)
 	for _, n := range r.Cluster.Nodes() {
-		r.work.observe(n.Name, n.Address)
+		r.watch(n)
 	}
 	r.proceed(ctx)
 	return nil
+}
+
+// watch has clients read and write on a node, whatever its role.
+func (r *Run) watch(n *Node) {
+	r.work.observe(n.Name, n.Address)
+	r.work.probe(n.Name, n.Address)
 }
 
 // proceed is what follows once clients run.
@@ -222,25 +235,18 @@ func (r *Run) violated(check, format string, args ...any) {
 
 // measure completes the report on a round.
 func (r *Run) measure() {
-	gap, until := r.work.gap(r.struck)
-	r.round.GapSeconds = gap.Seconds()
+	before, after, client := r.work.gaps(r.struck)
+	r.round.GapSeconds, r.round.GapFrom, r.round.GapTo = (after.at - before.at).Seconds(), before.on, after.on
+	r.round.ClientGapSeconds = client.Seconds()
 	since := r.work.began.Add(r.struck)
 	r.round.Events = append(r.round.Events, r.reader.events(since)...)
 	commits := "longest gap" // its end, where nobody was promoted
 	if slices.ContainsFunc(r.round.Events, func(e Event) bool { return e.Kind == "promotion" }) {
 		commits = "first commit"
 	}
-	r.round.Events = append(r.round.Events, Event{At: milliseconds(until - r.struck), Kind: commits, What: fmt.Sprintf("after %s without one", seconds(gap))})
-	slices.SortStableFunc(r.round.Events, func(a, b Event) int {
-		switch {
-		case a.At < b.At:
-			return -1
-		case a.At > b.At:
-			return 1
-		}
-		return 0
-	})
-	r.say("round %d: no commit acknowledged for %s at most", r.round.Number, seconds(gap))
+	r.round.Events = append(r.round.Events, Event{At: milliseconds(after.at - r.struck), Kind: commits, Node: after.on, What: r.round.gap()})
+	slices.SortStableFunc(r.round.Events, func(a, b Event) int { return cmp.Compare(a.At, b.At) })
+	r.say("round %d: %s", r.round.Number, r.round.gap())
 }
 
 // Strike notes what is about to be broken. From the first strike of a round on its write gap is measured.

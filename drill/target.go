@@ -17,6 +17,8 @@ type Target struct {
 
 	// The operator's commands, for sh, that stop and start a node: $NODE is its name, $ADDRESS its host:port.
 	StopCommand, StartCommand string
+
+	left *Leftovers
 }
 
 // lacks says what is missing for a drill on the target, "" if nothing is.
@@ -81,23 +83,31 @@ func (t *Target) run(ctx context.Context, cfg Config, d Drill, result *Result) e
 	}
 	defer c.close()
 	result.Nodes = len(c.Nodes())
+	t.left = cfg.Left
 	r := newRun(cfg, d, c, fmt.Sprintf("longship-drill/%016x/", rand.Uint64()), result)
 	r.say("%d nodes, keys under %s", result.Nodes, r.work.prefix)
+	lo, hi := r.work.keys()
+	gone := t.left.add("keys of the drill in the cluster: DELETE FROM kv WHERE key >= '%s' AND key < '%s'", lo, hi)
 	r.work.start(cfg.Clients)
 	r.proceed(ctx)
 	r.work.stop()
 	result.count(r.work)
-	return errors.Join(t.startStopped(ctx, c), r.remove(ctx))
+	err = t.startStopped(c)
+	removed := r.remove(ctx)
+	if removed == nil {
+		gone()
+	}
+	return errors.Join(err, removed)
 }
 
 // cleanupTimeout is how long the drill tries to leave the target as it found it.
 const cleanupTimeout = time.Minute
 
 // startStopped starts nodes that a drill which was cut short has stopped.
-func (t *Target) startStopped(ctx context.Context, c *Cluster) (err error) {
+func (t *Target) startStopped(c *Cluster) (err error) {
 	for _, n := range c.Nodes() {
 		if !n.Running() {
-			err = errors.Join(err, t.command(context.WithoutCancel(ctx), t.StartCommand, n))
+			err = errors.Join(err, t.start(n))
 		}
 	}
 	return err
@@ -125,6 +135,7 @@ func (r *Run) remove(ctx context.Context) error {
 func (t *Target) stop(ctx context.Context, n *Node) error {
 	n.mu.Lock()
 	n.down = true
+	n.revived = t.left.add("%s at %s, which was stopped: %s", n.Name, n.Address, t.StartCommand)
 	n.mu.Unlock()
 	return t.command(ctx, t.StopCommand, n)
 }
@@ -135,6 +146,7 @@ func (t *Target) start(n *Node) error {
 	if err == nil {
 		n.mu.Lock()
 		n.down = false
+		n.revived()
 		n.mu.Unlock()
 	}
 	return err

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ func (l *logReader) events(since time.Time) (all []Event) {
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
 			e, at, ok := parseEvent(lines.Bytes())
-			if !ok || at.Before(since) || e.Kind == "lost stream" && seen[e.Kind] {
+			if !ok || at.Before(since) || (e.Kind == "lost stream" || e.Kind == "damage") && seen[e.Kind] {
 				continue // it tries again and again
 			}
 			seen[e.Kind] = true
@@ -63,13 +64,14 @@ func parseEvent(line []byte) (e Event, at time.Time, ok bool) {
 		}
 		return ""
 	}
+	words := func(name string) string { return short(strings.Join(strings.Fields(text(name)), " "), 200) }
 	at, err := time.Parse(time.RFC3339Nano, text("time"))
 	if err != nil {
 		return e, at, false
 	}
 	switch text("msg") {
 	case "replication stream interrupted":
-		e = Event{Kind: "lost stream", What: fmt.Sprintf("%.100s", strings.Join(strings.Fields(text("error")), " "))}
+		e = Event{Kind: "lost stream", What: words("error")}
 	case "begin a failover":
 		e = Event{Kind: "suspicion", What: text("cause")}
 	case "sealed":
@@ -83,10 +85,16 @@ func parseEvent(line []byte) (e Event, at time.Time, ok bool) {
 			return e, at, false
 		}
 		e = Event{Kind: "cut", What: fmt.Sprintf("its log back to %s", text("fork"))}
-	case "log recovered after an unclean stop":
-		e = Event{Kind: "recovered", What: "its log up to " + text("end")}
+	case "end of log found":
+		e = Event{Kind: "recovered", What: fmt.Sprintf("its log up to %s: %s", text("end"), words("because"))}
+	case "WAL is damaged", "the log is damaged: looking for a member to repair it from", "damaged WAL cannot be repaired now: this node is not promoted before it is":
+		e = Event{Kind: "damage", What: cmp.Or(words("err"), fmt.Sprintf("%s from %s: %s", text("segment"), text("from"), words("because")))}
+	case "the log was damaged, and is repaired", "damaged WAL is repaired":
+		e = Event{Kind: "repair", What: fmt.Sprintf("its log from %s on, %s: %s", text("from"), words("detail"), words("because"))}
 	case "taking a new base copy":
-		e = Event{Kind: "base copy", What: text("because")}
+		e = Event{Kind: "base copy", What: "wants one: " + words("because")}
+	case "base backup sent":
+		e = Event{Kind: "base copy", What: fmt.Sprintf("sent to %s, of %s", text("client"), text("end"))}
 	case "started streaming WAL":
 		e = Event{Kind: "rejoin", What: "streams from " + text("start")}
 	default:

@@ -90,7 +90,7 @@ func (r *Run) insertCancelled(ctx context.Context, conn *pgx.Conn, number int) e
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	row.outcome = OutcomeOf(err)
-	w.endedLocked(row.outcome, 0)
+	w.endedLocked(row.outcome, 0, "", 0)
 	if sqlState(err) == "08007" {
 		return nil
 	}

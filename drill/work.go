@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -22,8 +21,9 @@ import (
 // leaves the search for an order in the next as it was.
 type work struct {
 	began  time.Time
-	prefix string                   // of all keys, and none else
-	hosts  func(first int) []string // where the nodes are, the first-th first
+	prefix string                      // of all keys, and none else
+	hosts  func(first int) []string    // where the nodes are, the first-th first
+	nodeAt func(address string) string // its name
 	login  login
 	gen    history.Generator // of transactions
 	seed   uint64            // of what the clients choose
@@ -35,7 +35,7 @@ type work struct {
 	rows    map[string]*inserted  // by key: rows.go
 	newest  map[int]int           // the number of each client's newest row
 	looks   []look                // looks.go
-	acks    []time.Duration       // since began, of writes, in order
+	acks    []ack                 // of writes, in order
 	counts  Commits
 	token   wal.LSN       // a commit that somebody was told of
 	changed chan struct{} // closed at the next acknowledgement
@@ -51,7 +51,7 @@ type work struct {
 // newWork returns work on a cluster, on keys with a prefix, which start begins and stop ends.
 func newWork(c *Cluster, prefix string, seed uint64) *work {
 	w := &work{
-		began: time.Now(), prefix: prefix, hosts: c.addresses, login: c.login, seed: seed,
+		began: time.Now(), prefix: prefix, hosts: c.addresses, nodeAt: c.nodeAt, login: c.login, seed: seed,
 		gen:  history.Generator{Prefix: prefix, Keys: 4, MaxOps: 3, Rounds: 150},
 		rows: map[string]*inserted{}, newest: map[int]int{}, changed: make(chan struct{}),
 	}
@@ -95,21 +95,28 @@ func (w *work) key(kind string, era int) string {
 // keys is the range in which all keys are: the prefix ends with a slash, and '0' comes after that.
 func (w *work) keys() (lo, hi string) { return w.prefix, w.prefix[:len(w.prefix)-1] + "0" }
 
+// An ack is an acknowledgement.
+type ack struct {
+	at time.Duration // since the work began
+	on string        // the node that sent it
+	to int           // the client, if all it does is done on the primary; else 0
+}
+
 // acknowledgedLocked notes an acknowledged write. lsn is where it is said to be; 0: that was not said. The caller
 // holds w.mu.
-func (w *work) acknowledgedLocked(lsn wal.LSN) {
+func (w *work) acknowledgedLocked(lsn wal.LSN, on string, to int) {
 	w.counts.Acknowledged++
-	w.acks = append(w.acks, w.now())
+	w.acks = append(w.acks, ack{w.now(), on, to})
 	w.token = max(w.token, lsn)
 	close(w.changed)
 	w.changed = make(chan struct{})
 }
 
-// endedLocked notes how a write ended. The caller holds w.mu.
-func (w *work) endedLocked(o history.Outcome, lsn wal.LSN) {
+// endedLocked notes how a client's write on a node ended. The caller holds w.mu.
+func (w *work) endedLocked(o history.Outcome, lsn wal.LSN, on string, to int) {
 	switch o {
 	case history.Committed:
-		w.acknowledgedLocked(lsn)
+		w.acknowledgedLocked(lsn, on, to)
 	case history.Aborted:
 		w.counts.Refused++
 	default:
@@ -137,17 +144,28 @@ func (w *work) await(ctx context.Context, n int) error {
 	}
 }
 
-// gap is the longest time without an acknowledged write, of those that end after since, and when it ended.
-func (w *work) gap(since time.Duration) (longest, until time.Duration) {
+// gaps are the longest times without an acknowledgement that end after since: that of any write on any node, from the
+// last one before it to the one that ended it, and that of one client that follows the primary.
+func (w *work) gaps(since time.Duration) (before, after ack, client time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	i, _ := slices.BinarySearch(w.acks, since)
-	for i = max(i, 1); i < len(w.acks); i++ {
-		if d := w.acks[i] - w.acks[i-1]; d > longest {
-			longest, until = d, w.acks[i]
+	last := map[int]time.Duration{}
+	for i, a := range w.acks {
+		if a.at >= since {
+			if at, ok := last[a.to]; ok && a.to != 0 {
+				client = max(client, a.at-at)
+			}
+			if i > 0 && a.at-w.acks[i-1].at > after.at-before.at {
+				before, after = w.acks[i-1], a
+			}
 		}
+		last[a.to] = a.at
 	}
-	return longest, until
+	delete(last, 0)
+	for _, at := range last {
+		client = max(client, w.now()-max(at, since))
+	}
+	return before, after, client
 }
 
 // How long clients wait for the outcome of a statement until they look for the primary again, and between
@@ -167,6 +185,8 @@ type client struct {
 	mine   int               // the era of known
 	value  int               // the number of its last value
 	row    int               // and row
+	on     string            // the node of its session
+	probes bool              // it stays on that node, whatever its role
 }
 
 func (w *work) client() *client {
@@ -194,6 +214,7 @@ func (c *client) sessionsOf(step func(*pgx.Conn) error) {
 			sleep(c.ctx, reconnectPause+rand.N(reconnectPause))
 			continue
 		}
+		c.on = c.nodeAt(conn.PgConn().Conn().RemoteAddr().String())
 		for err == nil && c.ctx.Err() == nil {
 			err = step(conn)
 			sleep(c.ctx, thinkTime)

@@ -87,6 +87,37 @@ func TestDrillInterrupted(t *testing.T) {
 	left(t)
 }
 
+// A drill that is killed leaves a folder, and no process: the next one removes it, and not that of one under way.
+func TestDrillKilled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	under, left := startDrill(t, "run", "kill-all", "--rounds", "1000")
+	killed := startProcess(t, nil, "/usr/bin/env", under.cmd.Args[1:]...)
+	for _, p := range []*process{under, killed} {
+		if _, err := p.await(ctx, p.stdout, "round 1: kill -9 of all"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	killed.signal(syscall.SIGKILL)
+	killed.wait(ctx)
+	next := startProcess(t, nil, "/usr/bin/env", under.cmd.Args[1:]...)
+	if _, err := next.await(ctx, next.stdout, "removed what a drill that was killed had left"); err != nil {
+		t.Error(err)
+	}
+	if _, err := under.await(ctx, under.stdout, "round 3: "); err != nil {
+		t.Error(err)
+	}
+	for _, p := range []*process{under, next} {
+		p.signal(syscall.SIGINT)
+		p.wait(ctx)
+	}
+	if strings.Contains(under.stdout.String(), "VIOLATION") {
+		t.Errorf("the drill that was under way:\n%s", under.stdout)
+	}
+	left(t)
+}
+
 // On a cluster that is in use a drill does only what that can do to itself, asks before, and leaves no key behind.
 func TestDrillTarget(t *testing.T) {
 	t.Parallel()

@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -59,8 +61,10 @@ func drillCommand() *cli.Command {
 const drillRunHelp = drillHelp + `
 
 Progress and the report go to standard output; with --json the report goes there as JSON, and progress to
-standard error. The exit code is 0 if all that was checked holds, and 1 if not. Whatever is found, the nodes'
-folders then stay, and the report says where; else nothing is left behind, after Ctrl-C neither.
+standard error. The exit code is 0 if all that was checked holds, and 1 if not, or if nothing was checked. Whatever is
+found, the nodes' folders then stay, and the report says where; else nothing is left behind, after Ctrl-C neither. A
+second Ctrl-C cuts the clean-up short, and says what is left, and where. Settings for nodes in the environment,
+LONGSHIP_*, do not reach those of a drill.
 
 With --target the drills run on a cluster that is in use: only those that it can do to itself without a loss,
 switchover-storm and, with the commands that stop and start a node, restart-standby. The question is asked
@@ -72,12 +76,15 @@ func listDrills(c *cli.Context) error {
 		return err
 	}
 	rows := []status.Row{}
-	table := [][]string{{"drill", "what it breaks", "what must hold besides"}}
+	var lines []string
 	for _, d := range drill.All() {
 		rows = append(rows, status.Row{{Name: "drill", Value: d.Name}, {Name: "breaks", Value: d.Breaks}, {Name: "holds", Value: d.Holds}})
-		table = append(table, []string{d.Name, d.Breaks, d.Holds})
+		lines = append(lines, d.Lines()...)
 	}
-	return printRows(c, rows, table)
+	if c.Bool("json") {
+		return printRows(c, rows, nil)
+	}
+	return printLines(c.App.Writer, lines)
 }
 
 func runDrills(c *cli.Context) error {
@@ -86,7 +93,7 @@ func runDrills(c *cli.Context) error {
 		return err
 	}
 	if cfg.Target != nil {
-		if ok, err := agreed(c, cfg, drills); err != nil || !ok {
+		if err := agree(c, cfg, drills); err != nil {
 			return err
 		}
 	}
@@ -103,7 +110,14 @@ func runDrills(c *cli.Context) error {
 			cancel()
 		}
 	}
-	defer onSignals(cancel, func() { os.Exit(exitFailure) }, syscall.SIGHUP)()
+	cfg.Left = &drill.Leftovers{}
+	defer onSignals(func() {
+		fmt.Fprintln(c.App.ErrWriter, "longship: interrupted: the drill cleans up after itself; a second signal has it leave what there is")
+		cancel()
+	}, func() {
+		fmt.Fprintln(c.App.ErrWriter, strings.Join(abandoned(cfg.Left.List()), "\n"))
+		os.Exit(exitFailure)
+	}, syscall.SIGHUP)()
 	report := drill.Execute(ctx, cfg, drills)
 	if c.Bool("json") {
 		e := json.NewEncoder(c.App.Writer)
@@ -112,10 +126,48 @@ func runDrills(c *cli.Context) error {
 	} else {
 		err = printLines(c.App.Writer, append([]string{""}, report.Lines()...))
 	}
-	if err == nil && !report.OK {
-		return errReported
+	switch {
+	case err != nil || report.OK:
+		return err
+	case report.Skipped():
+		return errors.New("nothing was proved: every drill was skipped, and says why")
 	}
-	return err
+	return errReported
+}
+
+// abandoned says what is left behind when the clean-up is cut short.
+func abandoned(left []string) []string {
+	if len(left) == 0 {
+		return []string{"longship: ended by a second signal; nothing is left behind"}
+	}
+	lines := []string{"longship: ended by a second signal; this is left behind:"}
+	for _, what := range left {
+		lines = append(lines, "  "+what)
+	}
+	return lines
+}
+
+// checkTarget refuses flags that would be ignored: those of a running cluster without one, and those of the drill's own
+// with one.
+func checkTarget(c *cli.Context) error {
+	const target, stop, start = "target", "stop-command", "start-command"
+	if !c.IsSet(target) {
+		for _, name := range []string{stop, start, "yes"} {
+			if c.IsSet(name) {
+				return usagef("--%s is about a running cluster: say which with --target", name)
+			}
+		}
+		return nil
+	}
+	for _, name := range []string{"nodes", "keep"} {
+		if c.IsSet(name) {
+			return usagef("--%s is about a cluster of the drill's own, and --target names one that runs", name)
+		}
+	}
+	if (c.String(stop) == "") != (c.String(start) == "") {
+		return usagef("--%s and --%s belong together: what is stopped is started again", stop, start)
+	}
+	return nil
 }
 
 // drillConfig reads the command line of a run. Its errors are usage errors.
@@ -137,6 +189,9 @@ func drillConfig(c *cli.Context) (drill.Config, []drill.Drill, error) {
 	case cfg.Duration < 0:
 		return cfg, nil, usagef("--duration cannot be negative")
 	}
+	if err := checkTarget(c); err != nil {
+		return cfg, nil, err
+	}
 	if !c.IsSet("seed") {
 		cfg.Seed = rand.Uint64N(1_000_000)
 	}
@@ -156,19 +211,19 @@ func drillConfig(c *cli.Context) (drill.Config, []drill.Drill, error) {
 	return cfg, drills, nil
 }
 
-// agreed says what is going to happen to a cluster that is in use, and asks whether it may.
-func agreed(c *cli.Context, cfg drill.Config, drills []drill.Drill) (bool, error) {
+// agree says what is going to happen to a cluster that is in use, and asks whether it may. That it may not is an error.
+func agree(c *cli.Context, cfg drill.Config, drills []drill.Drill) error {
 	ctx, cancel := context.WithTimeout(c.Context, queryTimeout)
 	defer cancel()
 	members, err := cfg.Target.Members(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if c.Bool("yes") {
-		return true, nil
+		return nil
 	}
 	if !onTerminal(c) {
-		return false, usagef("--target is a cluster that is in use, and there is no terminal to ask on: --yes goes on without the question")
+		return usagef("--target is a cluster that is in use, and there is no terminal to ask on: --yes goes on without the question")
 	}
 	lines := []string{"The cluster has"}
 	for _, m := range members {
@@ -179,7 +234,11 @@ func agreed(c *cli.Context, cfg drill.Config, drills []drill.Drill) (bool, error
 		lines = append(lines, fmt.Sprintf("  %s: %s", d.Name, d.Breaks))
 	}
 	if err := printLines(c.App.Writer, lines); err != nil {
-		return false, err
+		return err
 	}
-	return confirm(c, "Do that?")
+	ok, err := confirm(c, "Do that?")
+	if err == nil && !ok {
+		err = errors.New("nothing was proved: no drill was run, since the answer was not yes")
+	}
+	return err
 }

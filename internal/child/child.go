@@ -15,13 +15,25 @@ import (
 
 // Environment is ours without what would tell every node to be the same one.
 func Environment() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
+	return environment(func(name string) bool {
 		switch name {
 		case "LONGSHIP_DATA_DIR", "LONGSHIP_NAME", "LONGSHIP_LISTEN", "LONGSHIP_RAFT_LISTEN", "LONGSHIP_GOSSIP_LISTEN",
-			"LONGSHIP_HTTP_LISTEN", "LONGSHIP_ADVERTISE_HOST", "LONGSHIP_JOIN", "NOTIFY_SOCKET":
-		default:
+			"LONGSHIP_HTTP_LISTEN", "LONGSHIP_ADVERTISE_HOST", "LONGSHIP_JOIN":
+			return false
+		}
+		return true
+	})
+}
+
+// EnvironmentWithoutSettings is ours without anything that tells nodes what to do.
+func EnvironmentWithoutSettings() []string {
+	return environment(func(name string) bool { return !strings.HasPrefix(name, "LONGSHIP_") })
+}
+
+// environment is those of our variables whose names are wanted, but for the one that says whom to tell that we are ready.
+func environment(wanted func(name string) bool) (env []string) {
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); name != "NOTIFY_SOCKET" && wanted(name) {
 			env = append(env, v)
 		}
 	}

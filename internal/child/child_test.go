@@ -1,6 +1,7 @@
 package child
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,6 +26,26 @@ func TestReign(t *testing.T) {
 	} {
 		if got := Reign(said); got != want {
 			t.Errorf("Reign(%q) = %d, want %d", said, got, want)
+		}
+	}
+}
+
+// No node is told to be another one, and those of a drill are told nothing at all.
+func TestEnvironment(t *testing.T) {
+	for _, name := range []string{"LONGSHIP_NAME", "LONGSHIP_FSYNC", "NOTIFY_SOCKET", "LONGSHIPS"} {
+		t.Setenv(name, "x")
+	}
+	for _, test := range []struct {
+		env  []string
+		want string
+	}{
+		{Environment(), "LONGSHIPS=x LONGSHIP_FSYNC=x"},
+		{EnvironmentWithoutSettings(), "LONGSHIPS=x"},
+	} {
+		got := slices.DeleteFunc(test.env, func(v string) bool { return !strings.HasPrefix(v, "LONGSHIP") && !strings.HasPrefix(v, "NOTIFY_") })
+		slices.Sort(got)
+		if strings.Join(got, " ") != test.want {
+			t.Errorf("environment %v, want %s", got, test.want)
 		}
 	}
 }
