@@ -86,8 +86,7 @@ func (c *client) fill(ctx context.Context) {
 				break
 			}
 			text := strings.Repeat(string(rune('a'+c.random.IntN(26))), c.random.IntN(fillSize))
-			if execute(ctx, conn, fmt.Sprintf("INSERT INTO kv VALUES ('fill/%d', '%s') "+
-				"ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value", c.random.IntN(10), text)) != nil {
+			if c.put(ctx, conn, fmt.Sprintf("fill/%d", c.random.IntN(10)), text) != nil {
 				break
 			}
 		}
@@ -96,6 +95,15 @@ func (c *client) fill(ctx context.Context) {
 		}
 		sleep(ctx, reconnectPause)
 	}
+}
+
+// put writes one row. When the run ends it waits for what has become of that: who reads the table next must not see
+// it on one node and not on another.
+func (c *client) put(ctx context.Context, conn *pgconn.PgConn, key, value string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	return execute(ctx, conn, fmt.Sprintf("INSERT INTO kv VALUES ('%s', '%s') "+
+		"ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value", key, value))
 }
 
 // sleep returns after d, or when ctx ends.

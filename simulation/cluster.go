@@ -299,27 +299,34 @@ func (c *cluster) wholeAt(ctx context.Context, from *Host, m *machine) error {
 	if there < len(c.machines) || len(rows) != len(c.machines) {
 		return fmt.Errorf("at %s: %v", m.name, rows)
 	}
-	horizon, err := query(ctx, conn, "SELECT horizon FROM longship_cluster")
+	known, err := query(ctx, conn, "SELECT epoch, horizon FROM longship_cluster")
 	if err != nil {
 		return err
 	}
 	for _, o := range c.machines {
-		if err := c.has(ctx, from, o, horizon[0][0]); err != nil {
+		if err := c.has(ctx, from, o, known[0][0], known[0][1]); err != nil {
 			return fmt.Errorf("at %s: %w", o.name, err)
 		}
 	}
 	return nil
 }
 
-// has is nil if a node has the log up to a position, or soon has. A primary may believe in a standby that has just
-// lost its power.
-func (c *cluster) has(ctx context.Context, from *Host, m *machine, lsn string) error {
+// has is nil if a node is in an epoch and has the log up to a position, or soon has. A primary may believe in a standby
+// that has just lost its power, and one that is cut off, and deposed, in all of them.
+func (c *cluster) has(ctx context.Context, from *Host, m *machine, epoch, lsn string) error {
 	conn, err := dial(ctx, from, m, "longship")
 	if err != nil {
 		return err
 	}
 	defer hangUp(conn)
-	return execute(ctx, conn, fmt.Sprintf("WAIT FOR LSN '%s' TIMEOUT 1000", lsn))
+	if err := execute(ctx, conn, fmt.Sprintf("WAIT FOR LSN '%s' TIMEOUT 1000", lsn)); err != nil {
+		return err
+	}
+	rows, err := query(ctx, conn, "SELECT epoch FROM longship_cluster")
+	if err == nil && rows[0][0] != epoch {
+		err = fmt.Errorf("epoch %s, not %s", rows[0][0], epoch)
+	}
+	return err
 }
 
 // awaitWhole is nil once the cluster is whole, and the last thing that was missing otherwise.

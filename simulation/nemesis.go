@@ -21,6 +21,7 @@ type nemesis struct {
 	admin   *Host
 	kinds   []fault       // that this run has
 	pause   time.Duration // between two faults, at most
+	sound   bool          // no disk has been lost since every member was known to have all that was acknowledged
 }
 
 // A fault is a kind of trouble. Its function returns at once, or after it is over.
@@ -54,6 +55,7 @@ var faults = []fault{
 
 // run makes trouble until ctx ends.
 func (n *nemesis) run(ctx context.Context) {
+	n.expendable(ctx)
 	for ctx.Err() == nil {
 		sleep(ctx, n.cluster.rng.upTo(n.pause))
 		if ctx.Err() != nil {
@@ -261,7 +263,7 @@ func (n *nemesis) fill(context.Context) string {
 	return fmt.Sprintf("%s for %v", m.name, d)
 }
 
-// manifests are the files of which a sync that fails has Pebble panic, and with it the process: this one, too.
+// manifests are the files of which a sync or a write that fails has Pebble panic, and with it the process: this one, too.
 const manifests = dataDir + "/store/MANIFEST"
 
 // failSync has one sync fail: of the log, of Raft's store, or of any file. What it was to make durable is not.
@@ -283,12 +285,13 @@ func (n *nemesis) failSync(context.Context) string {
 	return m.name + " in " + where
 }
 
-// wipe replaces a disk by an empty one, if all members have what was acknowledged.
+// wipe replaces a disk by an empty one.
 func (n *nemesis) wipe(ctx context.Context) string {
 	m := n.someone()
 	if !n.expendable(ctx) || !m.kill(true) {
 		return ""
 	}
+	n.sound = false
 	m.replaceDisk()
 	go func() {
 		time.Sleep(n.cluster.rng.upTo(3 * time.Second))
@@ -308,6 +311,7 @@ func (n *nemesis) flip(ctx context.Context) string {
 	if err != nil || !m.content().Flip(name, at, n.cluster.rng.n(8)) {
 		return ""
 	}
+	n.sound = false
 	m.flipped.Store(true)
 	return fmt.Sprintf("%s byte %d of %s", m.name, at, name)
 }
@@ -331,14 +335,14 @@ func (n *nemesis) redoByte(m *machine) (name string, at int64, err error) {
 // settle is what the rule takes to follow when a disk has been replaced, and some more.
 const settle = 3 * time.Second
 
-// expendable reports whether a disk may be lost: every member has what was acknowledged, and has for a while, so
-// that the rule lists the disks that there are.
+// expendable reports whether a disk may be lost. One may at any time, whatever else is wrong; the next one only when
+// every member has had what was acknowledged for a while, so that the rule lists the disks that there are.
 func (n *nemesis) expendable(ctx context.Context) bool {
-	if n.cluster.whole(ctx, n.admin) != nil {
-		return false
+	if !n.sound && n.cluster.whole(ctx, n.admin) == nil {
+		sleep(ctx, settle)
+		n.sound = n.cluster.whole(ctx, n.admin) == nil
 	}
-	sleep(ctx, settle)
-	return n.cluster.whole(ctx, n.admin) == nil
+	return n.sound
 }
 
 func (n *nemesis) switchover(ctx context.Context) string {
