@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -95,7 +96,7 @@ func (s *Store) pebbleOptions(fs vfs.FS, opts StoreOptions) *pebble.Options {
 		CacheSize:                   opts.CacheSize,
 		MemTableSize:                opts.MemTableSize,
 		MemTableStopWritesThreshold: 4,
-		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, 2 },
+		CompactionConcurrencyRange:  compactions,
 		EventListener:               s.events(),
 		Logger:                      (*pebbleLogger)(s),
 	}
@@ -104,6 +105,10 @@ func (s *Store) pebbleOptions(fs vfs.FS, opts StoreOptions) *pebble.Options {
 	}
 	return o
 }
+
+// compactions is how many compactions there may be at a time: they leave half of the processors to those who
+// wait for an answer, and for what they read to be applied.
+func compactions() (lower, upper int) { return 1, min(max(1, runtime.GOMAXPROCS(0)/2), 4) }
 
 // Applied is the LSN up to which the store holds every commit.
 func (s *Store) Applied() wal.LSN { return wal.LSN(s.applied.Load()) }
