@@ -95,6 +95,20 @@ var extendedTalks = []msgs{
 	{parse("", "select key from kv where key > $1 order by key limit $2"), bind("", "", "b", "2"), execute("", 0), closeOf('S', ""), syncMsg},
 	{bind("", "q"), closeOf('S', "q"), execute("", 2), syncMsg}, // the portal outlives its statement
 	{bind("", "q"), syncMsg},
+	// Cursors, which are portals.
+	{simple("declare c cursor for select 1"), simple("declare c cursor for select 1; fetch c"), simple("fetch c"), parse("", "declare c cursor for select 1"), bind("", ""), execute("", 0), syncMsg},
+	{parse("q", "select key, value from kv order by key"), simple("begin"), simple("declare c no scroll cursor for select key, value from kv order by key"), describe('P', "c"), execute("c", 2), parse("", "fetch 2 from c"),
+		describe('S', ""), bind("", ""), describe('P', ""), execute("", 0), syncMsg, simple("move 1 in c"), simple("fetch all c"), simple("fetch c"), closeOf('P', "c"), syncMsg, simple("fetch c"), simple("rollback")},
+	{simple("begin"), bind("p", "q"), syncMsg, simple("fetch 2 p"), execute("p", 1), syncMsg, simple("move p"), bind("p", "q"), syncMsg, simple("rollback")},
+	{simple("begin"), bind("p", "q"), execute("p", 1), syncMsg, simple("declare p cursor for select 1"), simple("rollback"), simple("begin"), bind("p", "q"), syncMsg, simple("close p"), execute("p", 1), syncMsg, simple("rollback")},
+	{simple("begin"), parse("d", "declare d cursor for select key, $1::int4 from kv where key > $2 order by key"), describe('S', "d"), bind("", "d", "41", "c"), describe('P', ""), execute("", 0), describe('P', "d"),
+		parse("fd", "fetch 1 from d"), bindBinary("fd"), describe('P', ""), execute("", 0), syncMsg, simple("close all"), simple("fetch d"), simple("rollback"), bind("", "fd"), describe('P', ""), syncMsg}, // to describe fd itself would end PostgreSQL with a signal 11
+	{simple("begin; declare c cursor for select key from kv order by key; declare k cursor for select key, value from kv where key in ('a', 'b') order by key; update kv set value = 'new'; delete from kv where key = 'b'; insert into kv values ('aa', 'new')"),
+		simple("fetch 2 c; fetch all k"), simple("savepoint s; fetch c; declare d cursor for select 1; selec"), simple("rollback to s; fetch c"), simple("fetch d"), simple("rollback to s; close k; fetch c"), simple("commit and chain"), simple("fetch c"), simple("rollback"),
+		simple("select key, value from kv order by key")},
+	{simple("delete from kv where key = 'aa'; insert into kv values ('b', '2'); update kv set value = '1' where key = 'a'; update kv set value = '3' where key = 'c'; update kv set value = '4' where key = 'd'; update kv set value = '5' where key = 'e'")},
+	{simple("begin; declare c cursor for select 1 / (1 - value::int) from kv order by key; savepoint s; fetch 5 c"), simple("rollback to s; fetch c"), simple("rollback"), simple("begin; declare next cursor for select 1; fetch next; move 0 next; close next; close next"), simple("rollback")},
+	{closeOf('S', "q"), parse("q", "select key from kv order by key"), syncMsg},
 	// Pipelines.
 	{parse("w", "insert into kv values ($1, $2)"), bind("", "w", "h", "8"), execute("", 0), bind("", "w", "a", "dup"), execute("", 0), bind("", "w", "i", "9"), execute("", 0), syncMsg,
 		simple("select key from kv where key in ('h', 'i')")},

@@ -105,10 +105,11 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 	if err != nil {
 		return err
 	}
-	if err := checkBind(m, ps); err != nil {
+	columns := ps.st.Columns() // FETCH has those that its cursor has now
+	if err := checkBind(m, ps, columns); err != nil {
 		return err
 	}
-	if m.DestinationPortal != "" && v.portals[m.DestinationPortal] != nil {
+	if m.DestinationPortal != "" && v.lookUp(m.DestinationPortal) != nil {
 		return Errorf(CodeDuplicateCursor, "cursor %q already exists", m.DestinationPortal)
 	}
 	args := Args{Values: m.Parameters, Formats: m.ParameterFormatCodes, ResultFormats: m.ResultFormatCodes}
@@ -116,7 +117,7 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 		return ofPortal(err, m.DestinationPortal)
 	}
 	v.dropPortal(m.DestinationPortal)
-	p := &portal{name: m.DestinationPortal, ps: ps}
+	p := &portal{name: m.DestinationPortal, ps: ps, columns: columns}
 	p.cost = objectCost + len(p.name)
 	for _, value := range m.Parameters {
 		p.cost += len(value)
@@ -131,8 +132,8 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 	return nil
 }
 
-// checkBind compares a Bind message with its statement.
-func checkBind(m *pgproto3.Bind, ps *prepared) error {
+// checkBind compares a Bind message with its statement, whose result has these columns.
+func checkBind(m *pgproto3.Bind, ps *prepared, columns []Column) error {
 	params, formats, results := len(m.Parameters), len(m.ParameterFormatCodes), len(m.ResultFormatCodes)
 	switch {
 	case formats > 1 && formats != params:
@@ -140,8 +141,8 @@ func checkBind(m *pgproto3.Bind, ps *prepared) error {
 	case params != len(ps.paramTypes):
 		return protocolViolation("bind message supplies %d parameters, but prepared statement %q requires %d",
 			params, ps.name, len(ps.paramTypes))
-	case results > 1 && results != len(ps.columns):
-		return protocolViolation("bind message has %d result formats but query has %d columns", results, len(ps.columns))
+	case results > 1 && results != len(columns):
+		return protocolViolation("bind message has %d result formats but query has %d columns", results, len(columns))
 	}
 	return checkFormats(m.ParameterFormatCodes)
 }
@@ -200,7 +201,7 @@ func (v *conversation) describeMessage(object byte, name string) error {
 		if err != nil {
 			return err
 		}
-		v.describeRows(p.ps.columns, p.args.ResultFormats)
+		v.describeRows(p.columns, p.args.ResultFormats)
 	default:
 		return protocolViolation("invalid DESCRIBE message subtype %d", object)
 	}
@@ -225,7 +226,7 @@ func (v *conversation) executeMessage(name string, maxRows uint32) error {
 		maxRows = 0 // a negative limit is none
 	}
 	v.pending = execution{portal: p, maxRows: int(maxRows)}
-	if copiesIn(p.ps.st) {
+	if p.ps != nil && copiesIn(p.ps.st) {
 		return v.runPending(false)
 	}
 	return nil
@@ -297,13 +298,17 @@ func (c *Conn) DeallocateAll() {
 
 func (v *conversation) dropPortal(name string) {
 	if p := v.portals[name]; p != nil {
+		if p.cursor != nil {
+			p.cursor.Close()
+		}
 		v.held -= p.cost
 		delete(v.portals, name)
 	}
 }
 
 // failPortals is what becomes of the portals when something fails: those of a block cannot be run any more,
-// those of an implicit transaction are gone.
+// those of an implicit transaction are gone. What becomes of cursors the session knows: those older than a
+// savepoint live on.
 func (v *conversation) failPortals() {
 	if v.session.TxStatus() != 'E' {
 		v.dropPortals()

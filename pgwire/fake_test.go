@@ -57,6 +57,7 @@ func (r *fakeReplication) Command(ctx context.Context, text string) error {
 // fakeSession understands statements of one word and an argument, separated by semicolons:
 //
 //	rows N           N rows of one int4 column
+//	cursor N         the same, and stops between them under a row limit
 //	echo             the parameter $1, text
 //	write            no rows; an implicit transaction commits it
 //	begin, commit    of a transaction block
@@ -73,7 +74,8 @@ type fakeSession struct {
 	params map[string]string
 	idle   time.Duration
 
-	log []string
+	log     []string
+	cursors []*fakeCursor
 
 	tx    byte
 	dirty bool // something to commit
@@ -95,7 +97,7 @@ func (s fakeStatement) ParamTypes() []uint32 {
 
 func (s fakeStatement) Columns() []Column {
 	switch s.verb {
-	case "rows":
+	case "rows", "cursor":
 		return int4
 	case "echo", "log":
 		return []Column{{Name: s.verb, Type: 25, Size: -1, Mod: -1}}
@@ -113,7 +115,7 @@ func (s *fakeSession) note(format string, args ...any) {
 
 func (s *fakeSession) Parse(ctx context.Context, text string, types []uint32) (Statement, error) {
 	verb, arg, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(text), ";"), " ")
-	known := []string{"", "rows", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "copyin", "copyout"}
+	known := []string{"", "rows", "cursor", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "copyin", "copyout"}
 	if !slices.Contains(known, verb) {
 		return nil, Errorf(CodeSyntaxError, "syntax error at or near %q", verb).WithPosition(1)
 	}
@@ -147,6 +149,41 @@ func (s *fakeSession) Bind(st Statement, args Args) error {
 	return nil
 }
 
+func (s *fakeSession) Open(_ context.Context, st Statement, _ Args) (Cursor, error) {
+	f := st.(fakeStatement)
+	if f.verb != "cursor" {
+		return nil, nil
+	}
+	n, _ := strconv.Atoi(f.arg)
+	s.note("open %s", f.arg)
+	s.cursors = append(s.cursors, &fakeCursor{rows: n})
+	return s.cursors[len(s.cursors)-1], nil
+}
+
+// A fakeCursor counts up to rows. Its transaction closes it.
+type fakeCursor struct {
+	next, rows int
+	closed     bool
+}
+
+func (c *fakeCursor) Fetch(_ context.Context, limit int, _ []int16, out RowSink) (n int, err error) {
+	for ; c.next < c.rows && (limit == 0 || n < limit) && err == nil; n++ {
+		err = out.Row([][]byte{strconv.AppendInt(nil, int64(c.next), 10)})
+		c.next++
+	}
+	return n, err
+}
+
+func (c *fakeCursor) Close()       { c.closed = true }
+func (c *fakeCursor) Closed() bool { return c.closed }
+
+func (s *fakeSession) closeCursors() {
+	for _, c := range s.cursors {
+		c.Close()
+	}
+	s.cursors = nil
+}
+
 func (s *fakeSession) Execute(ctx context.Context, st Statement, args Args, out RowSink, final bool) (string, error) {
 	f := st.(fakeStatement)
 	if f.verb != "log" {
@@ -167,7 +204,7 @@ func (s *fakeSession) Execute(ctx context.Context, st Statement, args Args, out 
 
 func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, out RowSink) (string, error) {
 	switch f.verb {
-	case "rows":
+	case "rows", "cursor":
 		n, _ := strconv.Atoi(f.arg)
 		n = min(n, 100_000) // a fuzzer may ask for more
 		for i := range n {
@@ -216,6 +253,7 @@ func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, o
 		s.tx = 'T'
 		return "BEGIN", nil
 	case "commit":
+		s.closeCursors()
 		s.tx = 'I'
 		return "COMMIT", nil
 	case "fail":
@@ -255,6 +293,7 @@ func (s *fakeSession) Finish(ctx context.Context) error {
 	s.note("finish")
 	bad := s.bad
 	if s.tx == 'I' {
+		s.closeCursors()
 		s.dirty, s.bad = false, false
 	}
 	if bad {
@@ -265,6 +304,7 @@ func (s *fakeSession) Finish(ctx context.Context) error {
 
 func (s *fakeSession) Fail() {
 	s.note("fail")
+	s.closeCursors()
 	s.dirty, s.bad = false, false
 	if s.tx == 'T' {
 		s.tx = 'E'

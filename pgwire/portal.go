@@ -7,17 +7,18 @@ import (
 	"strings"
 )
 
-// A portal is a statement bound to its parameters, and, once run under a row limit, what is left of
-// its rows. The statement runs to its end at the first Execute; rows beyond the limit wait here.
-// PostgreSQL suspends the executor instead. Ours would have to stop in the middle of a transaction's
-// reads while other statements change what it reads.
+// A portal is a statement bound to its parameters, or a cursor that DECLARE made. Under a row limit a SELECT
+// stops and goes on with the next Execute, see Cursor. Any other statement runs to its end at the first one, as
+// in PostgreSQL: rows beyond the limit wait here.
 type portal struct {
-	name string
-	ps   *prepared
-	args Args
-	cost int // bytes accounted for, rows included
+	name    string
+	ps      *prepared // nil for a declared cursor
+	args    Args
+	columns []Column // nil: returns no rows
+	cost    int      // bytes accounted for, rows included
 
-	ran    bool
+	cursor Cursor // nil unless it stops between rows
+	ran    bool   // to its end
 	failed bool   // its transaction has
 	tag    string // of the statement, once ran
 	rows   []byte // DataRow messages not yet sent
@@ -30,7 +31,7 @@ type execution struct {
 }
 
 func (v *conversation) portal(name string) (*portal, error) {
-	if p := v.portals[name]; p != nil {
+	if p := v.lookUp(name); p != nil {
 		return p, nil
 	}
 	return nil, Errorf(CodeInvalidCursorName, "portal %q does not exist", name)
@@ -40,18 +41,28 @@ func (v *conversation) portal(name string) (*portal, error) {
 func (v *conversation) run(ctx context.Context, e execution, final bool) error {
 	p := e.portal
 	switch {
-	case p.ran && v.session.TxStatus() == 'E':
+	case (p.ran || p.cursor != nil) && v.session.TxStatus() == 'E':
 		return Errorf(CodeInFailedSQLTransaction, "current transaction is aborted, commands ignored until end of transaction block")
+	case p.cursor != nil:
+		return v.runCursor(ctx, p, e.maxRows)
 	case p.ps.st.Empty():
 		v.Send(emptyQueryResponse)
 		return nil
-	case p.ran && (p.failed || p.ps.columns == nil):
+	case p.ran && (p.failed || p.columns == nil):
 		return Errorf(CodeObjectNotInPrerequisiteState, "portal %q cannot be run", p.name)
 	case p.ran:
 		v.fetch(p, e.maxRows)
 		return nil
 	}
-	if p.ps.columns != nil {
+	if e.maxRows > 0 {
+		if err := v.openCursor(ctx, p); err != nil {
+			return err
+		}
+		if p.cursor != nil {
+			return v.runCursor(ctx, p, e.maxRows)
+		}
+	}
+	if p.columns != nil {
 		if err := checkFormats(p.args.ResultFormats); err != nil {
 			return err
 		}
@@ -71,8 +82,7 @@ func (v *conversation) run(ctx context.Context, e execution, final bool) error {
 	return nil
 }
 
-// fetch sends what an earlier Execute has left. Like PostgreSQL it calls a portal suspended when the
-// limit was met, even if nothing is left, and counts rows anew each time.
+// fetch sends what an earlier Execute has left, and says what runCursor says.
 func (v *conversation) fetch(p *portal, maxRows int) {
 	sent, end := 0, 0
 	for end < len(p.rows) && (maxRows == 0 || sent < maxRows) {

@@ -60,7 +60,7 @@ type Config struct {
 
 	// MaxSessionMemory bounds what a connection makes the server keep between messages, in bytes:
 	// the texts of prepared statements, parameters of portals, rows that a portal's row limit held
-	// back (128 MiB). More is an ERROR 53200.
+	// back of what writes (128 MiB). More is an ERROR 53200.
 	MaxSessionMemory int
 
 	// Logger; nil discards.

@@ -36,6 +36,10 @@ type Session interface {
 	// so the statement may commit with it; the tag is sent only after Execute has returned.
 	Execute(ctx context.Context, st Statement, args Args, out RowSink, final bool) (tag string, err error)
 
+	// Open begins a SELECT that stops between rows. nil without an error: the statement is to be run by
+	// Execute. args are kept.
+	Open(ctx context.Context, st Statement, args Args) (Cursor, error)
+
 	// Finish ends the implicit transaction, at a Sync and at the end of a simple query: it commits
 	// what is uncommitted and does nothing in an explicit block, or after Fail.
 	Finish(ctx context.Context) error

@@ -268,8 +268,20 @@ type (
 		name   string   // "" for RESET ALL
 		values []string // nil: the value is taken away
 	}
+	// declareStmt is DECLARE name CURSOR FOR query.
+	declareStmt struct {
+		name  string
+		query *selectStmt
+	}
+	// fetchStmt is FETCH, or MOVE, which sends nothing.
+	fetchStmt struct {
+		name  string
+		count int // rows
+		move  bool
+	}
+	closeStmt      struct{ name string } // "" for ALL
 	showStmt       struct{ name string }
-	discardStmt    struct{ verb string } // DISCARD, CLOSE ALL and UNLISTEN
+	discardStmt    struct{ verb string } // DISCARD and UNLISTEN
 	deallocateStmt struct{ name string } // "" for ALL
 	checkpointStmt struct{}
 	// explainStmt is EXPLAIN FAILOVER or EXPLAIN COMMIT.
@@ -292,9 +304,24 @@ func (s *transactionStmt) tag() string { return s.verb }
 func (s *savepointStmt) tag() string   { return s.verb }
 func (s *setStmt) tag() string         { return s.verb }
 func (*alterSystemStmt) tag() string   { return "ALTER SYSTEM" }
+func (*declareStmt) tag() string       { return "DECLARE CURSOR" }
 func (*showStmt) tag() string          { return "SHOW" }
 func (*deallocateStmt) tag() string    { return "DEALLOCATE" }
 func (*checkpointStmt) tag() string    { return "CHECKPOINT" }
 func (*explainStmt) tag() string       { return "EXPLAIN" }
 func (*waitStmt) tag() string          { return "WAIT" }
 func (s *discardStmt) tag() string     { return s.verb }
+
+func (s *fetchStmt) tag() string {
+	if s.move {
+		return "MOVE"
+	}
+	return "FETCH"
+}
+
+func (s *closeStmt) tag() string {
+	if s.name == "" {
+		return "CLOSE CURSOR ALL"
+	}
+	return "CLOSE CURSOR"
+}

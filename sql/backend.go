@@ -78,9 +78,9 @@ type TxnMode struct {
 type Txn interface {
 	// Get returns the row of key, valid until the transaction ends.
 	Get(ctx context.Context, key string) (Row, bool, error)
-	// Scan yields the rows of a range by ascending key, those of this transaction's own writes
-	// included. A Value is valid until the next step. The last pair may carry an error. There are no
-	// writes during a scan.
+	// Scan yields the rows of a range by ascending key, those included that this transaction has written
+	// before the iteration began. A Value is valid until the next step. The last pair may carry an error.
+	// An iteration may stand still while the transaction reads and writes; it is over before that ends.
 	Scan(ctx context.Context, r Range) iter.Seq2[Row, error]
 	// Put writes a row; a nil value is NULL. The Txn may keep value, which nobody modifies.
 	Put(key string, value []byte) error

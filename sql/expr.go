@@ -26,6 +26,7 @@ type env struct {
 	set      []Value // of the functions in the select list that return sets
 	numbers  []int64 // of the window functions
 	outer    *env    // of the query around
+	cursor   *cursor // whose query it is; nil for others
 
 	subqueries map[*subplan][][]Value // results that are the same for every row, in the outermost env
 }

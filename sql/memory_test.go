@@ -210,6 +210,8 @@ type client struct {
 	dropped  []string
 	prepared map[string]bool
 
+	cursors map[string]testCursor
+
 	copyIn  [][]byte // what it sends in a COPY FROM, a message each
 	copyOut []byte   // what it got in a COPY TO
 }
@@ -229,6 +231,54 @@ func (c *client) Deallocate(name string) bool {
 }
 
 func (c *client) DeallocateAll() { c.dropped = append(c.dropped, "*") }
+
+// A testCursor is what a name stands for, see pgwire.Conn.
+type testCursor struct {
+	pgwire.Cursor
+	columns []pgwire.Column
+}
+
+func (c *client) find(name string) (testCursor, error) {
+	if found := c.cursors[name]; found.Cursor != nil && !found.Closed() {
+		return found, nil
+	}
+	return testCursor{}, pgwire.Errorf(pgwire.CodeInvalidCursorName, "cursor %q does not exist", name)
+}
+
+func (c *client) DeclareCursor(name string, columns []pgwire.Column, cursor pgwire.Cursor) error {
+	if _, err := c.find(name); err == nil {
+		return pgwire.Errorf(pgwire.CodeDuplicateCursor, "cursor %q already exists", name)
+	}
+	if c.cursors == nil {
+		c.cursors = map[string]testCursor{}
+	}
+	c.cursors[name] = testCursor{cursor, columns}
+	return nil
+}
+
+func (c *client) CursorColumns(name string) []pgwire.Column {
+	found, _ := c.find(name)
+	return found.columns
+}
+
+func (c *client) Cursor(_ context.Context, name string) (pgwire.Cursor, error) {
+	found, err := c.find(name)
+	return found.Cursor, err
+}
+
+func (c *client) CloseCursor(name string) error {
+	found, err := c.find(name)
+	if err == nil {
+		found.Close()
+	}
+	return err
+}
+
+func (c *client) CloseCursors() {
+	for _, found := range c.cursors {
+		found.Close()
+	}
+}
 
 // rowList is a sink that keeps the rows it is given as text.
 type rowList struct{ rows [][]string }

@@ -9,11 +9,11 @@ const oneTable = "There is one table, kv(key text primary key, value text, lsn p
 // that is neither here nor parsed is a syntax error.
 var refused = map[string]string{
 	"analyze": "", "call": "", "cluster": "", "comment": oneTable,
-	"create": oneTable, "declare": "Use LIMIT and a condition on key.",
-	"do": "", "drop": oneTable, "execute": "Use the protocol's prepared statements.",
-	"fetch": "", "grant": "", "import": "", "listen": "", "load": "",
+	"create": oneTable,
+	"do":     "", "drop": oneTable, "execute": "Use the protocol's prepared statements.",
+	"grant": "", "import": "", "listen": "", "load": "",
 	"lock": "Transactions are serializable without locks.", "merge": "Use INSERT … ON CONFLICT (key) DO UPDATE.",
-	"move": "", "notify": "", "prepare": "Use the protocol's prepared statements.", "reassign": "",
+	"notify": "", "prepare": "Use the protocol's prepared statements.", "reassign": "",
 	"refresh": "", "reindex": "", "revoke": "", "security": "",
 	"truncate": "Use DELETE FROM kv.", "vacuum": "There is nothing to vacuum.",
 	"with": "",
@@ -57,7 +57,13 @@ func (p *parser) statement() statementNode {
 		return p.savepointStatement()
 	case "copy":
 		return p.copyStatement()
-	case "discard", "close", "unlisten", "deallocate", "checkpoint", "wait", "explain":
+	case "declare":
+		return p.declareStatement()
+	case "fetch", "move":
+		return p.fetchStatement()
+	case "close":
+		return p.closeStatement()
+	case "discard", "unlisten", "deallocate", "checkpoint", "wait", "explain":
 		return p.utilityStatement()
 	}
 	hint, known := refused[word]
@@ -80,8 +86,6 @@ func (p *parser) utilityStatement() statementNode {
 	switch {
 	case p.accept("discard"):
 		return p.discardStatement()
-	case p.isKeyword("close"):
-		return p.closeStatement()
 	case p.accept("unlisten"):
 		if !p.acceptOp("*") {
 			p.name()
@@ -113,16 +117,6 @@ func (p *parser) discardStatement() statementNode {
 	}
 	p.unexpected()
 	return nil
-}
-
-// closeStatement reads CLOSE ALL, with which connection pools begin anew. There are no cursors to be closed by name.
-func (p *parser) closeStatement() statementNode {
-	at := p.tok.pos
-	p.advance()
-	if !p.accept("all") {
-		p.unsupported(at, "CLOSE", "")
-	}
-	return &discardStmt{verb: "CLOSE CURSOR ALL"}
 }
 
 // explainStatement reads EXPLAIN FAILOVER and EXPLAIN COMMIT 'X/X'. Queries are not explained: their plans

@@ -51,7 +51,7 @@ func timedOut(ctx context.Context, err error) error {
 // its own.
 func (s *Session) runSelect(ctx context.Context, plan *selectPlan, commits bool) (string, error) {
 	if !plan.readsTable() {
-		n, err := plan.run(&s.env, nil, &s.encoder)
+		n, err := plan.run(&s.env, &s.selection, nil)
 		if err == nil && commits {
 			err = s.Finish(ctx)
 		}
@@ -66,7 +66,7 @@ func (s *Session) runSelect(ctx context.Context, plan *selectPlan, commits bool)
 	} else if err := s.begin(s.env.ctx); err != nil {
 		return "", err
 	}
-	n, err := plan.run(&s.env, s.txn, &s.encoder)
+	n, err := plan.run(&s.env, &s.selection, s.txn)
 	if err != nil {
 		return "", s.statementError(err)
 	}
@@ -183,6 +183,12 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 			return "DEALLOCATE ALL", s.deallocate(n)
 		}
 		return "DEALLOCATE", s.deallocate(n)
+	case *declareStmt:
+		return n.tag(), s.declare(ctx, stmt, n)
+	case *fetchStmt:
+		return s.fetch(ctx, n)
+	case *closeStmt:
+		return n.tag(), s.closeCursor(n)
 	case *copyStmt:
 		rows, err := s.copy(ctx, stmt, n)
 		return countTag("COPY", rows), err
@@ -252,7 +258,7 @@ func (s *Session) runShow(n *showStmt) error {
 	return out.send()
 }
 
-// discard runs DISCARD and its like. There are no temporary tables, sequences, plans, cursors or channels to speak of.
+// discard runs DISCARD and its like. There are no temporary tables, sequences, plans or channels to speak of.
 func (s *Session) discard(n *discardStmt, together bool) error {
 	if n.verb != "DISCARD ALL" {
 		return nil

@@ -33,9 +33,13 @@ func (s *Session) savepoint(ctx context.Context, n *savepointStmt) error {
 		return pgwire.Errorf(pgwire.CodeInvalidSavepointSpecification, `savepoint "%s" does not exist`, n.name)
 	}
 	if n.verb == "ROLLBACK" {
+		s.closeCursors(i + 1)
 		s.rollbackTo(&s.savepoints[i])
 		s.savepoints = s.savepoints[:i+1]
 		return nil
+	}
+	for _, c := range s.cursors {
+		c.depth = min(c.depth, i) // what was made since belongs to what is around
 	}
 	if s.savepoints = s.savepoints[:i]; i == 0 {
 		s.txn.ReleaseSavepoints()

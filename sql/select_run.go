@@ -3,8 +3,6 @@ package sql
 import (
 	"math"
 	"slices"
-
-	"github.com/longship-db/longship/pgwire"
 )
 
 // A selection is one run of a SELECT. Rows go through emit one by one; what must wait for the last
@@ -14,6 +12,7 @@ type selection struct {
 	e      *env
 	out    *encoder
 	rows   *[][]Value // where rows go instead of to the client, in a subquery
+	row    []Value    // of a cursor, where rows are asked for one by one
 	offset int64      // rows still to be skipped
 	limit  int64      // rows still to be sent
 	sent   int64
@@ -29,14 +28,14 @@ type sortedRow struct {
 	outs []Value
 }
 
-// run sends the statement's rows and returns how many. txn is nil unless the table is read.
-func (p *selectPlan) run(e *env, txn Txn, out *encoder) (int64, error) {
+// run sends the statement's rows to s.out, or its cursor, and returns how many. s may have been used before. txn is
+// nil unless the table is read.
+func (p *selectPlan) run(e *env, s *selection, txn Txn) (int64, error) {
 	offset, limit, err := p.window(e)
 	if err != nil {
 		return 0, err
 	}
-	s := &e.session.selection
-	*s = selection{plan: p, e: e, out: out, offset: offset, limit: limit, sorted: s.sorted[:0], sums: s.sums[:0]}
+	*s = selection{plan: p, e: e, out: s.out, offset: offset, limit: limit, sorted: s.sorted[:0], sums: s.sums[:0]}
 	err = s.run(txn)
 	clear(s.sorted)
 	return s.sent, err
@@ -64,6 +63,9 @@ func (s *selection) run(txn Txn) error {
 		if err := s.scan(txn); err != nil {
 			return err
 		}
+	}
+	if err := s.e.cursor.begin(); err != nil {
+		return err
 	}
 	return s.finish()
 }
@@ -140,9 +142,12 @@ func (s *selection) emit() (more bool, err error) {
 		s.offset--
 		return true, nil
 	}
-	if s.rows != nil {
+	switch {
+	case s.rows != nil:
 		err = s.keepRow()
-	} else {
+	case s.e.cursor != nil:
+		err = s.giveRow()
+	default:
 		err = s.encodeRow()
 	}
 	s.sent++
@@ -161,6 +166,19 @@ func (s *selection) encodeRow() error {
 		s.out.add(v)
 	}
 	return s.out.send()
+}
+
+// giveRow gives the row in s.e to the cursor.
+func (s *selection) giveRow() error {
+	s.row = s.row[:0]
+	for _, o := range s.plan.outs {
+		v, err := o.x.eval(s.e)
+		if err != nil {
+			return err
+		}
+		s.row = append(s.row, v)
+	}
+	return s.e.cursor.give(s.row)
 }
 
 // keepRow adds the row in s.e to those of a subquery.
@@ -206,11 +224,31 @@ func (s *selection) collect() error {
 	const slack = 1024
 	if n := int64(len(s.sorted)); n > slack && n/2 > s.keep {
 		s.sort()
+		if s.e.cursor != nil {
+			for _, dropped := range s.sorted[s.keep:] {
+				s.e.cursor.held -= dropped.size()
+			}
+		}
 		clear(s.sorted[s.keep:])
 		s.sorted = s.sorted[:s.keep]
 	}
-	return nil
+	if s.e.cursor == nil {
+		return nil
+	}
+	return s.e.cursor.hold(row.size())
 }
+
+// size is about how much memory the row takes, in bytes.
+func (r *sortedRow) size() int {
+	n := 0
+	for _, v := range slices.Concat(r.keys, r.outs) {
+		n += valueSize + len(v.s)
+	}
+	return n
+}
+
+// valueSize is what a Value takes beside its text, in bytes.
+const valueSize = 48
 
 func (s *selection) sort() {
 	slices.SortStableFunc(s.sorted, func(a, b sortedRow) int {
@@ -274,14 +312,13 @@ func (s *selection) finish() error {
 }
 
 func (s *selection) sendSorted(outs []Value) error {
-	if s.rows != nil {
+	switch {
+	case s.rows != nil:
 		return s.addRow(outs)
+	case s.e.cursor != nil:
+		return s.e.cursor.give(outs)
 	}
-	s.out.begin()
-	for _, v := range outs {
-		s.out.add(v)
-	}
-	return s.out.send()
+	return s.out.sendRow(outs)
 }
 
 // A rowTaker is given the rows of a scan, one by one in env.row, until it wants no more.
@@ -306,6 +343,9 @@ func (a *access) scanRows(e *env, txn Txn, t rowTaker) error {
 		if err != nil {
 			return err
 		}
+		if err := e.cursor.begin(); err != nil {
+			return err
+		}
 		e.row = row
 		if more, err := a.takeIf(e, t); err != nil || !more {
 			return err
@@ -320,6 +360,7 @@ func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
 		return err
 	}
 	e.session.keys = keys
+	var rows []Row // of a cursor, which gets them all before the transaction writes any of them
 	for _, key := range keys {
 		if key == "" || len(key) > MaxKeyLen {
 			continue // no such row can exist
@@ -331,6 +372,27 @@ func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
 		if !found {
 			continue
 		}
+		if e.cursor != nil {
+			rows = append(rows, row)
+			if err := e.cursor.hold(len(row.Key) + len(row.Value) + 3*valueSize); err != nil {
+				return err
+			}
+			continue
+		}
+		e.row = row
+		if more, err := a.takeIf(e, t); err != nil || !more {
+			return err
+		}
+	}
+	return a.takeKept(e, rows, t)
+}
+
+// takeKept goes through the rows that a cursor has looked up.
+func (a *access) takeKept(e *env, rows []Row, t rowTaker) error {
+	if err := e.cursor.begin(); err != nil {
+		return err
+	}
+	for _, row := range rows {
 		e.row = row
 		if more, err := a.takeIf(e, t); err != nil || !more {
 			return err
@@ -345,74 +407,3 @@ func (a *access) takeIf(e *env, t rowTaker) (bool, error) {
 	}
 	return t.take()
 }
-
-// An encoder turns values into the bytes of one row after the other, reusing its memory.
-type encoder struct {
-	sink    pgwire.RowSink
-	session *Session
-	formats []int16
-	values  [][]byte
-	buf     []byte
-	spans   []span
-}
-
-// A span is where a value lies in buf, or the value itself if it needed no encoding.
-type span struct {
-	start, end int
-	direct     []byte
-	null       bool
-}
-
-// encoderKeep is the largest buffer that is kept for the next statement, in bytes.
-const encoderKeep = 4 << 10
-
-func (c *encoder) forget() {
-	c.sink = nil
-	clear(c.values)
-	clear(c.spans)
-	if cap(c.buf) > encoderKeep {
-		c.buf = nil
-	}
-}
-
-func (c *encoder) begin() {
-	c.buf, c.spans = c.buf[:0], c.spans[:0]
-}
-
-// add encodes the next value of the row.
-func (c *encoder) add(v Value) {
-	if v.IsNull() {
-		c.spans = append(c.spans, span{null: true})
-		return
-	}
-	switch v.typ {
-	case Text, Name, Varchar, Char:
-		c.spans = append(c.spans, span{direct: bytesOf(v.s)})
-		return
-	}
-	start := len(c.buf)
-	if pgwire.Format(c.formats, len(c.spans)) == binaryFormat {
-		c.buf = appendBinary(c.buf, v)
-	} else {
-		c.buf = appendText(c.buf, v, c.session.settings.location())
-	}
-	c.spans = append(c.spans, span{start: start, end: len(c.buf)})
-}
-
-// send hands the row to the client.
-func (c *encoder) send() error {
-	c.values = c.values[:0]
-	for _, s := range c.spans {
-		switch {
-		case s.null:
-			c.values = append(c.values, nil)
-		case s.direct != nil:
-			c.values = append(c.values, s.direct)
-		default:
-			c.values = append(c.values, c.buf[s.start:s.end:s.end])
-		}
-	}
-	return c.sink.Row(c.values)
-}
-
-const binaryFormat = 1

@@ -46,6 +46,9 @@ type Session struct {
 
 	savepoints []savepoint // of the block, oldest first
 
+	cursors     []*cursor // open ones
+	cursorBytes int       // what they hold, see maxCursorBytes
+
 	last lastCommit
 
 	// Memory reused from one statement to the next.
@@ -91,6 +94,7 @@ func NewSession(conn Conn, backend Backend, id Identity) (*Session, error) {
 	s.settings = newSessionSettings(s.catalog.Settings, conn.SetParameter)
 	s.encoder = encoder{session: s, buf: make([]byte, 0, 64)}
 	s.env.session = s
+	s.selection.out = &s.encoder
 	for name, value := range id.Params {
 		if err := s.settings.connect(name, value); err != nil {
 			if e, ok := errors.AsType[*pgwire.Error](err); ok {
@@ -130,7 +134,7 @@ func (s *Session) Parse(_ context.Context, text string, paramTypes []uint32) (pg
 }
 
 func (s *Session) newStatement(text string, node statementNode, noParams bool) *statement {
-	return &statement{text: text, node: node, noParams: noParams, catalog: s.catalog, settings: s.settings}
+	return &statement{text: text, node: node, noParams: noParams, session: s}
 }
 
 // ParseAll implements pgwire.Session.
@@ -254,8 +258,8 @@ func (s *Session) bind(stmt *statement, args pgwire.Args) error {
 	if n := len(args.Formats); n > 1 && n != len(args.Values) {
 		return pgwire.Errorf(pgwire.CodeProtocolViolation, "bind message has %d parameter formats but %d parameters", n, len(args.Values))
 	}
-	if n := len(args.ResultFormats); n > 1 && n != len(stmt.columns) {
-		return pgwire.Errorf(pgwire.CodeProtocolViolation, "bind message has %d result formats but query has %d columns", n, len(stmt.columns))
+	if n := len(args.ResultFormats); n > 1 && n != len(stmt.Columns()) {
+		return pgwire.Errorf(pgwire.CodeProtocolViolation, "bind message has %d result formats but query has %d columns", n, len(stmt.Columns()))
 	}
 	s.params = s.params[:0]
 	for i, b := range args.Values {

@@ -21,8 +21,11 @@ type statement struct {
 	plan     planNode
 	params   []Type
 	columns  []pgwire.Column
-	catalog  *Catalog
-	settings *sessionSettings
+	session  *Session
+
+	// The query of a DECLARE.
+	query        *selectPlan
+	queryColumns []pgwire.Column
 }
 
 // A planNode is an analyzed SELECT, INSERT, UPDATE or DELETE.
@@ -43,9 +46,14 @@ func (s *statement) ParamTypes() []uint32 {
 }
 
 // Columns implements pgwire.Statement. After a simple query's failed analysis there are none: the
-// error comes from Execute.
+// error comes from Execute. FETCH has those that its cursor has at the moment.
 func (s *statement) Columns() []pgwire.Column {
 	s.analyze()
+	if fetch, ok := s.node.(*fetchStmt); ok && !fetch.move {
+		if conn, ok := s.session.conn.(CursorKeeper); ok {
+			return conn.CursorColumns(fetch.name)
+		}
+	}
 	return s.columns
 }
 
@@ -68,7 +76,7 @@ func (s *statement) analyze() (err error) {
 			s.err, err = failure, failure
 		}
 	}()
-	a := &analyzer{src: s.text, catalog: s.catalog, noParams: s.noParams}
+	a := &analyzer{src: s.text, catalog: s.session.catalog, noParams: s.noParams}
 	for _, oid := range s.declared {
 		a.params = append(a.params, paramType(oid))
 	}
@@ -107,8 +115,11 @@ func (s *statement) resolve(a *analyzer) {
 		s.plan = a.updatePlan(n)
 	case *deleteStmt:
 		s.plan = a.deletePlan(n)
+	case *declareStmt:
+		s.query = a.selectPlan(n.query).(*selectPlan)
+		s.queryColumns = resultColumns(s.query)
 	case *showStmt:
-		s.columns = s.settings.showColumns(n.name)
+		s.columns = s.session.settings.showColumns(n.name)
 	case *explainStmt:
 		if n.lsn != nil {
 			if _, err := parseValue(*n.lsn, PgLSN, nil); err != nil {
@@ -122,15 +133,24 @@ func (s *statement) resolve(a *analyzer) {
 		}
 		s.columns = []pgwire.Column{wireColumn("status", Text)}
 	}
-	if s.plan == nil {
-		return
+	switch plan := s.plan.(type) {
+	case nil:
+	case *selectPlan:
+		s.columns = resultColumns(plan)
+	default:
+		if len(plan.outputs()) > 0 {
+			s.columns = resultColumns(plan)
+		}
 	}
-	for _, out := range s.plan.outputs() {
-		s.columns = append(s.columns, wireColumn(out.name, out.x.typ()))
+}
+
+// resultColumns describes the rows of a plan to the client.
+func resultColumns(plan planNode) []pgwire.Column {
+	columns := []pgwire.Column{}
+	for _, out := range plan.outputs() {
+		columns = append(columns, wireColumn(out.name, out.x.typ()))
 	}
-	if _, ok := s.node.(*selectStmt); ok && s.columns == nil {
-		s.columns = []pgwire.Column{}
-	}
+	return columns
 }
 
 // maxCachedStatements and maxCachedText bound a session's cache of statements by text.

@@ -63,6 +63,7 @@ func (s *Session) commit(ctx context.Context) error {
 // commitTxn commits the open txn and remembers what came of it, for SHOW longship.last_commit_lsn and
 // last_commit_level.
 func (s *Session) commitTxn(ctx context.Context) (wal.LSN, error) {
+	s.closeCursors(0)
 	txn := s.txn
 	s.txn = nil
 	done, err := txn.Commit(ctx, s.settings.syncLevel())
@@ -112,6 +113,7 @@ func serializationFailure(err error) error {
 }
 
 func (s *Session) rollback() {
+	s.closeCursors(0)
 	if s.txn != nil {
 		s.txn.Rollback()
 		s.txn = nil
@@ -121,6 +123,7 @@ func (s *Session) rollback() {
 
 // endTransaction leaves the block and makes settings last, or not.
 func (s *Session) endTransaction(committed bool) {
+	s.closeCursors(0)
 	if committed {
 		s.settings.commit()
 	} else {
@@ -154,6 +157,7 @@ func (s *Session) Fail() {
 		s.rollback()
 		s.block = failedBlock
 	default:
+		s.closeCursors(len(s.savepoints)) // those after the last savepoint are lost with it
 		s.block = failedBlock
 	}
 }

@@ -1,0 +1,231 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math"
+	"slices"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// A CursorKeeper is a Conn that has cursors by name, for DECLARE, FETCH, MOVE and CLOSE; *pgwire.Conn is one.
+type CursorKeeper interface {
+	DeclareCursor(name string, columns []pgwire.Column, c pgwire.Cursor) error
+	Cursor(ctx context.Context, name string) (pgwire.Cursor, error)
+	CursorColumns(name string) []pgwire.Column // nil if there is none of that name
+	CloseCursor(name string) error
+	CloseCursors()
+}
+
+// A cursor is a SELECT that stops between two rows. It is a coroutine: the query runs while a row is wanted, and
+// stands still while other statements of the transaction run. It sees the table as it was for its transaction
+// when it was opened, as in PostgreSQL, where cursors are insensitive: what the transaction writes later, it does
+// not see. What it has gone through counts as read when the transaction commits.
+//
+// Rows are held in memory only if they are sorted, or looked up by key.
+type cursor struct {
+	session *Session
+	plan    *selectPlan
+	depth   int // how many savepoints there were when it was made
+
+	// The query. next and stop are iter.Pull2's, yield is the coroutine's end of it.
+	ctx       fetchContext
+	env       env
+	selection selection
+	yield     func(row []Value, err error) bool
+	next      func() ([]Value, error, bool)
+	stop      func()
+	reading   bool // its view of the table is settled
+	held      int  // bytes of rows, see maxCursorBytes
+
+	began  bool // a row was asked for
+	atEnd  bool // there are no more
+	failed bool
+	closed bool
+}
+
+// A fetchContext is the context of whatever statement is fetching.
+type fetchContext struct{ context.Context }
+
+// maxCursorBytes bounds what the open cursors of a session hold together of rows that are sorted or looked up.
+const maxCursorBytes = 64 << 20
+
+// errCursorClosed ends a query whose cursor is closed.
+var errCursorClosed = errors.New("cursor is closed")
+
+// Open implements pgwire.Session.
+func (s *Session) Open(ctx context.Context, st pgwire.Statement, args pgwire.Args) (pgwire.Cursor, error) {
+	stmt, ok := st.(*statement)
+	if !ok {
+		return nil, errForeignStatement
+	}
+	if stmt.Empty() {
+		return nil, nil
+	}
+	if err := s.refuseInFailedBlock(stmt); err != nil {
+		return nil, err
+	}
+	if err := stmt.analyze(); err != nil {
+		return nil, err
+	}
+	plan, ok := stmt.plan.(*selectPlan)
+	if !ok {
+		return nil, nil
+	}
+	if err := s.bind(stmt, args); err != nil {
+		return nil, err
+	}
+	defer func() { clear(s.params) }() // and leave the rest to the FETCH that may be running
+	s.settings.refresh()
+	ctx, cancel := s.withTimeout(ctx)
+	defer cancel()
+	c, err := s.openCursor(ctx, plan)
+	if err != nil {
+		return nil, timedOut(ctx, err)
+	}
+	return c, nil
+}
+
+// withTimeout bounds ctx by statement_timeout.
+func (s *Session) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d := s.settings.timeout; d > 0 {
+		return context.WithTimeoutCause(ctx, d, errStatementTimeout)
+	}
+	return ctx, func() {}
+}
+
+// openCursor opens a cursor with the parameters in s.params. The table is read from here on, though nothing is
+// computed before a row is fetched.
+func (s *Session) openCursor(ctx context.Context, plan *selectPlan) (*cursor, error) {
+	c := &cursor{session: s, plan: plan, depth: len(s.savepoints), reading: !plan.readsTable()}
+	c.ctx.Context = ctx
+	c.env = env{ctx: &c.ctx, session: s, params: slices.Clone(s.params), cursor: c}
+	c.next, c.stop = iter.Pull2(c.rows)
+	s.cursors = append(s.cursors, c)
+	if c.reading {
+		return c, nil
+	}
+	err := s.begin(ctx)
+	if err == nil {
+		_, err, _ = c.next() // up to where it has begun to read
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// rows is the query, as a coroutine.
+func (c *cursor) rows(yield func([]Value, error) bool) {
+	c.yield = yield
+	var txn Txn
+	if c.plan.readsTable() {
+		txn = c.session.txn
+	}
+	if _, err := c.plan.run(&c.env, &c.selection, txn); err != nil && err != errCursorClosed {
+		yield(nil, err)
+	}
+}
+
+// begin stops the query once its view of the table is settled, before anything is computed. It is called when
+// the first row has been read, or all those that are looked up by key, or when there are none.
+func (c *cursor) begin() error {
+	if c == nil || c.reading {
+		return nil
+	}
+	c.reading = true
+	return c.give(nil)
+}
+
+// give stops the query until the next row is wanted.
+func (c *cursor) give(row []Value) error {
+	if !c.yield(row, nil) {
+		return errCursorClosed
+	}
+	return nil
+}
+
+// hold counts n more bytes of rows that are held, or less if n is negative.
+func (c *cursor) hold(n int) error {
+	if c == nil {
+		return nil
+	}
+	c.held += n
+	if c.session.cursorBytes += n; c.session.cursorBytes > maxCursorBytes {
+		return pgwire.Errorf(pgwire.CodeOutOfMemory, "the open cursors of this session hold more than %d bytes", maxCursorBytes).
+			WithHint("Sort by key, or not at all: such rows are read when they are fetched. Or select fewer rows with LIMIT.")
+	}
+	return nil
+}
+
+// Fetch implements pgwire.Cursor.
+func (c *cursor) Fetch(ctx context.Context, limit int, formats []int16, out pgwire.RowSink) (int, error) {
+	s := c.session
+	s.settings.refresh()
+	ctx, cancel := s.withTimeout(ctx)
+	defer cancel()
+	s.encoder.sink, s.encoder.formats = out, formats
+	defer s.encoder.forget()
+	if limit == 0 {
+		limit = math.MaxInt
+	}
+	n, err := c.fetch(ctx, limit, &s.encoder)
+	return n, timedOut(ctx, err)
+}
+
+// fetch sends rows, up to the limit, to out; nil only skips them.
+func (c *cursor) fetch(ctx context.Context, limit int, out *encoder) (n int, err error) {
+	if c.failed || c.closed {
+		return 0, pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "portal cannot be run")
+	}
+	c.began = true
+	for c.ctx.Context = ctx; n < limit && !c.atEnd; n++ {
+		row, err, ok := c.next()
+		switch {
+		case err != nil:
+			c.failed = true
+			return n, err
+		case !ok:
+			c.atEnd = true
+			return n, nil
+		case out == nil:
+			continue
+		}
+		if err := out.sendRow(row); err != nil {
+			c.failed = true
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// Close implements pgwire.Cursor.
+func (c *cursor) Close() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	c.stop()
+	c.session.cursorBytes -= c.held
+	c.session.cursors = slices.DeleteFunc(c.session.cursors, func(x *cursor) bool { return x == c })
+	c.selection, c.env, c.ctx = selection{}, env{}, fetchContext{} // they hold rows
+}
+
+// Closed implements pgwire.Cursor.
+func (c *cursor) Closed() bool { return c.closed }
+
+// onRow reports whether the cursor stands on a row.
+func (c *cursor) onRow() bool { return c.began && !c.atEnd }
+
+// closeCursors closes the cursors made when there were at least so many savepoints. That comes before the end
+// of their transaction: what they have gone through is known only now.
+func (s *Session) closeCursors(depth int) {
+	for i := len(s.cursors) - 1; i >= 0; i-- {
+		if s.cursors[i].depth >= depth {
+			s.cursors[i].Close()
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package sql
+
+import (
+	"context"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// declare runs DECLARE.
+func (s *Session) declare(ctx context.Context, stmt *statement, n *declareStmt) error {
+	if s.block == noBlock && !stmt.together {
+		return pgwire.Errorf(pgwire.CodeNoActiveSQLTransaction, "DECLARE CURSOR can only be used in transaction blocks")
+	}
+	conn, err := s.cursorKeeper()
+	if err != nil {
+		return err
+	}
+	c, err := s.openCursor(ctx, stmt.query)
+	if err != nil {
+		return err
+	}
+	if err := conn.DeclareCursor(n.name, stmt.queryColumns, c); err != nil {
+		c.Close()
+		return err
+	}
+	return nil
+}
+
+// fetch runs FETCH and MOVE.
+func (s *Session) fetch(ctx context.Context, n *fetchStmt) (tag string, err error) {
+	conn, err := s.cursorKeeper()
+	if err != nil {
+		return "", err
+	}
+	found, err := conn.Cursor(ctx, n.name)
+	if err != nil {
+		return "", err
+	}
+	c, ok := found.(*cursor)
+	if !ok {
+		return "", errForeignStatement
+	}
+	if c.failed {
+		return "", pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, `portal "%s" cannot be run`, n.name)
+	}
+	if n.count == 0 {
+		return s.fetchNone(c, n)
+	}
+	out := &s.encoder
+	if n.move {
+		out = nil
+	}
+	rows, err := c.fetch(ctx, n.count, out)
+	return countTag(n.tag(), int64(rows)), err
+}
+
+// fetchNone runs FETCH 0, which means the row that the cursor stands on, and MOVE 0, which tells whether it
+// stands on one.
+func (s *Session) fetchNone(c *cursor, n *fetchStmt) (tag string, err error) {
+	switch {
+	case !c.onRow():
+		return countTag(n.tag(), 0), nil
+	case n.move:
+		return countTag(n.tag(), 1), nil
+	}
+	return "", pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "cursor can only scan forward").WithHint(onlyForward)
+}
+
+// closeCursor runs CLOSE.
+func (s *Session) closeCursor(n *closeStmt) error {
+	conn, err := s.cursorKeeper()
+	switch {
+	case err != nil:
+		return err
+	case n.name == "":
+		conn.CloseCursors()
+		return nil
+	}
+	return conn.CloseCursor(n.name)
+}
+
+func (s *Session) cursorKeeper() (CursorKeeper, error) {
+	conn, ok := s.conn.(CursorKeeper)
+	if !ok {
+		return nil, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cursors are not supported")
+	}
+	return conn, nil
+}
