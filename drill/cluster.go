@@ -28,6 +28,7 @@ type Cluster struct {
 	launcher  *child.Launcher
 	end       context.CancelFunc // of the launcher
 	launched  sync.WaitGroup     // the launcher
+	network   *network           // of namespaces; nil: all nodes are on the loopback interface
 	processes sync.WaitGroup     // one for each process that runs
 
 	mu         sync.Mutex
@@ -77,7 +78,25 @@ func (c *Cluster) Add() (*Node, error) {
 
 // make makes a node that is not one of the cluster's.
 func (c *Cluster) make(name, dir string) (*Node, error) {
-	var addresses []string
+	n := &Node{Name: name, Dir: dir, cluster: c}
+	addresses, err := c.place(n)
+	if err != nil {
+		return nil, err
+	}
+	n.Address, n.raft = addresses[0], addresses[1]
+	n.args = append([]string{"start", "--data-dir", dir, "--name", name, "--listen", n.Address,
+		"--raft-listen", n.raft, "--gossip-listen", addresses[2]}, c.flags...)
+	return n, nil
+}
+
+// place finds addresses for a node: for clients, for Raft and for gossip.
+func (c *Cluster) place(n *Node) (addresses []string, err error) {
+	if c.network != nil {
+		if n.host, err = c.network.add(); err != nil {
+			return nil, err
+		}
+		return []string{n.host.port(clientPort), n.host.port(raftPort), n.host.port(gossipPort)}, nil
+	}
 	for range 3 {
 		port, err := testport.Take()
 		if err != nil {
@@ -85,10 +104,7 @@ func (c *Cluster) make(name, dir string) (*Node, error) {
 		}
 		addresses = append(addresses, net.JoinHostPort(loopback, strconv.Itoa(port)))
 	}
-	n := &Node{Name: name, Address: addresses[0], Dir: dir, cluster: c}
-	n.args = append([]string{"start", "--data-dir", dir, "--name", name, "--listen", n.Address,
-		"--raft-listen", addresses[1], "--gossip-listen", addresses[2]}, c.flags...)
-	return n, nil
+	return addresses, nil
 }
 
 // Forget makes the node none of the cluster's: nobody waits for it any more, and it is not checked.
@@ -223,7 +239,7 @@ func (c *Cluster) Coordinator(ctx context.Context) (leader *Node, err error) {
 	return leader, err
 }
 
-// AwaitWell waits until there is a primary that meets its rule, and every node streams, counts and votes.
+// AwaitWell waits until there is a primary that meets its rule, and every node is ready, streams, counts and votes.
 func (c *Cluster) AwaitWell(ctx context.Context) error {
 	return poll(ctx, func(ctx context.Context) error {
 		primary, err := c.Primary(ctx)
@@ -237,6 +253,8 @@ func (c *Cluster) AwaitWell(ctx context.Context) error {
 		for _, n := range c.Nodes() {
 			i := slices.IndexFunc(rows, func(row []string) bool { return row[0] == n.Name })
 			switch {
+			case !n.isReady():
+				return fmt.Errorf("%s is not ready", n.Name)
 			case i < 0:
 				return fmt.Errorf("%s is no member", n.Name)
 			case rows[i][1] == "standby" && rows[i][2] != "streaming":
@@ -291,6 +309,9 @@ func (c *Cluster) close() {
 		n.Kill()
 	}
 	c.processes.Wait()
+	if c.network != nil {
+		c.network.close()
+	}
 	c.end()
 	c.launched.Wait()
 }

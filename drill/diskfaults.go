@@ -21,6 +21,7 @@ var diskStall = Drill{
 	Name:   "disk-stall",
 	Breaks: "has the disk of the primary hang: writes do not return; then that of a standby, and then only for half of what the watchdog allows",
 	Holds:  "the process, which looks alive, ends itself, and another node takes over; what passes in time costs only time",
+	Shown:  "the process says that its disk hangs; where it is to go on, the fault has held up a write of it",
 	Flags:  append([]string{"--disk-watchdog-timeout=" + watchdog.String()}, breakable...),
 	Round: func(ctx context.Context, r *Run) error {
 		primary, standby, err := r.pair(ctx)
@@ -30,15 +31,15 @@ var diskStall = Drill{
 		switch r.round.Number % 3 {
 		case 1:
 			return r.newEpoch(ctx, primary, func() error {
-				return r.endsItself(ctx, primary, "the disk of %s, the primary, hangs", "stall")
+				return r.endsItself(ctx, primary, "the disk of %s, the primary, hangs", "stall", "the disk hangs")
 			})
 		case 2:
 			return r.sameEpoch(ctx, func() error {
-				return r.endsItself(ctx, standby, "the disk of %s, a standby, hangs", "stall")
+				return r.endsItself(ctx, standby, "the disk of %s, a standby, hangs", "stall", "the disk hangs")
 			})
 		}
 		return r.sameEpoch(ctx, func() error {
-			return r.under(ctx, fmt.Sprintf("the disk of %s, the primary, hangs for %s", primary.Name, watchdog/2),
+			return r.under(ctx, fmt.Sprintf("the disk of %s, the primary, hangs for %s", primary.Name, watchdog/2), []*Node{primary},
 				func() error { return primary.inject(ctx, "stall") },
 				func() error { sleep(ctx, watchdog/2); return nil })
 		})
@@ -49,6 +50,7 @@ var fsyncError = Drill{
 	Name:   "fsync-error",
 	Breaks: "has one sync of the primary's log fail; then one of a standby's; then all of the primary's; then one of the Raft store of a standby",
 	Holds:  "the process ends at once and never tries the sync again; another node takes over; the next start recovers",
+	Shown:  "the process ends with exit code 1 and says EIO (input/output error)",
 	Flags:  breakable,
 	Round: func(ctx context.Context, r *Run) error {
 		primary, standby, err := r.pair(ctx)
@@ -58,27 +60,30 @@ var fsyncError = Drill{
 		switch r.round.Number % 4 {
 		case 1:
 			return r.newEpoch(ctx, primary, func() error {
-				return r.endsItself(ctx, primary, "one sync of the log of %s, the primary, fails", "fail-sync once pg_wal")
+				return r.endsItself(ctx, primary, "one sync of the log of %s, the primary, fails", "fail-sync once pg_wal", syncFails)
 			})
 		case 2:
 			return r.sameEpoch(ctx, func() error {
-				return r.endsItself(ctx, standby, "one sync of the log of %s, a standby, fails", "fail-sync once pg_wal")
+				return r.endsItself(ctx, standby, "one sync of the log of %s, a standby, fails", "fail-sync once pg_wal", syncFails)
 			})
 		case 3:
 			return r.newEpoch(ctx, primary, func() error {
-				return r.endsItself(ctx, primary, "no sync succeeds on the disk of %s, the primary", "fail-sync")
+				return r.endsItself(ctx, primary, "no sync succeeds on the disk of %s, the primary", "fail-sync", syncFails)
 			})
 		}
-		return r.endsItself(ctx, standby, "one sync of the Raft store of %s, a standby, fails", "fail-sync once raft", func() {
+		return r.endsItself(ctx, standby, "one sync of the Raft store of %s, a standby, fails", "fail-sync once raft", syncFails, func() {
 			// Raft stores what is decided. It may lose its leader by that, so that the outcome is open.
 			primary.Exec(ctx, fmt.Sprintf("ALTER SYSTEM SET commit_siblings = %d", r.round.Number))
 		})
 	},
 }
 
-// endsItself breaks the disk of a node, waits until its process has ended because of that, and starts it again. What
-// provokes the end is done meanwhile.
-func (r *Run) endsItself(ctx context.Context, n *Node, what, fault string, provoke ...func()) error {
+// syncFails is what a node says of a sync that has failed: EIO.
+const syncFails = "input/output error"
+
+// endsItself breaks the disk of a node, waits until its process has ended because of that, as it says, and starts it again.
+// What provokes the end is done meanwhile.
+func (r *Run) endsItself(ctx context.Context, n *Node, what, fault, because string, provoke ...func()) error {
 	var before int64
 	if info, err := os.Stat(n.LogFile()); err == nil {
 		before = info.Size()
@@ -98,7 +103,11 @@ func (r *Run) endsItself(ctx context.Context, n *Node, what, fault string, provo
 	if code != 1 {
 		return fmt.Errorf("%s ended with exit code %d, want 1: %s", n.Name, code, n.lastLog())
 	}
-	r.event("end", "%s: %s", n.Name, lastWords(n, before))
+	words := lastWords(n, before)
+	r.event("end", "%s: %s", n.Name, words)
+	if !strings.Contains(words, because) {
+		return untested("%s has not ended because of %q: %s", n.Name, because, words)
+	}
 	r.Pause(ctx, time.Second)
 	r.Mend("%s is started again, on a good disk", n.Name)
 	return n.Start()
@@ -119,6 +128,7 @@ var diskFull = Drill{
 	Name:   "disk-full",
 	Breaks: "fills the disk of the primary, then that of a standby, then those of all standbys while the primary is killed; and makes room again",
 	Holds:  "the primary refuses writes with 53100 and answers reads; without a standby the others go on; nobody ends; all goes on by itself, a failover too, when there is room",
+	Shown:  "each node whose disk is full has met ENOSPC; the primary answers 53100; the standby is two segments behind",
 	Flags:  breakable,
 	Round: func(ctx context.Context, r *Run) error {
 		primary, standby, err := r.pair(ctx)
@@ -131,11 +141,11 @@ var diskFull = Drill{
 		}
 		return r.sameEpoch(ctx, func() error {
 			if r.round.Number%3 == 1 {
-				return r.under(ctx, fmt.Sprintf("the disk of %s, the primary, is full", primary.Name),
+				return r.under(ctx, fmt.Sprintf("the disk of %s, the primary, is full", primary.Name), []*Node{primary},
 					func() error { return primary.inject(ctx, "full") },
 					func() error { return r.refusesWrites(ctx, primary, key) })
 			}
-			return r.under(ctx, fmt.Sprintf("the disk of %s, a standby, is full", standby.Name),
+			return r.under(ctx, fmt.Sprintf("the disk of %s, a standby, is full", standby.Name), []*Node{standby},
 				func() error { return standby.inject(ctx, "full") },
 				func() error { return r.fallsBehind(ctx, primary, standby, key) })
 		})
@@ -216,14 +226,13 @@ func (r *Run) failoverWithoutRoom(ctx context.Context, primary *Node) error {
 		return err
 	}
 	standbys := r.Cluster.others(primary)
-	err = r.under(ctx, fmt.Sprintf("the disks of all standbys are full; kill -9 of %s, the primary", primary.Name), func() error {
+	err = r.under(ctx, fmt.Sprintf("the disks of all standbys are full; kill -9 of %s, the primary", primary.Name), standbys, func() error {
 		for _, n := range standbys {
 			if err := n.inject(ctx, "full"); err != nil {
 				return err
 			}
 		}
-		primary.Kill()
-		return nil
+		return primary.killed()
 	}, func() error {
 		sleep(ctx, isolation)
 		for _, n := range standbys {

@@ -21,20 +21,34 @@ var tornTail = Drill{
 	Name:   "torn-tail",
 	Breaks: "kills a node and writes half a record behind the end of its log, as a write that a power failure has cut short; the primary in every other round",
 	Holds:  "the node starts, cuts the half record off and fetches what it lacks",
+	Shown:  "the log of the node says that its WAL ends at the half record, in something other than zeros",
 	Round: func(ctx context.Context, r *Run) error {
 		n, err := r.victim(ctx)
 		if err != nil {
 			return err
 		}
 		r.Strike("kill -9 of %s", n.Name)
-		n.Kill()
+		if err := n.killed(); err != nil {
+			return err
+		}
 		at, err := tear(n, r.Random.IntN)
 		if err != nil {
 			return err
 		}
 		r.Mend("%s is started with half a record at %s, the end of its log", n.Name, at)
-		return n.Start()
+		if err := n.Start(); err != nil {
+			return err
+		}
+		return r.logged(ctx, []*Node{n}, "end of log found", func(entry map[string]any) bool {
+			because, _ := entry["because"].(string)
+			return entry["end"] == at.String() && !endsInZeros(because)
+		})
 	},
+}
+
+// endsInZeros reports whether a log ends, for the reason given, where nothing was ever written.
+func endsInZeros(because string) bool {
+	return strings.HasSuffix(because, "got 0") || strings.Contains(because, "magic number 0000")
 }
 
 // victim is a standby, and in every other round the primary.
@@ -74,6 +88,7 @@ var bitFlip = Drill{
 	Name:   "bit-flip-segment",
 	Breaks: "stops a node cleanly and flips a bit in a record of the segment that its next start reads; the primary in every other round",
 	Holds:  "the node does not serve what is damaged: it is repaired, or refuses to start and says so; with an empty disk it comes back",
+	Shown:  "the log of the node says that its WAL was damaged and is repaired, or why it does not start",
 	Round: func(ctx context.Context, r *Run) error {
 		n, err := r.victim(ctx)
 		if err != nil {
@@ -93,8 +108,8 @@ var bitFlip = Drill{
 		}
 		n.MayEnd()
 		select {
-		case <-n.process().ready:
-			return nil // repaired: the logs are compared in the end
+		case <-n.process().ready: // the logs are compared in the end
+			return r.logged(ctx, []*Node{n}, "the log was damaged, and is repaired", nil)
 		case <-n.process().ended:
 		case <-ctx.Done():
 			return fmt.Errorf("%s neither starts nor ends: %w", n.Name, context.Cause(ctx))
@@ -144,15 +159,28 @@ var wipedDisk = Drill{
 	Name:   "wiped-disk",
 	Breaks: "kills a node and starts it with an empty disk; the primary in every other round",
 	Holds:  "it is another member, which takes a copy, and then the place of the one before",
+	Shown:  "the incarnation is another one; a member says that it has sent a base copy to the node",
 	Round: func(ctx context.Context, r *Run) error {
 		n, err := r.victim(ctx)
 		if err != nil {
 			return err
 		}
+		was, err := r.member(ctx, n.Name, "incarnation")
+		if err != nil {
+			return err
+		}
 		r.Strike("kill -9 of %s, whose disk is lost", n.Name)
-		n.Kill()
+		if err := n.killed(); err != nil {
+			return err
+		}
 		r.Pause(ctx, pauseAfterKill)
-		return r.wipe(n)
+		if err := r.wipe(n); err != nil {
+			return err
+		}
+		if err := r.changed(ctx, n.Name, "incarnation", was); err != nil {
+			return err
+		}
+		return r.logged(ctx, r.Cluster.others(n), "base backup sent", with("client", n.Name))
 	},
 }
 
@@ -160,18 +188,24 @@ var lostRaftDir = Drill{
 	Name:   "lost-raft-dir",
 	Breaks: "kills a node and removes what it has stored of Raft; the primary in every other round",
 	Holds:  "it votes again only as one who has never voted, and comes back",
+	Shown:  "the others say that they have taken another Raft server at the address of the node",
 	Round: func(ctx context.Context, r *Run) error {
 		n, err := r.victim(ctx)
 		if err != nil {
 			return err
 		}
 		r.Strike("kill -9 of %s, whose Raft folder is lost", n.Name)
-		n.Kill()
+		if err := n.killed(); err != nil {
+			return err
+		}
 		if err := os.RemoveAll(startup.DataDir{FS: vfs.Default, Path: n.Dir}.Raft()); err != nil {
 			return err
 		}
 		r.Mend("%s is started again", n.Name)
-		return n.Start()
+		if err := n.Start(); err != nil {
+			return err
+		}
+		return r.logged(ctx, r.Cluster.Nodes(), "Raft configuration changed", with("address", n.raft))
 	},
 }
 
@@ -179,6 +213,7 @@ var duplicateNode = Drill{
 	Name:   "duplicate-node",
 	Breaks: "starts a second process on a copy of a running node's data directory; of the primary's in every other round",
 	Holds:  "the copy is refused and says why, and the original goes on",
+	Shown:  "the copy ends with exit code 1 and says that it is one",
 	Round: func(ctx context.Context, r *Run) error {
 		return r.sameEpoch(ctx, func() error {
 			original, err := r.victim(ctx)

@@ -25,13 +25,16 @@
 //		Name:   "kill-standby",
 //		Breaks: "kills a standby with kill -9 and starts it again",
 //		Holds:  "the primary stays in office",
+//		Shown:  "the signal has ended the standby's process",
 //		Round: func(ctx context.Context, r *Run) error {
 //			standby, err := r.Standby(ctx)
 //			if err != nil {
 //				return err
 //			}
 //			r.Strike("kill -9 of %s, a standby", standby.Name)
-//			standby.Kill()
+//			if err := standby.killed(); err != nil {
+//				return err
+//			}
 //			r.Pause(ctx, time.Second) // up to
 //			return standby.Start()
 //		},
@@ -41,6 +44,8 @@
 // and what the nodes log is in the report. It undoes what does not mend by itself, and need not wait: after
 // each round the cluster gets patience to be well again by itself, with commits flowing, all nodes streaming and
 // counted, and that it is not is a violation. Whatever else must hold Round checks, and returns an error that says what did not.
+// It also has to show that what was broken was felt, as Shown says (shown.go): a round in which nothing happened is not tested,
+// and the drill fails.
 // A node that ends although nobody ended it is a violation, too, unless the drill has said [Node.MayEnd].
 // The drill's Flags are given to every node: "--allow-faults". Whatever is random comes from [Run.Random], so
 // that a seed repeats the choices, if not the timing.

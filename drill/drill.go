@@ -13,6 +13,7 @@ type Drill struct {
 	Name   string   // words with dashes between them
 	Breaks string   // what it does: "kills the primary with kill -9"
 	Holds  string   // what must hold besides what every drill checks
+	Shown  string   // what shows, in each round, that it was broken: without it nothing was tested
 	Flags  []string // of longship start, for every node
 	Target bool     // a cluster that is in use can do it to itself, without a loss
 	Stops  bool     // with Target: it stops and starts nodes, which takes the operator's commands

@@ -63,6 +63,7 @@ const (
 	checkTables    = "table is the fold of the log"
 	checkCluster   = "the cluster comes back by itself"
 	checkDrill     = "what the drill promises"
+	checkShown     = "what was broken was felt"
 )
 
 // A verdict is what the checks found, and how much they looked at.

@@ -48,13 +48,22 @@ func (n *Node) hits(ctx context.Context) (int, error) {
 }
 
 // under breaks something, calls during, and mends it, whatever comes of that. Faults that have held nothing up have shown
-// nothing.
-func (r *Run) under(ctx context.Context, what string, breakIt, during func() error) (err error) {
+// nothing: each of some nodes must have met one, or if there are none anybody.
+func (r *Run) under(ctx context.Context, what string, each []*Node, breakIt, during func() error) (err error) {
 	r.Strike("%s", what)
 	defer func() {
-		hits, healed := r.heal(ctx)
-		if err = errors.Join(err, healed); err == nil && hits == 0 {
-			err = fmt.Errorf("nothing came of it: %s", what)
+		met, healed := r.heal(ctx)
+		if err = errors.Join(err, healed); err != nil {
+			return
+		}
+		total := met[nil]
+		for _, n := range r.Cluster.Nodes() {
+			if total += met[n]; met[n] == 0 && slices.Contains(each, n) {
+				err = untested("%s has not met the fault: %s", n.Name, what)
+			}
+		}
+		if err == nil && total == 0 {
+			err = untested("nobody has met the fault: %s", what)
 		}
 	}()
 	if err := breakIt(); err != nil {
@@ -63,15 +72,19 @@ func (r *Run) under(ctx context.Context, what string, breakIt, during func() err
 	return during()
 }
 
-// heal takes back what is broken inside of nodes, and returns how often that has held something up.
-func (r *Run) heal(ctx context.Context) (hits int, err error) {
+// heal takes back what is broken, and returns how often that has held something up, by node; nil stands for the network
+// between them.
+func (r *Run) heal(ctx context.Context) (met map[*Node]int, err error) {
 	r.Mend("the faults are taken back")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
+	met = map[*Node]int{}
+	if w := r.Cluster.network; w != nil {
+		met[nil], err = w.heal()
+	}
 	for _, n := range r.Cluster.Nodes() {
 		if !n.answers() {
-			hits++ // it has taken its faults with it
-			continue
+			continue // it has taken its faults with it
 		}
 		// A deposed primary that hears of it meanwhile ends its sessions.
 		failed := poll(ctx, func(ctx context.Context) error {
@@ -80,13 +93,13 @@ func (r *Run) heal(ctx context.Context) (hits int, err error) {
 				_, err = n.order(ctx, "SELECT longship_heal_fault()::text")
 			}
 			if err == nil {
-				hits += more
+				met[n] = more
 			}
 			return err
 		})
 		err = errors.Join(err, failed)
 	}
-	return hits, err
+	return met, err
 }
 
 // A way is from one node to another, for kinds of connections; "" for all.
@@ -112,9 +125,13 @@ func bothWays(a, b []*Node, kinds string) []way {
 	return append(ways(a, b, kinds), ways(b, a, kinds)...)
 }
 
-// impede does something to the network: "cut", or "delay" with how much at the end. Each node can do it to the connections
-// that it has made, so the two ends of a way are told.
-func impede(ctx context.Context, ways []way, effect, amount string) error {
+// impede does something to the network: "cut", or "delay" with how much at the end. Where the nodes have a network of
+// namespaces it is that which is cut. Else each node can do it to the connections that it has made, so the two ends of a
+// way are told.
+func (r *Run) impede(ctx context.Context, ways []way, effect, amount string) error {
+	if w := r.Cluster.network; w != nil && effect == "cut" {
+		return w.cut(ways)
+	}
 	for _, w := range ways {
 		to := strings.Join([]string{effect, "to", w.to.Name, w.kinds, amount}, " ")
 		from := strings.Join([]string{effect, "from", w.from.Name, w.kinds, amount}, " ")

@@ -2,7 +2,9 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 	"time"
 )
 
@@ -15,17 +17,14 @@ var killPrimary = Drill{
 	Name:   "kill-primary",
 	Breaks: "kills the primary with kill -9 and starts it again within three seconds",
 	Holds:  "an epoch opens by itself, and the one that was killed comes back",
+	Shown:  "the signal has ended the primary's process; the epoch is a later one",
 	Round: func(ctx context.Context, r *Run) error {
 		primary, err := r.Cluster.Primary(ctx)
 		if err != nil {
 			return err
 		}
 		return r.newEpoch(ctx, primary, func() error {
-			r.Strike("kill -9 of %s, the primary", primary.Name)
-			primary.Kill()
-			r.Pause(ctx, pauseAfterKill)
-			r.Mend("%s is started again", primary.Name)
-			return primary.Start()
+			return r.killFor(ctx, primary, "the primary")
 		})
 	},
 }
@@ -79,6 +78,7 @@ var killStandby = Drill{
 	Name:   "kill-standby",
 	Breaks: "kills a standby with kill -9 and starts it again within three seconds",
 	Holds:  "the primary stays in office",
+	Shown:  "the signal has ended the standby's process",
 	Round: func(ctx context.Context, r *Run) error {
 		return r.sameEpoch(ctx, func() error {
 			standby, err := r.Standby(ctx)
@@ -93,7 +93,9 @@ var killStandby = Drill{
 // killFor kills a node and starts it again after a while.
 func (r *Run) killFor(ctx context.Context, n *Node, what string) error {
 	r.Strike("kill -9 of %s, %s", n.Name, what)
-	n.Kill()
+	if err := n.killed(); err != nil {
+		return err
+	}
 	r.Pause(ctx, pauseAfterKill)
 	r.Mend("%s is started again", n.Name)
 	return n.Start()
@@ -103,6 +105,7 @@ var killCoordinator = Drill{
 	Name:   "kill-coordinator",
 	Breaks: "kills the Raft leader, who runs failovers, with kill -9, and in every other round the primary with it",
 	Holds:  "without the primary's death it stays in office",
+	Shown:  "the signal has ended the process of the node that led Raft; a node says in its log that it coordinates from then on",
 	Round: func(ctx context.Context, r *Run) error {
 		primary, err := r.Cluster.Primary(ctx)
 		if err != nil {
@@ -113,20 +116,25 @@ var killCoordinator = Drill{
 			return err
 		}
 		if leader == primary || r.round.Number%2 == 0 && r.cfg.Nodes >= 5 {
-			return r.newEpoch(ctx, primary, func() error { return r.killBoth(ctx, primary, leader) })
+			err = r.newEpoch(ctx, primary, func() error { return r.killBoth(ctx, primary, leader) })
+		} else if r.round.Number%2 == 0 { // of three nodes one alone is no majority: it waits for another
+			err = r.killBoth(ctx, primary, leader)
+		} else {
+			err = r.sameEpoch(ctx, func() error { return r.killFor(ctx, leader, "the Raft leader") })
 		}
-		if r.round.Number%2 == 0 { // of three nodes one alone is no majority: it waits for another
-			return r.killBoth(ctx, primary, leader)
+		if err != nil {
+			return err
 		}
-		return r.sameEpoch(ctx, func() error { return r.killFor(ctx, leader, "the Raft leader") })
+		return r.logged(ctx, r.Cluster.Nodes(), "coordinate", nil)
 	},
 }
 
 // killBoth kills the primary and the Raft leader and starts them again, in the same order, after a while.
 func (r *Run) killBoth(ctx context.Context, primary, leader *Node) error {
 	r.Strike("kill -9 of %s, the primary, and %s, the Raft leader", primary.Name, leader.Name)
-	primary.Kill()
-	leader.Kill()
+	if err := errors.Join(primary.killed(), leader.killed()); err != nil {
+		return err
+	}
 	r.Pause(ctx, pauseAfterKill)
 	for _, n := range []*Node{primary, leader} {
 		if n.Running() {
@@ -144,23 +152,35 @@ var killAll = Drill{
 	Name:   "kill-all",
 	Breaks: "kills all nodes with kill -9 at the same time, and starts them again in any order",
 	Holds:  "nothing acknowledged was in memory alone",
+	Shown:  "the signal has ended each process; the epoch is a later one",
 	Round: func(ctx context.Context, r *Run) error {
-		nodes := r.Cluster.Nodes()
-		r.Strike("kill -9 of all %d nodes", len(nodes))
-		for _, n := range nodes {
-			n.signal(9, true)
+		primary, err := r.Cluster.Primary(ctx)
+		if err != nil {
+			return err
 		}
-		for _, n := range nodes {
-			n.Kill()
-		}
-		r.Random.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
-		for _, n := range nodes {
-			r.Pause(ctx, 300*time.Millisecond)
-			r.Mend("%s is started again", n.Name)
-			if err := n.Start(); err != nil {
-				return err
-			}
-		}
-		return nil
+		return r.newEpoch(ctx, primary, func() error { return r.killAll(ctx) })
 	},
+}
+
+// killAll kills all nodes and starts them again.
+func (r *Run) killAll(ctx context.Context) error {
+	nodes := r.Cluster.Nodes()
+	r.Strike("kill -9 of all %d nodes", len(nodes))
+	for _, n := range nodes {
+		n.signal(syscall.SIGKILL, true)
+	}
+	for _, n := range nodes {
+		if err := n.killed(); err != nil {
+			return err
+		}
+	}
+	r.Random.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+	for _, n := range nodes {
+		r.Pause(ctx, 300*time.Millisecond)
+		r.Mend("%s is started again", n.Name)
+		if err := n.Start(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

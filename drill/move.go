@@ -13,6 +13,7 @@ var switchoverStorm = Drill{
 	Name:   "switchover-storm",
 	Breaks: "moves the primary from node to node, five times in a row, while commits go on, and in the end back to where it was",
 	Holds:  "each switchover ends where it was to go",
+	Shown:  "another node, the one named, is primary after each",
 	Target: true,
 	Begin: func(ctx context.Context, r *Run) (err error) {
 		r.home, err = r.Cluster.Primary(ctx)
@@ -96,11 +97,16 @@ var restartStandby = Drill{
 	Name:   "restart-standby",
 	Breaks: "stops a standby cleanly and starts it again after a moment; on a running cluster with the operator's commands",
 	Holds:  "the primary stays in office",
+	Shown:  "the standby answers that its process was started at another time than before",
 	Target: true,
 	Stops:  true,
 	Round: func(ctx context.Context, r *Run) error {
 		return r.sameEpoch(ctx, func() error {
 			standby, err := r.Standby(ctx)
+			if err != nil {
+				return err
+			}
+			was, err := standby.Value(ctx, sinceWhen)
 			if err != nil {
 				return err
 			}
@@ -110,23 +116,48 @@ var restartStandby = Drill{
 			}
 			r.Pause(ctx, pauseAfterKill)
 			r.Mend("%s is started again", standby.Name)
-			return standby.Start()
+			if err := standby.Start(); err != nil {
+				return err
+			}
+			return startedAnew(ctx, standby, was)
 		})
 	},
+}
+
+// sinceWhen asks a node when its process was started.
+const sinceWhen = "SELECT started FROM longship_cluster"
+
+// startedAnew waits until a node was not started when it was.
+func startedAnew(ctx context.Context, n *Node, was string) error {
+	return poll(ctx, func(ctx context.Context) error {
+		now, err := n.Value(ctx, sinceWhen)
+		if err == nil && now == was {
+			err = untested("%s has run without a break since %s", n.Name, was)
+		}
+		return err
+	})
 }
 
 var rollingRestart = Drill{
 	Name:   "rolling-restart",
 	Breaks: "stops each node cleanly and starts it again, one after the other, as for an upgrade",
 	Holds:  "each ends with exit code 0, the primary after it has handed over",
+	Shown:  "exit code 0; the primary says in its log that it has handed over",
 	Round: func(ctx context.Context, r *Run) error {
 		for _, n := range r.Cluster.Nodes() {
 			if err := r.Cluster.AwaitWell(ctx); err != nil {
 				return err
 			}
+			primary, err := r.Cluster.Primary(ctx)
+			if err != nil {
+				return err
+			}
 			r.Strike("%s is stopped (SIGTERM)", n.Name)
 			if err := n.Stop(ctx); err != nil {
 				return err
+			}
+			if n == primary && !r.reader.has(n, "handed over", nil) {
+				return fmt.Errorf("%s, the primary, was stopped and does not say that it has handed over: %s", n.Name, n.lastLog())
 			}
 			r.Pause(ctx, 500*time.Millisecond)
 			r.Mend("%s is started again", n.Name)

@@ -27,6 +27,8 @@ type Node struct {
 
 	cluster *Cluster
 	args    []string // of longship, without --join
+	raft    string   // host:port for Raft
+	host    *host    // the namespace that it is in; nil: the drill's
 
 	mu     sync.Mutex
 	proc   *process // the last one; nil: it was never started
@@ -61,6 +63,9 @@ func (n *Node) Start() error {
 	}
 	p := &process{ready: make(chan struct{}), ended: make(chan struct{})}
 	p.cmd = exec.Command(n.cluster.program, append(slices.Clone(n.args), n.cluster.join(n)...)...)
+	if n.host != nil { // nsenter becomes the program: the process is the same
+		p.cmd = exec.Command("nsenter", append(n.host.enter(), p.cmd.Args...)...)
+	}
 	p.cmd.Env = child.EnvironmentWithoutSettings()
 	p.cmd.Stdout = &child.Lines{Line: p.hear}
 	p.cmd.Stderr = log
@@ -173,6 +178,16 @@ func (n *Node) AwaitReady(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%s is not ready: %w", n.Name, context.Cause(ctx))
 	}
+}
+
+// isReady reports whether the node's process has said that it does its work. Of one that somebody else started that is not
+// known.
+func (n *Node) isReady() bool {
+	if n.cluster.target != nil {
+		return true
+	}
+	p := n.process()
+	return p != nil && isClosed(p.ready)
 }
 
 // signal sends a signal; a process that has ended does not mind.

@@ -18,6 +18,7 @@ var partitionPrimary = Drill{
 	Name:   "partition-primary",
 	Breaks: "cuts the primary off from all other nodes, in both directions, until another one has been primary for a while",
 	Holds:  "another node takes over; by then the old primary, which clients still reach, acknowledges nothing and answers no reads",
+	Shown:  "the cut has held something up; another node is the primary of a later epoch",
 	Flags:  breakable,
 	Round: func(ctx context.Context, r *Run) error {
 		return r.depose(ctx, "%s, the primary, is cut off from the others", func(primary, others []*Node) []way {
@@ -30,6 +31,7 @@ var partitionOneway = Drill{
 	Name:   "partition-oneway",
 	Breaks: "cuts the way from the primary to all other nodes, and in every other round the way from them to it",
 	Holds:  "another node takes over; by then the old primary acknowledges nothing and answers no reads",
+	Shown:  "the cut has held something up; another node is the primary of a later epoch",
 	Flags:  breakable,
 	Round: func(ctx context.Context, r *Run) error {
 		if r.round.Number%2 == 1 {
@@ -47,6 +49,7 @@ var partitionRaft = Drill{
 	Name:   "partition-raft-only",
 	Breaks: "cuts one node's Raft off from the others, the primary's, the leader's or that of any in turn, and then everybody's",
 	Holds:  "commits go on, and the primary stays in office: what decides about failovers is not needed for commits; with a majority there is a Raft leader soon",
+	Shown:  "the cut has held something up; the node that is cut off knows no Raft leader; if all are, none does",
 	Flags:  breakable,
 	Round: func(ctx context.Context, r *Run) error {
 		primary, err := r.Cluster.Primary(ctx)
@@ -65,10 +68,15 @@ var partitionRaft = Drill{
 		case 3:
 			victim, what = nodes[r.Random.IntN(len(nodes))], "one of the nodes"
 		case 0:
-			return r.unimpressed(ctx, "nobody's Raft reaches anybody", ways(nodes, nodes, "raft"), nil)
+			return r.unimpressed(ctx, "nobody's Raft reaches anybody", ways(nodes, nodes, "raft"), func() error {
+				return leaderless(ctx, nodes)
+			})
 		}
 		others := r.Cluster.others(victim)
 		return r.unimpressed(ctx, fmt.Sprintf("the Raft of %s, %s, is cut off", victim.Name, what), bothWays([]*Node{victim}, others, "raft"), func() error {
+			if err := leaderless(ctx, []*Node{victim}); err != nil {
+				return err
+			}
 			return ledWithout(ctx, victim, others)
 		})
 	},
@@ -94,6 +102,7 @@ var partitionReplication = Drill{
 	Name:   "partition-replication-only",
 	Breaks: "cuts replication, and what members ask each other, between the primary and all others, while Raft and gossip go on; in every other round between the primary and one standby",
 	Holds:  "another node takes over from a primary that nobody can follow; one standby alone that cannot follow is nothing",
+	Shown:  "the cut has held something up; another node is the primary of a later epoch; the one standby does not get what is committed",
 	Flags:  breakable,
 	Round: func(ctx context.Context, r *Run) error {
 		const kinds = "replication,commands"
@@ -107,7 +116,9 @@ var partitionReplication = Drill{
 			return err
 		}
 		what := fmt.Sprintf("%s cannot follow %s, the primary", standby.Name, primary.Name)
-		return r.unimpressed(ctx, what, bothWays([]*Node{primary}, []*Node{standby}, kinds), nil)
+		return r.unimpressed(ctx, what, bothWays([]*Node{primary}, []*Node{standby}, kinds), func() error {
+			return r.leftBehind(ctx, primary, standby)
+		})
 	},
 }
 
@@ -118,6 +129,7 @@ var slowStandby = Drill{
 	Name:   "slow-standby",
 	Breaks: "makes the network between the primary and a standby slow: 20 kB/s, then all takes 100 ms longer each way, and then so for all standbys",
 	Holds:  "the primary stays in office; commits do not wait for one slow standby, and do for all; who was slow catches up",
+	Shown:  "the network has held something up; the one slow standby has less than the primary; with all of them slow no commit is fast",
 	Flags:  breakable,
 	Round: func(ctx context.Context, r *Run) error {
 		primary, standby, err := r.pair(ctx)
@@ -133,9 +145,14 @@ var slowStandby = Drill{
 			slow, name = r.Cluster.others(primary), "all others"
 		}
 		return r.sameEpoch(ctx, func() error {
-			return r.under(ctx, fmt.Sprintf("%s between %s, the primary, and %s", what, primary.Name, name), func() error {
-				return impede(ctx, bothWays([]*Node{primary}, slow, ""), effect, amount)
+			return r.under(ctx, fmt.Sprintf("%s between %s, the primary, and %s", what, primary.Name, name), nil, func() error {
+				return r.impede(ctx, bothWays([]*Node{primary}, slow, ""), effect, amount)
 			}, func() error {
+				if len(slow) == 1 {
+					if err := r.lags(ctx, primary, standby); err != nil {
+						return err
+					}
+				}
 				if err := r.checkPace(ctx, primary, len(slow) == 1); err != nil {
 					return err
 				}
@@ -144,6 +161,21 @@ var slowStandby = Drill{
 			})
 		})
 	},
+}
+
+// lags verifies that a standby has less than the primary, a moment after something was written that takes a while to get
+// there: with 20 kB/s because of its size, and with a delay whatever it is.
+func (r *Run) lags(ctx context.Context, primary, standby *Node) error {
+	for range 5 {
+		if err := r.fill(ctx, primary, r.work.prefix+"slow", fillRow/4); err != nil {
+			return err
+		}
+		has, written, err := received(ctx, standby, primary)
+		if err != nil || has < written {
+			return err
+		}
+	}
+	return untested("%s, to which the network is slow, has everything at once", standby.Name)
 }
 
 // checkPace verifies that some commits are faster than the way to a slow standby and back, or that none is.
@@ -181,11 +213,9 @@ func (r *Run) pair(ctx context.Context) (primary, standby *Node, err error) {
 // unimpressed cuts something that nobody needs for commits, and verifies that those go on, and nothing else changes.
 func (r *Run) unimpressed(ctx context.Context, what string, cut []way, during func() error) error {
 	return r.sameEpoch(ctx, func() error {
-		return r.under(ctx, what, func() error { return impede(ctx, cut, "cut", "") }, func() error {
-			if during != nil {
-				if err := during(); err != nil {
-					return err
-				}
+		return r.under(ctx, what, nil, func() error { return r.impede(ctx, cut, "cut", "") }, func() error {
+			if err := during(); err != nil {
+				return err
 			}
 			sleep(ctx, isolation)
 			r.Pause(ctx, isolation)
@@ -210,8 +240,8 @@ func (r *Run) depose(ctx context.Context, what string, cut func(primary, others 
 	}
 	defer t.close()
 	others := r.Cluster.others(primary)
-	return r.under(ctx, fmt.Sprintf(what, primary.Name), func() error {
-		return impede(ctx, cut([]*Node{primary}, others), "cut", "")
+	return r.under(ctx, fmt.Sprintf(what, primary.Name), nil, func() error {
+		return r.impede(ctx, cut([]*Node{primary}, others), "cut", "")
 	}, func() error {
 		next, err := successor(ctx, others, before)
 		if err != nil {

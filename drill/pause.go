@@ -16,6 +16,7 @@ var pausePrimary = Drill{
 	Name:   "pause-primary",
 	Breaks: "has the primary stand still (SIGSTOP) until another node is primary, and then go on",
 	Holds:  "another node takes over; the old primary, which does not know it, acknowledges nothing and answers no reads, not even those that it finds when it goes on",
+	Shown:  "all its threads have stopped (/proc); another node is the primary of a later epoch",
 	Round: func(ctx context.Context, r *Run) error {
 		primary, err := r.Cluster.Primary(ctx)
 		if err != nil {
@@ -58,26 +59,34 @@ var pauseStandby = Drill{
 	Name:   "pause-standby",
 	Breaks: "has a standby stand still (SIGSTOP), and then go on",
 	Holds:  "the primary stays in office",
+	Shown:  "all its threads have stopped (/proc); what is committed meanwhile is not in its log",
 	Round: func(ctx context.Context, r *Run) error {
 		return r.sameEpoch(ctx, func() error {
 			standby, err := r.Standby(ctx)
 			if err != nil {
 				return err
 			}
-			return r.freezeFor(ctx, standby, "a standby")
+			primary, err := r.Cluster.Primary(ctx)
+			if err != nil {
+				return err
+			}
+			return r.freezeFor(ctx, standby, primary)
 		})
 	},
 }
 
-// freezeFor has a node stand still for a while.
-func (r *Run) freezeFor(ctx context.Context, n *Node, what string) error {
-	r.Strike("%s, %s, stands still", n.Name, what)
-	if err := n.Freeze(ctx); err != nil {
+// freezeFor has a standby stand still for a while.
+func (r *Run) freezeFor(ctx context.Context, standby, primary *Node) error {
+	r.Strike("%s, a standby, stands still", standby.Name)
+	defer standby.Thaw()
+	if err := standby.Freeze(ctx); err != nil {
+		return err
+	}
+	if err := r.leftBehind(ctx, primary, standby); err != nil {
 		return err
 	}
 	sleep(ctx, standstill)
 	r.Pause(ctx, standstill)
-	r.Mend("%s goes on", n.Name)
-	n.Thaw()
+	r.Mend("%s goes on", standby.Name)
 	return nil
 }

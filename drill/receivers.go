@@ -21,6 +21,7 @@ var slotUnderFailover = Drill{
 	Name:   "slot-under-failover",
 	Breaks: "makes replication slots, drops some, and kills the primary",
 	Holds:  "a slot that was made is there on the next primary, with its WAL and not ahead of where it was; one that was dropped is not",
+	Shown:  "the epoch is a later one; of the slots of the drill there is the last one made, and no other",
 	Round: func(ctx context.Context, r *Run) error {
 		primary, err := r.Cluster.Primary(ctx)
 		if err != nil {
@@ -95,6 +96,7 @@ var receiverAcrossFailover = Drill{
 	Name:   "receiver-across-failover",
 	Breaks: "kills the primary from which PostgreSQL's pg_receivewal, with a slot, archives the log",
 	Holds:  "pg_receivewal goes on at the next primary by itself, and the archive is the log, without a gap",
+	Shown:  "pg_receivewal streams from the primary when that is killed; the epoch is a later one; the archive has everything up to the end",
 	Lacks: func() string {
 		if receiveWAL() == "" {
 			return "pg_receivewal is not installed (PGBIN says where it is)"
@@ -112,17 +114,24 @@ var receiverAcrossFailover = Drill{
 		if err := r.startReceiver(); err != nil {
 			return err
 		}
-		// It gives up if its first connection fails.
-		return primary.Await(ctx, "SELECT active FROM pg_replication_slots WHERE slot_name = '"+receiverSlot+"'", "t")
+		return receives(ctx, primary) // it gives up if its first connection fails
 	},
 	Round: func(ctx context.Context, r *Run) error {
 		primary, err := r.Cluster.Primary(ctx)
 		if err != nil {
 			return err
 		}
+		if err := receives(ctx, primary); err != nil {
+			return err
+		}
 		return r.newEpoch(ctx, primary, func() error { return r.killFor(ctx, primary, "the primary") })
 	},
 	Finish: func(ctx context.Context, r *Run) error { return r.checkArchive(ctx) },
+}
+
+// receives waits until pg_receivewal streams from a node.
+func receives(ctx context.Context, n *Node) error {
+	return n.Await(ctx, "SELECT active FROM pg_replication_slots WHERE slot_name = '"+receiverSlot+"'", "t")
 }
 
 func (r *Run) archive() string { return filepath.Join(r.Cluster.Dir, "archive") }

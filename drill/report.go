@@ -26,6 +26,7 @@ type Result struct {
 	Skipped string  `json:"skipped,omitempty"` // why it was not run
 	Error   string  `json:"error,omitempty"`   // why it could not be brought to an end
 	Nodes   int     `json:"nodes"`
+	Network string  `json:"network,omitempty"` // what cuts it: "namespaces"; "": faults inside of the nodes
 	Seconds float64 `json:"seconds"`
 
 	Rounds    []*Round    `json:"rounds"`
@@ -161,10 +162,11 @@ func wrap(prefix, text string) (lines []string) {
 	return append(lines, strings.TrimRight(line, " "))
 }
 
-// Lines is the drill for people: its name, what it breaks and what must hold.
+// Lines is the drill for people: its name, what it breaks, what must hold, and what has to be seen.
 func (d *Drill) Lines() []string {
 	lines := append([]string{d.Name}, wrap("    breaks  ", d.Breaks)...)
-	return append(lines, wrap("    holds   ", d.Holds)...)
+	lines = append(lines, wrap("    holds   ", d.Holds)...)
+	return append(lines, wrap("    shown   ", d.Shown)...)
 }
 
 // Lines is the result for people.
@@ -186,7 +188,7 @@ func (r *Result) Lines() []string {
 		}
 	}
 	add("")
-	add("nodes %d, rounds %d, %.1f s", r.Nodes, len(r.Rounds), r.Seconds)
+	add("nodes %d%s, rounds %d, %.1f s", r.Nodes, r.where(), len(r.Rounds), r.Seconds)
 	add("write gap      p50 %.2f s  p95 %.2f s  max %.2f s: no node acknowledged anything", r.Gap.P50, r.Gap.P95, r.Gap.Max)
 	add("client gap     p50 %.2f s  p95 %.2f s  max %.2f s: that of the client that waited longest", r.ClientGap.P50, r.ClientGap.P95, r.ClientGap.Max)
 	add("commits        acknowledged %d  unknown %d  refused %d  lost %s", r.Commits.Acknowledged, r.Commits.Unknown, r.Commits.Refused, r.Commits.lost())
@@ -208,12 +210,22 @@ func (r *Result) Lines() []string {
 	return lines
 }
 
+// where says what the nodes are in, if that is not the loopback interface.
+func (r *Result) where() string {
+	if r.Network == "" {
+		return ""
+	}
+	return " in " + r.Network
+}
+
 func (r *Result) word() string {
 	switch {
 	case r.Skipped != "":
 		return "skipped"
 	case r.OK:
 		return "ok"
+	case len(r.Violations) > 0 && !slices.ContainsFunc(r.Violations, func(v Violation) bool { return v.Check != checkShown }):
+		return "UNTESTED"
 	case len(r.Violations) > 0:
 		return "VIOLATED"
 	}

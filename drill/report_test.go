@@ -70,7 +70,7 @@ func TestReportLines(t *testing.T) {
 func TestFind(t *testing.T) {
 	names := map[string]bool{}
 	for _, d := range All() {
-		if names[d.Name] || d.Breaks == "" || d.Holds == "" || d.Round == nil {
+		if names[d.Name] || d.Breaks == "" || d.Holds == "" || d.Shown == "" || d.Round == nil {
 			t.Errorf("drill %q is there twice, or incomplete", d.Name)
 		}
 		names[d.Name] = true

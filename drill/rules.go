@@ -3,6 +3,7 @@ package drill
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -14,11 +15,16 @@ var someRules = []string{"ANY MAJORITY (*)", "ANY 1 (*)", "FIRST 1 (*)", "ANY 2 
 
 var ruleChangeStorm = Drill{
 	Name:   "rule-change-storm",
-	Breaks: "changes synchronous_standby_names five times in a row, and kills the primary in the middle of every other change",
+	Breaks: "changes synchronous_standby_names five times in a row, and kills the primary a moment after every other one was asked for",
 	Holds:  "each rule comes into force",
+	Shown:  "each rule differs from the one before and is in force; after the signal has ended the primary the epoch is a later one",
 	Round: func(ctx context.Context, r *Run) error {
 		for i := range 5 {
-			if err := r.changeRule(ctx, someRules[r.Random.IntN(len(someRules))], i%2 == 1); err != nil {
+			rule, err := r.otherRule(ctx)
+			if err == nil {
+				err = r.changeRule(ctx, rule, i%2 == 1)
+			}
+			if err != nil {
 				return err
 			}
 		}
@@ -27,6 +33,17 @@ var ruleChangeStorm = Drill{
 	Finish: func(ctx context.Context, r *Run) error {
 		return r.changeRule(ctx, someRules[0], false)
 	},
+}
+
+// otherRule picks a rule that is not in force.
+func (r *Run) otherRule(ctx context.Context) (string, error) {
+	primary, err := r.Cluster.Primary(ctx)
+	if err != nil {
+		return "", err
+	}
+	now, err := primary.Value(ctx, "SELECT rule FROM longship_cluster")
+	others := slices.DeleteFunc(slices.Clone(someRules), func(rule string) bool { return rule == now })
+	return others[r.Random.IntN(len(others))], err
 }
 
 // changeRule changes the rule and waits until it is in force.
@@ -44,7 +61,7 @@ func (r *Run) changeRule(ctx context.Context, rule string, kill bool) error {
 	}
 	if kill {
 		r.Pause(ctx, 100*time.Millisecond)
-		if err := r.killFor(ctx, primary, "the primary"); err != nil {
+		if err := r.newEpoch(ctx, primary, func() error { return r.killFor(ctx, primary, "the primary") }); err != nil {
 			return err
 		}
 	}
@@ -68,6 +85,7 @@ var membershipChurn = Drill{
 	Name:   "membership-churn",
 	Breaks: "adds a node, and removes another one for good, the oldest that is not the primary",
 	Holds:  "majorities and the rule follow, and what left is needed no more",
+	Shown:  "the new node streams, votes and counts; the other is no member any more",
 	Round: func(ctx context.Context, r *Run) error {
 		n, err := r.Cluster.Add()
 		if err != nil {

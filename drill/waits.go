@@ -16,6 +16,7 @@ var cancelDuringWait = Drill{
 	Name:   "cancel-during-wait",
 	Breaks: "has all standbys stand still for a moment, and cancels the commits that wait for them",
 	Holds:  "a commit whose wait is cancelled is answered with 08007, unknown, and shown to nobody before it is durable under the rule",
+	Shown:  "each of the five commits is answered with 08007",
 	Round: func(ctx context.Context, r *Run) error {
 		primary, err := r.Cluster.Primary(ctx)
 		if err != nil {
@@ -99,22 +100,29 @@ func (r *Run) insertCancelled(ctx context.Context, conn *pgx.Conn, number int) e
 
 var flapping = Drill{
 	Name:   "flapping",
-	Breaks: "kills a node as soon as it is back, six times in a row, without waiting for anything; the primary of the moment in every other round",
+	Breaks: "kills a node six times in a row, as soon as it is back, or at a random moment before or after; the primary of the moment in every other round",
 	Holds:  "nobody trips over what comes and goes",
+	Shown:  "the signal has ended each of the six processes, three of them after they were ready",
 	Round: func(ctx context.Context, r *Run) error {
 		n, err := r.victim(ctx)
 		if err != nil {
 			return err
 		}
-		for range 6 {
+		for i := range 6 {
 			r.Strike("kill -9 of %s", n.Name)
-			n.Kill()
+			if err := n.killed(); err != nil {
+				return err
+			}
 			r.Pause(ctx, 300*time.Millisecond)
 			r.Mend("%s is started again", n.Name)
 			if err := n.Start(); err != nil {
 				return err
 			}
-			r.Pause(ctx, time.Second)
+			if i%2 == 1 {
+				r.Pause(ctx, time.Second)
+			} else if err := n.AwaitReady(ctx); err != nil {
+				return err
+			}
 		}
 		return nil
 	},

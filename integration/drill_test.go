@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -68,6 +69,31 @@ func TestDrillFaults(t *testing.T) {
 			left(t)
 		})
 	}
+}
+
+// With a network of namespaces it is the kernel that cuts. Nothing of the machine's own network changes.
+func TestDrillNamespaces(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("network namespaces take root")
+	}
+	if out, err := exec.Command("unshare", "--net", "ip", "link", "add", "a", "type", "veth", "peer", "name", "b").CombinedOutput(); err != nil {
+		t.Skipf("no network namespace with links can be made here: %v: %s", err, out)
+	}
+	t.Parallel()
+	p, left := startDrill(t, "run", "partition-oneway", "--rounds", "1", "--clients", "4", "--network", "namespaces", "--json")
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if err := p.wait(ctx); err != nil {
+		t.Fatalf("%v\n%s%s", err, p.stdout, p.stderr)
+	}
+	var report drill.Report
+	if err := json.Unmarshal([]byte(p.stdout.String()), &report); err != nil {
+		t.Fatalf("%v\n%s", err, p.stdout)
+	}
+	if d := report.Drills[0]; d.Network != "namespaces" || d.Commits.Acknowledged < 100 || d.Rounds[0].GapFrom == d.Rounds[0].GapTo {
+		t.Errorf("report %s: too little to show anything, or no namespaces", p.stdout)
+	}
+	left(t)
 }
 
 // Ctrl-C ends a drill, and leaves no process and no folder.

@@ -18,6 +18,12 @@ import (
 	"github.com/longship-db/longship/drill"
 )
 
+// The values of --network.
+const (
+	faultNetwork     = "faults"
+	namespaceNetwork = "namespaces"
+)
+
 const drillHelp = `Each drill starts a cluster of its own on this machine, has clients read, write, compare and set, and run
 transactions on it, breaks something, round after round, and then checks that nothing acknowledged was lost
 or un-seen, and that the cluster came back by itself. See docs/testing.md.`
@@ -45,6 +51,7 @@ func drillCommand() *cli.Command {
 					&cli.IntFlag{Name: "clients", Value: 8, Usage: "`NUMBER` of clients; every third runs transactions"},
 					&cli.DurationFlag{Name: "duration", Usage: "go on with rounds for this `TIME` in each drill", DefaultText: "as many rounds as --rounds says"},
 					&cli.Uint64Flag{Name: "seed", Usage: "`NUMBER` that decides what is broken, and what clients do", DefaultText: "random"},
+					&cli.StringFlag{Name: "network", Value: faultNetwork, Usage: "`WHAT` cuts the network: " + faultNetwork + " inside of nodes on loopback, or, as root, " + namespaceNetwork + ", one for each node"},
 					&cli.BoolFlag{Name: "keep", Usage: "leave the nodes' folders and logs"},
 					&cli.StringSliceFlag{Name: "target", Usage: "run on the cluster of the node at `HOST:PORT,…` instead of one of its own"},
 					&cli.StringFlag{Name: "stop-command", Usage: "with --target: `COMMAND` for sh that stops the node $NODE, at $ADDRESS"},
@@ -92,6 +99,9 @@ func runDrills(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Namespaces && !drill.InNamespace() {
+		return enterNamespace(cfg.Program)
+	}
 	if cfg.Target != nil {
 		if err := agree(c, cfg, drills); err != nil {
 			return err
@@ -135,6 +145,15 @@ func runDrills(c *cli.Context) error {
 	return errReported
 }
 
+// enterNamespace begins anew as the hub of a network of namespaces. It returns only if that fails.
+func enterNamespace(program string) error {
+	argv, err := drill.NamespaceCommand(program, os.Args[1:])
+	if err == nil {
+		err = syscall.Exec(argv[0], argv, os.Environ())
+	}
+	return fmt.Errorf("--network %s: %w", namespaceNetwork, err)
+}
+
 // abandoned says what is left behind when the clean-up is cut short.
 func abandoned(left []string) []string {
 	if len(left) == 0 {
@@ -159,7 +178,7 @@ func checkTarget(c *cli.Context) error {
 		}
 		return nil
 	}
-	for _, name := range []string{"nodes", "keep"} {
+	for _, name := range []string{"nodes", "keep", "network"} {
 		if c.IsSet(name) {
 			return usagef("--%s is about a cluster of the drill's own, and --target names one that runs", name)
 		}
@@ -174,7 +193,7 @@ func checkTarget(c *cli.Context) error {
 func drillConfig(c *cli.Context) (drill.Config, []drill.Drill, error) {
 	cfg := drill.Config{
 		Nodes: c.Int("nodes"), Rounds: c.Int("rounds"), Clients: c.Int("clients"), Duration: c.Duration("duration"),
-		Seed: c.Uint64("seed"), Keep: c.Bool("keep"),
+		Seed: c.Uint64("seed"), Keep: c.Bool("keep"), Namespaces: c.String("network") == namespaceNetwork,
 	}
 	const minNodes, maxNodes, maxClients = 3, 7, 1000
 	switch {
@@ -188,6 +207,8 @@ func drillConfig(c *cli.Context) (drill.Config, []drill.Drill, error) {
 		return cfg, nil, usagef("--clients %d: want 3 to %d", cfg.Clients, maxClients)
 	case cfg.Duration < 0:
 		return cfg, nil, usagef("--duration cannot be negative")
+	case c.String("network") != faultNetwork && !cfg.Namespaces:
+		return cfg, nil, usagef("--network %s: want %s or %s", c.String("network"), faultNetwork, namespaceNetwork)
 	}
 	if err := checkTarget(c); err != nil {
 		return cfg, nil, err

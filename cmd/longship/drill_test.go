@@ -30,7 +30,7 @@ func parseDrill(t *testing.T, line string) (cfg drill.Config, names []string, er
 }
 
 func TestDrillConfig(t *testing.T) {
-	cfg, names, err := parseDrill(t, "kill-all --nodes 5 --rounds=7 kill-primary --clients 4 --duration 1m --seed 9 --keep")
+	cfg, names, err := parseDrill(t, "kill-all --network namespaces --nodes 5 --rounds=7 kill-primary --clients 4 --duration 1m --seed 9 --keep")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestDrillConfig(t *testing.T) {
 		t.Error("there is no program to start nodes with")
 	}
 	cfg.Program = ""
-	want := drill.Config{Nodes: 5, Rounds: 7, Clients: 4, Duration: time.Minute, Seed: 9, Keep: true}
+	want := drill.Config{Nodes: 5, Rounds: 7, Clients: 4, Duration: time.Minute, Seed: 9, Keep: true, Namespaces: true}
 	if fmt.Sprint(cfg) != fmt.Sprint(want) || strings.Join(names, " ") != "kill-all kill-primary" {
 		t.Errorf("%+v of %v, want %+v", cfg, names, want)
 	}
@@ -69,6 +69,8 @@ func TestDrillConfigRefused(t *testing.T) {
 		"kill-all --clients 2":                  "want 3 to 1000",
 		"kill-all --clients 1001":               "want 3 to 1000",
 		"kill-all --duration -1s":               "cannot be negative",
+		"kill-all --network veth":               "want faults or namespaces",
+		"all --target a:1 --network namespaces": "--network is about",
 		"kill-all --yes":                        "--target",
 		"kill-all --stop-command x":             "--target",
 		"kill-all --start-command x":            "--target",
