@@ -83,6 +83,7 @@ type Health struct {
 	Position raftlog.Position `json:"position"` // flushed
 	Horizon  wal.LSN          `json:"horizon"`
 	Damaged  wal.LSN          `json:"damaged,omitzero"` // as in raftlog.Answer
+	Lacking  bool             `json:"lacking,omitzero"` // likewise
 	Write    wal.LSN          `json:"write,omitzero"`   // how far the log is written; 0: not known
 	Replay   wal.LSN          `json:"replay,omitzero"`  // how far it is applied; 0: not known, or it is a witness
 

@@ -285,13 +285,13 @@ func (c *Coordinator) preferred(s *raftlog.State, b *ballot) string {
 	}
 	others := slices.DeleteFunc(slices.Clone(b.answers), func(a raftlog.Answer) bool {
 		m, _ := s.Member(a.ID)
-		return a.ID == s.Primary.ID || m.Barred() != "" || a.Damaged != 0 || c.failed[a.ID]
+		return a.ID == s.Primary.ID || m.Barred() != "" || a.Lacking || c.failed[a.ID]
 	})
 	if len(others) == 0 {
 		return ""
 	}
 	return slices.MaxFunc(others, func(a, b raftlog.Answer) int {
-		return cmp.Or(a.Position.Compare(b.Position), cmp.Compare(a.Priority, b.Priority), strings.Compare(b.Name, a.Name))
+		return cmp.Or(a.Position.Compare(b.Position), cmp.Compare(a.Priority, b.Priority), cmp.Compare(b.Damaged, a.Damaged), strings.Compare(b.Name, a.Name))
 	}).Name
 }
 

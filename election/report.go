@@ -122,7 +122,7 @@ func reportsOf(s *raftlog.State, all []Seen) []raftlog.Report {
 	for i, m := range s.Members {
 		r := raftlog.Report{ID: m.ID, Name: m.Name}
 		if h := all[i].Health; h != nil && h.ID == m.ID {
-			r.Alive, r.Position, r.Damaged = true, h.Position, h.Damaged
+			r.Alive, r.Position, r.Damaged, r.Lacking = true, h.Position, h.Damaged, h.Lacking
 			r.Streaming = h.StreamEpoch == s.Epoch && h.StreamSilence >= 0
 		}
 		reports = append(reports, r)

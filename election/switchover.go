@@ -281,7 +281,7 @@ type candidate struct {
 
 // pick returns the member that a switchover goes to: the one of that name, or the best one. Members that
 // do not stream yet, as it is after a failover, are given pickPatience. A higher priority goes before a
-// longer log, since the target gets everything before it is named.
+// longer log, since the target gets everything before it is named, and so does an undamaged log.
 func (c *Coordinator) pick(ctx context.Context, s *raftlog.State, name string) (raftlog.Member, error) {
 	members := s.Members
 	if name != "" {
@@ -296,7 +296,8 @@ func (c *Coordinator) pick(ctx context.Context, s *raftlog.State, name string) (
 		fit := slices.DeleteFunc(slices.Clone(all), func(a candidate) bool { return a.why != "" })
 		if len(fit) > 0 {
 			return slices.MaxFunc(fit, func(a, b candidate) int {
-				return cmp.Or(cmp.Compare(a.Priority, b.Priority), a.health.Position.Compare(b.health.Position), strings.Compare(b.Name, a.Name))
+				return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(b.health.Damaged, a.health.Damaged),
+					a.health.Position.Compare(b.health.Position), strings.Compare(b.Name, a.Name))
 			}).Member, nil
 		}
 		if ctx.Err() != nil {
@@ -353,8 +354,8 @@ func (c *Coordinator) fit(ctx context.Context, s *raftlog.State, m raftlog.Membe
 		a.why = fmt.Sprintf("another disk, %s, answers at %s", h.ID, m.Address)
 	case h.StreamEpoch != s.Epoch:
 		a.why, a.passing = "it does not stream from "+s.Primary.Name, true
-	case h.Damaged != 0:
-		a.why = raftlog.DamagedWhy(h.Damaged)
+	case h.Lacking:
+		a.why = raftlog.LackingWhy(h.Damaged)
 	}
 	return a
 }

@@ -85,7 +85,7 @@ var (
 	mScrubPasses  = counter("longship_wal_scrub_passes_total", "How often all closed segments were.")
 	mScrubFound   = counter("longship_wal_scrub_found_total", "Damaged places that were found.")
 	mScrubMended  = counter("longship_wal_scrub_repaired_total", "Damaged places that were repaired from another member, or are not needed any more.")
-	mScrubDamaged = gauge("longship_wal_scrub_damaged", "Damaged places that are known and not repaired: while there are any, the node is not promoted.")
+	mScrubDamaged = gauge("longship_wal_scrub_damaged", "Damaged places that are known and not repaired.")
 
 	mWALRecords   = counter("pg_stat_wal_records_total", "Records that the primary has added to the log, in this epoch.")
 	mWALFPI       = counter("pg_stat_wal_fpi_total", "Full page images: there are none.")

@@ -26,7 +26,7 @@ func (n *Node) Read(_ context.Context, req election.ReadRequest) (reply election
 	if end <= req.Start {
 		return reply, nil
 	}
-	raw := wal.NewRawReader(r.found.Dir, r.found.History, nil)
+	raw := wal.NewRawReader(r.found.Dir, r.found.History, nil).Intact()
 	b := make([]byte, end-req.Start)
 	_, err = raw.ReadAt(b, req.Start)
 	if err = errors.Join(err, raw.Close()); err != nil {

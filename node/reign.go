@@ -116,7 +116,7 @@ func (r *reign) assemble() error {
 	}
 	r.checkpointer = r.newCheckpointer(writer)
 	r.sender = r.newSender(buffered)
-	return nil
+	return r.forgetRemoved()
 }
 
 // redoStart is where the log goes on behind what the store holds.

@@ -8,30 +8,27 @@ import (
 	"sync"
 	"time"
 
-	"github.com/longship-db/longship/election"
-	"github.com/longship-db/longship/raftlog"
-	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
 )
 
 // What is on a disk may rot, and is not read again before it is needed: then it is too late. So each node
 // reads the closed segments of its log again and again, slowly, in any role; what it finds damaged it
-// repairs with what another member has. Until that is done the node is not promoted (raftlog.Answer), and
-// hands the damaged segments to nobody (wal.DamagedError). All up to its position it has flushed all the
-// same: what it acknowledges of new WAL counts.
+// repairs with what another member has. Until that is done it hands the damaged segments to nobody
+// (wal.DamagedError), and is not promoted if its own recovery reads there (raftlog.Answer). All up to its position
+// it has flushed all the same: what it acknowledges of new WAL counts.
 
 const (
-	scrubPause  = time.Minute      // between two passes
-	repairRetry = 3 * time.Second  // between two attempts to repair
-	readTimeout = 10 * time.Second // for a member to answer with a part of its log
-	maxFaults   = 64               // that are noted, in a file of limited size; the others are found again
+	scrubPause = time.Minute // between two passes
+	forever    = 24 * time.Hour
 )
 
 // scrubbing is what a node knows of its closed segments, whatever its roles.
 type scrubbing struct {
 	mu       sync.Mutex
 	faults   []wal.Fault // found and not repaired
-	segno    uint64      // that is read
+	unsaved  bool        // the control file does not say so yet
+	segno    uint64      // that is read; 0: a pass has ended
+	rest     time.Time   // until when none begins
 	passes   int64
 	passed   time.Time // when the last pass ended
 	checked  int64     // bytes
@@ -40,34 +37,10 @@ type scrubbing struct {
 	event    string // the last thing to be said of a fault
 }
 
-// load takes over what the control file says.
-func (s *scrubbing) load(faults []wal.Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults, s.segno = slices.Clone(faults), 0
-}
-
-// damaged is where the last damaged place ends, 0 if there is none.
-func (s *scrubbing) damaged() (to wal.LSN) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, f := range s.faults {
-		to = max(to, f.To)
-	}
-	return to
-}
-
-func (s *scrubbing) list() []wal.Fault {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.faults)
-}
-
 // scrub reads the closed segments again and repairs what it finds, until ctx ends.
 func (r *reign) scrub(ctx context.Context) error {
 	n := r.node
-	s := &scrubber{r: r, state: &n.scrubbing}
-	r.found.Dir.SetDamaged(s.state.list())
+	s := newScrubber(r)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -90,8 +63,26 @@ func (r *reign) scrub(ctx context.Context) error {
 type scrubber struct {
 	r     *reign
 	state *scrubbing
-	pass  *wal.Scrubber // nil between two passes
-	tried time.Time     // when repairs were last tried
+
+	mend       func(context.Context, wal.Fault) (how string, err error) // gets what a fault spoils from another member
+	checkpoint func(context.Context) error
+
+	rate   int64         // as of the last reading; -1: there was none
+	pass   *wal.Scrubber // nil between two passes
+	readAt time.Time     // when it may go on
+
+	tendAt   time.Time     // when faults are looked at again
+	askAt    time.Time     // when others are asked for them again
+	askPause time.Duration // how long that was after the time before
+	warned   bool          // that there is no room for the list
+}
+
+func newScrubber(r *reign) *scrubber {
+	s := &scrubber{r: r, state: &r.node.scrubbing, rate: -1, checkpoint: r.checkpointer.Request}
+	s.mend = func(ctx context.Context, f wal.Fault) (string, error) {
+		return r.node.mend(ctx, r.found.Dir, r.found.History, f, s.limit())
+	}
+	return s
 }
 
 // limit is the beginning of the segment that is being written.
@@ -101,34 +92,39 @@ func (s *scrubber) limit() wal.LSN {
 
 // next does the next small thing, and says how long to wait before the one after. An error ends the process.
 func (s *scrubber) next(ctx context.Context, rate int64) (pause time.Duration, err error) {
-	if faults := s.state.list(); len(faults) > 0 && time.Since(s.tried) >= repairRetry {
-		s.tried = time.Now()
-		for _, f := range faults {
-			repaired, err := s.repair(ctx, f)
-			if err != nil {
-				return 0, err
-			}
-			if repaired { // what comes behind it in its segment has not been read
-				s.again(f)
-			}
-		}
+	if err := s.tend(ctx); err != nil {
+		return 0, err
 	}
+	pause, err = s.read(ctx, rate)
+	return min(pause, s.untilTend()), err
+}
+
+// read reads a little, if it is time for that, and says how long to wait. Who changes the rate is shown at once what it
+// is like: the next pass begins.
+func (s *scrubber) read(ctx context.Context, rate int64) (pause time.Duration, err error) {
+	if s.rate != rate && s.rate >= 0 {
+		s.readAt = time.Time{}
+		s.state.setRest(time.Time{})
+	}
+	s.rate = rate
 	if rate == 0 {
-		return repairRetry, nil
+		return forever, nil
+	}
+	if wait := time.Until(s.readAt); wait > 0 {
+		return wait, nil
 	}
 	if s.pass == nil {
-		if err := s.begin(); err != nil || s.pass == nil {
-			return scrubPause, err
+		if wait, err := s.begin(); err != nil || s.pass == nil {
+			return wait, err
 		}
 	}
 	n, err := s.step(ctx)
-	if err != nil {
+	if err != nil || s.pass == nil {
 		return 0, err
 	}
-	if s.pass == nil {
-		return min(scrubPause, repairRetry), nil
-	}
-	return time.Duration(float64(n) / float64(rate) * float64(time.Second)), nil
+	pause = time.Duration(float64(n) / float64(rate) * float64(time.Second))
+	s.readAt = time.Now().Add(pause)
+	return pause, nil
 }
 
 // again has the pass go back to a fault.
@@ -136,21 +132,27 @@ func (s *scrubber) again(f wal.Fault) {
 	first, _ := f.Segments(s.r.found.Dir.Format.SegmentSize)
 	s.state.mu.Lock()
 	defer s.state.mu.Unlock()
-	s.state.segno, s.pass = min(first, s.state.segno), nil
+	if s.state.segno == 0 || first < s.state.segno {
+		s.state.segno, s.pass = first, nil
+	}
 }
 
-// begin begins a pass: where the reign before was, or with the oldest segment there is.
-func (s *scrubber) begin() error {
+// begin begins a pass: where the one before was broken off, or with the oldest segment there is, or not yet: then it
+// says how long to wait.
+func (s *scrubber) begin() (wait time.Duration, err error) {
 	dir, h := s.r.found.Dir, s.r.found.History
 	oldest, ok, err := dir.Oldest(h)
 	if err != nil || !ok {
-		return err
+		return scrubPause, err
 	}
 	s.state.mu.Lock()
 	defer s.state.mu.Unlock()
+	if wait = time.Until(s.state.rest); s.state.segno == 0 && wait > 0 {
+		return wait, nil
+	}
 	s.state.segno = max(oldest, s.state.segno)
 	s.pass = wal.NewScrubber(dir, h, s.state.segno)
-	return nil
+	return 0, nil
 }
 
 // step reads a little. At the end of a pass there is none any more.
@@ -164,18 +166,14 @@ func (s *scrubber) step(ctx context.Context) (n int, err error) {
 	_, removed := errors.AsType[*wal.RemovedError](err)
 	switch {
 	case removed: // a checkpoint was faster
-		s.pass = nil
-		st.restart()
-		return n, nil
+		s.end(0)
 	case err != nil:
 		s.r.node.log.Warn("cannot read the log again: will try later", "err", err)
-		s.pass = nil
-		return 0, nil
+		s.end(scrubPause)
 	case fault != nil:
 		return n, s.found(ctx, *fault)
 	case n == 0:
-		s.pass = nil
-		st.restart()
+		s.end(scrubPause)
 		st.mu.Lock()
 		defer st.mu.Unlock()
 		st.passes, st.passed = st.passes+1, time.Now()
@@ -183,11 +181,18 @@ func (s *scrubber) step(ctx context.Context) (n int, err error) {
 	return n, nil
 }
 
-// restart has the next pass begin with the oldest segment.
-func (s *scrubbing) restart() {
+// end ends a pass. The next one begins with the oldest segment, after a pause.
+func (s *scrubber) end(pause time.Duration) {
+	s.pass = nil
+	s.state.mu.Lock()
+	defer s.state.mu.Unlock()
+	s.state.segno, s.state.rest = 0, time.Now().Add(pause)
+}
+
+func (s *scrubbing) setRest(until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.segno = 0
+	s.rest = until
 }
 
 // found notes a fault, before anything else is done about it, and repairs it if that can be done at once.
@@ -199,8 +204,9 @@ func (s *scrubber) found(ctx context.Context, f wal.Fault) error {
 			return err
 		}
 		s.say(&s.state.found, "WAL is damaged", f, "")
-		s.tried = time.Now()
-		repaired, err := s.repair(ctx, f)
+		now := time.Now()
+		s.tendAt, s.askAt, s.askPause = now.Add(repairRetry), now.Add(repairRetry), 0
+		repaired, err := s.repair(ctx, f, true)
 		if err != nil {
 			return err
 		}
@@ -208,22 +214,9 @@ func (s *scrubber) found(ctx context.Context, f wal.Fault) error {
 			s.pass.Mended(f)
 			return nil
 		}
-		s.checkpoint(ctx, f)
+		s.passBy(ctx, f)
 	}
 	s.pass.Skip(f)
-	return nil
-}
-
-// change changes the list of faults, first in the control file.
-func (s *scrubber) change(change func([]wal.Fault) []wal.Fault) error {
-	faults := change(s.state.list())
-	if err := s.r.node.dir.SetDamage(faults); err != nil {
-		return err
-	}
-	s.r.found.Dir.SetDamaged(faults)
-	s.state.mu.Lock()
-	defer s.state.mu.Unlock()
-	s.state.faults = faults
 	return nil
 }
 
@@ -246,127 +239,4 @@ func (s *scrubber) say(count *int64, what string, f wal.Fault, more string) {
 		r.node.log.Error(what, "segment", segment, "from", f.From, "to", f.To, "because", f.Reason, "detail", more)
 	}
 	s.state.event = event
-}
-
-// checkpoint has recovery do without a place that cannot be repaired, if it would need it.
-func (s *scrubber) checkpoint(ctx context.Context, f wal.Fault) {
-	c := s.r.checkpointer
-	if f.To <= c.Control().Redo {
-		return
-	}
-	if err := c.Request(ctx); err != nil && ctx.Err() == nil {
-		s.r.node.log.Warn("no checkpoint behind damaged WAL", "err", err)
-	}
-}
-
-// repair gets what a fault spoils from another member. It is none any more once its segments are removed.
-func (s *scrubber) repair(ctx context.Context, f wal.Fault) (done bool, err error) {
-	n, dir := s.r.node, s.r.found.Dir
-	_, last := f.Segments(dir.Format.SegmentSize)
-	how := "its segment has been removed, since nobody needs it"
-	switch {
-	case last < dir.RemovedBelow():
-	case dir.Readable(s.r.found.History, f):
-		how = "it can be read again"
-	default:
-		if how, err = n.mend(ctx, dir, s.r.found.History, f, s.limit()); err != nil {
-			if ctx.Err() == nil {
-				s.say(nil, "damaged WAL cannot be repaired now: this node is not promoted before it is", f, err.Error())
-			}
-			return false, nil
-		}
-	}
-	err = s.change(func(faults []wal.Fault) []wal.Fault {
-		return slices.DeleteFunc(faults, func(o wal.Fault) bool { return o == f })
-	})
-	if err == nil {
-		s.say(&s.state.repaired, "damaged WAL is repaired", f, how)
-	}
-	return err == nil, err
-}
-
-// recover finds the end of the log, and has the other members mend it first if it is damaged before that.
-func (n *Node) recover(ctx context.Context) (*startup.Recovered, error) {
-	deadline := time.Now().Add(mendPatience)
-	for {
-		log, err := startup.Recover(n.dir, n.identity(), n.log.With("component", "startup"))
-		damage, ok := errors.AsType[*startup.DamageError](err)
-		if !ok {
-			return log, explainRecovery(err, n.dir.Path)
-		}
-		how, failed := n.mend(ctx, damage.Dir, damage.History, damage.Fault, noLimit)
-		if failed == nil {
-			n.log.Error("the log was damaged, and is repaired", "from", damage.Fault.From, "because", err, "detail", how)
-			deadline = time.Now().Add(mendPatience)
-			continue
-		}
-		n.log.Warn("the log is damaged: looking for a member to repair it from", "err", err, "members", failed)
-		if errors.Is(failed, errNoHelpers) || time.Now().After(deadline) {
-			return nil, fmt.Errorf("%w. No other member could help: %w", explainRecovery(err, n.dir.Path), failed)
-		}
-		select {
-		case <-time.After(joinRetry):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-// mendPatience is how long a start looks for a member that has what is damaged here: after a failure of all of
-// them the others may still be starting, too.
-const mendPatience = 30 * time.Second
-
-var errNoHelpers = errors.New("there is none")
-
-// noLimit is that of a log that nobody writes.
-const noLimit = ^wal.LSN(0)
-
-// mend replaces what a fault spoils, below limit, by what another member has: the first one whose log can be read
-// there.
-func (n *Node) mend(ctx context.Context, dir *wal.Dir, h wal.History, f wal.Fault, limit wal.LSN) (how string, err error) {
-	var failed []error
-	for _, m := range n.helpers() {
-		to, changed, err := dir.Mend(ctx, h, f, limit, n.readFrom(m, dir, h))
-		if err == nil {
-			return fmt.Sprintf("%d bytes up to %s are %s's now", changed, to, m.Name), nil
-		}
-		failed = append(failed, fmt.Errorf("%s: %w", m.Name, err))
-	}
-	if len(failed) == 0 {
-		return "", errNoHelpers
-	}
-	return "", errors.Join(failed...)
-}
-
-// helpers are the other members, the primary last: it has enough to do.
-func (n *Node) helpers() []raftlog.Member {
-	s := n.raft.State()
-	members := s.Members
-	if len(members) == 0 {
-		members = n.knownPeers()
-	}
-	others := slices.DeleteFunc(slices.Clone(members), func(m raftlog.Member) bool { return m.ID == n.memberID() })
-	slices.SortStableFunc(others, func(a, b raftlog.Member) int {
-		switch s.Primary.ID {
-		case a.ID:
-			return 1
-		case b.ID:
-			return -1
-		}
-		return 0
-	})
-	return others
-}
-
-// readFrom reads a member's log.
-func (n *Node) readFrom(m raftlog.Member, dir *wal.Dir, h wal.History) wal.Source {
-	size := dir.Format.SegmentSize
-	return func(ctx context.Context, p []byte, at wal.LSN) (int, error) {
-		ctx, cancel := context.WithTimeout(ctx, readTimeout)
-		defer cancel()
-		reply, err := n.peers.Read(ctx, m.Address, election.ReadRequest{
-			Timeline: h.FileTimeline(size.Segno(at), size), Start: at, Length: len(p),
-		})
-		return copy(p, reply.Data), err
-	}
 }

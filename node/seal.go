@@ -111,6 +111,7 @@ func (n *Node) answerSeal(log *startup.Recovered, req sealRequest, promise func(
 
 // answer is what this node, sealed, says of itself.
 func (n *Node) answer(log *startup.Recovered) raftlog.Answer {
+	damaged, lacking := n.damage(log)
 	return raftlog.Answer{
 		ID:        n.memberID(),
 		Name:      n.cfg.Name,
@@ -119,6 +120,7 @@ func (n *Node) answer(log *startup.Recovered) raftlog.Answer {
 		Position:  raftlog.Position{Epoch: log.LastEpoch(), LSN: log.End.LSN},
 		LeaseLeft: n.leases.Left(),
 		Priority:  n.cfg.priority(),
-		Damaged:   n.scrubbing.damaged(),
+		Damaged:   damaged,
+		Lacking:   lacking,
 	}
 }

@@ -32,7 +32,8 @@ func (n *Node) Probe(context.Context, election.ProbeRequest) (election.Health, e
 		return h, nil
 	}
 	flushed := r.flushed().Load()
-	h.Epoch, h.Horizon, h.Damaged = r.epoch, r.horizon.Load(), n.scrubbing.damaged()
+	h.Epoch, h.Horizon = r.epoch, r.horizon.Load()
+	h.Damaged, h.Lacking = n.damage(&r.found)
 	h.Write, h.Replay = r.written().Load(), r.replayed()
 	h.Position = raftlog.Position{Epoch: startup.EpochAt(r.found.History, flushed), LSN: flushed}
 	h.Role = election.RoleStandby

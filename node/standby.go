@@ -147,10 +147,11 @@ func (r *reign) endStandby(ctx context.Context, stopping bool, end error) error 
 		if err := startup.SwitchTimeline(r.node.dir, r.log, change.History, change.End); err != nil {
 			return err
 		}
+		r.node.scrubbing.cut(change.End.LSN)
 	}
 	if r.wasCut {
 		// What comes before the end is known to the log alone, and whoever continues it must know too.
-		if err := r.recoverLog(); err != nil {
+		if err := r.recoverLog(ctx); err != nil {
 			return err
 		}
 	}
@@ -184,21 +185,21 @@ func (r *reign) endStream(ctx context.Context, stopping bool, end error) error {
 		return errRebuild
 	}
 	if !whole && !stopping {
-		if err := r.recoverLog(); err != nil {
+		if err := r.recoverLog(ctx); err != nil {
 			return err
 		}
 	}
 	return r.excused(end)
 }
 
-// recoverLog finds the end of the log anew.
-func (r *reign) recoverLog() error {
-	n := r.node
-	log, err := startup.Recover(n.dir, n.identity(), n.log.With("component", "startup"))
+// recoverLog finds the end of the log anew, and has it mended first if that is needed.
+func (r *reign) recoverLog(ctx context.Context) error {
+	log, err := r.node.recover(ctx)
 	if err != nil {
-		return explainRecovery(err, n.dir.Path)
+		return err
 	}
 	*r.log = *log
+	r.node.scrubbing.add(log.Control.Faults())
 	return nil
 }
 
@@ -226,6 +227,9 @@ func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
 	r.log.End.LSN = r.stream.Flushed().Load()
 	r.wasCut = true
 	err := startup.Cut(r.node.dir, r.log, fork, r.node.store.Applied())
+	if err == nil {
+		r.node.scrubbing.cut(fork)
+	}
 	if errors.Is(err, startup.ErrStoreAhead) && r.fetch == nil {
 		r.node.log.Warn("taking a new base copy", "upstream", r.upstream.Name, "because", err)
 		r.giveUp(errRebuild)

@@ -151,7 +151,7 @@ var scrubColumns = []sql.Column{
 
 func (r *reign) viewScrub(context.Context) ([][]sql.Value, error) {
 	s := &r.node.scrubbing
-	to := s.damaged()
+	to, _ := r.node.damage(&r.found)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	size := r.found.Dir.Format.SegmentSize

@@ -19,10 +19,12 @@ type Answer struct {
 	LeaseLeft time.Duration `json:"lease_left"`    // how long the read leases it granted may still run
 	Priority  int           `json:"failover_priority"`
 
-	// Damaged is where the last place of its log ends that it cannot read, and has not repaired yet; 0: there
-	// is none. It has flushed all up to Position all the same, which is what an answer proves; but whoever
-	// follows it or holds a slot may need what lies there, so it is not promoted.
+	// Damaged is where the last segment of its log ends that it cannot read throughout, and has not repaired yet;
+	// 0: there is none. It has flushed all up to Position all the same, which is what an answer proves.
+	// Lacking says that some of that lies behind the position at which its recovery begins: its table need not
+	// hold what was committed there. Otherwise it is others that may miss it.
 	Damaged wal.LSN `json:"damaged,omitzero"`
+	Lacking bool    `json:"lacking,omitzero"`
 }
 
 // String prints the position as people read it: 0/3000 of epoch 2.

@@ -46,8 +46,8 @@ func inForce(s *State) []Rule {
 // promoted before having fetched that. The member named prefer is taken even if it has to fetch;
 // otherwise who has the longest log goes before who has not, a higher priority before a lower one, and
 // who stays before who leaves. Nobody of priority 0 is chosen, no witness (what those alone have, the
-// winner fetches from them), nobody whose log is damaged, and nobody but the primary whose debt has not been
-// paid (State.Debt).
+// winner fetches from them), nobody who lacks a part of its own log, and nobody but the primary whose debt has
+// not been paid (State.Debt). Damage that a member can do without itself keeps nobody from being chosen: see rank.
 //
 // The error is a *Refusal if the answers do not prove that nothing acknowledged is lost.
 func Choose(s *State, answers []Answer, prefer string) (Choice, error) {
@@ -82,7 +82,7 @@ func electable(s *State, set []Answer) []Answer {
 // candidates returns those of a set that may be promoted without a loss.
 func candidates(s *State, set []Answer) []Answer {
 	return slices.DeleteFunc(electable(s, set), func(a Answer) bool {
-		return a.Damaged != 0 || s.Debt() != nil && a.ID != s.SteadyPrimary
+		return a.Lacking || s.Debt() != nil && a.ID != s.SteadyPrimary
 	})
 }
 
@@ -90,8 +90,12 @@ func choose(s *State, set, candidates []Answer, prefer string) (Choice, error) {
 	if len(candidates) == 0 {
 		return Choice{}, &Refusal{Lines: []string{noCandidate(s, set)}}
 	}
-	better := func(a, b Answer) int { return compareAnswers(s, a, b) }
-	source, winner := slices.MinFunc(set, better), slices.MinFunc(candidates, better)
+	source := slices.MinFunc(set, func(a, b Answer) int {
+		return cmp.Or(b.Position.Compare(a.Position), cmp.Compare(a.Damaged, b.Damaged), compareAnswers(s, a, b))
+	})
+	winner := slices.MinFunc(candidates, func(a, b Answer) int {
+		return cmp.Or(cmp.Compare(rank(s, set, source, a), rank(s, set, source, b)), compareAnswers(s, a, b))
+	})
 	if m, ok := s.Named(prefer); ok {
 		if a, ok := answerOf(candidates, m.ID); ok {
 			winner = a
@@ -101,6 +105,31 @@ func choose(s *State, set, candidates []Answer, prefer string) (Choice, error) {
 		source = winner
 	}
 	return Choice{Winner: winner, Source: source, Position: source.Position, LeaseWait: leaseWait(s, set)}, nil
+}
+
+// rank puts candidates by what damage would mean with them as the primary: 0, nothing that anybody misses; 1,
+// somebody who needs what is damaged gets it from nobody until it is repaired; 2, they would have to fetch the end of
+// the log across a damaged place of the one who has it, and cannot.
+func rank(s *State, set []Answer, source, a Answer) int {
+	switch {
+	case a.Position != source.Position && a.Position.LSN < source.Damaged:
+		return 2
+	case owes(s, set, a):
+		return 1
+	}
+	return 0
+}
+
+// owes reports whether somebody needs what is damaged of a member's log: a slot is there, and a member may have got
+// further than what its slot has published.
+func owes(s *State, set []Answer, a Answer) bool {
+	return a.Damaged != 0 && slices.ContainsFunc(s.Slots, func(slot Slot) bool {
+		at := slot.Restart
+		if m, answered := answerOf(set, slot.Member); answered && m.Position.Epoch == a.Position.Epoch {
+			at = max(at, m.Position.LSN)
+		}
+		return slot.Restart != 0 && at < a.Damaged && slot.Member != a.ID
+	})
 }
 
 // barred is why a member is never promoted, "" if it may be: by what Raft holds of it, and by the
@@ -117,9 +146,9 @@ func compareAnswers(s *State, a, b Answer) int {
 	o, _ := s.Member(b.ID)
 	return cmp.Or(
 		b.Position.Compare(a.Position),
-		cmp.Compare(a.Damaged, b.Damaged),
 		cmp.Compare(b.Priority, a.Priority),
 		staysFirst(m, o),
+		cmp.Compare(a.Damaged, b.Damaged),
 		cmp.Compare(m.Name, o.Name),
 		cmp.Compare(a.ID.Node, b.ID.Node),
 		cmp.Compare(a.ID.Incarnation, b.ID.Incarnation),
@@ -170,7 +199,7 @@ func CheckPromotion(s *State, p *Promote) error {
 	if !ok {
 		return fmt.Errorf("promotion of %s: no answer of it counts", p.Winner)
 	}
-	if winner.Damaged != 0 && !p.AcceptLoss {
+	if winner.Lacking && !p.AcceptLoss {
 		return &Refusal{Lines: []string{damagedLine([]Answer{winner})}}
 	}
 	longest := slices.MaxFunc(set, func(a, b Answer) int { return a.Position.Compare(b.Position) }).Position

@@ -21,16 +21,17 @@ import (
 //	cluster epoch=N phase=P [target=N] primary=NAME [steady-epoch=N] [steady-primary=NAME]
 //	NAME [zone=Z] [priority=N] [leaving] [uncounted] [nonvoter] [node=N] [incarnation=N]
 //	                                                    a member, by default with its place in the list and 1
+//	slot NAME LSN                                       of the member with that name, or a client's
 //	rule|joint|opening K[/ZONES]|degraded NAME … [of TEXT]    names of no member are receivers; n2~ is another disk of n2
 //
 //	rules                                               what Rules says
 //	choose [prefer=NAME] [accept-loss]                  on the answers that follow, in this form:
-//	NAME EPOCH:LSN [priority=N] [promised=N] [lease=D] [incarnation=N] [damaged=LSN]
+//	NAME EPOCH:LSN [priority=N] [promised=N] [lease=D] [incarnation=N] [damaged=LSN] [lacking]
 //	check winner=NAME at=EPOCH:LSN [wait=D] [rule=(K,NAME,…)] [accept-loss]    on answers as above
 //	resolve primary=NAME [streams=(NAME,…)]             the text follows
 //	judge [connected=(NAME,…)]                          on the text that follows; the names are of receivers
 //	what-if [degrade=D] [limit=MB] | explain            on the reports that follow, of receivers too:
-//	NAME EPOCH:LSN [down] [idle] [damaged=LSN]
+//	NAME EPOCH:LSN [down] [idle] [damaged=LSN] [lacking]
 func TestDecisions(t *testing.T) {
 	datadriven.Walk(t, "testdata/decisions", func(t *testing.T, path string) {
 		s := &script{t: t}
@@ -184,6 +185,8 @@ func (s *script) cluster() string {
 			st.Joint = new(s.rule(l.words))
 		case "opening":
 			st.Opening = new(s.rule(l.words))
+		case "slot":
+			st.Slots = append(st.Slots, Slot{Name: l.words[0], Restart: s.position("0:" + l.words[1]).LSN, Member: s.id(l.words[0])})
 		default:
 			st.Members = append(st.Members, Member{
 				Name: l.name, ID: s.disk(l, uint64(len(st.Members)+1)), Zone: l.value("zone", ""),
@@ -242,6 +245,7 @@ func (s *script) answers() (answers []Answer) {
 			ID: id, Name: l.name, Position: s.position(l.words[0]),
 			Promised:  s.number(l.value("promised", strconv.FormatUint(s.state.Target, 10))),
 			Damaged:   s.position("0:" + l.value("damaged", "0/0")).LSN,
+			Lacking:   l.has("lacking"),
 			LeaseLeft: s.duration(l.value("lease", "0s")), Priority: int(s.number(l.value("priority", "1"))),
 		})
 	}
@@ -314,8 +318,8 @@ func (s *script) reports() (reports []Report) {
 	for _, l := range s.lines() {
 		reports = append(reports, Report{
 			ID: s.id(l.name), Name: l.name, Position: s.position(l.words[0]),
-			Damaged: s.position("0:" + l.value("damaged", "0/0")).LSN,
-			Alive:   !l.has("down"), Streaming: !l.has("down") && !l.has("idle"),
+			Damaged: s.position("0:" + l.value("damaged", "0/0")).LSN, Lacking: l.has("lacking"),
+			Alive: !l.has("down"), Streaming: !l.has("down") && !l.has("idle"),
 		})
 	}
 	return reports

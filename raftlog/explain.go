@@ -18,6 +18,7 @@ type Report struct {
 	Streaming bool     // it follows the present primary, and so may acknowledge
 	Position  Position // of its last flushed record
 	Damaged   wal.LSN  // as in its Answer
+	Lacking   bool     // likewise
 }
 
 // A Line says of one node why it is a candidate or is not; without a node, what is missing for there
@@ -66,7 +67,7 @@ func sealedBy(s *State, reports []Report) (*State, []Answer) {
 	var answers []Answer
 	for _, r := range reports {
 		if m, ok := s.Member(r.ID); ok && r.Alive {
-			answers = append(answers, Answer{ID: r.ID, Name: m.Name, Promised: t.Target, Position: r.Position, Priority: m.Priority, Damaged: r.Damaged})
+			answers = append(answers, Answer{ID: r.ID, Name: m.Name, Promised: t.Target, Position: r.Position, Priority: m.Priority, Damaged: r.Damaged, Lacking: r.Lacking})
 		}
 	}
 	return &t, answers
@@ -97,8 +98,8 @@ func Explain(s *State, reports []Report) []Line {
 			line.Why = m.Barred()
 		case s.Debt() != nil && m.ID != s.SteadyPrimary:
 			line.Why = debtLine(s)
-		case a.Damaged != 0:
-			line.Why = DamagedWhy(a.Damaged)
+		case a.Lacking:
+			line.Why = LackingWhy(a.Damaged)
 		case err != nil:
 			line.Why = fmt.Sprintf("it has the log up to %s, and something is missing", a.Position)
 		default:
@@ -117,9 +118,9 @@ func Explain(s *State, reports []Report) []Line {
 	return lines
 }
 
-// DamagedWhy is why a member is no candidate whose log is damaged before to.
-func DamagedWhy(to wal.LSN) string {
-	return fmt.Sprintf("its log is damaged before %s, and has not been repaired yet", to)
+// LackingWhy is why a member is no candidate whose log is damaged before to, where it needs it itself.
+func LackingWhy(to wal.LSN) string {
+	return fmt.Sprintf("its log is damaged before %s, where its own recovery reads, and has not been repaired yet", to)
 }
 
 // standing says how a candidate compares with the one that would be chosen.
@@ -127,9 +128,13 @@ func standing(s *State, a Answer, choice Choice) string {
 	w := choice.Winner
 	winner, _ := s.Member(w.ID)
 	m, _ := s.Member(a.ID)
+	damage := ""
+	if a.Damaged != 0 {
+		damage = fmt.Sprintf("; its log is damaged before %s", a.Damaged)
+	}
 	switch {
 	case a.ID == w.ID && choice.Source.ID == w.ID:
-		return "would be promoted: the longest log, up to " + a.Position.String()
+		return "would be promoted: the longest log, up to " + a.Position.String() + damage
 	case a.ID == w.ID:
 		return fmt.Sprintf("would be promoted, once it has fetched the log up to %s from %s", choice.Position, choice.Source.Name)
 	case a.Position.Epoch != w.Position.Epoch:
@@ -140,6 +145,8 @@ func standing(s *State, a Answer, choice Choice) string {
 		return fmt.Sprintf("as good as %s, which has a higher failover_priority", w.Name)
 	case m.Leaving && !winner.Leaving:
 		return fmt.Sprintf("as good as %s, but about to leave", w.Name)
+	case a.Damaged > w.Damaged:
+		return fmt.Sprintf("as good as %s, but its log is damaged before %s", w.Name, a.Damaged)
 	}
 	return fmt.Sprintf("as good as %s", w.Name)
 }

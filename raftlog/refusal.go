@@ -175,20 +175,20 @@ func start(n int, names []string) string {
 	return "start " + strconv.Itoa(n) + " of " + strings.Join(names, ", ")
 }
 
-// damagedLine says why nobody is promoted whose log is damaged.
+// damagedLine says why nobody is promoted who lacks a part of its own log.
 func damagedLine(damaged []Answer) string {
 	var whose []string
 	for _, a := range damaged {
 		whose = append(whose, fmt.Sprintf("%s before %s", a.Name, a.Damaged))
 	}
-	return fmt.Sprintf("the logs of those who could be promoted are damaged (%s): start a node that has what they lack, and they repair them, or do without it: %s",
+	return fmt.Sprintf("the logs of those who could be promoted are damaged where their own recovery reads (%s): start a node that has what they lack, and they repair them, or do without it: %s",
 		strings.Join(whose, ", "), acceptLoss)
 }
 
 // noCandidate says why none of a sealed set may be promoted.
 func noCandidate(s *State, set []Answer) string {
 	damaged := slices.DeleteFunc(electable(s, set), func(a Answer) bool {
-		return a.Damaged == 0 || s.Debt() != nil && a.ID != s.SteadyPrimary
+		return !a.Lacking || s.Debt() != nil && a.ID != s.SteadyPrimary
 	})
 	if len(damaged) > 0 {
 		return damagedLine(damaged)

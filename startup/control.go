@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -134,15 +135,24 @@ func (c *Control) Faults() []wal.Fault {
 	return c.Damage.Faults
 }
 
-// SetDamage records, durably, which places of the log are known to be damaged.
+// noteFault adds a place that has been found to be damaged.
+func (c *Control) noteFault(f wal.Fault) {
+	if !slices.ContainsFunc(c.Faults(), func(o wal.Fault) bool { return o.From == f.From }) {
+		c.setDamage(append(slices.Clone(c.Faults()), f))
+	}
+}
+
+func (c *Control) setDamage(faults []wal.Fault) {
+	c.Damage = nil
+	if len(faults) > 0 {
+		c.Damage = &Damage{faults}
+	}
+}
+
+// SetDamage records, durably, which places of the log are known to be damaged. The error is a *wal.NoRoomError if it
+// can be tried again; with any other the process must end.
 func (d DataDir) SetDamage(faults []wal.Fault) error {
-	_, err := d.changeControl(func(c *Control) error {
-		c.Damage = nil
-		if len(faults) > 0 {
-			c.Damage = &Damage{faults}
-		}
-		return nil
-	})
+	_, err := d.changeControl(func(c *Control) error { c.setDamage(faults); return nil })
 	return err
 }
 
@@ -176,6 +186,7 @@ func (c *Control) endAt(end wal.LSN) {
 	c.Durable = min(c.Durable, end)
 	c.Horizon = min(c.Horizon, end)
 	c.ReignStart = 0
+	c.setDamage(wal.FaultsBefore(c.Faults(), end))
 	if c.Checkpoint >= end {
 		c.Checkpoint = 0
 	}

@@ -95,7 +95,7 @@ func (r *Recovered) tailIn(folder string, at wal.LSN) (bool, error) {
 	a, b := make([]byte, 64<<10), make([]byte, 64<<10)
 	for at < r.End.LSN {
 		n, err := log.ReadAt(a[:min(wal.LSN(len(a)), r.End.LSN-at)], at)
-		if _, removed := errors.AsType[*wal.RemovedError](err); removed {
+		if _, removed := errors.AsType[*wal.RemovedError](err); removed || wal.IsDamage(err) {
 			at = size.Start(size.Segno(at) + 1) // neither has it
 			continue
 		}

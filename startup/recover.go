@@ -24,12 +24,13 @@ type Recovered struct {
 	// may lie past End: the log is known to be longer elsewhere.
 	Horizon wal.LSN
 
-	lastSwitch wal.LSN // end of the last record without its padding, if that is a SWITCH
+	lastSwitch wal.LSN    // end of the last record without its padding, if that is a SWITCH
+	spared     *wal.Fault // before redo, if there is one where recovery would have liked to read
 }
 
 // Recover finds the end of a node's log and proves its tail: whatever it reports has just been
 // written and synced, or was known to be durable. A log that is damaged before its end is left as
-// it is; the error then is a *DamageError.
+// it is; the error then is a *DamageError. Damage before redo alone is no obstacle: it is noted as known.
 //
 // A crash during Recover leaves the log as it was, but for the tail rewritten with the same bytes.
 func Recover(d DataDir, id Identity, log *slog.Logger) (*Recovered, error) {
@@ -62,6 +63,9 @@ func Recover(d DataDir, id Identity, log *slog.Logger) (*Recovered, error) {
 		c.Clean = false
 		c.Horizon = r.Horizon
 		c.NextXID = r.Control.NextXID
+		if r.spared != nil {
+			c.noteFault(*r.spared)
+		}
 		return nil
 	})
 	return r, err
@@ -79,15 +83,22 @@ func (e *DamageError) Error() string { return e.Err.Error() }
 func (e *DamageError) Unwrap() error { return e.Err }
 
 func (r *Recovered) damaged(err error) error {
-	var fault wal.Fault
-	if corrupt, ok := errors.AsType[*wal.CorruptError](err); ok {
-		fault = corrupt.Fault
-	} else if missing, ok := errors.AsType[*wal.MissingError](err); ok {
-		fault = missing.Fault
-	} else {
+	fault, ok := faultOf(err)
+	if !ok {
 		return err
 	}
 	return &DamageError{Dir: r.Dir, History: r.History, Fault: fault, Err: err}
+}
+
+// faultOf is the place that made a scan fail.
+func faultOf(err error) (f wal.Fault, ok bool) {
+	if corrupt, ok := errors.AsType[*wal.CorruptError](err); ok {
+		return corrupt.Fault, true
+	}
+	if missing, ok := errors.AsType[*wal.MissingError](err); ok {
+		return missing.Fault, true
+	}
+	return f, false
 }
 
 // LastEpoch is the epoch of the last record of the log, which is what a sealed node answers (I3). It
@@ -127,6 +138,25 @@ func (r *Recovered) findEnd(log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	end, err := r.scan(start)
+	if fault, ok := faultOf(err); ok && fault.To <= r.Control.Redo {
+		// What lies there is in the store. It was to be read only for the record before redo to be known, which
+		// nobody needs if there is one behind.
+		if rest, restErr := r.scan(r.Control.Redo); restErr == nil && rest.LSN > r.Control.Redo {
+			log.Warn("the log is damaged where recovery can do without", "from", fault.From, "to", fault.To, "redo", r.Control.Redo, "because", err)
+			end, err, r.spared = rest, nil, &fault
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.End = end.End
+	log.Info("end of log found", "end", r.End.LSN, "timeline", r.End.Timeline, "because", end.Reason)
+	return nil
+}
+
+// scan reads the log from start to its end.
+func (r *Recovered) scan(start wal.LSN) (wal.Ending, error) {
 	scan := wal.Scan{
 		Dir:     r.Dir,
 		History: r.History,
@@ -137,13 +167,7 @@ func (r *Recovered) findEnd(log *slog.Logger) error {
 	if r.Control.ReignStart != 0 {
 		scan.Witness = r.witness
 	}
-	end, err := scan.Find()
-	if err != nil {
-		return err
-	}
-	r.End = end.End
-	log.Info("end of log found", "end", r.End.LSN, "timeline", r.End.Timeline, "because", end.Reason)
-	return nil
+	return scan.Find()
 }
 
 // scanStart is where to begin reading so that the record before redo is seen: the next record
@@ -170,7 +194,7 @@ func segmentBefore(dir *wal.Dir, h wal.History, at wal.LSN) (uint64, error) {
 		if _, removed := errors.AsType[*wal.RemovedError](err); removed {
 			return min(segno+1, size.Segno(at)), nil
 		}
-		if _, invalid := errors.AsType[*wal.InvalidError](err); found || invalid {
+		if found || wal.IsDamage(err) {
 			return segno, nil // what is wrong there is for others to say
 		}
 		if err != nil {

@@ -162,6 +162,9 @@ func (r *Recovered) isCut(at wal.LSN) (bool, error) {
 	if _, removed := errors.AsType[*wal.RemovedError](err); removed {
 		return true, nil
 	}
+	if wal.IsDamage(err) {
+		return false, nil // what lies behind is cleared all the same
+	}
 	return bytes.Equal(b[:n], make([]byte, n)), err
 }
 

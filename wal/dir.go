@@ -92,7 +92,7 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("WAL segment %s is damaged on this node, and has not been repaired yet", e.Segment)
 }
 
-// SetDamaged says which segments are known to be damaged. Who opens one to read gets a *DamagedError.
+// SetDamaged says which segments are known to be damaged. RawReader.Intact and CheckIntact go by it.
 func (d *Dir) SetDamaged(faults []Fault) {
 	damaged := map[uint64]bool{}
 	for _, f := range faults {
@@ -105,10 +105,14 @@ func (d *Dir) SetDamaged(faults []Fault) {
 	d.damaged = damaged
 }
 
-func (d *Dir) isDamaged(segno uint64) bool {
+// CheckIntact returns a *DamagedError if a segment is known to be damaged.
+func (d *Dir) CheckIntact(tli TimelineID, segno uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.damaged[segno]
+	if d.damaged[segno] {
+		return &DamagedError{Segment: d.Format.SegmentSize.FileName(tli, segno)}
+	}
+	return nil
 }
 
 // RemovedBelow is the number of the oldest segment that is certainly untouched. A reader checks it

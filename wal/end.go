@@ -88,9 +88,9 @@ func (s *Scan) ended(end End, r *Reader, cause error) (Ending, error) {
 	if invalid, ok := errors.AsType[*InvalidError](cause); ok {
 		return s.judged(end, invalid)
 	}
-	if short, ok := errors.AsType[*ShortError](cause); ok {
-		return Ending{}, &CorruptError{At: end.LSN, Segment: short.Segment, Reason: short.Error(), Proof: "no crash shortens a segment",
-			Fault: s.unread(end, short.At, short.Error())}
+	if IsDamage(cause) {
+		return Ending{}, &CorruptError{At: end.LSN, Segment: r.raw.name(), Reason: cause.Error(), Proof: "no crash leaves a segment so",
+			Fault: s.unread(end, r.Decoder().Pos(), cause.Error())}
 	}
 	removed, ok := errors.AsType[*RemovedError](cause)
 	if !ok {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 )
 
 // A Source fills p with the bytes of the log from at on, as another node has them. n is less than len(p)
@@ -23,7 +24,8 @@ const mendChunk = 512 << 10
 // segment. What lies before, or cannot be read of the source's either, stays as this node has it. Mend
 // returns where the first record ends, from then on, behind which the log cannot be read, or the end of
 // those segments if that is not before it; and how many bytes are not what they were. If no record more
-// than before can be read nothing is changed, and that is an error.
+// than before can be read nothing is changed, and that is an error; as far as what the source has in those
+// segments tells, nothing is written for it either. After an *IOError it is not known what is on disk.
 //
 // Nothing from limit on is touched: the segment that begins there is being written, to a file that would not be the
 // one with its name any more. A record that goes on there can be mended once that segment is full.
@@ -38,6 +40,9 @@ func (d *Dir) Mend(ctx context.Context, h History, f Fault, limit LSN, source So
 			return 0, 0, fmt.Errorf("the damage goes on behind %s, where the log is still written", limit)
 		}
 		to, changed, err := m.run(ctx, source)
+		if IsFatal(err) {
+			return 0, 0, err // the next start removes the copies
+		}
 		invalid, ok := errors.AsType[*InvalidError](err)
 		if err = m.clean(err); !ok || invalid.To <= m.end {
 			return to, changed, err
@@ -68,6 +73,9 @@ func newMending(d *Dir, h History, f Fault) *mending {
 }
 
 func (m *mending) run(ctx context.Context, source Source) (to LSN, changed int64, err error) {
+	if err := m.taste(ctx, source); err != nil {
+		return 0, 0, err
+	}
 	first, last := m.fault.Segments(m.dir.Format.SegmentSize)
 	for segno := first; segno <= last; segno++ {
 		if err := m.copySegment(ctx, segno, source); err != nil {
@@ -88,7 +96,46 @@ func (m *mending) run(ctx context.Context, source Source) (to LSN, changed int64
 		}
 		changed += n
 	}
-	return to, changed, SyncDir(m.dir.FS, m.dir.Path)
+	if err := SyncDir(m.dir.FS, m.dir.Path); err != nil {
+		return 0, 0, &IOError{Err: err}
+	}
+	return to, changed, nil
+}
+
+// taste reads the source's log from the fault on, up to the end of the first record. The error says that this
+// is not the one that is missing here.
+func (m *mending) taste(ctx context.Context, source Source) error {
+	size := m.dir.Format.SegmentSize
+	dec := NewDecoder(m.dir.Format, m.fault.From, m.fault.Prev)
+	dec.Follow(m.history)
+	buf := make([]byte, min(mendChunk, size))
+	for at := m.fault.From; at < m.end; at = dec.Pos() {
+		b := buf[:min(LSN(len(buf)), LSN(size)-LSN(size.Offset(at)))]
+		n, err := source(ctx, b, at)
+		if err != nil {
+			return err
+		}
+		dec.Feed(b[:n])
+		if _, whole, err := dec.Next(); err != nil {
+			return fmt.Errorf("what it has cannot be read either: %w", err)
+		} else if whole {
+			return nil
+		}
+		if n < len(b) {
+			return fmt.Errorf("its log ends at %s, in the middle of the record at %s", at+LSN(n), m.fault.From)
+		}
+	}
+	return nil // the record ends behind those segments
+}
+
+// synced makes a file durable. As after any failed sync, what the disk holds is not known: that is an *IOError, unless
+// there is no room.
+func synced(f vfs.File) error {
+	err := f.Sync()
+	if err == nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	return &IOError{Err: fmt.Errorf("sync a copy of damaged WAL: %w", err)}
 }
 
 // clean removes the copies that are not in their places.
@@ -129,7 +176,7 @@ func (m *mending) copySegment(ctx context.Context, segno uint64, source Source) 
 	}
 	m.copies[segno] = path
 	if err = m.fill(ctx, dst, own, segno, source); err == nil {
-		err = dst.Sync()
+		err = synced(dst)
 	}
 	return errors.Join(err, dst.Close())
 }
@@ -183,7 +230,7 @@ func readOwn(own vfs.File, b []byte, off int64) {
 // on in the next segment and cannot be read there proves nothing of its beginning.
 func (m *mending) readable() (to LSN, cause error) {
 	raw := NewRawReader(m.dir, m.history, nil)
-	raw.damaged, raw.instead = true, m.copies
+	raw.instead = m.copies
 	r := NewReader(raw, m.fault.From, m.fault.Prev)
 	defer r.Close()
 	for r.dec.End() < m.end {
@@ -227,7 +274,7 @@ func (m *mending) restoreSegment(at LSN) (err error) {
 		off += int64(len(b))
 	}
 	if err == nil {
-		err = dst.Sync()
+		err = synced(dst)
 	}
 	return errors.Join(err, dst.Close())
 }
@@ -245,7 +292,7 @@ func (m *mending) replace(segno uint64) (changed int64, err error) {
 		return 0, &RemovedError{Segment: m.name(segno)}
 	}
 	if err := m.dir.FS.Rename(m.copies[segno], m.dir.file(m.name(segno))); err != nil {
-		return 0, fmt.Errorf("replace segment %s: %w", m.name(segno), err)
+		return 0, &IOError{Err: fmt.Errorf("replace segment %s: %w", m.name(segno), err)}
 	}
 	delete(m.copies, segno)
 	return changed, nil

@@ -24,7 +24,7 @@ type RawReader struct {
 	history History
 	buf     Buffered // nil on a standby
 
-	damaged bool              // reads what is known to be damaged, too
+	intact  bool              // refuses what is known to be damaged
 	instead map[uint64]string // paths of files to read in place of some segments; may be nil
 
 	file  vfs.File
@@ -47,6 +47,13 @@ func (e *ShortError) Error() string {
 // NewRawReader reads the log of the timeline that h describes, and of its ancestors below.
 func NewRawReader(dir *Dir, h History, buf Buffered) *RawReader {
 	return &RawReader{dir: dir, history: h, buf: buf}
+}
+
+// Intact has it refuse segments that are known to be damaged, with a *DamagedError: for who hands their bytes
+// to others as they are. Who decodes them sees for himself.
+func (r *RawReader) Intact() *RawReader {
+	r.intact = true
+	return r
 }
 
 // ReadAt reads bytes from position at on: as many as it can get at once, at least one. The caller
@@ -93,8 +100,10 @@ func (r *RawReader) open(segno uint64) error {
 	if segno < r.dir.RemovedBelow() {
 		return &RemovedError{Segment: r.name()}
 	}
-	if !r.damaged && r.dir.isDamaged(segno) {
-		return &DamagedError{Segment: r.name()}
+	if r.intact {
+		if err := r.dir.CheckIntact(r.tli, segno); err != nil {
+			return err
+		}
 	}
 	f, err := r.openFile(segno)
 	if err != nil {

@@ -21,10 +21,29 @@ func (f Fault) Segments(size SegmentSize) (first, last uint64) {
 	return size.Segno(f.From), size.PrevSegno(max(f.To, f.From+1))
 }
 
+// FaultsBefore returns what is left of the faults of a log that is cut at end: none that begin there or behind.
+func FaultsBefore(faults []Fault, end LSN) (left []Fault) {
+	for _, f := range faults {
+		if f.From < end {
+			f.To = min(f.To, end)
+			left = append(left, f)
+		}
+	}
+	return left
+}
+
+// IsDamage reports whether err, with which reading the log failed, says that what is on the disk is not what was
+// written there: it is garbled, cut, or the disk cannot read it. That a segment does not exist may mean more.
+func IsDamage(err error) bool {
+	_, invalid := errors.AsType[*InvalidError](err)
+	_, short := errors.AsType[*ShortError](err)
+	return invalid || short || errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EBADMSG)
+}
+
 // A Scrubber reads closed segments again, one after the other, as recovery would: page headers, the
 // chain of records and their CRCs. What is cached of them is dropped first, since it is the disk that is
-// to be read, and dropped again, since nobody else asked for it. It is used by one goroutine, and holds
-// the largest record in memory at most.
+// to be read, and dropped again, since nobody else asked for it. Nothing is read ahead. It is used by one
+// goroutine, and holds the largest record in memory at most.
 //
 // Of a record that begins before the first segment there is, the rest is not checked: nobody could.
 type Scrubber struct {
@@ -39,7 +58,6 @@ const scrubChunk = 128 << 10
 // NewScrubber reads the log of the timeline that h describes from segment segno on.
 func NewScrubber(dir *Dir, h History, segno uint64) *Scrubber {
 	s := &Scrubber{raw: NewRawReader(dir, h, nil), buf: make([]byte, scrubChunk)}
-	s.raw.damaged = true
 	s.place(End{LSN: dir.Format.SegmentSize.Start(segno)})
 	return s
 }
@@ -101,11 +119,10 @@ func (s *Scrubber) unread(at LSN, cause error) (*Fault, error) {
 		return nil, &RemovedError{Segment: s.raw.name()}
 	}
 	_, missing := errors.AsType[*RemovedError](cause)
-	_, short := errors.AsType[*ShortError](cause)
 	switch {
 	case missing:
 		return s.fault(dir.Format.SegmentSize.Start(segno+1), fmt.Sprintf("segment %s does not exist", s.raw.name())), nil
-	case short, errors.Is(cause, unix.EIO), errors.Is(cause, unix.EUCLEAN), errors.Is(cause, unix.EBADMSG):
+	case IsDamage(cause):
 		return s.fault(dir.Format.SegmentSize.Start(segno+1), cause.Error()), nil
 	}
 	return nil, cause
@@ -114,19 +131,31 @@ func (s *Scrubber) unread(at LSN, cause error) (*Fault, error) {
 // read reads a chunk of one segment, from the disk.
 func (s *Scrubber) read(p []byte, at LSN) (int, error) {
 	size := s.raw.dir.Format.SegmentSize
+	before := s.raw.file
 	if err := s.raw.open(size.Segno(at)); err != nil {
 		return 0, err
 	}
+	if s.raw.file != before {
+		advise(s.raw.file, 0, int64(size), unix.FADV_RANDOM)
+	}
+	if size.Segno(at) < s.raw.dir.RemovedBelow() { // the file may be a future segment's now, with bytes that are still to be written
+		return 0, &RemovedError{Segment: s.raw.name()}
+	}
 	p = p[:min(int64(len(p)), int64(size)-size.Offset(at))]
-	uncache(s.raw.file, size.Offset(at), int64(len(p)))
-	defer uncache(s.raw.file, size.Offset(at), int64(len(p)))
-	return s.raw.ReadAt(p, at)
+	advise(s.raw.file, size.Offset(at), int64(len(p)), unix.FADV_DONTNEED)
+	n, err := s.raw.ReadAt(p, at)
+	if err == nil {
+		advise(s.raw.file, size.Offset(at), int64(len(p)), unix.FADV_DONTNEED)
+	}
+	return n, err
 }
 
-// uncache drops what the kernel has of a file that is on disk. It is advice: a failure is no matter.
-func uncache(f vfs.File, off, n int64) {
+// advise tells the kernel how a part of a file is used: FADV_DONTNEED drops what it has cached of it, FADV_RANDOM
+// keeps it from reading ahead, through this opening of the file, what would only be dropped again. A failure is
+// no matter.
+func advise(f vfs.File, off, n int64, how int) {
 	if fd := f.Fd(); fd != vfs.InvalidFd {
-		unix.Fadvise(int(fd), off, n, unix.FADV_DONTNEED)
+		unix.Fadvise(int(fd), off, n, how)
 	}
 }
 

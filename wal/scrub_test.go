@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"golang.org/x/sys/unix"
 )
 
 // closed is the end of the specimen's closed segments.
@@ -240,9 +241,12 @@ func TestMendRemoved(t *testing.T) {
 	p.write(0x5000, make([]byte, 512))
 	faults := p.scrub()
 	p.dir.SetDamaged(faults)
-	raw := NewRawReader(p.dir, p.history, nil)
+	raw := NewRawReader(p.dir, p.history, nil).Intact()
 	if _, err := raw.ReadAt(make([]byte, 10), 0x4000); err == nil || !strings.Contains(err.Error(), "damaged") {
-		t.Errorf("a damaged segment is read: %v", err)
+		t.Errorf("a damaged segment is handed out: %v", err)
+	}
+	if _, err := NewRawReader(p.dir, p.history, nil).ReadAt(make([]byte, 10), 0x4000); err != nil {
+		t.Errorf("who decodes a damaged segment cannot read it: %v", err)
 	}
 	_, _, err := p.dir.Mend(t.Context(), p.history, faults[0], ^LSN(0), func(ctx context.Context, b []byte, at LSN) (int, error) {
 		_, _, err := p.dir.RemoveBefore(2, nothingNeeded, 2, 5, 5)
@@ -375,4 +379,104 @@ func TestMendLeavesActiveSegment(t *testing.T) {
 	if to, _, err := p.dir.Mend(t.Context(), p.history, *fault, size.Start(3), s.source); err != nil || to < record.End {
 		t.Errorf("once the segment is full it is mended up to %s, %v", to, err)
 	}
+}
+
+// A failed sync is the last word, of a copy and of the folder, and so is a failed rename: what the disk holds is not
+// known. Without room nothing has changed.
+func TestMendFailedSyncIsFatal(t *testing.T) {
+	s := newSpecimen(t)
+	for _, test := range []struct {
+		what  string
+		kind  errorfs.OpKind
+		path  string
+		err   error
+		fatal bool
+	}{
+		{"the folder is not synced", errorfs.OpFileSync, "/pg_wal", unix.EIO, true},
+		{"a copy is not synced", errorfs.OpFileSync, tempPrefix, unix.EIO, true},
+		{"a copy is not renamed", errorfs.OpRename, tempPrefix, unix.EIO, true},
+		{"no room is left when a copy is synced", errorfs.OpFileSync, tempPrefix, unix.ENOSPC, false},
+		{"no room is left", errorfs.OpFileWrite, tempPrefix, unix.ENOSPC, false},
+	} {
+		disk := vfs.NewMem()
+		must(t, disk.MkdirAll("/pg_wal", 0o755))
+		p := s.patientIn(t, NewDir(disk, "/pg_wal", tinyFormat))
+		p.write(0x5000, make([]byte, 512))
+		fault := p.scrub()[0]
+		p.dir.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == test.kind && (strings.Contains(op.Path, test.path) && test.path == tempPrefix || op.Path == test.path) {
+				return test.err
+			}
+			return nil
+		}))
+		if _, _, err := p.dir.Mend(t.Context(), s.history, fault, ^LSN(0), s.source); err == nil || IsFatal(err) != test.fatal {
+			t.Errorf("%s: %v", test.what, err)
+		}
+	}
+}
+
+// What no other node can mend costs no writing, however often it is tried.
+func TestMendInVainWritesNothing(t *testing.T) {
+	s := newSpecimen(t)
+	p := s.patient(t)
+	p.write(0x5000, make([]byte, 512))
+	fault := p.scrub()[0]
+	disk := p.dir.FS
+	p.dir.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			t.Errorf("%v of %s", op.Kind, op.Path)
+		}
+		return nil
+	}))
+	for what, source := range map[string]Source{
+		"the same damage": s.spoilt(0x5000, make([]byte, 512)...),
+		"no answer":       func(context.Context, []byte, LSN) (int, error) { return 0, errors.New("it does not answer") },
+		"a log that ends here": func(_ context.Context, b []byte, at LSN) (int, error) {
+			return copy(b[:8], s.bytes[at-tinyStart.LSN:]), nil
+		},
+	} {
+		if to, _, err := p.dir.Mend(t.Context(), s.history, fault, ^LSN(0), source); err == nil {
+			t.Errorf("%s: mended up to %s", what, to)
+		}
+	}
+}
+
+// A fault behind the place where a log is cut is none any more.
+func TestFaultsBefore(t *testing.T) {
+	faults := []Fault{{From: 0x2000, To: 0x2100}, {From: 0x3000, To: 0x5000}, {From: 0x4000, To: 0x4100}, {From: 0x4800, To: 0x5000}}
+	want := []Fault{{From: 0x2000, To: 0x2100}, {From: 0x3000, To: 0x4000}}
+	if got := FaultsBefore(faults, 0x4000); !slices.Equal(got, want) {
+		t.Errorf("FaultsBefore() = %v, want %v", got, want)
+	}
+}
+
+// A segment that has been removed may be a future one by now: what is to be written there is none of the scrubber's
+// business, and its cache neither.
+func TestScrubLeavesRecycledFile(t *testing.T) {
+	s := newSpecimen(t)
+	p := s.patient(t)
+	scrubber := NewScrubber(p.dir, p.history, 1)
+	scrubber.buf = scrubber.buf[:PageSize]
+	if n, fault, err := scrubber.Step(s.closed()); n != PageSize || fault != nil || err != nil {
+		t.Fatal(n, fault, err)
+	}
+	_, _, err := p.dir.RemoveBefore(2, nothingNeeded, 2, 5, 5)
+	must(t, err)
+	var reads int
+	scrubber.raw.file = readCounter{scrubber.raw.file, &reads}
+	_, fault, err := scrubber.Step(s.closed())
+	if _, removed := errors.AsType[*RemovedError](err); !removed || fault != nil || reads > 0 {
+		t.Errorf("read %d times, fault %v, %v", reads, fault, err)
+	}
+}
+
+// A readCounter counts how often a file is read.
+type readCounter struct {
+	vfs.File
+	reads *int
+}
+
+func (c readCounter) ReadAt(p []byte, off int64) (int, error) {
+	*c.reads++
+	return c.File.ReadAt(p, off)
 }

@@ -234,7 +234,11 @@ func (a *archive) wal(end wal.LSN) error {
 func (a *archive) segment(name string, segno uint64, end wal.LSN) error {
 	b := a.copy
 	dir, size := b.log.Dir, b.log.Format.SegmentSize
-	f, err := dir.OpenSegment(b.log.History.FileTimeline(segno, size), segno)
+	tli := b.log.History.FileTimeline(segno, size)
+	if err := dir.CheckIntact(tli, segno); err != nil {
+		return walError(err)
+	}
+	f, err := dir.OpenSegment(tli, segno)
 	if err != nil {
 		return walError(err)
 	}

@@ -141,7 +141,7 @@ func (s *Session) newStream() *stream {
 		log:     log,
 		native:  !s.id.IsZero(),
 		began:   time.Now(),
-		raw:     wal.NewRawReader(log.Dir, log.History, log.Buffer),
+		raw:     wal.NewRawReader(log.Dir, log.History, log.Buffer).Intact(),
 		buf:     make([]byte, 0, pgwire.NativeXLogDataHeaderSize+maxChunk),
 		wake:    make(chan struct{}, 1),
 		linger:  time.NewTimer(horizonLinger),

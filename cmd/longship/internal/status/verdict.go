@@ -77,7 +77,7 @@ func (s *Snapshot) warn() {
 			add("%s is late: what it has is %s old", name, age.Round(100*time.Millisecond))
 		}
 		if to, damaged := m.LSN("damaged_lsn"); damaged {
-			add("the log of %s is DAMAGED before %s: it is not promoted until that is repaired (longship_wal_scrub there says more)", name, to)
+			add("the log of %s is DAMAGED before %s, and no other member could repair it yet (longship_wal_scrub there says more)", name, to)
 		}
 		free, size := m.disk()
 		if size > 0 && free*100 < size*fullDisk {

@@ -1,0 +1,331 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/wal"
+)
+
+// This file is what becomes of damaged WAL: what is known of it, what it means, and how it is repaired.
+
+const (
+	repairRetry    = 3 * time.Second  // between two looks whether it can be read again
+	repairRetryMax = time.Minute      // between two times that the others are asked, at the most
+	readTimeout    = 10 * time.Second // for a member to answer with a part of its log
+	maxFaults      = 64               // that are noted, in a file of limited size; the others are found again
+)
+
+// load takes over what the control file says.
+func (s *scrubbing) load(faults []wal.Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults, s.unsaved, s.segno = slices.Clone(faults), false, 0
+}
+
+// add notes what another recovery has found.
+func (s *scrubbing) add(faults []wal.Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range faults {
+		if !slices.ContainsFunc(s.faults, func(o wal.Fault) bool { return o.From == f.From }) {
+			s.faults = append(s.faults, f)
+		}
+	}
+}
+
+// cut forgets what lay behind the end of a log that has been cut. The control file has done so already.
+func (s *scrubbing) cut(end wal.LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = wal.FaultsBefore(s.faults, end)
+}
+
+func (s *scrubbing) list() []wal.Fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.faults)
+}
+
+// set replaces the list. It is not in the control file yet.
+func (s *scrubbing) set(faults []wal.Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults, s.unsaved = faults, true
+}
+
+// damage says where the last damaged segment ends, 0 if there is none, and whether recovery, which begins at redo,
+// reads what is damaged: a segment is handed out or not, but read from redo on.
+func (s *scrubbing) damage(size wal.SegmentSize, redo wal.LSN) (to wal.LSN, lacking bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.faults {
+		_, last := f.Segments(size)
+		to = max(to, size.Start(last+1))
+		lacking = lacking || f.To > redo
+	}
+	return to, lacking
+}
+
+// damage is that of this node, whose log is log.
+func (n *Node) damage(log *startup.Recovered) (to wal.LSN, lacking bool) {
+	redo := log.Control.Redo
+	if r, _ := n.present.load(); r != nil {
+		redo = r.checkpointer.Control().Redo
+	}
+	return n.scrubbing.damage(log.Dir.Format.SegmentSize, redo)
+}
+
+// forgetRemoved forgets what lay in segments that have been removed, before anybody hears of it, and keeps what is
+// damaged from being handed out. A crash may have come between their removal and that.
+func (r *reign) forgetRemoved() error {
+	n, dir := r.node, r.found.Dir
+	below, err := r.removedBelow()
+	if err != nil {
+		return err
+	}
+	known := n.scrubbing.list()
+	left := slices.DeleteFunc(slices.Clone(known), func(f wal.Fault) bool {
+		_, last := f.Segments(dir.Format.SegmentSize)
+		return last < below
+	})
+	if len(left) < len(known) {
+		n.log.Info("damaged WAL has been removed, since nobody needs it", "places", len(known)-len(left))
+		n.scrubbing.set(left)
+	}
+	dir.SetDamaged(left)
+	return nil
+}
+
+// removedBelow is the number of the segment before which all have been removed, as far as nobody needs one of them:
+// then it was lost.
+func (r *reign) removedBelow() (uint64, error) {
+	dir := r.found.Dir
+	oldest, ok, err := dir.Oldest(r.found.History)
+	if err != nil || !ok {
+		return dir.RemovedBelow(), err
+	}
+	needs := r.walNeeds()
+	needs.Redo = r.checkpointer.Control().Redo
+	return max(dir.RemovedBelow(), min(oldest, r.node.retention().Oldest(needs))), nil
+}
+
+// tend saves what is not saved yet, and repairs what can be repaired, if it is time for that.
+func (s *scrubber) tend(ctx context.Context) error {
+	now := time.Now()
+	if now.Before(s.tendAt) {
+		return nil
+	}
+	s.tendAt = now.Add(repairRetry)
+	if err := s.save(); err != nil {
+		return err
+	}
+	faults := s.state.list()
+	ask := len(faults) > 0 && !now.Before(s.askAt)
+	if ask {
+		s.askPause = min(max(2*s.askPause, repairRetry), repairRetryMax)
+		s.askAt = now.Add(s.askPause)
+	}
+	for _, f := range faults {
+		repaired, err := s.repair(ctx, f, ask)
+		if err != nil {
+			return err
+		}
+		if repaired { // what comes behind it in its segment has not been read
+			s.again(f)
+		} else if ask {
+			s.passBy(ctx, f)
+		}
+	}
+	return nil
+}
+
+// untilTend is how long there is nothing to tend to.
+func (s *scrubber) untilTend() time.Duration {
+	s.state.mu.Lock()
+	defer s.state.mu.Unlock()
+	if len(s.state.faults) == 0 && !s.state.unsaved {
+		return forever
+	}
+	return max(0, time.Until(s.tendAt))
+}
+
+// change changes the list of faults, and the control file. If there is no room for that, what is known is known for as
+// long as the process lives, and saved when there is room.
+func (s *scrubber) change(change func([]wal.Fault) []wal.Fault) error {
+	faults := change(s.state.list())
+	s.state.set(faults)
+	s.r.found.Dir.SetDamaged(faults)
+	return s.save()
+}
+
+// save writes the list to the control file, if it is not there.
+func (s *scrubber) save() error {
+	s.state.mu.Lock()
+	faults, unsaved := slices.Clone(s.state.faults), s.state.unsaved
+	s.state.mu.Unlock()
+	if !unsaved {
+		return nil
+	}
+	err := s.r.node.dir.SetDamage(faults)
+	if _, full := errors.AsType[*wal.NoRoomError](err); full {
+		if !s.warned {
+			s.r.node.log.Warn("cannot note which WAL is damaged for lack of disk space: will try again", "err", err)
+		}
+		s.warned = true
+		return nil
+	}
+	s.warned = false
+	s.state.mu.Lock()
+	s.state.unsaved = err != nil
+	s.state.mu.Unlock()
+	return err
+}
+
+// passBy makes a checkpoint, to have recovery do without a place that cannot be repaired, if it would read there. It begins to read in the
+// segment of the byte before redo.
+func (s *scrubber) passBy(ctx context.Context, f wal.Fault) {
+	size := s.r.found.Dir.Format.SegmentSize
+	if _, last := f.Segments(size); last < size.PrevSegno(s.r.checkpointer.Control().Redo) {
+		return
+	}
+	if err := s.checkpoint(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, startup.ErrSealed) {
+		s.r.node.log.Warn("no checkpoint behind damaged WAL", "err", err)
+	}
+}
+
+// repair clears a fault whose segments have been removed, or can be read again, or if it may ask for them, get what it
+// spoils from another member. An error ends the process.
+func (s *scrubber) repair(ctx context.Context, f wal.Fault, ask bool) (done bool, err error) {
+	n, dir := s.r.node, s.r.found.Dir
+	below, err := s.r.removedBelow()
+	if err != nil {
+		n.log.Warn("cannot tell which WAL is there: will try later", "err", err)
+		return false, nil
+	}
+	_, last := f.Segments(dir.Format.SegmentSize)
+	how := "its segment has been removed, since nobody needs it"
+	switch {
+	case last < below:
+	case dir.Readable(s.r.found.History, f):
+		how = "it can be read again"
+	case !ask:
+		return false, nil
+	default:
+		how, err = s.mend(ctx, f)
+		if wal.IsFatal(err) {
+			return false, err
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				s.say(nil, "damaged WAL cannot be repaired now", f, err.Error())
+			}
+			return false, nil
+		}
+	}
+	err = s.change(func(faults []wal.Fault) []wal.Fault {
+		return slices.DeleteFunc(faults, func(o wal.Fault) bool { return o == f })
+	})
+	if err == nil {
+		s.say(&s.state.repaired, "damaged WAL is repaired", f, how)
+	}
+	return err == nil, err
+}
+
+// recover finds the end of the log, and has the other members mend it first if it is damaged before that.
+func (n *Node) recover(ctx context.Context) (*startup.Recovered, error) {
+	deadline := time.Now().Add(mendPatience)
+	for {
+		log, err := startup.Recover(n.dir, n.identity(), n.log.With("component", "startup"))
+		damage, ok := errors.AsType[*startup.DamageError](err)
+		if !ok {
+			return log, explainRecovery(err, n.dir.Path)
+		}
+		how, failed := n.mend(ctx, damage.Dir, damage.History, damage.Fault, noLimit)
+		if wal.IsFatal(failed) {
+			return nil, failed
+		}
+		if failed == nil {
+			n.log.Error("the log was damaged, and is repaired", "from", damage.Fault.From, "because", err, "detail", how)
+			deadline = time.Now().Add(mendPatience)
+			continue
+		}
+		n.log.Warn("the log is damaged: looking for a member to repair it from", "err", err, "members", failed)
+		if errors.Is(failed, errNoHelpers) || time.Now().After(deadline) {
+			return nil, fmt.Errorf("%w. No other member could help: %w", explainRecovery(err, n.dir.Path), failed)
+		}
+		select {
+		case <-time.After(joinRetry):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// mendPatience is how long a start looks for a member that has what is damaged here: after a failure of all of
+// them the others may still be starting, too.
+const mendPatience = 30 * time.Second
+
+var errNoHelpers = errors.New("there is none")
+
+// noLimit is that of a log that nobody writes.
+const noLimit = ^wal.LSN(0)
+
+// mend replaces what a fault spoils, below limit, by what another member has: the first one whose log can be read
+// there. After a *wal.IOError the process must end.
+func (n *Node) mend(ctx context.Context, dir *wal.Dir, h wal.History, f wal.Fault, limit wal.LSN) (how string, err error) {
+	var failed []error
+	for _, m := range n.helpers() {
+		to, changed, err := dir.Mend(ctx, h, f, limit, n.readFrom(m, dir, h))
+		if wal.IsFatal(err) {
+			return "", err
+		}
+		if err == nil {
+			return fmt.Sprintf("%d bytes up to %s are %s's now", changed, to, m.Name), nil
+		}
+		failed = append(failed, fmt.Errorf("%s: %w", m.Name, err))
+	}
+	if len(failed) == 0 {
+		return "", errNoHelpers
+	}
+	return "", errors.Join(failed...)
+}
+
+// helpers are the other members, the primary last: it has enough to do.
+func (n *Node) helpers() []raftlog.Member {
+	s := n.raft.State()
+	members := s.Members
+	if len(members) == 0 {
+		members = n.knownPeers()
+	}
+	others := slices.DeleteFunc(slices.Clone(members), func(m raftlog.Member) bool { return m.ID == n.memberID() })
+	slices.SortStableFunc(others, func(a, b raftlog.Member) int {
+		switch s.Primary.ID {
+		case a.ID:
+			return 1
+		case b.ID:
+			return -1
+		}
+		return 0
+	})
+	return others
+}
+
+// readFrom reads a member's log.
+func (n *Node) readFrom(m raftlog.Member, dir *wal.Dir, h wal.History) wal.Source {
+	size := dir.Format.SegmentSize
+	return func(ctx context.Context, p []byte, at wal.LSN) (int, error) {
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
+		defer cancel()
+		reply, err := n.peers.Read(ctx, m.Address, election.ReadRequest{
+			Timeline: h.FileTimeline(size.Segno(at), size), Start: at, Length: len(p),
+		})
+		return copy(p, reply.Data), err
+	}
+}

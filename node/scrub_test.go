@@ -1,0 +1,273 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/longship-db/longship/slots"
+	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/wal"
+)
+
+const scrubSegment = wal.MinSegmentSize
+
+// newTestScrubber is the scrubbing of a standby that follows nobody and asks nobody. Its log reaches a segment.
+func newTestScrubber(t *testing.T, fsys vfs.FS, segno uint64) *scrubber {
+	t.Helper()
+	id := startup.Identity{Name: "n1", NodeID: 1, Incarnation: 1, SystemID: 1, SegmentSize: scrubSegment, PGVersion: wal.PG15.Major}
+	d := startup.DataDir{FS: fsys, Path: "data"}
+	log := func() *startup.Recovered {
+		log, err := startup.Recover(d, id, slog.New(slog.DiscardHandler))
+		mustBeNil(t, err)
+		return log
+	}
+	mustBeNil(t, fsys.MkdirAll(d.Path, 0o700))
+	mustBeNil(t, d.NewCluster(id))
+	found := log()
+	w := wal.NewWriter(found.Dir, found.End, wal.WriterConfig{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- w.Run(ctx) }()
+	for end := found.End.LSN; scrubSegment.Segno(end) < segno; {
+		var err error
+		_, end, err = w.Insert(wal.Prepare(wal.RmgrXLOG, wal.XLOGNoop, make([]byte, 100_000)), 0)
+		mustBeNil(t, err)
+		mustBeNil(t, w.Flush(ctx, end))
+	}
+	cancel()
+	<-ended
+	found = log()
+
+	settings, err := newSettings(Config{Listen: "127.0.0.1:5433"})
+	mustBeNil(t, err)
+	n := &Node{settings: settings, log: slog.New(slog.NewTextHandler(t.Output(), nil)), dir: d, present: newPresent()}
+	n.id.Store(&id)
+	set, err := slots.Open(fsys, d.Slots(), 10)
+	mustBeNil(t, err)
+	r := &reign{node: n, slots: set, log: found, found: *found, checkpointer: startup.NewCheckpointer(found.Control)}
+	r.checkpointer.DataDir = d
+	r.tail.Advance(found.End.LSN)
+	s := newScrubber(r)
+	s.mend = func(context.Context, wal.Fault) (string, error) { return "", errNoHelpers }
+	s.checkpoint = func(context.Context) error { return startup.ErrSealed }
+	return s
+}
+
+func mustBeNil(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// path is that of a segment.
+func (s *scrubber) path(segno uint64) string {
+	d := s.r.node.dir
+	return d.FS.PathJoin(d.WAL(), scrubSegment.FileName(s.r.found.History.FileTimeline(segno, scrubSegment), segno))
+}
+
+// spoil changes a byte in the middle of a segment.
+func (s *scrubber) spoil(t *testing.T, segno uint64) {
+	t.Helper()
+	f, err := s.r.node.dir.FS.OpenReadWrite(s.path(segno), vfs.WriteCategoryUnspecified)
+	mustBeNil(t, err)
+	_, err = f.WriteAt([]byte{0xff}, int64(scrubSegment)/2+1000)
+	mustBeNil(t, errors.Join(err, f.Close()))
+}
+
+// onDisk is what the control file says.
+func (s *scrubber) onDisk(t *testing.T) []wal.Fault {
+	t.Helper()
+	c, err := startup.ReadControl(s.r.node.dir.FS, s.r.node.dir.Global())
+	mustBeNil(t, err)
+	return c.Faults()
+}
+
+// run goes on for a while.
+func (s *scrubber) run(t *testing.T, d time.Duration, rate int64) {
+	t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		pause, err := s.next(t.Context(), rate)
+		mustBeNil(t, err)
+		time.Sleep(min(pause, time.Until(end)))
+	}
+}
+
+const testRate = 1 << 20
+
+// A pass takes as long as the rate says, and between two passes there is a pause, whatever wakes the scrubber. Who
+// changes the rate sees the next one begin.
+func TestScrubRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestScrubber(t, vfs.NewMem(), 4) // three closed segments of a MiB
+		begin := time.Now()
+		for s.state.passes == 0 {
+			s.run(t, time.Second/16, testRate)
+		}
+		if took := time.Since(begin); took < 2900*time.Millisecond || took > 4*time.Second || s.state.checked != 3<<20 {
+			t.Errorf("a pass over 3 MiB took %v and read %d bytes", took, s.state.checked)
+		}
+		for range 56 { // settings that change wake it
+			s.run(t, time.Second, testRate)
+		}
+		if s.state.passes != 1 || s.state.checked != 3<<20 {
+			t.Errorf("%d passes and %d bytes in the minute after the first", s.state.passes, s.state.checked)
+		}
+		s.run(t, 10*time.Second, testRate)
+		if s.state.passes != 2 {
+			t.Errorf("%d passes after the pause, want 2", s.state.passes)
+		}
+		s.run(t, 3*time.Second, 2*testRate)
+		if s.state.passes != 3 {
+			t.Errorf("%d passes after the rate was changed, want 3", s.state.passes)
+		}
+		s.run(t, time.Hour, 0)
+		if s.state.passes != 3 {
+			t.Errorf("%d passes at a rate of 0, want 3", s.state.passes)
+		}
+	})
+}
+
+// The others are asked for what is damaged at once, and less and less often while none can help. What was put right by
+// hand is seen soon all the same.
+func TestRepairBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestScrubber(t, vfs.NewMem(), 4)
+		s.spoil(t, 2)
+		var asked []time.Duration
+		begin := time.Now()
+		s.mend = func(context.Context, wal.Fault) (string, error) {
+			asked = append(asked, time.Since(begin).Round(time.Second))
+			return "", errNoHelpers
+		}
+		s.run(t, 10*time.Minute, 1<<30)
+		want := []time.Duration{0, 3, 6, 12, 24, 48, 96, 156, 216, 276, 336, 396, 456, 516, 576}
+		for i := range want {
+			want[i] *= time.Second
+		}
+		if !slices.Equal(asked, want) {
+			t.Errorf("asked after %v, want %v", asked, want)
+		}
+		if len(s.state.list()) != 1 || len(s.onDisk(t)) != 1 {
+			t.Errorf("faults %v, on disk %v", s.state.list(), s.onDisk(t))
+		}
+		f, err := s.r.node.dir.FS.OpenReadWrite(s.path(2), vfs.WriteCategoryUnspecified)
+		mustBeNil(t, err)
+		_, err = f.WriteAt([]byte{0}, int64(scrubSegment)/2+1000)
+		mustBeNil(t, errors.Join(err, f.Close()))
+		s.run(t, 4*time.Second, 1<<30)
+		if len(s.state.list()) != 0 || len(s.onDisk(t)) != 0 || s.state.repaired != 1 {
+			t.Errorf("once it is right, faults %v, on disk %v", s.state.list(), s.onDisk(t))
+		}
+	})
+}
+
+// Without room for the control file what is damaged is known in memory, and noted when there is room. Another failure
+// ends the process.
+func TestDamageOnFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var failure atomic.Pointer[error]
+		s := newTestScrubber(t, errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if err := failure.Load(); err != nil && op.Kind == errorfs.OpFileWrite && strings.HasSuffix(op.Path, "control.tmp") {
+				return *err
+			}
+			return nil
+		})), 4)
+		s.spoil(t, 2)
+		failure.Store(new(error(syscall.ENOSPC)))
+		s.run(t, time.Minute, testRate)
+		if len(s.state.list()) != 1 || len(s.onDisk(t)) != 0 {
+			t.Errorf("on a full disk faults %v, on disk %v", s.state.list(), s.onDisk(t))
+		}
+		if err := s.r.found.Dir.CheckIntact(1, 2); err == nil {
+			t.Error("the damaged segment is handed out")
+		}
+		failure.Store(nil)
+		s.run(t, 4*time.Second, testRate)
+		if len(s.onDisk(t)) != 1 {
+			t.Errorf("when there is room the control file says %v", s.onDisk(t))
+		}
+		failure.Store(new(error(syscall.EIO)))
+		if err := s.change(func([]wal.Fault) []wal.Fault { return nil }); err == nil {
+			t.Error("a control file that cannot be written is no failure")
+		}
+	})
+}
+
+// What lay in segments that have been removed is forgotten before anything is said of it, unless somebody needs it:
+// then it was lost.
+func TestRemovedDamageIsForgotten(t *testing.T) {
+	lost := wal.Fault{From: scrubSegment.Start(1) + 5000, To: scrubSegment.Start(1) + 6000}
+	kept := wal.Fault{From: scrubSegment.Start(2) + 5000, To: scrubSegment.Start(2) + 6000}
+	for _, needed := range []bool{false, true} {
+		s := newTestScrubber(t, vfs.NewMem(), 4)
+		n := s.r.node
+		mustBeNil(t, n.dir.FS.Remove(s.path(1)))
+		control := s.r.checkpointer.Control()
+		if control.Redo = scrubSegment.Start(3); needed {
+			control.Redo = lost.To
+		}
+		s.r.checkpointer, s.r.log.Control = startup.NewCheckpointer(control), control
+		n.scrubbing.load([]wal.Fault{lost, kept})
+		mustBeNil(t, n.dir.SetDamage(n.scrubbing.list()))
+		mustBeNil(t, s.r.forgetRemoved())
+		want := []wal.Fault{kept}
+		if needed {
+			want = []wal.Fault{lost, kept}
+		}
+		to, lacking := n.damage(s.r.log)
+		if got := n.scrubbing.list(); !slices.Equal(got, want) || to != scrubSegment.Start(3) || lacking != needed {
+			t.Errorf("needed %v: %v are left, up to %s, lacking %v", needed, got, to, lacking)
+		}
+		if err := s.r.found.Dir.CheckIntact(1, 2); err == nil {
+			t.Errorf("needed %v: what is damaged is handed out before the scrubber runs", needed)
+		}
+		mustBeNil(t, s.tend(t.Context()))
+		if got := s.onDisk(t); !slices.Equal(got, want) {
+			t.Errorf("needed %v: the control file has %v", needed, got)
+		}
+	}
+}
+
+// A failed sync of a repair ends the process: a second attempt would prove nothing.
+func TestFailedRepairIsFatal(t *testing.T) {
+	s := newTestScrubber(t, vfs.NewMem(), 4)
+	s.spoil(t, 2)
+	s.mend = func(context.Context, wal.Fault) (string, error) { return "", &wal.IOError{Err: syscall.EIO} }
+	for range 100 {
+		if _, err := s.next(t.Context(), 1<<40); err != nil {
+			if !IsFatal(err) {
+				t.Error(err)
+			}
+			return
+		}
+	}
+	t.Error("the scrubber goes on")
+}
+
+// What lies before redo is in the table: a node that cannot read it lacks nothing itself.
+func TestLacking(t *testing.T) {
+	var s scrubbing
+	at := scrubSegment.Start(5)
+	s.load([]wal.Fault{{From: at + 100, To: at + 200}})
+	for redo, want := range map[wal.LSN]bool{at: true, at + 199: true, at + 200: false, at + 300: false} {
+		if to, lacking := s.damage(scrubSegment, redo); to != scrubSegment.Start(6) || lacking != want {
+			t.Errorf("redo at %s: damaged up to %s, lacking %v", redo, to, lacking)
+		}
+	}
+	s.cut(at + 100)
+	if to, lacking := s.damage(scrubSegment, at); to != 0 || lacking {
+		t.Errorf("after a cut damaged up to %s, lacking %v", to, lacking)
+	}
+}
