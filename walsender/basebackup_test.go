@@ -113,6 +113,7 @@ func TestPgBasebackup(t *testing.T) {
 					run(t, verify, append(noWAL, into)...)
 				}
 			}
+			p.hangUp() // the tool may be gone before its session is, which has the temporary slot
 			if got := len(p.slots.List()); got != strings.Count(args, "-S kept") {
 				t.Errorf("%d slots left", got)
 			}

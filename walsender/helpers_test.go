@@ -34,12 +34,13 @@ type testPrimary struct {
 	sender *Server
 	wire   *pgwire.Server
 	redo   wal.Position
+	hangUp func() // set by listen: ends its sessions, and returns when they have given back what they had
 }
 
-// Connect and ConnectReplication make a testPrimary a pgwire.Handler.
 // nothingNeeded lets every segment go.
 func nothingNeeded() uint64 { return math.MaxUint64 }
 
+// Connect and ConnectReplication make a testPrimary a pgwire.Handler.
 func (p *testPrimary) Connect(context.Context, *pgwire.Conn) (pgwire.Session, error) {
 	return nil, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "no SQL here")
 }
@@ -117,7 +118,8 @@ func (p *testPrimary) listen() string {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { p.wire.Serve(ctx, ln) })
-	p.t.Cleanup(func() { cancel(); wg.Wait() })
+	p.hangUp = func() { cancel(); wg.Wait() }
+	p.t.Cleanup(p.hangUp)
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	return port
 }
