@@ -34,13 +34,17 @@ demo: $(BIN)
 
 # The integration tests run the binary as users do, so without the race detector, which slows real
 # failovers and real clients too much; everything else runs with it, but for the tests that -short
-# leaves out, which run without it.
+# leaves out or cuts short, which run without it, they alone. Lint has done what go test would vet.
 test: tools lint $(BIN)
-	$(GO) test -race -short -timeout 9m $$($(GO) list ./... | grep -v /integration)
-	$(GO) test -timeout 9m ./kv ./raftlog ./startup ./wal ./walreceiver ./internal/mutants
-	$(GO) test -timeout 9m -run TestCore ./election
+	$(GO) test -race -short -vet=off -timeout 9m $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -vet=off -timeout 9m -run "^($$($(LONG) | xargs awk '$(TESTS)' | paste -sd '|'))$$" $$($(LONG) | xargs -n1 dirname | sort -u)
 	$(SIMULATE) -sim.seeds $(SEEDS)
-	LONGSHIP_BIN=$(CURDIR)/$(BIN) $(GO) test -timeout 9m ./integration/...
+	LONGSHIP_BIN=$(CURDIR)/$(BIN) $(GO) test -vet=off -timeout 9m ./integration/...
+
+# The files with tests that ask whether to be short, and those tests.
+ASK   = slow\.Test\(t\)|testing\.Short\(\)
+LONG  = grep -rlE --include='*_test.go' '$(ASK)' .
+TESTS = /^func / {split($$2, name, "(")} /$(ASK)/ && name[1] ~ /^Test/ {print name[1]}
 
 bench: tools $(BIN)
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) LONGSHIP_BENCH=$(ROUNDS) $(GO) test -count 1 -timeout 120m -run 'TestBesidePostgreSQL|TestBench' ./integration -v | grep -v '^='

@@ -21,7 +21,7 @@ const coreSteps = 120
 func coreSeeds(t *testing.T) (seeds uint64, until time.Time) {
 	seeds = 800
 	if testing.Short() {
-		seeds = 80
+		seeds = 30
 	}
 	if soak := os.Getenv("LONGSHIP_SOAK"); soak != "" {
 		d, err := time.ParseDuration(soak)

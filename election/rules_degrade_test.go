@@ -146,7 +146,7 @@ func TestKeeperRequiresAgain(t *testing.T) {
 		w.pass(time.Second)
 		w.wantSteps("degraded + 1 of [2]")
 		w.write(0x70)
-		w.pass(time.Hour)
+		w.pass(2 * backOffMax)
 		w.wantSteps()
 		w.wantHorizon(0x60)
 		w.wantDebt(syncrep.Debt{From: 0x50, Bytes: 0x10}, true)

@@ -23,9 +23,9 @@ var texts = []string{
 // Whatever happens, and whenever Raft's answers come, if they do: no seal that the rules in Raft allow misses
 // what was acknowledged; and once everything is well, what is wanted comes true, and commits go on.
 func TestKeeperAtRandom(t *testing.T) {
-	runs := 200
+	runs := 100
 	if testing.Short() {
-		runs = 50
+		runs = 20
 	}
 	for seed := range runs {
 		synctest.Test(t, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -92,7 +93,7 @@ func randomOps(rng *rand.Rand) []Op {
 // After a crash the store holds exactly the commits up to its applied LSN, and that is at least what
 // it said was durable.
 func TestStoreCrashLeavesPrefix(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
@@ -403,7 +404,7 @@ func TestStoreRefusesOtherVersion(t *testing.T) {
 
 // A power cut while the store is made, or opened again, leaves one that opens.
 func TestStoreCrashWhileOpening(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(100) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		mem := vfs.NewCrashableMem()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/syncrep"
 )
 
@@ -38,6 +39,7 @@ type search struct {
 
 // TestEveryFailover is the claim: nothing acknowledged is ever lost.
 func TestEveryFailover(t *testing.T) {
+	slow.Test(t)
 	for _, c := range []struct {
 		n, failovers int
 		noMajority   bool   // by the rules alone, which stands for larger clusters
@@ -49,9 +51,6 @@ func TestEveryFailover(t *testing.T) {
 		{3, 2, true, "aab", false}, {3, 2, true, "abc", false}, {4, 2, true, "aabb", false}, {4, 1, true, "abbc", false}, {5, 1, true, "aabbc", false},
 		{3, 2, false, "", true}, {3, 2, true, "", true}, {4, 2, false, "", true},
 	} {
-		if raceEnabled && (c.n > 3 || c.n == 3 && c.failovers > 2) {
-			continue // minutes, and there is one goroutine only
-		}
 		t.Run(fmt.Sprintf("%d members, zones %q, majority needed %v, witness %v", c.n, c.zones, !c.noMajority, c.witness), func(t *testing.T) {
 			t.Parallel()
 			s := newSearch(c.n, c.failovers, mutant{noMajority: c.noMajority})

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"testing"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 )
@@ -13,6 +14,7 @@ import (
 // and if nobody is because of the rule, there is a set that acknowledged and has none among them: the
 // rule does not ask for more answers than it must.
 func TestSealsMeetAcknowledgements(t *testing.T) {
+	slow.Test(t)
 	const zones, others = "abcabc", 1<<6 - 2 // A is the primary, in zone a
 	s := newSearch(len(zones), 1, mutant{})
 	s.zones = zones

@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/pgwire"
 )
 
@@ -148,6 +149,7 @@ func (e *endless) Close() {}
 
 // A line that is too long is refused before it is kept, and the longest row that COPY TO can write is not.
 func TestCopyLineLimit(t *testing.T) {
+	slow.Test(t)
 	format := copyFormat{delim: '\t', null: `\N`}
 	src := &endless{}
 	_, err := newLineReader(src, &format).next()

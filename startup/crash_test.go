@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -42,7 +43,7 @@ func (p *promises) upTo(l wal.LSN) int {
 // end; and so does a start after another cut. Some commits are flushed and some not, the horizon is
 // sometimes stuck for a while, and checkpoints, removal and recycling happen meanwhile.
 func TestPrimaryPowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { primaryPowerCuts(t, seed) })
 	}
@@ -145,6 +146,7 @@ func readsToEnd(d DataDir, l loaded) error {
 
 // A node that crashes again and again, taking office each time, goes on from what it had.
 func TestReignAfterReign(t *testing.T) {
+	slow.Test(t)
 	disk := vfs.NewCrashableMem()
 	rng := rand.New(rand.NewPCG(5, 5))
 	d := newCluster(t, disk)
@@ -173,6 +175,7 @@ func TestReignAfterReign(t *testing.T) {
 
 // Recovery that is itself cut short can be repeated.
 func TestRecoverPowerCuts(t *testing.T) {
+	slow.Test(t)
 	c := newCutter(t, 9, 1)
 	d := newCluster(t, c.fs())
 	p := startPrimary(t, d)
@@ -202,6 +205,7 @@ func TestRecoverPowerCuts(t *testing.T) {
 
 // A clean stop cut short is an unclean one. Once it has been reported, the next start finds it clean.
 func TestShutdownPowerCuts(t *testing.T) {
+	slow.Test(t)
 	c := newCutter(t, 3, 1)
 	d := newCluster(t, c.fs())
 	p := startPrimary(t, d)

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -130,7 +131,7 @@ func TestRandomIDs(t *testing.T) {
 // Whenever the power fails while a directory is made, it is a node's as a whole or it is empty, and
 // can be made then. Once Build has returned it stays.
 func TestBuildPowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(4) {
 		c := newCutter(t, seed, 1)
 		d := DataDir{FS: c.fs(), Path: "/srv/longship/n1"}
@@ -200,7 +201,7 @@ func left(d DataDir) error {
 // A directory that is made anew is, whenever the power fails, the old incarnation of the node, or the
 // new one, or empty, and then it knows whose it is. Raft's store and the orphans are there all the time.
 func TestRebuildPowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	next := testIdentity
 	next.Incarnation = 8
 	for seed := range uint64(6) {
@@ -260,7 +261,7 @@ func TestFormerIsDamaged(t *testing.T) {
 
 // A directory that is discarded is a node's, or empty: never a part of one.
 func TestDiscardPowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(12) {
 		c := newCutter(t, seed, 1)
 		d := newCluster(t, c.fs())
@@ -292,6 +293,7 @@ func TestDiscardPowerCuts(t *testing.T) {
 // Whichever operation fails while a directory is made, the error is reported, and the next attempt
 // succeeds.
 func TestBuildErrors(t *testing.T) {
+	slow.Test(t)
 	for n := 0; ; n++ {
 		disk := vfs.NewCrashableMem()
 		ops := 0

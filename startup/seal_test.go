@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -254,7 +255,7 @@ func TestCutAgainAfterGrowth(t *testing.T) {
 // Whenever the power fails during a seal, the log is whole; once Seal has returned the promise stands,
 // even if the process dies and the power fails after that.
 func TestSealPowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(4) {
 		c := newCutter(t, seed, 1)
 		d := newCluster(t, c.fs())

@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/wal"
 )
@@ -228,7 +229,7 @@ func newDirReader(d DataDir, h wal.History) *source {
 // Whenever the power fails on a standby, a start finds everything that it reported flushed, and nothing
 // past the horizon in the store; also while a base copy's log is still on its way.
 func TestStandbyPowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	p := startPrimary(t, newCluster(t, vfs.NewMem()))
 	p.needed = segment.Start(1)
 	for seed := range uint64(2) {
@@ -308,6 +309,7 @@ func (s *standby) check(d DataDir, flushed, ahead wal.LSN) error {
 // The start of the last record is known even if nothing follows redo and the record is longer than a
 // segment: its segments are kept.
 func TestLongLastRecord(t *testing.T) {
+	slow.Test(t)
 	p := startPrimary(t, newCluster(t, vfs.NewMem()))
 	p.needed = segment.Start(1)
 	p.commitFlushed(0, 10)

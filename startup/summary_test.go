@@ -12,6 +12,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/wal"
 )
@@ -105,6 +106,7 @@ func FuzzOrphanName(f *testing.F) {
 
 // A summary lists what it has room for, and counts the rest.
 func TestSummaryIsBounded(t *testing.T) {
+	slow.Test(t)
 	tests := []struct {
 		name          string
 		commits, each int // operations

@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -120,7 +121,7 @@ func TestPromiseWhileTakingOffice(t *testing.T) {
 // Whenever the power fails while a node takes office, it has lost nothing, and takes office with a
 // timeline that nobody can have seen.
 func TestBeginTimelinePowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(2) {
 		c := newCutter(t, seed, 1)
 		d := stoppedPrimary(t, c.fs(), 25)
@@ -316,7 +317,7 @@ func (f fork) isSummary(o Orphan) error {
 
 // Whenever the power fails while a tail is cut off, the log can be cut again, and the tail is kept.
 func TestCutPowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(4) {
 		c := newCutter(t, seed, 3)
 		f := newFork(t, c.fs(), seed%2 == 1)
@@ -440,7 +441,7 @@ func TestStoreFarAhead(t *testing.T) {
 // A node moves to the timeline of the primary that it follows, as walreceiver prepares it. At every
 // crash it is on the old one or the new, and never believes what was said of the tail it has cut.
 func TestSwitchTimelinePowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(4) {
 		c := newCutter(t, seed, 1)
 		f := newFork(t, c.fs(), false)
@@ -474,5 +475,25 @@ func TestSwitchTimelinePowerCuts(t *testing.T) {
 			t.Errorf("%+v", r.Control)
 		}
 		must(t, onIt(after(c.disk), 5))
+	}
+}
+
+// Who follows a new timeline from exactly where its own log ends has nothing to cut. What comes is written by another node,
+// and proves nothing of this one's disk: so this node's own reign is over in the control file, too.
+func TestSwitchWithoutCut(t *testing.T) {
+	p := startPrimary(t, newCluster(t, vfs.NewCrashableMem()))
+	p.commitFlushed(0, 5)
+	p.stop()
+	r := recoverDir(t, p.d)
+	if r.Control.ReignStart == 0 {
+		t.Fatal("nothing to test")
+	}
+	end := wal.End{LSN: r.End.LSN, Prev: r.End.Prev, Timeline: 5}
+	child := r.History.Child(5, end.LSN, "")
+	must(t, r.Dir.CopyHead(r.End.Timeline, 5, end.LSN))
+	must(t, r.Dir.WriteHistory(child))
+	must(t, SwitchTimeline(p.d, r, child, end))
+	if c, err := ReadControl(p.d.FS, p.d.Global()); err != nil || c.ReignStart != 0 || c.Timeline != 5 || c.Durable != end.LSN {
+		t.Errorf("%+v, %v", c, err)
 	}
 }

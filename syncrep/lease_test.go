@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/longship-db/longship/internal/slow"
 )
 
 // others are the members beside the primary, and sets of them bit sets.
@@ -120,6 +122,7 @@ func leased(g *Group, promised uint) bool {
 // Whoever is asked in a failover without the primary, somebody among them has promised: whether they are
 // enough by the rule alone, or by the majority of the members alone. All clusters of up to five.
 func TestLeaseMeetsEverySeal(t *testing.T) {
+	slow.Test(t)
 	for n := range len(others) + 1 {
 		g := lessee(n)
 		for _, rule := range cuts(n, 2) {
@@ -142,6 +145,7 @@ func TestLeaseMeetsEverySeal(t *testing.T) {
 // While a rule changes the lease meets the seals under either: a failover may go by the new one alone
 // before the primary knows that it does.
 func TestLeaseMeetsEverySealOfJointRules(t *testing.T) {
+	slow.Test(t)
 	n := 3
 	g := lessee(n)
 	for _, old := range cuts(n, 1) {

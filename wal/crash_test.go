@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/longship-db/longship/internal/slow"
 )
 
 // A power cut is the disk as it was found after one, and what had been promised before it.
@@ -86,7 +88,7 @@ func (p powerCut) recoverFrom(t *testing.T, log []entry, s Scan) (*Dir, []entry,
 // never called corruption, and the log goes on from there. Records are small, large, and larger than
 // segments; some are flushed, some not; segments are allocated and recycled meanwhile.
 func TestWriterPowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(3) {
 		c := newCutter(seed)
 		d := newDir(t, errorfs.Wrap(c.disk, c))
@@ -128,7 +130,7 @@ func lastEndAt(log []entry, l LSN) (end LSN) {
 // The same on a standby, where bytes arrive in any portions and one goroutine writes while another
 // syncs.
 func TestRawWriterPowerCuts(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	source := newDir(t, vfs.NewMem())
 	rng := rand.New(rand.NewPCG(7, 7))
 	var payloads [][]byte

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/longship-db/longship/internal/slow"
 )
 
 // A specimen is a log of 64 KiB to be damaged, and what is known of it without reading it. Its segments
@@ -277,7 +279,7 @@ func (s *specimen) meaningless(at LSN, bit int) bool {
 
 // Each of the 524,288 bits of a log is flipped.
 func TestEveryBitOfALog(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	s := newSpecimen(t)
 	s.inParallel(t, len(s.bytes), func(p *patient, i int) {
 		at := tinyStart.LSN + LSN(i)
@@ -296,7 +298,7 @@ func TestEveryBitOfALog(t *testing.T) {
 
 // The log is cut at each of its bytes: what is behind was never written, and is zero.
 func TestCutAtEveryByte(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	s := newSpecimen(t)
 	const piece = 1 << 10
 	s.inParallel(t, specimenSize/piece, func(p *patient, i int) {
@@ -320,7 +322,7 @@ func TestCutAtEveryByte(t *testing.T) {
 // A file ends at any of its bytes, and there is none behind it. That is corruption whatever it is cut
 // from: no crash shortens a file, since segments are durable at their full size before they are used.
 func TestShortSegment(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	p := newSpecimen(t).patient(t)
 	size := tinyFormat.SegmentSize
 	files, err := p.dir.Segments()
@@ -364,7 +366,7 @@ func (s *specimen) stale(at, to LSN) []byte {
 // Each sector of a log, and each run of sectors up to four, is zero, or holds what was there before the
 // file was recycled.
 func TestEverySector(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	s := newSpecimen(t)
 	for _, sector := range []LSN{512, 4096} {
 		s.inParallel(t, 8*len(s.bytes)/int(sector), func(p *patient, i int) {
@@ -396,7 +398,7 @@ func (s *specimen) differ(what func() string, at LSN, b []byte) damage {
 // are new, and others what they were. Whatever the mixture, nothing flushed is missing, and it is never
 // taken for corruption, on a primary, whose records know what was flushed, and on a standby.
 func TestTornSectors(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	s := newSpecimen(t)
 	size := tinyFormat.SegmentSize
 	s.inParallel(t, 4*len(s.log), func(p *patient, i int) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/longship-db/longship/internal/slow"
 )
 
 // sample is a log of one segment and a bit, with records of all kinds, and its bytes.
@@ -30,6 +32,7 @@ func sample(t testing.TB) (log []entry, content []byte) {
 
 // Records come out the same in whatever portions the log is fed.
 func TestDecoderPortions(t *testing.T) {
+	slow.Test(t)
 	log, content := sample(t)
 	sizes := []int{1, 2, 3, 5, 7, 8, 9, 23, 24, 25, 39, 40, 41, 63, 100, 1000, 4096, 8191, 8192, 8193, 100_000, len(content)}
 	for n := 10; n < 300; n += 13 {
@@ -52,6 +55,7 @@ func TestDecoderPortions(t *testing.T) {
 
 // Cut anywhere, the decoder waits for more and knows which record it is in.
 func TestDecoderPartial(t *testing.T) {
+	slow.Test(t)
 	log, content := sample(t)
 	for cut := 0; cut < 60_000; cut += 11 {
 		d := NewDecoder(testFormat, emptyLog.LSN, 0)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/longship-db/longship/internal/slow"
 )
 
 // buildLog writes records with the given payloads, each carrying the flush position of its time, and
@@ -92,6 +94,7 @@ func TestStoredWALIsNoWitness(t *testing.T) {
 // A record may be larger than several segments. Torn, it is a torn tail, though segments behind its
 // beginning are in use; once it is cut, nothing of it is left for the next scan to stumble over.
 func TestHugeTornRecord(t *testing.T) {
+	slow.Test(t)
 	for _, torn := range []LSN{0x100400, 0x200000, 0x3F0000, 0x500000, 0x500100} {
 		d := newDir(t, vfs.NewMem())
 		log := buildLog(t, d, emptyLog, true, pattern(100), pattern(5<<20))

@@ -8,12 +8,14 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/longship-db/longship/internal/slow"
 )
 
 // Records of every interesting length at every possible place of a page, in the middle of a segment
 // and on its last page, are laid out as the reference says and come back from the decoder.
 func TestLayoutEveryOffset(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	d := newDir(t, vfs.NewMem())
 	must(t, d.Allocate(1, 2))
 	must(t, d.Allocate(1, 3))
@@ -82,6 +84,7 @@ func readBuffer(t *testing.T, w *Writer, at LSN) []byte {
 
 // What reaches the files is what the model says, whatever the sizes and wherever flushes fall.
 func TestLayoutOnDisk(t *testing.T) {
+	slow.Test(t)
 	d := newDir(t, vfs.NewMem())
 	w := start(t, d, emptyLog, WriterConfig{Buffers: 2 * blockSize})
 	m := newModel(emptyLog.LSN, 0)

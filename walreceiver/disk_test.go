@@ -16,13 +16,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/wal"
 )
 
 // When the power fails, at any point and with any part of what was not synced, everything that was
 // reported flushed is there.
 func TestCrashKeepsWhatWasReported(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(12) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))

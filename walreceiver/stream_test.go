@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/longship-db/longship/internal/slow"
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/wal"
 )
@@ -74,7 +75,7 @@ func TestStreamWaitsForPrimary(t *testing.T) {
 
 // Any way the stream is cut into messages gives the same log; positions stay on ends of records.
 func TestStreamAnyPortions(t *testing.T) {
-	skipShort(t)
+	slow.Test(t)
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		log := makeLog(t, randomSizes(rng, 150)...)
@@ -109,6 +110,7 @@ func TestStreamAnyPortions(t *testing.T) {
 // A byte changed anywhere in the stream is noticed before anything from its record on is handed out.
 // Excepted are fields of a page header that PostgreSQL does not check either.
 func TestStreamCorruptByte(t *testing.T) {
+	slow.Test(t)
 	log := makeLog(t, 5, 100, 9000, 1, 33, -1, 77, 300, 30000)
 	for i := range int(log.ends[7] - logStart) {
 		if i > 12000 && i < int(testSegSize)-64 && i%4099 != 0 {
