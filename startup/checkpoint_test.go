@@ -363,3 +363,19 @@ func TestPromise(t *testing.T) {
 		t.Errorf("promised %d", r.Control.PromisedEpoch)
 	}
 }
+
+// Redo starts from what the store would have after a crash, not from what it has taken in.
+func TestRedoStartsWhereTheStoreIsDurable(t *testing.T) {
+	p := startPrimary(t, newCluster(t, vfs.NewCrashableMem()))
+	defer p.stop()
+	p.commitFlushed(1, 3)
+	p.applyAll()
+	durable, err := p.store.DurableApplied()
+	must(t, err)
+	if p.store.Applied() <= durable {
+		t.Fatal("nothing to test")
+	}
+	if redo, err := p.checkpointer.redo(); err != nil || redo > max(durable, p.checkpointer.Control().Redo) {
+		t.Errorf("redo starts at %s, %v; after a crash the store is at %s", redo, err, durable)
+	}
+}

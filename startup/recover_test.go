@@ -191,6 +191,18 @@ func TestHorizonIsFound(t *testing.T) {
 	}
 }
 
+// Nor is a transaction id used twice that the log has, and the control file has not.
+func TestTransactionIDsAreFound(t *testing.T) {
+	l := newLog(t)
+	l.commit(10)
+	l.k.stop(t)
+	r := recoverDir(t, l.d)
+	onDisk, err := ReadControl(l.d.FS, l.d.Global())
+	if err != nil || r.Control.NextXID != 4 || onDisk.NextXID != 4 {
+		t.Errorf("the next transaction is %d, on disk %d, %v; want 4", r.Control.NextXID, onDisk.NextXID, err)
+	}
+}
+
 // A record of ours of a type that this version does not know is not passed over, by anybody.
 func TestUnknownRecord(t *testing.T) {
 	l := newLog(t)

@@ -94,6 +94,25 @@ func TestReceiverStaysBelowHorizon(t *testing.T) {
 	})
 }
 
+// A receiver that a rule names gets nothing that is not durable here: a primary that loses its power comes back without it.
+func TestNamedReceiverGetsWhatIsFlushed(t *testing.T) {
+	var flushed wal.Position
+	flushed.Advance(segmentStart)
+	bubble(t, func(cfg *Config) { cfg.Log.Flushed = &flushed }, func(t *testing.T, p *testPrimary) {
+		p.setRule("ANY 1 (archive)")
+		c := p.connect(map[string]string{"application_name": "archive"})
+		c.stream(startCommand)
+		end := p.insert(100)
+		p.flush()
+		synctest.Wait()
+		if got := p.sender.Stats()[0].Sent; got != segmentStart {
+			t.Fatalf("%s was sent, and is not durable", got)
+		}
+		flushed.Advance(end)
+		c.wal(segmentStart, end)
+	})
+}
+
 // A member gets WAL that is not durable here yet, and hears of the horizon, even if no WAL follows. Each
 // message says which stream it belongs to.
 func TestMemberStreamsAheadOfFlush(t *testing.T) {
