@@ -13,6 +13,7 @@ import (
 // An empty directory takes the place of a dead node of the same name, in one command: the rule, the
 // majorities and Raft follow. It does not matter who is dead.
 func TestReplaceDeadNode(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	k := c.startClients("replace", 4)
 	for _, what := range []string{"a standby", "the primary"} {
@@ -50,6 +51,7 @@ func TestReplaceDeadNode(t *testing.T) {
 
 // A cluster grows from one node to five and shrinks to one again, under load.
 func TestGrowAndShrink(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1)
 	c.node(5) // so that clients know all addresses
 	k := c.startClients("grow", 4)
@@ -101,6 +103,7 @@ func TestGrowAndShrink(t *testing.T) {
 // Two processes with one identity are not both members: a copy of a running node's directory is refused,
 // and the original goes on.
 func TestCopiedDirectory(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	k := c.startClients("copied", 2)
 	k.await(20)

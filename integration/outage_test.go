@@ -16,6 +16,7 @@ import (
 // A node that has lost what it knew of Raft is another Raft server with the same data: it is a voter
 // again by itself, and writes go on meanwhile.
 func TestRaftDirDeleted(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	k := c.startClients("raftdir", 4)
 	k.await(50)
@@ -44,7 +45,7 @@ func TestRaftDirDeleted(t *testing.T) {
 // All nodes are killed at once and started again in any order, one of them late: the cluster opens as
 // soon as two are there, whichever they are, and a node alone says why it waits.
 func TestAllNodesKilled(t *testing.T) {
-	rounds := 6
+	rounds := 4
 	if long {
 		rounds = 60
 	}
@@ -123,6 +124,7 @@ func (h *history) firstAfter(at time.Duration) time.Duration {
 // What a primary acknowledged to clients who asked for no more than its own disk is cut off when it
 // comes back as a standby, and kept where people can look at it.
 func TestOrphans(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	old := c.primary()
 	old.exec("INSERT INTO kv VALUES ('before', '1')")
@@ -203,7 +205,7 @@ func checkOrphan(t *testing.T, n *node, transactions int) {
 // At full load nobody is taken for dead who is not.
 func TestNoFalseFailover(t *testing.T) {
 	pgbench := tool(t, "pgbench")
-	length := 6 * time.Second
+	length := 4 * time.Second
 	if long {
 		length = 10 * time.Minute
 	}

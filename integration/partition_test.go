@@ -127,7 +127,7 @@ func TestRaftMajorityStopped(t *testing.T) {
 	if !inNetwork(t) {
 		return
 	}
-	length := 5 * time.Second
+	length := 3 * time.Second
 	if long {
 		length = time.Minute
 	}

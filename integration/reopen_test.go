@@ -103,7 +103,7 @@ func (c *cluster) awaitOpening() *node {
 // is in is the longest, it is there once a standby has it.
 func TestStopWhileCommitWaits(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 2)
+	c := newCluster(t, 2, "--wal-sender-timeout=1s") // a stop waits no longer for a standby that is silent
 	n1, n2 := c.pair()
 	n2.freeze()
 	commit := startCommit(t, n1, "INSERT INTO kv VALUES ('a', '1')")

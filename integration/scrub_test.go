@@ -82,6 +82,7 @@ func (n *node) awaitRedo(segno uint64) {
 // is said, and stays known. It keeps nobody from being promoted who can do without it, restarted or not, and is repaired
 // by itself once somebody has it.
 func TestScrub(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, "--wal-keep-size=64MB")
 	p, standbys := c.primary(), c.standbys()
 	p.fillSegments(6)
@@ -129,6 +130,7 @@ func TestScrub(t *testing.T) {
 // A log that is damaged where recovery has to read it is repaired at the start, if another member has what is
 // missing.
 func TestRepairAtStart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	c.primary().fillSegments(4)
 	c.awaitCaughtUp()

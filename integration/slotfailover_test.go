@@ -265,9 +265,11 @@ func TestSlotWithoutMajority(t *testing.T) {
 	for _, call := range []string{
 		"slot_name FROM pg_create_physical_replication_slot('other')", "pg_drop_replication_slot('s')",
 	} {
-		if _, err := n1.tryValue("SELECT " + call); sqlState(err) != "57P03" {
-			t.Errorf("%s without a majority: %v, want SQLSTATE 57P03", call, err)
-		}
+		wg.Go(func() {
+			if _, err := n1.tryValue("SELECT " + call); sqlState(err) != "57P03" {
+				t.Errorf("%s without a majority: %v, want SQLSTATE 57P03", call, err)
+			}
+		})
 	}
 	wg.Wait()
 	if want := `57P03: the cluster has not agreed on where replication slot "unused" begins`; !strings.Contains(refused, want) {

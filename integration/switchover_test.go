@@ -12,7 +12,7 @@ import (
 // Switchovers under load, one after the other: nothing is lost, nothing is done twice, and a client that
 // connects again when its session ends hears of nothing else.
 func TestSwitchover(t *testing.T) {
-	rounds := 10
+	rounds := 6
 	if long {
 		rounds = 100
 	}

@@ -87,6 +87,7 @@ func roleByPgx(t *testing.T, cfg *pgx.ConnConfig) string {
 // A session on a standby outlives its promotion, hears of it without asking, and can write then. One on
 // the primary is told to find the new one.
 func TestPromotionIsReported(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	old, next := c.primary(), c.standbys()[0]
 	c.awaitStreaming()

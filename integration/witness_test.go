@@ -21,6 +21,7 @@ func newWitnessCluster(t *testing.T) *cluster {
 // Two nodes that keep the table and a witness lose nothing: whoever is killed, and if the witness alone
 // is left with the end of the log.
 func TestWitness(t *testing.T) {
+	t.Parallel()
 	c := newWitnessCluster(t)
 	witness := c.node(3)
 	k := c.startClients("witness", 8)
@@ -45,6 +46,7 @@ func TestWitness(t *testing.T) {
 
 // The same with a node that keeps the table and is never promoted.
 func TestLongestLogOfPriorityZero(t *testing.T) {
+	t.Parallel()
 	c := unstarted(t)
 	c.node(3).flags = append(c.node(3).flags, "--failover-priority=0")
 	c.start()
@@ -87,6 +89,7 @@ func outlive(k *clientele, keeper *node) {
 
 // A node is a witness for good, and no cluster begins with one.
 func TestWitnessDirectory(t *testing.T) {
+	t.Parallel()
 	c := newWitnessCluster(t)
 	witness, standby := c.node(3), c.standbys()[0]
 	lone := unstarted(t).node(1)
@@ -113,6 +116,7 @@ func (n *node) without(flag string) *node {
 // A witness shows itself as one, has the views and no table, and is nobody's standby: a client that
 // knows all nodes never ends up there, whatever it looks for.
 func TestWitnessSessions(t *testing.T) {
+	t.Parallel()
 	c := newWitnessCluster(t)
 	w, primary := c.node(3), c.primary()
 	primary.exec("INSERT INTO kv VALUES ('a', '1')")
