@@ -19,7 +19,9 @@ import (
 //	the same disk     the same process, nobody   its addresses are what it says now
 //	the same disk     another process            refused: the data directory was copied
 //	another disk of   that disk                  refused: the name is taken
-//	the same name     nobody, or another disk    replaced; the old one leaves
+//	the same name     that disk, of the process  refused: it asked before it had that disk
+//	                  that asks, a member before
+//	                  nobody, or another disk    replaced; the old one leaves
 func (c *Coordinator) Join(ctx context.Context, r JoinRequest) (JoinReply, error) {
 	return onLeader(ctx, c, r.Forwarded, func(ctx context.Context) (JoinReply, error) {
 		return c.join(ctx, r)
@@ -105,9 +107,13 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 			WithHint("Choose another name; or drop the slot, if nobody needs it any more.")
 	case !taken || holder.ID == r.Member.ID:
 		return false, nil
-	case c.lives(ctx, holder, r.RunID):
+	}
+	switch h, ok := c.resident(ctx, holder); {
+	case ok && h.RunID != r.RunID:
 		return false, pgwire.Errorf(pgwire.CodeDuplicateObject, "the name %s is taken by the member at %s, which is alive", holder.Name, holder.Address).
 			WithHint("Choose another name; or stop that member to replace it.")
+	case ok && r.Returning: // to disks of its past a process never comes back: this was sent before, and came late
+		return false, unready(fmt.Sprintf("node %s, which asks to be a member with the disk %s, has another disk by now", holder.Name, r.Member.ID))
 	case holder.ID == s.Primary.ID && s.Phase != raftlog.Sealing:
 		return false, unready(fmt.Sprintf("%s is the primary: it can be replaced once another member is", holder.Name)).
 			WithHint("A failover is due, since it does not answer. Try again in a moment.")
@@ -115,17 +121,23 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 	return true, nil
 }
 
-// lives reports whether a process other than that of runID answers for a member. It is asked twice: one
-// lost packet must not cost a living member its name.
+// lives reports whether a process other than that of runID answers for a member.
 func (c *Coordinator) lives(ctx context.Context, m raftlog.Member, runID uint64) bool {
+	h, ok := c.resident(ctx, m)
+	return ok && h.RunID != runID
+}
+
+// resident is what the process says that answers as a member, if there is one. It is asked twice: one lost packet
+// must not cost a living member its name.
+func (c *Coordinator) resident(ctx context.Context, m raftlog.Member) (h Health, ok bool) {
 	for range 2 {
 		h, err := c.ask(ctx, m.Address)
 		if err == nil {
-			return h.ID == m.ID && h.RunID != runID
+			return h, h.ID == m.ID
 		}
 		c.idle(ctx, probeAgain)
 	}
-	return false
+	return Health{}, false
 }
 
 // Remove drops a member, on whichever node it is asked. One that a rule lists goes a little later, when

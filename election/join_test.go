@@ -2,6 +2,7 @@ package election
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,28 @@ func TestJoin(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A process took a new base copy, which is another disk, and became the member with that. What it had asked for as the disk
+// before arrives late, and does not bring that back in the place of its own.
+func TestJoinOvertaken(t *testing.T) {
+	sail(t, majority, 3, func(f *fleet) {
+		now := syncrep.ID{Node: 2, Incarnation: 2}
+		f.change(func() {
+			f.ship("n2").member.ID = now
+			i := slices.IndexFunc(f.state.Members, func(m raftlog.Member) bool { return m.Name == "n2" })
+			m := f.state.Members[i]
+			f.state.Members[i].Leaving = true // the rule lists it
+			m.ID = now
+			f.state.Members = append(f.state.Members, m)
+		})
+		m := raftlog.Member{Name: "n2", ID: id(2), RaftID: "r", Address: "n2:5433", RaftAddress: "a:1"}
+		_, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: f.ship("n2").runID, Returning: true})
+		f.refused(err, pgwire.CodeObjectNotInPrerequisiteState, "another disk by now")
+		if m, there := f.now().Member(now); !there || m.Leaving {
+			t.Errorf("%+v", m)
+		}
+	})
 }
 
 // A request reaches the leader from any node.
