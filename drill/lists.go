@@ -3,6 +3,7 @@ package drill
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,7 +16,7 @@ import (
 // on any node what it has just read or written, where it waits for the last commit that it knows of.
 type listClient struct {
 	*client
-	token    wal.LSN              // the last commit that it has made, or seen a row of
+	token    wal.LSN              // the last commit that it has made, or may have seen
 	last     []history.Op         // of its last transaction
 	sessions map[string]*pgx.Conn // to read elsewhere, by address
 }
@@ -40,7 +41,8 @@ func (c *listClient) transact(conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), statementTimeout)
 	defer cancel()
 	x := &history.Txn{Client: c.id, Ops: c.gen.Next(c.random), Outcome: history.Aborted, Call: int64(c.now())}
-	block := len(x.Ops) > 1 || c.random.IntN(2) == 0
+	reads := !slices.ContainsFunc(x.Ops, func(o history.Op) bool { return o.Kind == history.Append })
+	block := reads || len(x.Ops) > 1 || c.random.IntN(2) == 0
 	var err error
 	if block {
 		_, err = conn.Exec(ctx, "BEGIN")
@@ -49,6 +51,9 @@ func (c *listClient) transact(conn *pgx.Conn) error {
 		if err == nil {
 			err = DoListOp(ctx, conn, &x.Ops[i], &c.token)
 		}
+	}
+	if reads && err == nil {
+		err = NoteHorizon(ctx, conn, &c.token)
 	}
 	ended := !block // whether the last thing that was sent could commit
 	if block && err == nil {
@@ -120,6 +125,18 @@ func DoListOp(ctx context.Context, conn *pgx.Conn, o *history.Op, token *wal.LSN
 		return err
 	})
 	o.List, o.Lists = found[o.Key], found
+	return err
+}
+
+// NoteHorizon raises token to what a transaction on the primary may have seen. It may be more than the rows that it has
+// read tell: that a row is not there, or is as it was, is news, too. The commit of one that writes comes after all of it.
+func NoteHorizon(ctx context.Context, conn *pgx.Conn, token *wal.LSN) error {
+	var text string
+	if err := conn.QueryRow(ctx, "SELECT horizon::text FROM longship_cluster").Scan(&text); err != nil {
+		return err
+	}
+	horizon, err := wal.ParseLSN(text)
+	*token = max(*token, horizon)
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 func TestStrictSerializability(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
+	tokenCoversAbsence(t, c.primary())
 	const clients, before, after = 6, 150, 450
 	l := &listWork{cluster: c, began: time.Now(), gen: lists.Generator{Keys: 4, MaxOps: 3, Rounds: 150}, moved: make(chan struct{}, 1)}
 	ctx, cancel := testContext(t)
@@ -54,6 +56,26 @@ func TestStrictSerializability(t *testing.T) {
 		if t.Errorf("%v", anomaly); i == 3 {
 			break
 		}
+	}
+}
+
+// tokenCoversAbsence verifies what a client waits for elsewhere that has read on the primary, after another one's commit, a
+// row that is not there: it has no LSN, and yet the client has seen the state after that commit.
+func tokenCoversAbsence(t *testing.T, primary *node) {
+	t.Helper()
+	primary.exec("INSERT INTO kv VALUES ('somebody', 'else')")
+	written, err := wal.ParseLSN(primary.value("SELECT lsn FROM kv WHERE key = 'somebody'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := primary.connect()
+	var token wal.LSN
+	read := lists.Op{Kind: lists.Read, Key: "absent"}
+	if err := drill.DoListOp(t.Context(), conn, &read, &token); err != nil || token != 0 {
+		t.Errorf("a row that is not there raises the token to %s, %v", token, err)
+	}
+	if err := drill.NoteHorizon(t.Context(), conn, &token); err != nil || token < written {
+		t.Errorf("the token is %s, %v, and the commit that was seen at %s", token, err, written)
 	}
 }
 
@@ -92,7 +114,7 @@ type listClient struct {
 	*listWork
 	id     int
 	random *rand.Rand
-	token  wal.LSN    // the last commit that it has made, or seen a row of
+	token  wal.LSN    // the last commit that it has made, or may have seen
 	last   []lists.Op // of its last transaction
 
 	sessions [3]*pgx.Conn // on each node, to read there what that has read or written
@@ -133,7 +155,8 @@ func (c *listClient) transact(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hasty)
 	defer cancel()
 	x := &lists.Txn{Client: c.id, Ops: c.gen.Next(c.random), Outcome: lists.Aborted, Call: int64(time.Since(c.began))}
-	block := len(x.Ops) > 1 || c.random.IntN(2) == 0
+	reads := !slices.ContainsFunc(x.Ops, func(o lists.Op) bool { return o.Kind == lists.Append })
+	block := reads || len(x.Ops) > 1 || c.random.IntN(2) == 0
 	var err error
 	if block {
 		_, err = conn.Exec(ctx, "BEGIN")
@@ -142,6 +165,9 @@ func (c *listClient) transact(ctx context.Context, conn *pgx.Conn) error {
 		if err == nil {
 			err = drill.DoListOp(ctx, conn, &x.Ops[i], &c.token)
 		}
+	}
+	if reads && err == nil {
+		err = drill.NoteHorizon(ctx, conn, &c.token)
 	}
 	ended := !block // whether the last thing that was sent could commit
 	if block && err == nil {
