@@ -25,6 +25,7 @@ const (
 	CodeDatetimeFieldOverflow         = "22008"
 	CodeDivisionByZero                = "22012"
 	CodeIntervalFieldOverflow         = "22015"
+	CodeInvalidPower                  = "2201F"
 	CodeInvalidRowCountInLimit        = "2201W"
 	CodeInvalidRowCountInOffset       = "2201X"
 	CodeCharacterNotInRepertoire      = "22021"
@@ -94,6 +95,7 @@ const (
 	CodeConfigurationLimitExceeded = "53400"
 	CodeProgramLimitExceeded       = "54000"
 	CodeStatementTooComplex        = "54001"
+	CodeTooManyColumns             = "54011"
 
 	// State of objects, operators, the system.
 	CodeObjectNotInPrerequisiteState = "55000"

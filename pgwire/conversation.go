@@ -112,15 +112,19 @@ func (v *conversation) message(typ byte, body []byte, tooLong *Error) error {
 	case 'P', 'B', 'D', 'E', 'C':
 		return v.extendedMessage(typ, body, tooLong)
 	case 'H':
+		if len(body) > 0 {
+			v.skipping = true
+			return v.fail(v.ctx, malformed(nil))
+		}
 		return v.Flush()
 	case 'S':
-		return v.sync()
+		return v.sync(body)
 	case 'F':
 		if err := v.fail(v.ctx, Errorf(CodeFeatureNotSupported, "function calls are not supported").
 			WithHint("Call the function in a SELECT.")); err != nil {
 			return err
 		}
-		return v.sync()
+		return v.sync(nil)
 	case 'X':
 		return errDone
 	}
@@ -136,8 +140,11 @@ func (v *conversation) simpleQuery(body []byte, tooLong *Error) error {
 }
 
 // sync ends a round of extended query.
-func (v *conversation) sync() error {
+func (v *conversation) sync(body []byte) error {
 	v.skipping = false
+	if len(body) > 0 {
+		return v.lastWork(func(context.Context) error { return malformed(nil) })
+	}
 	return v.lastWork(nil)
 }
 

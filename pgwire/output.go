@@ -115,7 +115,9 @@ func (o *output) rowDescription(columns []Column, formats []int16) {
 	buf = binary.BigEndian.AppendUint16(buf, uint16(len(columns)))
 	for i, col := range columns {
 		buf = append(buf, col.Name...)
-		buf = append(buf, 0, 0, 0, 0, 0, 0, 0) // end of name, no table, no attribute number
+		buf = append(buf, 0) // end of name
+		buf = binary.BigEndian.AppendUint32(buf, col.Table)
+		buf = binary.BigEndian.AppendUint16(buf, uint16(col.Number))
 		buf = binary.BigEndian.AppendUint32(buf, col.Type)
 		buf = binary.BigEndian.AppendUint16(buf, uint16(col.Size))
 		buf = binary.BigEndian.AppendUint32(buf, uint32(col.Mod))

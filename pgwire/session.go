@@ -69,6 +69,10 @@ type Column struct {
 	Type uint32 // OID
 	Size int16  // bytes, negative if variable (pg_type.typlen)
 	Mod  int32  // type modifier, -1 if none
+
+	// Where a column comes from, if it is one of a table: the OID of that, and the number there, from 1.
+	Table  uint32
+	Number int16
 }
 
 // Args are the parameters of one execution. Format lists have no entry (all text), one (for all) or

@@ -96,6 +96,8 @@ func (a *analyzer) expr(n node) expr {
 		return a.subquery(n)
 	case anyNode:
 		return a.anyOf(n)
+	case rowNode:
+		a.rowAlone(n)
 	case arrayNode:
 		return a.array(n)
 	case subscriptNode:
@@ -238,6 +240,9 @@ func (a *analyzer) noOperator(at int, l Type, op string, r Type) {
 func (a *analyzer) in(n inNode) expr {
 	if n.sub != nil {
 		return a.anyOf(anyNode{pos: n.pos, op: "=", l: n.x, r: *n.sub})
+	}
+	if row, ok := n.x.(rowNode); ok {
+		return a.rowIn(n, row)
 	}
 	before := a.columnRef
 	list := make([]expr, len(n.list))

@@ -89,6 +89,9 @@ func (a *analyzer) find(sc *scope, n columnNode, depth int) (found expr) {
 		}
 		found, at = x, i
 	}
+	if found == nil && sc.kv && n.table == "" && n.name == sc.relations[0].table {
+		return &wholeRow{depth}
+	}
 	sc.last = max(sc.last, at)
 	return found
 }

@@ -35,10 +35,17 @@ func (a *analyzer) notUnique(at int, what string) {
 func (a *analyzer) binary(n binaryNode) expr {
 	switch n.op {
 	case "=", "<>", "<", "<=", ">", ">=":
+		if l, ok := n.l.(rowNode); ok {
+			if r, ok := n.r.(rowNode); ok {
+				return a.rowComparison(n, l, r)
+			}
+		}
 		l, lRow, r, rRow := a.comparable(n.l, n.r, n.op, n.at())
 		return &compareExpr{op: n.op, l: l, r: r, lRow: lRow, rRow: rRow}
 	case "+", "-", "*", "/", "%", "&", "|":
 		return a.arithmetic(n)
+	case "^":
+		return a.power(n)
 	case "||":
 		return a.concat(n)
 	case "~", "!~", "~*", "!~*", "~~", "!~~", "~~*", "!~~*":
@@ -46,6 +53,23 @@ func (a *analyzer) binary(n binaryNode) expr {
 	}
 	a.noOperator(n.at(), a.expr(n.l).typ(), n.op, a.expr(n.r).typ())
 	return nil
+}
+
+// power is l ^ r of doubles, which other numbers become; numerics would have to be exact.
+func (a *analyzer) power(n binaryNode) expr {
+	l, r := a.expr(n.l), a.expr(n.r)
+	exact := false
+	for _, t := range []Type{l.typ(), r.typ()} {
+		if !t.isNumber() && t != Unknown {
+			a.noOperator(n.at(), l.typ(), n.op, r.typ())
+		}
+		exact = exact || t == Numeric
+	}
+	if exact && !isFloat(l.typ()) && !isFloat(r.typ()) {
+		panic(errorAt(a.src, n.at(), pgwire.CodeFeatureNotSupported, "a power of numeric is not supported").
+			WithHint("Cast it: x::float8 ^ y."))
+	}
+	return &powerExpr{a.coerce(l, Float8, n.l.at()), a.coerce(r, Float8, n.r.at())}
 }
 
 func (a *analyzer) concat(n binaryNode) expr {

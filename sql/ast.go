@@ -118,6 +118,11 @@ type (
 		l, r node
 		all  bool
 	}
+	// rowNode is (a, b) or ROW(a, b), which is only compared with another one.
+	rowNode struct {
+		pos
+		args []node
+	}
 	// arrayNode is ARRAY[…].
 	arrayNode struct {
 		pos
@@ -263,6 +268,10 @@ type (
 		local   bool
 		isReset bool
 	}
+	// constraintsStmt is SET CONSTRAINTS.
+	constraintsStmt struct {
+		names []string // nil: all
+	}
 	// alterSystemStmt is ALTER SYSTEM SET and RESET.
 	alterSystemStmt struct {
 		name   string   // "" for RESET ALL
@@ -303,6 +312,7 @@ func (*deleteStmt) tag() string        { return "DELETE" }
 func (s *transactionStmt) tag() string { return s.verb }
 func (s *savepointStmt) tag() string   { return s.verb }
 func (s *setStmt) tag() string         { return s.verb }
+func (*constraintsStmt) tag() string   { return "SET CONSTRAINTS" }
 func (*alterSystemStmt) tag() string   { return "ALTER SYSTEM" }
 func (*declareStmt) tag() string       { return "DECLARE CURSOR" }
 func (*showStmt) tag() string          { return "SHOW" }

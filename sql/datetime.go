@@ -65,15 +65,31 @@ var (
 	zoneLayouts = []string{"Z07:00:00", "Z07:00", "Z07", "Z0700"}
 )
 
-// parseTimestamp reads ISO 8601 forms with or without a zone, now and epoch. Without a zone the
+// namedTime is what a word stands for when it is now, whose time zone tells when a day begins.
+func namedTime(word string, now time.Time) (v Value, ok bool) {
+	days := 0
+	switch strings.ToLower(word) {
+	case "now":
+		return TimeValue(now), true
+	case "epoch":
+		return TimeValue(time.Unix(0, 0)), true
+	case "tomorrow":
+		days = 1
+	case "yesterday":
+		days = -1
+	case "today":
+	default:
+		return Null, false
+	}
+	return TimeValue(time.Date(now.Year(), now.Month(), now.Day()+days, 0, 0, 0, 0, now.Location())), true
+}
+
+// parseTimestamp reads ISO 8601 forms with or without a zone, and the words of namedTime. Without a zone the
 // session's applies.
 func parseTimestamp(s string, loc *time.Location) (Value, error) {
 	text := strings.TrimSpace(s)
-	switch strings.ToLower(text) {
-	case "now":
-		return TimeValue(time.Now()), nil
-	case "epoch":
-		return TimeValue(time.Unix(0, 0)), nil
+	if v, ok := namedTime(text, time.Now().In(loc)); ok {
+		return v, nil
 	}
 	if len(text) > 10 && (text[10] == 'T' || text[10] == 't') {
 		text = text[:10] + " " + text[11:]

@@ -75,6 +75,20 @@ func (x *kvColumn) eval(e *env) (Value, error) {
 	return rowValue(&e.at(x.depth).row, x.index), nil
 }
 
+// A wholeRow is the row of kv as a text: (key,value,lsn).
+type wholeRow struct{ depth int }
+
+func (x *wholeRow) typ() Type { return Text }
+
+func (x *wholeRow) eval(e *env) (Value, error) {
+	row := &e.at(x.depth).row
+	var fields []Value
+	for i := range kvColumns {
+		fields = append(fields, rowValue(row, i))
+	}
+	return TextValue(recordValue(fields, e.loc()).s), nil
+}
+
 // A viewColumn is a column of a relation that is not kv.
 type viewColumn struct {
 	index, depth int
@@ -320,6 +334,11 @@ func (x *castExpr) eval(e *env) (Value, error) {
 	}
 	if x.to.isReg() {
 		return e.session.named(v, x.to)
+	}
+	if x.to == Timestamptz {
+		if at, ok := namedTime(strings.TrimSpace(v.s), e.session.now().In(e.loc())); ok {
+			return at, nil // now is the time of the transaction
+		}
 	}
 	return castValue(v, x.to, e.loc())
 }

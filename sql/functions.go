@@ -65,11 +65,7 @@ func setConfig(e *env, args []Value) (Value, error) {
 	if err != nil {
 		return Null, err
 	}
-	local := args[2].Bool()
-	if local && e.session.block == noBlock {
-		return TextValue(args[1].s), nil // gone with the statement
-	}
-	if err := e.session.setOne(def, args[1].s, local); err != nil {
+	if err := e.session.setOne(def, args[1].s, args[2].Bool()); err != nil {
 		return Null, err
 	}
 	return TextValue(e.session.displayed(def)), nil

@@ -19,6 +19,12 @@ var numberFunctions = []Func{
 	{Name: "abs", Args: []Type{Int4}, Result: Int4, builtin: absolute},
 	{Name: "abs", Args: []Type{Int8}, Result: Int8, builtin: absolute},
 	{Name: "abs", Args: []Type{Numeric}, Result: Numeric, builtin: absolute},
+	{Name: "sign", Args: []Type{Float8}, Result: Float8, builtin: func(_ *env, args []Value) (Value, error) {
+		return Float8Value(float64(compareFloats(args[0].float(), 0))), nil
+	}},
+	{Name: "sign", Args: []Type{Numeric}, Result: Numeric, builtin: func(_ *env, args []Value) (Value, error) {
+		return decimalValue(decimalFromInt(int64(toDecimal(args[0]).unscaled.Sign()))), nil
+	}},
 	{Name: "round", Args: []Type{Float8}, Result: Float8, builtin: func(_ *env, args []Value) (Value, error) {
 		return Float8Value(math.RoundToEven(args[0].float())), nil
 	}},
@@ -214,4 +220,30 @@ func datePart(e *env, args []Value) (Value, error) {
 	}
 	f, err := strconv.ParseFloat(v.s, 64)
 	return Float8Value(f), err
+}
+
+// A powerExpr is l ^ r of doubles.
+type powerExpr struct{ l, r expr }
+
+func (x *powerExpr) typ() Type { return Float8 }
+
+func (x *powerExpr) eval(e *env) (Value, error) {
+	l, r, ok, err := evalPair(e, x.l, x.r)
+	if !ok {
+		return Null, err
+	}
+	base, exponent := l.float(), r.float()
+	power := math.Pow(base, exponent)
+	finite := !math.IsInf(base, 0) && !math.IsInf(exponent, 0)
+	switch {
+	case base == 0 && exponent < 0:
+		return Null, pgwire.Errorf(pgwire.CodeInvalidPower, "zero raised to a negative power is undefined")
+	case base < 0 && finite && exponent != math.Trunc(exponent):
+		return Null, pgwire.Errorf(pgwire.CodeInvalidPower, "a negative number raised to a non-integer power yields a complex result")
+	case finite && math.IsInf(power, 0):
+		return Null, pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, "value out of range: overflow")
+	case finite && power == 0 && base != 0:
+		return Null, pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, "value out of range: underflow")
+	}
+	return Float8Value(power), nil
 }

@@ -184,11 +184,42 @@ func (l *lexer) quotedName() (token, error) {
 
 func (l *lexer) plainString() (token, error) {
 	start := l.off
-	text, ok := l.quoted('\'')
-	if !ok {
-		return token{}, l.unterminated("quoted string", start)
+	text := ""
+	for {
+		part, ok := l.quoted('\'')
+		if !ok {
+			return token{}, l.unterminated("quoted string", start)
+		}
+		if text += part; !l.continued() {
+			return l.token(tokString, text, start), nil
+		}
 	}
-	return l.token(tokString, text, start), nil
+}
+
+// continued reports whether the string that has just ended goes on: after white space with a line's end in it, and
+// perhaps comments that end with theirs, another quote follows. Then it moves there.
+func (l *lexer) continued() bool {
+	from, newLine := l.off, false
+	for l.off < len(l.src) {
+		switch c := l.src[l.off]; {
+		case c == '\n' || c == '\r':
+			newLine = true
+			l.off++
+		case c == ' ' || c == '\t' || c == '\f':
+			l.off++
+		case c == '-' && l.at(1) == '-':
+			for l.off < len(l.src) && l.src[l.off] != '\n' && l.src[l.off] != '\r' {
+				l.off++
+			}
+		case c == '\'' && newLine:
+			return true
+		default:
+			l.off = from
+			return false
+		}
+	}
+	l.off = from
+	return false
 }
 
 // quoted reads text between two quotes, a doubled quote standing for one.

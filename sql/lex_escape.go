@@ -19,6 +19,8 @@ func (l *lexer) escapeString(start int) (token, error) {
 		case c == '\'' && l.at(0) == '\'':
 			l.off++
 			b.WriteByte('\'')
+		case c == '\'' && l.continued():
+			l.off++
 		case c == '\'':
 			return l.escaped(b.String(), start)
 		case c == '\\' && l.off < len(l.src):

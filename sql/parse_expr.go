@@ -306,6 +306,8 @@ func (p *parser) cast() node {
 				p.unsupported(p.tok.pos, "an array slice", "")
 			}
 			p.expectOp("]")
+		case p.acceptBoth("at", "time"):
+			p.unsupported(int(at), "AT TIME ZONE", "There is no type timestamp without time zone. SET TimeZone says in which zone times are shown.")
 		case p.accept("collate"):
 			c := collateNode{pos: at, x: x, name: p.label()}
 			if p.acceptOp(".") {

@@ -1,5 +1,7 @@
 package sql
 
+import "github.com/longship-db/longship/pgwire"
+
 func (p *parser) primary() node {
 	at := pos(p.tok.pos)
 	switch p.tok.kind {
@@ -20,6 +22,9 @@ func (p *parser) primary() node {
 			return sub
 		}
 		x := p.expr()
+		if p.isOp(",") {
+			return p.row(at, x)
+		}
 		p.expectOp(")")
 		if p.acceptOp(".") {
 			return fieldNode{pos: at, x: x, name: p.label()}
@@ -69,12 +74,37 @@ func (p *parser) keywordExpr(at pos) (node, bool) {
 	return nil, false
 }
 
-// constructor reads EXISTS (SELECT …), ARRAY(SELECT …) and ARRAY[…].
-func (p *parser) constructor(at pos, word string) node {
-	if word == "row" {
-		p.unsupported(int(at), "ROW", "")
+// maxRowEntries is PostgreSQL's limit.
+const maxRowEntries = 1664
+
+// row reads what follows the first expression of (a, b).
+func (p *parser) row(at pos, first node) node {
+	x := rowNode{pos: at, args: []node{first}}
+	for p.acceptOp(",") {
+		x.args = append(x.args, p.expr())
 	}
+	if len(x.args) > maxRowEntries {
+		p.fail(int(at), pgwire.CodeTooManyColumns, "ROW expressions can have at most %d entries", maxRowEntries)
+	}
+	p.expectOp(")")
+	return x
+}
+
+// rowConstructor reads what follows ROW.
+func (p *parser) rowConstructor(at pos) node {
+	p.expectOp("(")
+	if p.acceptOp(")") {
+		return rowNode{pos: at}
+	}
+	return p.row(at, p.expr())
+}
+
+// constructor reads EXISTS (SELECT …), ARRAY(SELECT …), ARRAY[…] and ROW(…).
+func (p *parser) constructor(at pos, word string) node {
 	p.advance()
+	if word == "row" && p.isOp("(") {
+		return p.rowConstructor(at)
+	}
 	if word == "array" && p.acceptOp("[") {
 		x := arrayNode{pos: at}
 		if !p.isOp("]") {
@@ -188,7 +218,10 @@ func (p *parser) caseExpr(at pos) node {
 // nameExpr reads a column, table.column, table.*, a call, or type 'literal'.
 func (p *parser) nameExpr(at pos) node {
 	if typ, ok := p.typedLiteral(); ok {
-		lit := literalNode{pos: pos(p.tok.pos), kind: tokString, text: p.stringLiteral()}
+		lit := literalNode{pos: pos(p.tok.pos), kind: tokString}
+		if lit.text = p.stringLiteral(); typ == Interval {
+			p.refuseFields()
+		}
 		return castNode{pos: at, x: lit, typ: typ}
 	}
 	name := p.exprName()

@@ -31,11 +31,48 @@ func (p *parser) setStatement() statementNode {
 		p.advance()
 		s.name, s.values = "client_encoding", []string{p.stringLiteral()}
 		return s
-	case p.isKeyword("role", "authorization", "constraints"):
-		p.unsupported(p.tok.pos, "SET "+commandName(p.tok.text), "There is one role.")
+	case p.isKeyword("role", "authorization"):
+		return p.setRole(s)
+	case p.accept("constraints"):
+		return p.constraintsStatement()
 	}
 	s.name, s.values = p.assignment()
 	s.isReset = s.values == nil
+	return s
+}
+
+// setRole reads SET [SESSION | LOCAL] ROLE {NONE | name} and SET [SESSION | LOCAL] SESSION AUTHORIZATION {DEFAULT |
+// name}.
+func (p *parser) setRole(s *setStmt) statementNode {
+	s.name = "role"
+	if p.isKeyword("authorization") {
+		s.name = "session_authorization"
+	}
+	p.advance()
+	if s.name == "session_authorization" && p.accept("default") {
+		s.isReset = true
+		return s
+	}
+	if p.tok.kind != tokString && p.tok.kind != tokIdent && p.tok.kind != tokQuoted {
+		p.unexpected()
+	}
+	s.values = []string{p.tok.text}
+	p.advance()
+	return s
+}
+
+// constraintsStatement reads SET CONSTRAINTS {ALL | name, …} {DEFERRED | IMMEDIATE}.
+func (p *parser) constraintsStatement() statementNode {
+	s := &constraintsStmt{}
+	if !p.accept("all") {
+		s.names = append(s.names, p.name())
+		for p.acceptOp(",") {
+			s.names = append(s.names, p.name())
+		}
+	}
+	if !p.accept("deferred") {
+		p.expect("immediate")
+	}
 	return s
 }
 
@@ -138,6 +175,8 @@ func (p *parser) resetStatement() statementNode {
 		s.name = "all"
 	case p.acceptBoth("time", "zone"):
 		s.name = "TimeZone"
+	case p.acceptBoth("session", "authorization"):
+		s.name = "session_authorization"
 	default:
 		s.name = p.settingName()
 	}

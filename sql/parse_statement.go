@@ -1,22 +1,62 @@
 package sql
 
-import "github.com/longship-db/longship/pgwire"
+import (
+	"errors"
+
+	"github.com/longship-db/longship/pgwire"
+)
 
 // oneTable is the hint for statements about other tables than kv.
 const oneTable = "There is one table, kv(key text primary key, value text, lsn pg_lsn)."
 
-// refused lists the commands of PostgreSQL that Longship does not have, with a hint. Anything
-// that is neither here nor parsed is a syntax error.
+// oneRole is the hint for statements about roles and what they may do.
+const oneRole = "There is one role, that of whoever connects, and it may do everything."
+
+// refused lists the commands of PostgreSQL that Longship does not have, with a hint. What has two words comes
+// before its first word alone. Anything that is neither here nor parsed is a syntax error.
 var refused = map[string]string{
-	"analyze": "", "call": "", "cluster": "", "comment": oneTable,
-	"create": oneTable,
-	"do":     "", "drop": oneTable, "execute": "Use the protocol's prepared statements.",
-	"grant": "", "import": "", "listen": "", "load": "",
-	"lock": "Transactions are serializable without locks.", "merge": "Use INSERT … ON CONFLICT (key) DO UPDATE.",
-	"notify": "", "prepare": "Use the protocol's prepared statements.", "reassign": "",
-	"refresh": "", "reindex": "", "revoke": "", "security": "",
-	"truncate": "Use DELETE FROM kv.", "vacuum": "There is nothing to vacuum.",
-	"with": "",
+	"analyze":         "There are no statistics. A condition on key is a lookup or a range scan, everything else scans the table.",
+	"call":            "There are no procedures: send the statements, between BEGIN and COMMIT.",
+	"cluster":         "There is nothing to rebuild: kv is kept in the order of its keys.",
+	"comment":         oneTable,
+	"create":          oneTable,
+	"create database": "There is one database, whatever it is called.",
+	"create group":    oneRole, "create role": oneRole, "create user": oneRole,
+	"create index":        "kv is kept in the order of its keys, and has no other index: to find rows by something else, write a row with that as its key.",
+	"create publication":  "Stream the log instead: START_REPLICATION PHYSICAL, with pg_receivewal or another node.",
+	"create subscription": "A node follows its cluster: longship start --join.",
+	"do":                  "There are no procedures: send the statements, between BEGIN and COMMIT.",
+	"drop":                oneTable,
+	"drop database":       "There is one database, whatever it is called.",
+	"drop group":          oneRole, "drop role": oneRole, "drop user": oneRole,
+	"execute":  "Use the protocol's prepared statements.",
+	"grant":    oneRole,
+	"import":   oneTable,
+	"listen":   "There are no notifications: ask again for the rows whose lsn is greater than the last one seen.",
+	"load":     "",
+	"lock":     "Transactions are serializable without locks.",
+	"merge":    "Use INSERT … ON CONFLICT (key) DO UPDATE.",
+	"notify":   "There are no notifications: write a row, and have the others ask for rows whose lsn is greater than the last one seen.",
+	"prepare":  "Use the protocol's prepared statements.",
+	"reassign": oneRole,
+	"refresh":  oneTable,
+	"reindex":  "There is nothing to rebuild: kv is kept in the order of its keys.",
+	"revoke":   oneRole,
+	"security": "",
+	"truncate": "Use DELETE FROM kv.",
+	"vacuum":   "There is nothing to vacuum.",
+	"with":     "Put the query in its place: FROM (SELECT …) AS name.",
+}
+
+// refusal is the hint for a command of PostgreSQL that Longship does not have, and whether it is one.
+func (p *parser) refusal(word string) (hint string, known bool) {
+	if next := p.peek(); next.kind == tokIdent {
+		if hint, known = refused[word+" "+next.text]; known {
+			return hint, true
+		}
+	}
+	hint, known = refused[word]
+	return hint, known
 }
 
 // statement reads one statement, up to a semicolon or the end.
@@ -66,7 +106,7 @@ func (p *parser) statement() statementNode {
 	case "discard", "unlisten", "deallocate", "checkpoint", "wait", "explain":
 		return p.utilityStatement()
 	}
-	hint, known := refused[word]
+	hint, known := p.refusal(word)
 	if !known {
 		p.unexpected()
 	}
@@ -128,7 +168,13 @@ func (p *parser) explainStatement() statementNode {
 		p.unexpected()
 	}
 	if p.accept("commit") {
-		return &explainStmt{pos: pos(p.tok.pos), lsn: new(p.stringLiteral())}
+		s := &explainStmt{pos: pos(p.tok.pos)}
+		if p.tok.kind == tokEOF || p.isOp(";") {
+			panic(errorAt(p.lexer.src, s.at(), pgwire.CodeSyntaxError, "EXPLAIN COMMIT needs the LSN of a commit").
+				WithHint("EXPLAIN COMMIT 'X/X'. SHOW longship.last_commit_lsn tells the last one of this session."))
+		}
+		s.lsn = new(p.stringLiteral())
+		return s
 	}
 	if !p.accept("failover") {
 		p.unsupported(at, "EXPLAIN of a statement", "Use EXPLAIN FAILOVER or EXPLAIN COMMIT 'lsn'. A condition on key is a lookup or a range scan; everything else scans the table.")
@@ -136,21 +182,26 @@ func (p *parser) explainStatement() statementNode {
 	return &explainStmt{}
 }
 
-// waitStatement reads WAIT FOR LSN 'X/X' [TIMEOUT ms].
+// waitTimeout is the TIMEOUT of WAIT FOR LSN, read as a setting is.
+var waitTimeout = &Setting{Name: "timeout", Kind: KindInt, Unit: "ms", Max: maxInt}
+
+// waitStatement reads WAIT FOR LSN 'X/X' [TIMEOUT ms | 'time with a unit'].
 func (p *parser) waitStatement() statementNode {
 	p.expect("wait")
 	p.expect("for")
 	p.expect("lsn")
-	s := &waitStmt{pos: pos(p.tok.pos), lsn: p.stringLiteral()}
+	s := &waitStmt{pos: pos(p.tok.pos)}
+	s.lsn = p.stringLiteral()
 	if p.accept("timeout") {
 		at := p.tok.pos
-		if p.tok.kind != tokInt && p.tok.kind != tokString {
+		if p.tok.kind != tokInt && p.tok.kind != tokNumber && p.tok.kind != tokString {
 			p.unexpected()
 		}
-		ms, err := parseInt(p.tok.text, Int4)
-		if err != nil || ms.n < 0 {
-			p.fail(at, pgwire.CodeInvalidParameterValue, `invalid value for timeout: "%s"`, p.tok.text)
+		text, err := waitTimeout.canonical(p.tok.text)
+		if e, ok := errors.AsType[*pgwire.Error](err); ok {
+			panic(e.WithPosition(errorAt(p.lexer.src, at, "", "").Position))
 		}
+		ms, _ := parseInt(text, Int4)
 		s.timeout = ms.n
 		p.advance()
 	}

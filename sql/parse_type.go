@@ -7,12 +7,50 @@ func (p *parser) typedLiteral() (Type, bool) {
 	if p.tok.kind != tokIdent {
 		return 0, false
 	}
-	if _, known := typeNames[p.tok.text]; !known || p.peek().kind != tokString {
+	word := p.tok.text
+	typ, known := typeNames[word]
+	if next := p.peek(); next.kind == tokIdent && longTypes[word] == next.text || word == "pg_catalog" {
+		return p.longTypedLiteral()
+	} else if next.kind != tokString {
 		return 0, false
 	}
-	typ := typeNames[p.tok.text]
-	p.advance()
-	return typ, true
+	if !known && missingTypes[word] {
+		p.typeName() // refuses it
+	}
+	if known {
+		p.advance()
+	}
+	return typ, known
+}
+
+// longTypes are the first words of types that have several, and what follows.
+var longTypes = map[string]string{"double": "precision", "character": "varying", "timestamp": "with", "time": "with"}
+
+// longTypedLiteral reads a type of several words, if a literal follows.
+func (p *parser) longTypedLiteral() (typ Type, ok bool) {
+	before := *p
+	if before.ahead != nil {
+		before.ahead = new(*p.ahead)
+	}
+	if p.tok.text != "pg_catalog" {
+		typ = p.typeName()
+	} else if p.advance(); p.acceptOp(".") && p.tok.kind == tokIdent {
+		if typ = typeNames[p.tok.text]; typ != 0 {
+			p.advance()
+		}
+	}
+	if typ != 0 && p.tok.kind == tokString {
+		return typ, true
+	}
+	*p = before
+	return 0, false
+}
+
+// refuseFields refuses the field in interval '1' day.
+func (p *parser) refuseFields() {
+	if p.isKeyword("year", "month", "day", "hour", "minute", "second") {
+		p.unsupported(p.tok.pos, "a field of an interval", "Write it into the literal: interval '1 day'.")
+	}
 }
 
 // typeName reads the name of a type; lengths and precisions are not supported.

@@ -172,6 +172,8 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 		return n.verb, s.savepoint(ctx, n)
 	case *setStmt:
 		return n.verb, s.set(n, stmt.together)
+	case *constraintsStmt:
+		return n.tag(), s.setConstraints(n, stmt.together)
 	case *alterSystemStmt:
 		return n.tag(), s.alterSystem(ctx, n, stmt.together)
 	case *showStmt:
@@ -221,7 +223,10 @@ func (s *Session) set(n *setStmt, together bool) error {
 	if err != nil {
 		return err
 	}
-	if n.isReset {
+	switch {
+	case n.isReset && def.Name == "session_authorization":
+		return nil
+	case n.isReset:
 		return s.settings.reset(n.name, n.local)
 	}
 	value, err := setValues(def, n.values)
@@ -231,8 +236,18 @@ func (s *Session) set(n *setStmt, together bool) error {
 	return s.setOne(def, value, n.local)
 }
 
-// setOne changes one setting. transaction_read_only is not one: it belongs to the transaction.
+// setOne changes one setting. Some are not: transaction_read_only belongs to the transaction, and the role cannot
+// become another one.
 func (s *Session) setOne(def *Setting, value string, local bool) error {
+	switch {
+	case def.Name == "role" && value != "none" || def.Name == "session_authorization":
+		if value != s.id.User {
+			return pgwire.Errorf(pgwire.CodeInvalidParameterValue, `role "%s" does not exist`, value).WithHint(oneRole)
+		}
+		if def.Name == "session_authorization" {
+			return nil
+		}
+	}
 	if def.Name != "transaction_read_only" {
 		return s.settings.set(def.Name, value, local)
 	}
@@ -241,6 +256,20 @@ func (s *Session) setOne(def *Setting, value string, local bool) error {
 		return err
 	}
 	return s.setAccess(&transactionStmt{readOnly: new(text == "on")})
+}
+
+// setConstraints runs SET CONSTRAINTS, which changes nothing: no constraint can be deferred.
+func (s *Session) setConstraints(n *constraintsStmt, together bool) error {
+	if s.block == noBlock && !together {
+		s.warn(pgwire.CodeNoActiveSQLTransaction, "SET CONSTRAINTS can only be used in transaction blocks")
+	}
+	switch {
+	case len(n.names) == 0:
+		return nil
+	case n.names[0] == "kv_pkey":
+		return pgwire.Errorf(pgwire.CodeWrongObjectType, `constraint "%s" is not deferrable`, n.names[0])
+	}
+	return pgwire.Errorf(pgwire.CodeUndefinedObject, `constraint "%s" does not exist`, n.names[0])
 }
 
 func (s *Session) runShow(n *showStmt) error {

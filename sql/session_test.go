@@ -373,3 +373,25 @@ func TestDeclaredTypesAreKept(t *testing.T) {
 		t.Errorf("parameters are described as %v, want varchar and text", got)
 	}
 }
+
+// A parameter of type unknown is one whose type the client leaves open. A result's columns say where in kv they come
+// from.
+func TestDescribedTypes(t *testing.T) {
+	s, _ := newTestSession(t, newMemory(), nil)
+	st, err := s.Parse(t.Context(), "update kv set value = $1 where lsn = $2 returning lsn, key, value || 'x'", []uint32{uint32(Unknown), uint32(Unknown)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := st.ParamTypes(); !slices.Equal(got, []uint32{uint32(Text), uint32(PgLSN)}) {
+		t.Errorf("parameters of types %d, want text and pg_lsn", got)
+	}
+	for i, number := range []int16{3, 1, 0} {
+		want := uint32(0)
+		if number > 0 {
+			want = oidTable
+		}
+		if c := st.Columns()[i]; c.Table != want || c.Number != number {
+			t.Errorf("column %d is number %d of table %d, want %d of %d", i, c.Number, c.Table, number, want)
+		}
+	}
+}

@@ -101,7 +101,7 @@ func (s *Settings) lookup(name string) (*Setting, error) {
 		return def, nil
 	}
 	if strings.Contains(name, ".") {
-		return &Setting{Name: foldName(name), Kind: KindString, Context: ContextUser, Category: "Customized Options"}, nil
+		return &Setting{Name: foldName(name), Kind: KindString, Context: ContextUser, Category: customized}, nil
 	}
 	return nil, pgwire.Errorf(pgwire.CodeUndefinedObject, `unrecognized configuration parameter "%s"`, name)
 }

@@ -3,7 +3,6 @@ package sql
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/longship-db/longship/pgwire"
@@ -20,6 +19,7 @@ type sessionSettings struct {
 	session map[string]string  // SET, committed
 	tx      map[string]*string // SET in this transaction; nil: RESET
 	local   map[string]string  // SET LOCAL: until the transaction ends
+	custom  map[string]bool    // customized options that were set or reset: they stay known, empty if they have no value
 
 	report func(name, value string)
 
@@ -43,11 +43,16 @@ func newSessionSettings(server *Settings, report func(name, value string)) *sess
 	}
 }
 
-// touch makes the layers that SET writes to. Most sessions never need them.
-func (s *sessionSettings) touch() {
+// touch makes the layers that SET writes to, which most sessions never need, and returns what they call the setting.
+func (s *sessionSettings) touch(def *Setting) string {
 	if s.tx == nil {
-		s.session, s.tx, s.local = map[string]string{}, map[string]*string{}, map[string]string{}
+		s.session, s.tx, s.local, s.custom = map[string]string{}, map[string]*string{}, map[string]string{}, map[string]bool{}
 	}
+	folded := foldName(def.Name)
+	if def.Category == customized {
+		s.custom[folded] = true
+	}
+	return folded
 }
 
 // connect applies a parameter of the start-up packet.
@@ -82,17 +87,6 @@ func (s *sessionSettings) changeable(name string) (*Setting, error) {
 	return def, nil
 }
 
-// loadZone finds a zone by its name, in any case for UTC and GMT.
-func loadZone(name string) (*time.Location, error) {
-	if strings.EqualFold(name, "utc") || strings.EqualFold(name, "gmt") {
-		return time.LoadLocation(strings.ToUpper(name))
-	}
-	if strings.EqualFold(name, "local") || name == "" {
-		return nil, errUnknownZone
-	}
-	return time.LoadLocation(name)
-}
-
 // set changes a value for the session, or for the transaction only. It takes effect at once and
 // lasts if the transaction commits.
 func (s *sessionSettings) set(name, value string, local bool) error {
@@ -104,8 +98,7 @@ func (s *sessionSettings) set(name, value string, local bool) error {
 	if err != nil {
 		return err
 	}
-	s.touch()
-	folded := foldName(name)
+	folded := s.touch(def)
 	if local {
 		s.local[folded] = text
 	} else {
@@ -118,11 +111,11 @@ func (s *sessionSettings) set(name, value string, local bool) error {
 
 // reset returns a value to what the connection began with.
 func (s *sessionSettings) reset(name string, local bool) error {
-	if _, err := s.changeable(name); err != nil {
+	def, err := s.changeable(name)
+	if err != nil {
 		return err
 	}
-	s.touch()
-	folded := foldName(name)
+	folded := s.touch(def)
 	if local {
 		s.local[folded] = s.resetValue(folded)
 	} else {
@@ -221,8 +214,9 @@ func (s *sessionSettings) resetValue(folded string) string {
 
 // known reports whether a customized option has a value at all.
 func (s *sessionSettings) known(def *Setting) bool {
-	_, source := s.getSource(foldName(def.Name))
-	return def.Category != "Customized Options" || source != "default"
+	folded := foldName(def.Name)
+	_, source := s.getSource(folded)
+	return def.Category != customized || s.custom[folded] || source != "default"
 }
 
 // refresh works out the values that statements look at all the time.

@@ -1,14 +1,11 @@
 package sql
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/longship-db/longship/pgwire"
 )
-
-var errUnknownZone = errors.New("unknown time zone")
 
 // showColumns describes the result of SHOW. An unknown name panics with the client's error, as
 // analysis does.
@@ -105,7 +102,13 @@ func textOrNull(s string) Value {
 // setValues makes one value of the list in SET name = a, b.
 func setValues(def *Setting, values []string) (string, error) {
 	switch foldName(def.Name) {
-	case "datestyle", "search_path", "synchronous_standby_names":
+	case "search_path":
+		quoted := make([]string, len(values))
+		for i, value := range values {
+			quoted[i] = quoteIdent(value)
+		}
+		values = quoted
+	case "datestyle", "synchronous_standby_names":
 	default:
 		if len(values) > 1 {
 			return "", pgwire.Errorf(pgwire.CodeInvalidParameterValue, "SET %s takes only one argument", def.Name)

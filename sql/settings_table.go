@@ -25,6 +25,7 @@ const (
 	catArchive    = "Write-Ahead Log / Archiving"
 	catFailover   = "Replication / Failover"
 	catReporting  = "Reporting and Logging / What to Log"
+	customized    = "Customized Options"
 )
 
 const maxInt = math.MaxInt32
@@ -65,6 +66,7 @@ func clientSettings() []Setting {
 		{Name: "idle_in_transaction_session_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Longest time a client may be idle in a transaction block, half a message sent or none; 0 for no limit."},
 		{Name: "idle_session_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Longest time a client may be idle otherwise; 0 for no limit."},
 		{Name: "lock_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Accepted for clients that set it; there are no locks to wait for."},
+		{Name: "role", Kind: s, Boot: "none", Context: user, Category: catClient, NotInFile: true, Short: "Accepted for clients that set it to what it is; there is one role."},
 		{Name: "search_path", Kind: s, Boot: `"$user", public`, Context: user, Category: catClient, Short: "Accepted for clients that set it; there is one schema."},
 		{Name: "standard_conforming_strings", Kind: e, Boot: "on", Enum: []string{"on"}, Context: user, Category: catCompat, Report: true, Short: "Backslashes in '…' strings are ordinary characters."},
 		{Name: "statement_timeout", Kind: KindInt, Unit: "ms", Boot: "0", Max: maxInt, Context: user, Category: catClient, Short: "Longest time a statement may run, waiting for its commit excepted; 0 for no limit."},

@@ -89,7 +89,9 @@ func (d *Setting) parseNumber(value string) (string, error) {
 		f *= factor
 	}
 	if d.Kind == KindInt {
-		f = math.RoundToEven(f)
+		if f = math.RoundToEven(f); f > math.MaxInt32 || f < math.MinInt32 {
+			return "", d.invalid(value).WithHint("Value exceeds integer range.")
+		}
 	}
 	if f < d.Min || f > d.Max {
 		unit := ""

@@ -38,7 +38,7 @@ func (s *statement) ParamTypes() []uint32 {
 	s.analyze()
 	oids := make([]uint32, len(s.params))
 	for i, t := range s.params {
-		if oids[i] = uint32(t); i < len(s.declared) && s.declared[i] != 0 {
+		if oids[i] = uint32(t); i < len(s.declared) && s.declared[i] != 0 && Type(s.declared[i]) != Unknown {
 			oids[i] = s.declared[i] // as the client has it: pgjdbc insists on varchar
 		}
 	}
@@ -95,7 +95,7 @@ func paramType(oid uint32) Type {
 	const bpchar = 1042
 	t := Type(oid)
 	switch {
-	case oid == 0:
+	case oid == 0, t == Unknown:
 		return Unknown
 	case oid == bpchar || t == Varchar:
 		return Text
@@ -148,7 +148,11 @@ func (s *statement) resolve(a *analyzer) {
 func resultColumns(plan planNode) []pgwire.Column {
 	columns := []pgwire.Column{}
 	for _, out := range plan.outputs() {
-		columns = append(columns, wireColumn(out.name, out.x.typ()))
+		column := wireColumn(out.name, out.x.typ())
+		if kv, ok := out.x.(*kvColumn); ok {
+			column.Table, column.Number = oidTable, int16(kv.index+1)
+		}
+		columns = append(columns, column)
 	}
 	return columns
 }

@@ -88,7 +88,8 @@ func FuzzParse(f *testing.F) {
 		"select distinct a.x, (select 1) from pg_class c left join pg_type t on c.oid = t.oid, generate_series(1, 2) as a(x) where exists (select 1) union all select 1, 2 order by 1",
 		"select array[1, 2][1], array(select oid from pg_class), 'a' ~ '(' collate \"C\", x operator(pg_catalog.~~) any ('{a}'::text[]), trim(both 'x' from 'y'), substring('a' from 1 for 2)",
 		"declare c no scroll cursor without hold for select $1", "fetch forward all in c", "move 3 c; close c; close all",
-		"copy kv from stdin with (format csv, delimiter ';', null '', quote '\"', header match, force_null (key))", "copy (select key from kv) to stdout (format 'binary', encoding utf8)",
+		"select (key, $1) in (('a', 2), row(kv, value)) from kv, 1 ^ 2, timestamp with time zone 'x', pg_catalog.int4 '5', 'a'\n-- c\n'b', e'a'\n'b'",
+		"set constraints a, b deferred; set session authorization 'x'; set role none", "copy kv from stdin with (format csv, delimiter ';', null '', quote '\"', header match, force_null (key))", "copy (select key from kv) to stdout (format 'binary', encoding utf8)",
 		strings.Repeat("select (", 600) + "1" + strings.Repeat(")", 600), "select 1" + strings.Repeat(" union select 1", 1000),
 		strings.Repeat("(", 600), "select " + strings.Repeat("not ", 600) + "true", "select " + strings.Repeat("1+", 11000) + "1",
 	} {

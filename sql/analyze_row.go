@@ -1,0 +1,60 @@
+package sql
+
+import "github.com/longship-db/longship/pgwire"
+
+// Rows are compared part by part (PostgreSQL 15 manual, "Row and Array Comparisons"). A comparison is analyzed as the
+// conditions on the parts that it stands for, so that one on key is looked up as any other.
+
+// rowComparison is l op r of two rows.
+func (a *analyzer) rowComparison(n binaryNode, l, r rowNode) expr {
+	switch {
+	case len(l.args) != len(r.args):
+		a.fail(n.at(), pgwire.CodeSyntaxError, "unequal number of entries in row expressions")
+	case len(l.args) == 0:
+		a.fail(n.at(), pgwire.CodeFeatureNotSupported, "cannot compare rows of zero length")
+	}
+	return a.expr(comparedRows(n.pos, n.op, l.args, r.args))
+}
+
+// comparedRows is the condition that two rows fulfil an operator. (a, b) < (c, d) is a < c OR a = c AND b < d.
+func comparedRows(at pos, op string, l, r []node) node {
+	if op == "=" || op == "<>" {
+		all := logicNode{pos: at, and: op == "="}
+		for i := range l {
+			all.args = append(all.args, binaryNode{pos: at, op: op, l: l[i], r: r[i]})
+		}
+		return all
+	}
+	last := len(l) - 1
+	var cond node = binaryNode{pos: at, op: op, l: l[last], r: r[last]}
+	for i := last - 1; i >= 0; i-- {
+		same := binaryNode{pos: at, op: "=", l: l[i], r: r[i]}
+		cond = logicNode{pos: at, args: []node{
+			binaryNode{pos: at, op: op[:1], l: l[i], r: r[i]},
+			logicNode{pos: at, and: true, args: []node{same, cond}},
+		}}
+	}
+	return cond
+}
+
+// rowIn is (a, b) IN ((c, d), …).
+func (a *analyzer) rowIn(n inNode, x rowNode) expr {
+	any := logicNode{pos: n.pos}
+	for _, item := range n.list {
+		row, ok := item.(rowNode)
+		switch {
+		case !ok:
+			a.rowAlone(x)
+		case len(row.args) != len(x.args):
+			a.fail(n.at(), pgwire.CodeSyntaxError, "unequal number of entries in row expressions")
+		}
+		any.args = append(any.args, comparedRows(n.pos, "=", x.args, row.args))
+	}
+	return a.expr(any)
+}
+
+// rowAlone refuses a row that stands where it is not compared with another one.
+func (a *analyzer) rowAlone(n rowNode) {
+	panic(errorAt(a.src, n.at(), pgwire.CodeFeatureNotSupported, "a row as a value is not supported").
+		WithHint("A row can be compared with another one, by =, <>, <, <=, >, >= and IN."))
+}
