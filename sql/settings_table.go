@@ -162,7 +162,7 @@ func replicationSettings() []Setting {
 		{Name: "wal_receiver_status_interval", Kind: i, Unit: "s", Boot: "10", Max: maxInt / 1000, Context: sighup, Category: catStandby, Short: "Longest time between a standby's reports."},
 		{Name: "wal_receiver_timeout", Kind: i, Unit: "ms", Boot: "60000", Max: maxInt, Context: sighup, Category: catStandby, Short: "Silence after which a standby gives its upstream up."},
 		{Name: "wal_retrieve_retry_interval", Kind: i, Unit: "ms", Boot: "5000", Min: 1, Max: maxInt, Context: sighup, Category: catStandby, Short: "Longest pause between a standby's attempts to connect."},
-		{Name: "wal_scrub_rate", Kind: i, Unit: "kB", Boot: "0", Max: maxInt, Context: sighup, Category: catFailover, Short: "WAL per second that is read again to find what has rotted, on each node; 0 for none."},
+		{Name: "wal_scrub_rate", Kind: i, Unit: "kB", Boot: "1024", Max: maxInt, Context: sighup, Category: catFailover, Short: "WAL per second that is read again to find what has rotted, on each node; 0 for none."},
 		{Name: "wal_sender_timeout", Kind: i, Unit: "ms", Boot: "60000", Max: maxInt, Context: ContextUser, Category: catSending, Short: "Silence after which a receiver is given up."},
 	}
 }

@@ -1,6 +1,7 @@
 package startup
 
 import (
+	"encoding/binary"
 	"errors"
 	"slices"
 	"strings"
@@ -158,5 +159,34 @@ func TestRecoverDespiteDamageBeforeRedo(t *testing.T) {
 	_, err := Recover(p.d, testIdentity, quiet)
 	if _, damaged := errors.AsType[*DamageError](err); !damaged {
 		t.Errorf("recovered with damage behind redo: %v", err)
+	}
+}
+
+// A header that is damaged where redo begins may say that the first record there is the rest of another one: it is not
+// passed over.
+func TestDamagedPageAtRedo(t *testing.T) {
+	l := newLog(t)
+	start, end := l.commit(500)
+	length := end - start
+	for end%wal.PageSize != 0 {
+		if room := wal.PageSize - end%wal.PageSize; room >= length {
+			_, end = l.commit(500 + int(room-length))
+		} else {
+			_, end = l.commit(500)
+		}
+	}
+	redo := end
+	first, second := l.commit(500)
+	_, end = l.commit(500)
+	c, err := ReadControl(l.d.FS, l.d.Global())
+	must(t, err)
+	c.Redo, c.Durable = redo, end
+	must(t, c.Write(l.d.FS, l.d.Global()))
+	header := []byte{1, 0, 1, 0, 0, 0} // XLP_FIRST_IS_CONTRECORD, timeline 1
+	header = binary.LittleEndian.AppendUint64(header, uint64(redo))
+	l.crash(redo+2, binary.LittleEndian.AppendUint32(header, uint32(second-first)))
+	_, err = Recover(l.d, testIdentity, quiet)
+	if damage, ok := errors.AsType[*DamageError](err); !ok || damage.Fault.From != redo {
+		t.Errorf("recovered: %v", err)
 	}
 }

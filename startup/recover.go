@@ -139,11 +139,12 @@ func (r *Recovered) findEnd(log *slog.Logger) error {
 		return err
 	}
 	end, err := r.scan(start)
-	if fault, ok := faultOf(err); ok && fault.To <= r.Control.Redo {
-		// What lies there is in the store. It was to be read only for the record before redo to be known, which
-		// nobody needs if there is one behind.
+	if fault, ok := faultOf(err); ok && r.Control.Redo%wal.PageSize != 0 {
+		// What lies before redo is in the store. It was to be read only for the record before redo to be known, which
+		// nobody needs if there is one behind. At the start of a page a damaged header might have a record passed over.
 		if rest, restErr := r.scan(r.Control.Redo); restErr == nil && rest.LSN > r.Control.Redo {
-			log.Warn("the log is damaged where recovery can do without", "from", fault.From, "to", fault.To, "redo", r.Control.Redo, "because", err)
+			log.Warn("the log is damaged where recovery can do without", "from", fault.From, "redo", r.Control.Redo, "because", err)
+			fault.To = min(fault.To, r.Control.Redo)
 			end, err, r.spared = rest, nil, &fault
 		}
 	}
