@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/anishathalye/porcupine"
 	"github.com/jackc/pgx/v5"
@@ -36,42 +37,61 @@ func (c *client) choose(era int) history.RegisterInput {
 
 const upsert = "INSERT INTO kv VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value"
 
-// operate does an operation on a register and notes it.
-func (c *client) operate(ctx context.Context, conn *pgx.Conn, in history.RegisterInput) error {
-	o := porcupine.Operation{ClientId: c.id, Input: in, Call: int64(c.now())}
+// A RegisterCall is an operation on a register that has ended, as its client knows it.
+type RegisterCall struct {
+	porcupine.Operation
+	Became history.Outcome
+	Wrote  bool  // if it is committed, the register has the new value
+	Err    error // what the session got
+}
+
+// Counts reports whether the operation is part of a history. One that is aborted did nothing, nor did a read without
+// an answer.
+func (r *RegisterCall) Counts() bool {
+	return r.Became == history.Committed || r.Became == history.Unknown && r.Input.(history.RegisterInput).Op != "read"
+}
+
+// CallRegister does a client's operation on a register, which is a row of kv. now tells the time of its call and of its
+// return; in known is what the client knows of each register, before and after.
+func CallRegister(ctx context.Context, conn *pgx.Conn, client int, in history.RegisterInput, known map[string]string, now func() time.Duration) RegisterCall {
+	r := RegisterCall{Operation: porcupine.Operation{ClientId: client, Input: in, Call: int64(now())}}
 	out := history.RegisterOutput{Known: true}
 	var tag pgconn.CommandTag
-	var err error
 	switch in.Op {
 	case "read":
-		out.Value, err = readRegister(ctx, conn, in.Key)
+		out.Value, r.Err = readRegister(ctx, conn, in.Key)
 	case "write":
-		_, err = conn.Exec(ctx, upsert, in.Key, in.New)
+		_, r.Err = conn.Exec(ctx, upsert, in.Key, in.New)
 	case "cas":
-		tag, err = conn.Exec(ctx, "UPDATE kv SET value = $3 WHERE key = $1 AND value = $2", in.Key, in.Old, in.New)
+		tag, r.Err = conn.Exec(ctx, "UPDATE kv SET value = $3 WHERE key = $1 AND value = $2", in.Key, in.Old, in.New)
 		out.Changed = tag.RowsAffected() == 1
 	}
-	o.Return = int64(c.now())
-	became := OutcomeOf(err)
-	wrote := in.Op == "write" || out.Changed
+	r.Return, r.Became = int64(now()), OutcomeOf(r.Err)
+	r.Wrote = in.Op == "write" || out.Changed
 	switch {
-	case became == history.Unknown:
-		out, o.Return = history.RegisterOutput{}, history.Never
-	case became == history.Committed && in.Op == "read":
-		c.known[in.Key] = out.Value
-	case became == history.Committed && wrote:
-		c.known[in.Key] = in.New
+	case r.Became == history.Unknown:
+		out, r.Return = history.RegisterOutput{}, history.Never
+	case r.Became == history.Committed && in.Op == "read":
+		known[in.Key] = out.Value
+	case r.Became == history.Committed && r.Wrote:
+		known[in.Key] = in.New
 	}
-	o.Output = out
+	r.Output = out
+	return r
+}
+
+// operate does an operation on a register and notes it.
+func (c *client) operate(ctx context.Context, conn *pgx.Conn, in history.RegisterInput) error {
+	r := CallRegister(ctx, conn, c.id, in, c.known, c.now)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if in.Op != "read" && (became != history.Committed || wrote) {
-		c.endedLocked(became, reported(conn), c.on, c.id)
+	if in.Op != "read" && (r.Became != history.Committed || r.Wrote) {
+		c.endedLocked(r.Became, reported(conn), c.on, c.id)
 	}
-	if became == history.Committed || became == history.Unknown && in.Op != "read" {
-		c.ops = append(c.ops, o)
+	if r.Counts() {
+		c.ops = append(c.ops, r.Operation)
 	}
-	return err
+	return r.Err
 }
 
 func readRegister(ctx context.Context, conn *pgx.Conn, key string) (string, error) {

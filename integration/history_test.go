@@ -17,15 +17,15 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/longship-db/longship/drill"
-	lists "github.com/longship-db/longship/internal/history"
+	"github.com/longship-db/longship/internal/history"
 )
 
-// A history is what clients did and were told: operations on registers, for a proof that all of it
+// A journal is what clients did and were told: operations on registers, for a proof that all of it
 // can have happened in one order, and rows that are only ever inserted, for a proof that none was lost.
 //
 // Keys have the era in them in which they were used. An era ends between two faults; what is unknown in
 // one leaves the search for an order in the next as it was.
-type history struct {
+type journal struct {
 	t     *testing.T
 	name  string // of its keys
 	began time.Time
@@ -41,11 +41,11 @@ type history struct {
 
 // inserted is what is known of a row that somebody inserted.
 type inserted struct {
-	outcome lists.Outcome
+	outcome history.Outcome
 	seen    string // its LSN, once somebody has read it
 }
 
-// told is what a client makes of an error: its SQLSTATE, or that the connection was lost.
+// toldOf is what a client makes of an error: its SQLSTATE, or that the connection was lost.
 func toldOf(err error) string {
 	switch state := sqlState(err); {
 	case err == nil:
@@ -61,121 +61,121 @@ func toldOf(err error) string {
 
 const registersPerEra = 5
 
-func newHistory(t *testing.T, name string) *history {
-	return &history{
+func newJournal(t *testing.T, name string) *journal {
+	return &journal{
 		t: t, name: name, began: time.Now(),
 		rows: map[string]*inserted{}, told: map[string]int{}, changed: make(chan struct{}),
 	}
 }
 
-// now is the time since the history began.
-func (h *history) now() time.Duration { return time.Since(h.began) }
+// now is the time since the journal was begun.
+func (j *journal) now() time.Duration { return time.Since(j.began) }
 
 // nextEra begins an era.
-func (h *history) nextEra() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.era++
+func (j *journal) nextEra() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.era++
 }
 
 // prefix begins all keys of an era that a kind of operation uses, and none else.
-func (h *history) prefix(kind string, era int) string {
-	return fmt.Sprintf("%s/%s/%05d/", h.name, kind, era)
+func (j *journal) prefix(kind string, era int) string {
+	return fmt.Sprintf("%s/%s/%05d/", j.name, kind, era)
 }
 
-func (h *history) eraNow() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.era
+func (j *journal) eraNow() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.era
 }
 
-// acknowledged notes an acknowledged write. The caller holds h.mu.
-func (h *history) acknowledged() {
-	h.acks = append(h.acks, h.now())
-	close(h.changed)
-	h.changed = make(chan struct{})
+// acknowledged notes an acknowledged write. The caller holds j.mu.
+func (j *journal) acknowledged() {
+	j.acks = append(j.acks, j.now())
+	close(j.changed)
+	j.changed = make(chan struct{})
 }
 
 // await waits for n acknowledgements from now on.
-func (h *history) await(n int) {
-	h.t.Helper()
-	ctx, cancel := testContext(h.t)
+func (j *journal) await(n int) {
+	j.t.Helper()
+	ctx, cancel := testContext(j.t)
 	defer cancel()
-	h.mu.Lock()
-	want := len(h.acks) + n
-	h.mu.Unlock()
+	j.mu.Lock()
+	want := len(j.acks) + n
+	j.mu.Unlock()
 	for {
-		h.mu.Lock()
-		count, changed := len(h.acks), h.changed
-		h.mu.Unlock()
+		j.mu.Lock()
+		count, changed := len(j.acks), j.changed
+		j.mu.Unlock()
 		if count >= want {
 			return
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			h.t.Fatalf("history %s: %d commits acknowledged, want %d; clients were told %v", h.name, count, want, h.told)
+			j.t.Fatalf("history %s: %d commits acknowledged, want %d; clients were told %v", j.name, count, want, j.told)
 		}
 	}
 }
 
 // gap is the longest time without an acknowledged write, of those that end after since.
-func (h *history) gap(since time.Duration) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	i, _ := slices.BinarySearch(h.acks, since)
+func (j *journal) gap(since time.Duration) time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	i, _ := slices.BinarySearch(j.acks, since)
 	longest := time.Duration(0)
-	for i = max(i, 1); i < len(h.acks); i++ {
-		longest = max(longest, h.acks[i]-h.acks[i-1])
+	for i = max(i, 1); i < len(j.acks); i++ {
+		longest = max(longest, j.acks[i]-j.acks[i-1])
 	}
 	return longest
 }
 
 // summary is for the log of the test.
-func (h *history) summary() string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (j *journal) summary() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
 	var told []string
-	for _, what := range slices.Sorted(maps.Keys(h.told)) {
-		told = append(told, fmt.Sprintf("%s %d", what, h.told[what]))
+	for _, what := range slices.Sorted(maps.Keys(j.told)) {
+		told = append(told, fmt.Sprintf("%s %d", what, j.told[what]))
 	}
 	return fmt.Sprintf("%d writes acknowledged, %d operations on registers, %d rows; told: %s",
-		len(h.acks), len(h.registers), len(h.rows), strings.Join(told, ", "))
+		len(j.acks), len(j.registers), len(j.rows), strings.Join(told, ", "))
 }
 
 // checkOrder verifies that everything that was done and read can have happened in one order, each
 // operation at some time between its call and its return. The clients must have ended.
-func (h *history) checkOrder() {
-	h.t.Helper()
+func (j *journal) checkOrder() {
+	j.t.Helper()
 	began := time.Now()
-	found, keys := lists.CheckRegisters(h.registers, 2*time.Minute)
+	found, keys := history.CheckRegisters(j.registers, 2*time.Minute)
 	for _, anomaly := range found {
-		h.t.Error(anomaly)
+		j.t.Error(anomaly)
 	}
-	h.t.Logf("history %s: %d registers checked in %v", h.name, keys, time.Since(began).Round(time.Millisecond))
+	j.t.Logf("history %s: %d registers checked in %v", j.name, keys, time.Since(began).Round(time.Millisecond))
 }
 
 // checkRows verifies that a node has every row that was acknowledged or that anybody has read, none
 // that was refused, and none that nobody wrote.
-func (h *history) checkRows(n *node) {
-	h.t.Helper()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	rows := n.rows(h.name+"/row/", h.name+"/row0")
+func (j *journal) checkRows(n *node) {
+	j.t.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	rows := n.rows(j.name+"/row/", j.name+"/row0")
 	wrong := map[string]int{}
 	complain := func(what, key string) {
 		if wrong[what]++; wrong[what] <= 3 {
-			h.t.Errorf("%s: %s %s", n.name, key, what)
+			j.t.Errorf("%s: %s %s", n.name, key, what)
 		}
 	}
-	for key, r := range h.rows {
+	for key, r := range j.rows {
 		at, ok := rows[key]
 		switch {
-		case !ok && r.outcome == lists.Committed:
+		case !ok && r.outcome == history.Committed:
 			complain("was acknowledged and is lost", key)
 		case !ok && r.seen != "":
 			complain("was read and is gone", key)
-		case ok && r.outcome == lists.Aborted:
+		case ok && r.outcome == history.Aborted:
 			complain("was refused and is there", key)
 		case ok && r.seen != "" && r.seen != at.lsn:
 			complain("was read at "+r.seen+" and is now another", key)
@@ -188,13 +188,13 @@ func (h *history) checkRows(n *node) {
 		complain("is there and nobody wrote it", key)
 	}
 	for what, count := range wrong {
-		h.t.Errorf("%s: %d of %d rows: %s", n.name, count, len(h.rows), what)
+		j.t.Errorf("%s: %d of %d rows: %s", n.name, count, len(j.rows), what)
 	}
 }
 
 // A clientele is clients of a cluster, which find its primary by themselves.
 type clientele struct {
-	*history
+	*journal
 	cluster *cluster
 
 	ctx    context.Context // ends with stop
@@ -214,7 +214,7 @@ const (
 // startClients begins a history with clients that make for a moderate load, and one more for each node
 // that keeps the table, which reads what that node shows.
 func (c *cluster) startClients(name string, clients int) *clientele {
-	k := &clientele{history: newHistory(c.t, name), cluster: c}
+	k := &clientele{journal: newJournal(c.t, name), cluster: c}
 	k.ctx, k.cancel = context.WithCancel(c.t.Context())
 	c.t.Cleanup(k.stop)
 	k.add(clients, hasty)
@@ -320,13 +320,13 @@ func hangUp(conn *pgx.Conn) {
 }
 
 // note counts what clients were told at the end of a session.
-func (h *history) note(err error) {
+func (j *journal) note(err error) {
 	if err == nil {
 		return
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.told[toldOf(err)]++
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.told[toldOf(err)]++
 }
 
 // step does one thing. It is not interrupted, except by its timeout.
@@ -346,15 +346,15 @@ func (w *worker) step(conn *pgx.Conn) error {
 	case 0:
 		err = w.insert(ctx, conn, fmt.Sprintf("%s%03d/%07d", w.prefix("row", era), w.id, w.next))
 	case 1:
-		err = w.operate(ctx, conn, lists.RegisterInput{Op: "read", Key: key})
+		err = w.operate(ctx, conn, history.RegisterInput{Op: "read", Key: key})
 	case 2:
 		if old != "" {
-			err = w.operate(ctx, conn, lists.RegisterInput{Op: "cas", Key: key, Old: old, New: value})
+			err = w.operate(ctx, conn, history.RegisterInput{Op: "cas", Key: key, Old: old, New: value})
 			break
 		}
 		fallthrough
 	default:
-		err = w.operate(ctx, conn, lists.RegisterInput{Op: "write", Key: key, New: value})
+		err = w.operate(ctx, conn, history.RegisterInput{Op: "write", Key: key, New: value})
 	}
 	if sqlState(err) == "40001" {
 		return nil // the session goes on
@@ -364,64 +364,31 @@ func (w *worker) step(conn *pgx.Conn) error {
 
 // insert adds a row.
 func (w *worker) insert(ctx context.Context, conn *pgx.Conn, key string) error {
-	r := &inserted{outcome: lists.Unknown}
+	r := &inserted{outcome: history.Unknown}
 	w.mu.Lock()
 	w.rows[key] = r
 	w.mu.Unlock()
 	_, err := conn.Exec(ctx, "INSERT INTO kv VALUES ($1, $2)", key, valueOf(key))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r.outcome = drill.OutcomeOf(err); r.outcome == lists.Committed {
+	if r.outcome = drill.OutcomeOf(err); r.outcome == history.Committed {
 		w.acknowledged()
 	}
 	return err
 }
-
-const upsert = "INSERT INTO kv VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value"
 
 // operate does an operation on a register and notes it.
-func (w *worker) operate(ctx context.Context, conn *pgx.Conn, in lists.RegisterInput) error {
-	o := porcupine.Operation{ClientId: w.id, Input: in, Call: int64(w.now())}
-	out := lists.RegisterOutput{Known: true}
-	var tag pgconn.CommandTag
-	var err error
-	switch in.Op {
-	case "read":
-		out.Value, err = readRegister(ctx, conn, in.Key)
-	case "write":
-		_, err = conn.Exec(ctx, upsert, in.Key, in.New)
-	case "cas":
-		tag, err = conn.Exec(ctx, "UPDATE kv SET value = $3 WHERE key = $1 AND value = $2", in.Key, in.Old, in.New)
-		out.Changed = tag.RowsAffected() == 1
-	}
-	o.Return = int64(w.now())
-	switch became := drill.OutcomeOf(err); {
-	case became == lists.Aborted, became == lists.Unknown && in.Op == "read":
-		return err // it did nothing
-	case became == lists.Unknown:
-		out, o.Return = lists.RegisterOutput{}, lists.Never
-	case in.Op == "read":
-		w.known[in.Key] = out.Value
-	case in.Op == "write" || out.Changed:
-		w.known[in.Key] = in.New
-	}
-	o.Output = out
+func (w *worker) operate(ctx context.Context, conn *pgx.Conn, in history.RegisterInput) error {
+	r := drill.CallRegister(ctx, conn, w.id, in, w.known, w.now)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.registers = append(w.registers, o)
-	if out.Known && (in.Op == "write" || out.Changed) {
+	if r.Counts() {
+		w.registers = append(w.registers, r.Operation)
+	}
+	if r.Became == history.Committed && r.Wrote {
 		w.acknowledged()
 	}
-	return err
-}
-
-func readRegister(ctx context.Context, conn *pgx.Conn, key string) (string, error) {
-	var value string
-	err := conn.QueryRow(ctx, "SELECT value FROM kv WHERE key = $1", key).Scan(&value)
-	if err == pgx.ErrNoRows {
-		err = nil
-	}
-	return value, err
+	return r.Err
 }
 
 // observe reads what a node shows, whatever its role, and notes it: none of it may ever be gone.

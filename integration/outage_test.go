@@ -109,15 +109,15 @@ func (n *node) waitsFor(word string) string {
 }
 
 // firstAfter is how long after a point in time the next write was acknowledged.
-func (h *history) firstAfter(at time.Duration) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, ack := range h.acks {
+func (j *journal) firstAfter(at time.Duration) time.Duration {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, ack := range j.acks {
 		if ack > at {
 			return ack - at
 		}
 	}
-	h.t.Errorf("no write was acknowledged after %v", at)
+	j.t.Errorf("no write was acknowledged after %v", at)
 	return 0
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/longship-db/longship/drill"
-	lists "github.com/longship-db/longship/internal/history"
+	"github.com/longship-db/longship/internal/history"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -24,7 +24,7 @@ func TestStrictSerializability(t *testing.T) {
 	c := newCluster(t, 3)
 	tokenCoversAbsence(t, c.primary())
 	const clients, before, after = 6, 150, 450
-	l := &listWork{cluster: c, began: time.Now(), gen: lists.Generator{Keys: 4, MaxOps: 3, Rounds: 150}, moved: make(chan struct{}, 1)}
+	l := &listWork{cluster: c, began: time.Now(), gen: history.Generator{Keys: 4, MaxOps: 3, Rounds: 150}, moved: make(chan struct{}, 1)}
 	ctx, cancel := testContext(t)
 	defer cancel()
 	running, stop := context.WithCancel(ctx)
@@ -42,9 +42,9 @@ func TestStrictSerializability(t *testing.T) {
 		switch {
 		case x.Stale:
 			stale++
-		case x.Outcome == lists.Committed:
+		case x.Outcome == history.Committed:
 			committed++
-		case x.Outcome == lists.Unknown:
+		case x.Outcome == history.Unknown:
 			unknown++
 		}
 	}
@@ -52,7 +52,7 @@ func TestStrictSerializability(t *testing.T) {
 	if stale < 20 {
 		t.Errorf("%d reads on nodes that may be behind: too few to show anything", stale)
 	}
-	for i, anomaly := range lists.Check(l.recorder.Txns()) {
+	for i, anomaly := range history.Check(l.recorder.Txns()) {
 		if t.Errorf("%v", anomaly); i == 3 {
 			break
 		}
@@ -70,7 +70,7 @@ func tokenCoversAbsence(t *testing.T, primary *node) {
 	}
 	conn := primary.connect()
 	var token wal.LSN
-	read := lists.Op{Kind: lists.Read, Key: "absent"}
+	read := history.Op{Kind: history.Read, Key: "absent"}
 	if err := drill.DoListOp(t.Context(), conn, &read, &token); err != nil || token != 0 {
 		t.Errorf("a row that is not there raises the token to %s, %v", token, err)
 	}
@@ -83,8 +83,8 @@ func tokenCoversAbsence(t *testing.T, primary *node) {
 type listWork struct {
 	cluster  *cluster
 	began    time.Time
-	gen      lists.Generator
-	recorder lists.Recorder
+	gen      history.Generator
+	recorder history.Recorder
 	moved    chan struct{} // there is more in recorder
 }
 
@@ -100,7 +100,7 @@ func (l *listWork) await(ctx context.Context, txns int) {
 	}
 }
 
-func (l *listWork) add(x *lists.Txn) {
+func (l *listWork) add(x *history.Txn) {
 	x.Return = int64(time.Since(l.began))
 	l.recorder.Add(x)
 	select {
@@ -114,8 +114,8 @@ type listClient struct {
 	*listWork
 	id     int
 	random *rand.Rand
-	token  wal.LSN    // the last commit that it has made, or may have seen
-	last   []lists.Op // of its last transaction
+	token  wal.LSN      // the last commit that it has made, or may have seen
+	last   []history.Op // of its last transaction
 
 	sessions [3]*pgx.Conn // on each node, to read there what that has read or written
 }
@@ -154,8 +154,8 @@ func (c *listClient) run(ctx context.Context) {
 func (c *listClient) transact(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hasty)
 	defer cancel()
-	x := &lists.Txn{Client: c.id, Ops: c.gen.Next(c.random), Outcome: lists.Aborted, Call: int64(time.Since(c.began))}
-	reads := !slices.ContainsFunc(x.Ops, func(o lists.Op) bool { return o.Kind == lists.Append })
+	x := &history.Txn{Client: c.id, Ops: c.gen.Next(c.random), Outcome: history.Aborted, Call: int64(time.Since(c.began))}
+	reads := !slices.ContainsFunc(x.Ops, func(o history.Op) bool { return o.Kind == history.Append })
 	block := reads || len(x.Ops) > 1 || c.random.IntN(2) == 0
 	var err error
 	if block {
@@ -177,13 +177,13 @@ func (c *listClient) transact(ctx context.Context, conn *pgx.Conn) error {
 	c.last = x.Ops
 	became := drill.OutcomeOf(err)
 	switch {
-	case became == lists.Committed:
-		x.Outcome = lists.Committed
+	case became == history.Committed:
+		x.Outcome = history.Committed
 		if lsn, err := wal.ParseLSN(conn.PgConn().ParameterStatus("longship.last_commit_lsn")); err == nil {
 			c.token = max(c.token, lsn)
 		}
-	case became == lists.Unknown && ended:
-		x.Outcome = lists.Unknown
+	case became == history.Unknown && ended:
+		x.Outcome = history.Unknown
 	}
 	c.add(x)
 	if err != nil && sqlState(err) == "40001" {
@@ -208,12 +208,12 @@ func (c *listClient) readElsewhere(ctx context.Context) {
 		}
 		c.sessions[n] = conn
 	}
-	x := &lists.Txn{Client: c.id, Outcome: lists.Committed, Stale: true, Call: int64(time.Since(c.began))}
+	x := &history.Txn{Client: c.id, Outcome: history.Committed, Stale: true, Call: int64(time.Since(c.began))}
 	for _, o := range c.last {
-		if o.Kind == lists.Append {
-			o.Kind = lists.Read
+		if o.Kind == history.Append {
+			o.Kind = history.Read
 		}
-		x.Ops = append(x.Ops, lists.Op{Kind: o.Kind, Key: o.Key, Hi: o.Hi})
+		x.Ops = append(x.Ops, history.Op{Kind: o.Kind, Key: o.Key, Hi: o.Hi})
 	}
 	_, err = conn.Exec(ctx, fmt.Sprintf("WAIT FOR LSN '%s' TIMEOUT %d", c.token, hasty.Milliseconds()))
 	if err == nil {

@@ -76,11 +76,11 @@ func TestStopPrimary(t *testing.T) {
 }
 
 // checkTold verifies that clients were told nothing but what is expected at the end of a session.
-func (h *history) checkTold(expected ...string) {
-	h.t.Helper()
-	for what, times := range h.told {
+func (j *journal) checkTold(expected ...string) {
+	j.t.Helper()
+	for what, times := range j.told {
 		if !slices.Contains(expected, what) {
-			h.t.Errorf("clients were told %s, %d times", what, times)
+			j.t.Errorf("clients were told %s, %d times", what, times)
 		}
 	}
 }
