@@ -76,8 +76,6 @@ func parseValue(s string, t Type, loc *time.Location) (Value, error) {
 		return NameValue(truncateName(s)), checkText(s)
 	case Char:
 		return charValue(s), checkText(s)
-	case NodeTree:
-		return Value{typ: t, s: s}, checkText(s)
 	case Bool:
 		return parseBool(s)
 	case Int2, Int4, Int8:
