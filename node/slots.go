@@ -375,12 +375,18 @@ func (r *reign) dropSlot(ctx context.Context, name string, pid int32, wait bool)
 	}
 	limited, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
-	s, err := r.node.raft.Propose(limited, &raftlog.SlotDrop{Epoch: r.epoch, Name: name})
+	s, err := r.node.raft.Propose(limited, dropOf(slot, name, r.epoch))
 	if err != nil && !errors.Is(err, raftlog.ErrNoSlot) {
 		r.slots.Unclaim(name, pid)
 		return r.slotRefused(ctx, name, err)
 	}
 	return r.slotFailure(r.mirrorSlots(s, true))
+}
+
+// dropOf has Raft drop the slot that this node has, and no other that may have the name once that is agreed on. A slot
+// that it does not have is dropped by its name.
+func dropOf(here slots.Slot, name string, epoch uint64) *raftlog.SlotDrop {
+	return &raftlog.SlotDrop{Epoch: epoch, Name: name, Number: here.Number}
 }
 
 // slotFailure ends the process if nobody knows any more what is on disk.

@@ -22,6 +22,16 @@ func TestNewSlot(t *testing.T) {
 	}
 }
 
+// Another slot may have the name by the time a drop is agreed on.
+func TestDropOf(t *testing.T) {
+	if got, want := *dropOf(slots.Slot{Name: "vault", Number: 7}, "vault", 3), (raftlog.SlotDrop{Epoch: 3, Name: "vault", Number: 7}); got != want {
+		t.Errorf("dropOf() = %+v, want %+v", got, want)
+	}
+	if got, want := *dropOf(slots.Slot{}, "vault", 3), (raftlog.SlotDrop{Epoch: 3, Name: "vault"}); got != want {
+		t.Errorf("dropOf() = %+v, want %+v", got, want)
+	}
+}
+
 // What a primary knows of its slots before its epoch is open may be of a horizon that does not hold: it keeps it to
 // itself, and so does who is none, or none of this epoch.
 func TestSpeaksOfSlotsOnceOpen(t *testing.T) {

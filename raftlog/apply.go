@@ -161,7 +161,7 @@ func (c *SlotDrop) change(s *State) error {
 		return err
 	}
 	i, found := s.slot(c.Name)
-	if !found {
+	if !found || c.Number != 0 && c.Number != s.Slots[i].Number {
 		return fmt.Errorf("%w: %s", ErrNoSlot, c.Name)
 	}
 	s.Slots = slices.Delete(s.Slots, i, i+1)

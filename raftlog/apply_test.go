@@ -97,7 +97,7 @@ func readCommand(t *testing.T, d *datadriven.TestData) Command {
 	case "slot-create":
 		return &SlotCreate{Epoch: a.number("epoch"), Slot: Slot{Name: a.text("name"), Restart: a.lsn("restart"), Member: a.slotMember()}}
 	case "slot-drop":
-		return &SlotDrop{Epoch: a.number("epoch"), Name: a.text("name")}
+		return &SlotDrop{Epoch: a.number("epoch"), Name: a.text("name"), Number: a.number("number")}
 	case "slot-advance":
 		slot := Slot{Name: a.text("name"), Number: a.number("number"), Restart: a.lsn("restart"), InvalidatedAt: a.lsn("invalidated-at"), Reason: slots.Reason(a.text("reason"))}
 		if since := a.number("inactive-since"); since != 0 {

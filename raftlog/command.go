@@ -100,10 +100,12 @@ type SlotCreate struct {
 	Slot  Slot   `json:"slot"`
 }
 
-// SlotDrop removes one.
+// SlotDrop removes one: that with the number, if it names one. Who drops a slot may have given up, and the command be
+// applied later, when another slot has the name.
 type SlotDrop struct {
-	Epoch uint64 `json:"epoch"`
-	Name  string `json:"name"`
+	Epoch  uint64 `json:"epoch"`
+	Name   string `json:"name"`
+	Number uint64 `json:"number,omitempty"` // of Slot
 }
 
 // SlotAdvance puts slots where the primary says that their consumers are, which may be back: a consumer

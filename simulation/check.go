@@ -13,6 +13,7 @@ import (
 
 	"github.com/longship-db/longship/internal/history"
 	"github.com/longship-db/longship/kv"
+	"github.com/longship-db/longship/node"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
 )
@@ -46,11 +47,11 @@ func (k *checker) run() {
 	}
 }
 
-// readAll reads the whole table at the primary, as one more transaction of the history, and on every other node,
-// which must have the same. It returns the position up to which all have applied the log.
+// readAll reads the whole table at the primary, as one more transaction of the history, and on every other node that
+// has one, which must have the same. It returns the position up to which all have applied the log.
 func (k *checker) readAll() (wal.LSN, error) {
 	var horizon wal.LSN
-	order := slices.Clone(k.cluster.machines)
+	order := slices.DeleteFunc(slices.Clone(k.cluster.machines), func(m *machine) bool { return m.witness })
 	primary := k.cluster.trace.tally.leader()
 	slices.SortStableFunc(order, func(a, b *machine) int { return btoi(b.name == primary) - btoi(a.name == primary) })
 	for i, m := range order {
@@ -167,28 +168,32 @@ func (k *checker) countUnknown() {
 	}
 }
 
-// countEpochs tells how many epochs were never steady, and how often two in a row.
+// countEpochs tells how many epochs were never steady, how often two in a row, and how often the log forked again where
+// it had forked before.
 func (k *checker) countEpochs() {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	conn, err := dial(ctx, k.admin, k.cluster.machines[0], "longship")
+	conn, err := dial(ctx, k.admin, k.cluster.machines[0], node.AdminDatabase)
 	if err != nil {
 		return
 	}
 	defer hangUp(conn)
-	rows, err := query(ctx, conn, "SELECT epoch, steady FROM longship_history ORDER BY epoch")
+	rows, err := query(ctx, conn, "SELECT epoch, steady, parent FROM longship_history ORDER BY epoch")
 	if err != nil {
 		k.cluster.trace.fail("history of epochs", err)
 	}
-	before := "t"
+	t, before, parents := k.cluster.trace.tally, "t", map[string]bool{}
 	for _, r := range rows {
 		if r[1] == "f" {
-			k.cluster.trace.tally.add("epoch never steady")
+			t.add("epoch never steady")
 			if before == "f" {
-				k.cluster.trace.tally.add("two epochs in a row never steady")
+				t.add("two epochs in a row never steady")
 			}
 		}
-		before = r[1]
+		if parents[r[2]] {
+			t.add("forked twice in one epoch")
+		}
+		before, parents[r[2]] = r[1], r[2] != ""
 	}
 }
 

@@ -18,8 +18,7 @@ import (
 const (
 	patience       = 5 * time.Second // of a client with a transaction, or with a connection
 	reconnectPause = 200 * time.Millisecond
-	fillPause      = 2 * time.Second // at most, between two large rows
-	fillSize       = 128 << 10       // bytes, at most
+	fillSize       = 128 << 10 // bytes, at most
 )
 
 // A workload is what the clients share.
@@ -76,12 +75,12 @@ func (c *client) run(ctx context.Context) {
 	}
 }
 
-// fill writes rows that are large, so that segments of the log come and go.
-func (c *client) fill(ctx context.Context) {
+// fill writes rows that are large, with a pause of at most so long between two, so that segments of the log come and go.
+func (c *client) fill(ctx context.Context, pause time.Duration) {
 	for ctx.Err() == nil {
 		conn := c.connect(ctx)
 		for conn != nil {
-			sleep(ctx, time.Duration(c.random.Int64N(int64(fillPause))))
+			sleep(ctx, time.Duration(c.random.Int64N(int64(pause))))
 			if ctx.Err() != nil {
 				break
 			}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,7 +32,11 @@ type machine struct {
 	ip      string
 	join    bool // it takes its data from the others when it has none
 
+	priority int
+	witness  bool
+
 	flipped atomic.Bool // a bit of the disk was changed
+	removed atomic.Bool // the cluster was told to do without it
 
 	mu      sync.Mutex
 	disk    *Disk // between two processes
@@ -99,6 +104,7 @@ func newCluster(nodes int, rng *source, t *trace, settings map[string]string) *c
 	for i := range nodes {
 		c.machines = append(c.machines, &machine{
 			cluster: c, name: fmt.Sprintf("n%d", i+1), ip: fmt.Sprintf("127.0.0.%d", i+1), join: i > 0, disk: NewDisk(),
+			priority: 100,
 		})
 	}
 	return c
@@ -135,7 +141,8 @@ func (m *machine) config(p *process) node.Config {
 		Listen:           m.address(),
 		RaftListen:       fmt.Sprintf("%s:%d", m.ip, raftPort),
 		GossipListen:     fmt.Sprintf("%s:%d", m.ip, gossipPort),
-		FailoverPriority: 100,
+		FailoverPriority: m.priority,
+		Witness:          m.witness,
 		Settings:         c.settings,
 		Logger:           slog.New(c.trace.handler(m.name, p.mute)),
 		Out:              io.Discard,
@@ -194,6 +201,10 @@ func (m *machine) end(p *process) {
 		}
 		m.replaceDisk() // as the error tells the operator
 		t.tally.add("corruption repaired from a peer")
+	}
+	if m.removed.Load() && strings.Contains(fmt.Sprint(p.err), "has been removed from the cluster") {
+		m.replaceDisk() // the same
+		t.tally.add("removed, and back as another")
 	}
 	time.Sleep(restartPause + m.cluster.rng.upTo(2*restartPause))
 	m.start()
@@ -312,15 +323,18 @@ func (c *cluster) wholeAt(ctx context.Context, from *Host, m *machine) error {
 }
 
 // has is nil if a node is in an epoch and has the log up to a position, or soon has. A primary may believe in a standby
-// that has just lost its power, and one that is cut off, and deposed, in all of them.
+// that has just lost its power, and one that is cut off, and deposed, in all of them. A witness shows nothing, so it
+// cannot be asked how far it is.
 func (c *cluster) has(ctx context.Context, from *Host, m *machine, epoch, lsn string) error {
-	conn, err := dial(ctx, from, m, "longship")
+	conn, err := dial(ctx, from, m, node.AdminDatabase)
 	if err != nil {
 		return err
 	}
 	defer hangUp(conn)
-	if err := execute(ctx, conn, fmt.Sprintf("WAIT FOR LSN '%s' TIMEOUT 1000", lsn)); err != nil {
-		return err
+	if !m.witness {
+		if err := execute(ctx, conn, fmt.Sprintf("WAIT FOR LSN '%s' TIMEOUT 1000", lsn)); err != nil {
+			return err
+		}
 	}
 	rows, err := query(ctx, conn, "SELECT epoch FROM longship_cluster")
 	if err == nil && rows[0][0] != epoch {

@@ -23,6 +23,8 @@ type Mount struct {
 	locks  map[string]bool
 	hang   time.Time            // nothing is written before
 	sync   func() time.Duration // how long a sync takes
+	slow   time.Duration        // how much longer under slowIn
+	slowIn string
 	broken func(op, path string) error
 }
 
@@ -43,6 +45,13 @@ func (m *Mount) Hang(until time.Time) {
 	m.hang = until
 }
 
+// Slow has syncs of files whose path begins so take longer.
+func (m *Mount) Slow(prefix string, by time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.slowIn, m.slow = prefix, by
+}
+
 // Break has f decide on the errors of writes and syncs, "write" and "sync". Nil: there are none.
 func (m *Mount) Break(f func(op, path string) error) {
 	m.mu.Lock()
@@ -56,7 +65,9 @@ func (m *Mount) ready(op, name string) error {
 	wait, broken := time.Until(m.hang), m.broken
 	var latency time.Duration
 	if op == "sync" {
-		latency = m.sync()
+		if latency = m.sync(); m.slow > 0 && strings.HasPrefix(name, m.slowIn) {
+			latency += m.slow
+		}
 	}
 	m.mu.Unlock()
 	if wait = max(wait, 0) + latency; wait > 0 {

@@ -39,18 +39,24 @@ var faults = []fault{
 	{"power cut everywhere", (*nemesis).powerAll},
 	{"cut off", (*nemesis).isolate},
 	{"cut off one way", (*nemesis).cutOneWay},
+	{"cut off from each other", (*nemesis).cutPair},
 	{"cluster divided", (*nemesis).divide},
 	{"frozen", (*nemesis).freeze},
 	{"connections reset", (*nemesis).reset},
 	{"network slow", (*nemesis).slow},
 	{"buffers small", (*nemesis).narrow},
 	{"disk hangs", (*nemesis).hang},
+	{"disk slow", (*nemesis).slowDisk},
 	{"disk full", (*nemesis).fill},
 	{"sync fails", (*nemesis).failSync},
 	{"disk lost", (*nemesis).wipe},
 	{"bit flipped", (*nemesis).flip},
 	{"switchover", (*nemesis).switchover},
 	{"rule changed", (*nemesis).changeRule},
+	{"member removed", (*nemesis).remove},
+	{"reign after reign", (*nemesis).chase},
+	{"rule changed and primary gone", (*nemesis).overlap},
+	{"the preferred one is behind", (*nemesis).outrun},
 }
 
 // run makes trouble until ctx ends.
@@ -80,6 +86,7 @@ func (n *nemesis) heal() {
 		if p := m.current(); p != nil {
 			p.mount.Break(nil)
 			p.mount.Hang(time.Time{})
+			p.mount.Slow("", 0)
 			p.mount.Disk().SetFull(false)
 		}
 	}
@@ -99,12 +106,16 @@ func (n *nemesis) someone() *machine {
 
 // down takes a machine down, and has it come back after a while.
 func (n *nemesis) down(m *machine, power bool) string {
-	if !m.kill(power) {
-		return ""
-	}
 	away := n.cluster.rng.upTo(10 * time.Second)
 	if n.cluster.rng.chance(40) {
 		away = n.cluster.rng.upTo(time.Second)
+	}
+	return n.downFor(m, power, away)
+}
+
+func (n *nemesis) downFor(m *machine, power bool, away time.Duration) string {
+	if !m.kill(power) {
+		return ""
 	}
 	go func() {
 		time.Sleep(away)
@@ -163,6 +174,17 @@ func (n *nemesis) cutOneWay(context.Context) string {
 	}
 	n.cluster.network.Cut(a.ip, b.ip)
 	return a.name + " to " + b.name
+}
+
+// cutPair cuts two machines off from each other; both see all the others.
+func (n *nemesis) cutPair(context.Context) string {
+	a, b := n.someone(), n.pick()
+	if a == b {
+		return ""
+	}
+	n.cluster.network.Cut(a.ip, b.ip)
+	n.cluster.network.Cut(b.ip, a.ip)
+	return a.name + " and " + b.name
 }
 
 func (n *nemesis) divide(context.Context) string {
@@ -243,6 +265,19 @@ func (n *nemesis) hang(context.Context) string {
 	}
 	p.mount.Hang(time.Now().Add(d))
 	return fmt.Sprintf("%s for %v", m.name, d)
+}
+
+// slowDisk has syncs take longer: of everything, of the log, or of Raft's store, so that what is agreed on is late.
+func (n *nemesis) slowDisk(context.Context) string {
+	m := n.someone()
+	p := m.current()
+	if p == nil {
+		return ""
+	}
+	where := []string{dataDir, dataDir + "/pg_wal/", dataDir + "/raft/"}[n.cluster.rng.n(3)]
+	by := n.cluster.rng.upTo(100 * time.Millisecond)
+	p.mount.Slow(where, by)
+	return fmt.Sprintf("%s in %s by %v", m.name, where, by)
 }
 
 func (n *nemesis) fill(context.Context) string {
@@ -355,11 +390,11 @@ func (n *nemesis) changeRule(ctx context.Context) string {
 		rules = append(rules, "ANY 2 (*)", "FIRST 2 (*)")
 	}
 	rule := rules[n.cluster.rng.n(len(rules))]
-	return n.order(ctx, fmt.Sprintf("ALTER SYSTEM SET synchronous_standby_names = '%s'", rule))
+	return n.order(ctx, fmt.Sprintf("ALTER SYSTEM SET synchronous_standby_names = '%s'", rule), "SELECT pg_reload_conf()")
 }
 
 // order has a node do something, which may fail.
-func (n *nemesis) order(ctx context.Context, sql string) string {
+func (n *nemesis) order(ctx context.Context, statements ...string) string {
 	ctx, cancel := context.WithTimeout(ctx, 3*patience)
 	defer cancel()
 	m := n.pick()
@@ -368,9 +403,11 @@ func (n *nemesis) order(ctx context.Context, sql string) string {
 		return ""
 	}
 	defer hangUp(conn)
-	if err := execute(ctx, conn, sql); err != nil {
-		n.cluster.trace.add("!", fmt.Sprintf("%s at %s: %v", sql, m.name, err))
-		return ""
+	for _, sql := range statements {
+		if err := execute(ctx, conn, sql); err != nil {
+			n.cluster.trace.add("!", fmt.Sprintf("%s at %s: %v", sql, m.name, err))
+			return ""
+		}
 	}
-	return sql + " at " + m.name
+	return statements[0] + " at " + m.name
 }

@@ -38,6 +38,7 @@ type Network struct {
 	mu     sync.Mutex
 	rng    *rand.Rand
 	hosts  map[string]*Host
+	on     map[string]bool // machines that have power, by IP address
 	routes map[[2]string]*route
 	links  map[*link]struct{}
 	port   uint16 // that the next connection is made from
@@ -53,7 +54,8 @@ type route struct {
 // NewNetwork makes a network whose delays a random source decides on.
 func NewNetwork(rng *rand.Rand) *Network {
 	return &Network{
-		rng: rng, hosts: map[string]*Host{}, routes: map[[2]string]*route{}, links: map[*link]struct{}{}, port: 20000,
+		rng: rng, hosts: map[string]*Host{}, on: map[string]bool{}, routes: map[[2]string]*route{},
+		links: map[*link]struct{}{}, port: 20000,
 	}
 }
 
@@ -72,7 +74,7 @@ func (n *Network) Boot(ip string) *Host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	h := &Host{network: n, ip: ip, listeners: map[netip.AddrPort]*listener{}, gone: make(chan struct{})}
-	n.hosts[ip] = h
+	n.hosts[ip], n.on[ip] = h, true
 	for l := range n.links {
 		for _, end := range l.ends {
 			if end.host.ip == ip && end.silent {
@@ -100,7 +102,7 @@ func (n *Network) route(from, to string) *route {
 	return p
 }
 
-// Kill ends the host as the end of its process does: the others are told.
+// Kill ends the host as the end of its process does: the others are told, and new connections are refused.
 func (h *Host) Kill() { h.end(false) }
 
 // PowerOff ends the host silently: what it had sent may still arrive.
@@ -113,6 +115,7 @@ func (h *Host) end(silently bool) {
 	close(h.gone)
 	if n.hosts[h.ip] == h {
 		delete(n.hosts, h.ip)
+		n.on[h.ip] = !silently
 	}
 	for _, l := range h.listeners {
 		l.shut()
@@ -277,8 +280,11 @@ func (h *Host) connect(to netip.AddrPort) (*conn, error) {
 	if h.isGone() {
 		return nil, syscall.ENETDOWN
 	}
-	if there == nil || n.route(h.ip, ip).cut.Load() || n.route(ip, h.ip).cut.Load() {
+	if !n.on[ip] || n.route(h.ip, ip).cut.Load() || n.route(ip, h.ip).cut.Load() {
 		return nil, nil
+	}
+	if there == nil {
+		return nil, syscall.ECONNREFUSED
 	}
 	l := there.listeners[to]
 	if l == nil || l.isShut() {

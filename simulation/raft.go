@@ -30,7 +30,7 @@ const (
 // journal, and synced, when it returns. In memory it is raft.InmemStore.
 //
 // The journal is a list of records: CRC-32C and length, 4 bytes each, little endian, and a change in JSON. One
-// that is torn is the last. Opening it writes it anew, without what is not needed any more.
+// that is torn is the last, and so are zeros, which a crash may leave. Opening it writes it anew, without what is not needed any more.
 type raftStore struct {
 	*raft.InmemStore
 	keys map[string][]byte // all of InmemStore's, which cannot list them
@@ -104,7 +104,7 @@ func encode(c change) []byte {
 func (s *raftStore) replay(b []byte) error {
 	for len(b) >= 8 {
 		sum, n := binary.LittleEndian.Uint32(b), int(binary.LittleEndian.Uint32(b[4:]))
-		if n > len(b)-8 || crc32.Checksum(b[8:8+n], crcTable) != sum {
+		if n == 0 || n > len(b)-8 || crc32.Checksum(b[8:8+n], crcTable) != sum {
 			return nil
 		}
 		var c change

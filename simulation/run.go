@@ -33,11 +33,14 @@ type Result struct {
 // A plan is what a seed makes of a run.
 type plan struct {
 	nodes, clients int
-	fill           bool // another client writes large rows
+	fill           bool          // another client writes large rows
+	fillPause      time.Duration // between two of them, at most
 	trouble        time.Duration
 	pause          time.Duration // of the clients, on average
 	faultPause     time.Duration // between faults, at most
 	kinds          []fault
+	priorities     []int // of the nodes: who is rather the primary
+	witness        bool  // the last node is one
 	settings       map[string]string
 }
 
@@ -47,6 +50,7 @@ func newPlan(rng *source) plan {
 		nodes:      []int{3, 3, 3, 3, 3, 4, 5, 5, 5, 7}[rng.n(10)],
 		clients:    2 + rng.n(4),
 		fill:       rng.chance(50),
+		fillPause:  2 * time.Second,
 		trouble:    20*time.Second + rng.upTo(60*time.Second),
 		pause:      []time.Duration{100, 200, 300, 500, 1000}[rng.n(5)] * time.Millisecond,
 		faultPause: []time.Duration{1, 3, 6, 10}[rng.n(4)] * time.Second,
@@ -55,6 +59,15 @@ func newPlan(rng *source) plan {
 			"wal_retrieve_retry_interval": "500ms", "wal_keep_size": "1GB",
 		},
 	}
+	same := rng.chance(50)
+	for range p.nodes {
+		priority := 100
+		if !same && rng.chance(50) {
+			priority = 50
+		}
+		p.priorities = append(p.priorities, priority)
+	}
+	p.witness = rng.chance(20)
 	for _, f := range faults {
 		if rng.chance(40) {
 			p.kinds = append(p.kinds, f)
@@ -73,6 +86,10 @@ func newPlan(rng *source) plan {
 			p.settings[s[0]] = s[1]
 		}
 	}
+	if rng.chance(15) { // who is away for long needs another base copy
+		p.fill, p.fillPause = true, 200*time.Millisecond
+		p.settings["wal_keep_size"], p.settings["max_slot_wal_keep_size"] = "0", "1"
+	}
 	return p
 }
 
@@ -83,10 +100,14 @@ func Run(seed uint64, level slog.Level) Result {
 	p := newPlan(rng)
 	t := newTrace(level)
 	c := newCluster(p.nodes, rng, t, p.settings)
+	for i, m := range c.machines {
+		m.priority = p.priorities[i]
+	}
+	c.machines[p.nodes-1].witness = p.witness
 	r := &run{plan: p, cluster: c, trace: t, admin: c.network.Boot("127.0.2.1")}
 	r.work = &workload{cluster: c, pause: p.pause, gen: history.Generator{Keys: 4, MaxOps: 3, Rounds: 100}}
-	t.add("-", fmt.Sprintf("%d nodes, %d clients, %v of trouble of %d kinds, settings %v",
-		p.nodes, p.clients, p.trouble, len(p.kinds), p.settings))
+	t.add("-", fmt.Sprintf("%d nodes, priorities %v, witness %v, %d clients, %v of trouble of %d kinds, settings %v",
+		p.nodes, p.priorities, p.witness, p.clients, p.trouble, len(p.kinds), p.settings))
 	r.live()
 	result := Result{
 		Seed: seed, Nodes: p.nodes, Simulated: time.Since(t.began),
@@ -135,7 +156,7 @@ func (r *run) live() {
 	}
 	if r.plan.fill {
 		c := r.work.newClient(r.plan.clients)
-		running.Go(func() { c.fill(ctx) })
+		running.Go(func() { c.fill(ctx, r.plan.fillPause) })
 	}
 	trouble, well := context.WithTimeout(ctx, r.plan.trouble)
 	n := &nemesis{cluster: r.cluster, tally: r.trace.tally, admin: r.admin, kinds: r.plan.kinds, pause: r.plan.faultPause}

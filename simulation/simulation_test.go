@@ -48,9 +48,12 @@ func TestSimulation(t *testing.T) {
 		runChild(t)
 		return
 	}
-	s := &summary{t: t, counts: NewCounts()}
+	s := &summary{t: t, counts: NewCounts(), reached: Counts{}}
 	s.run()
 	s.print()
+	for _, what := range Unreached(s.counts, s.runs) {
+		t.Errorf("not once in %d runs: %s", s.runs, what)
+	}
 }
 
 func runChild(t *testing.T) {
@@ -80,6 +83,7 @@ type summary struct {
 	runs, nodes, committed, unknown, stale int
 	simulated, cpu                         time.Duration
 	counts                                 Counts
+	reached                                Counts // in how many runs
 }
 
 // run runs as many at a time as there are processors, until one fails; a soak goes on.
@@ -155,6 +159,9 @@ func (s *summary) one(seed uint64) {
 	s.simulated += r.Simulated
 	s.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	s.counts.Add(r.Counts)
+	for what := range r.Counts {
+		s.reached[what]++
+	}
 }
 
 // print says what was reached.
@@ -163,6 +170,6 @@ func (s *summary) print() {
 		s.simulated.Hours(), s.cpu.Minutes(), s.simulated.Hours()/s.cpu.Minutes())
 	fmt.Printf("%d transactions committed, %d unknown, %d read elsewhere\n", s.committed, s.unknown, s.stale)
 	for _, what := range slices.Sorted(maps.Keys(s.counts)) {
-		fmt.Printf("%7d %s\n", s.counts[what], what)
+		fmt.Printf("%7d in %4d runs: %s\n", s.counts[what], s.reached[what], what)
 	}
 }

@@ -1,0 +1,110 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Some states take several things in the right order, which chance alone seldom brings about. These faults watch
+// what the nodes log, and strike then.
+
+// eventTime is how long they wait for what they strike at.
+const eventTime = 5 * time.Second
+
+// heard waits for a line of a log, and returns the machine whose it is. Nil: it did not come.
+func (n *nemesis) heard(ctx context.Context, who <-chan string) *machine {
+	timer := time.NewTimer(eventTime)
+	defer timer.Stop()
+	select {
+	case name := <-who:
+		return n.cluster.machine(name)
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// takenOffice is in the log of a node that becomes the primary.
+const takenOffice = "role primary=true"
+
+// chase has each primary go as soon as it has taken office, a few times: there are epochs that are never steady, one
+// after the other, and logs that fork in the same epoch. Each is back soon, or there would be no next one.
+func (n *nemesis) chase(ctx context.Context) string {
+	var list []string
+	m := n.cluster.machine(n.tally.leader())
+	for range 2 + n.cluster.rng.n(3) {
+		if m == nil {
+			break
+		}
+		next := n.tally.next(takenOffice)
+		list = append(list, n.removeFor(m, 500*time.Millisecond+n.cluster.rng.upTo(2*time.Second)))
+		m = n.heard(ctx, next)
+		sleep(ctx, n.cluster.rng.upTo(30*time.Millisecond))
+	}
+	return strings.Join(list, ", ")
+}
+
+// removeFor takes a machine down or cuts it off for a while.
+func (n *nemesis) removeFor(m *machine, away time.Duration) string {
+	if n.cluster.rng.chance(60) {
+		return n.downFor(m, n.cluster.rng.chance(50), away)
+	}
+	n.isolateFromAll(m)
+	go func() {
+		time.Sleep(away)
+		n.cluster.network.Heal()
+	}()
+	return fmt.Sprintf("%s cut off for %v", m.name, away)
+}
+
+// overlap changes the rule, and has the primary go before that is done, at times with one whom the rule lists.
+func (n *nemesis) overlap(ctx context.Context) string {
+	begun := n.tally.next("rules in force", ruleBesideRule)
+	what := n.changeRule(ctx)
+	if what == "" {
+		return ""
+	}
+	m := n.heard(ctx, begun)
+	if m == nil {
+		return what
+	}
+	sleep(ctx, n.cluster.rng.upTo(3*time.Millisecond))
+	what += ", " + n.removeFor(m, n.cluster.rng.upTo(5*time.Second))
+	if o := n.pick(); o != m && n.cluster.rng.chance(40) {
+		what += ", " + n.downFor(o, false, n.cluster.rng.upTo(10*time.Second))
+	}
+	return what
+}
+
+// outrun has the log reach the one who is to be the next primary late, and the primary go.
+func (n *nemesis) outrun(ctx context.Context) string {
+	m := n.cluster.machine(n.tally.leader())
+	if m == nil {
+		return ""
+	}
+	var next *machine
+	for _, o := range n.cluster.machines {
+		if o != m && !o.witness && (next == nil || o.priority > next.priority) {
+			next = o
+		}
+	}
+	by := 200*time.Millisecond + n.cluster.rng.upTo(800*time.Millisecond)
+	n.cluster.network.Slow(m.ip, next.ip, by)
+	sleep(ctx, 2*time.Second+n.cluster.rng.upTo(time.Second))
+	return fmt.Sprintf("%s by %v, %s", next.name, by, n.downFor(m, true, 3*time.Second+n.cluster.rng.upTo(3*time.Second)))
+}
+
+// remove has the cluster do without a member. That is restarted: it finds out, and comes back with an empty disk. If it
+// is not known whether it was removed, it may find out later.
+func (n *nemesis) remove(ctx context.Context) string {
+	m := n.pick()
+	if m.name == n.tally.leader() || !n.expendable(ctx) {
+		return ""
+	}
+	n.sound = false
+	m.removed.Store(true)
+	n.order(ctx, fmt.Sprintf("SELECT longship_remove_member('%s')", m.name))
+	return n.downFor(m, true, n.cluster.rng.upTo(3*time.Second))
+}
