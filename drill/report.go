@@ -48,7 +48,7 @@ type Round struct {
 	Number     int     `json:"round"`
 	GapSeconds float64 `json:"write_gap_seconds"` // the longest time in which no node acknowledged a commit to anybody
 	GapFrom    string  `json:"write_gap_from"`    // the node that sent the last acknowledgement before it
-	GapTo      string  `json:"write_gap_to"`      // and the one that sent the first after it
+	GapTo      string  `json:"write_gap_to"`      // and the one that sent the first after it; "" if none did
 
 	// ClientGapSeconds is the longest time in which one client, that follows the primary, had none acknowledged: longer, if
 	// it waited for an answer of a node that gives none.
@@ -60,7 +60,10 @@ type Round struct {
 // gap says how long the write gap was, and whose.
 func (r *Round) gap() string {
 	text := fmt.Sprintf("no node acknowledged a commit for %.2f s", r.GapSeconds)
-	if r.GapFrom != r.GapTo {
+	switch {
+	case r.GapTo == "":
+		text += ", until the round was given up (the last was " + r.GapFrom + ")"
+	case r.GapFrom != r.GapTo:
 		text += " (the last was " + r.GapFrom + ")"
 	}
 	return fmt.Sprintf("%s; the client that waited longest, for %.2f s", text, r.ClientGapSeconds)

@@ -3,6 +3,7 @@ package drill
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -85,8 +86,12 @@ func TestFind(t *testing.T) {
 
 // The write gap is that of all nodes, and what a client waited for an answer that does not come is its own.
 func TestGaps(t *testing.T) {
+	synctest.Test(t, testGaps) // where no time passes
+}
+
+func testGaps(t *testing.T) {
 	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
-	w := &work{began: time.Now().Add(-ms(1000)), acks: []ack{
+	w := &work{began: time.Now().Add(-ms(1000)), acks: []ack{ // a second ago
 		{ms(10), "n1", 1}, {ms(20), "n1", 2}, {ms(90), "n1", 0}, // the fault comes at 30
 		{ms(400), "n2", 0}, {ms(500), "n2", 2}, {ms(800), "n2", 1}, {ms(900), "n2", 2},
 	}}
@@ -100,9 +105,13 @@ func TestGaps(t *testing.T) {
 	if _, after, _ := w.gaps(ms(450)); after != w.acks[5] {
 		t.Errorf("later, the write gap ends with %v", after)
 	}
-	w.acks = w.acks[:5] // client 1 waits still
-	if _, _, client := w.gaps(ms(30)); client < ms(970) {
-		t.Errorf("the client that still waits has done so for %v, want 970ms at least", client)
+	w.acks = w.acks[:5] // client 1 waits still, and so do all
+	before, after, client = w.gaps(ms(30))
+	if client != ms(970) {
+		t.Errorf("the client that still waits has done so for %v, want 970ms", client)
+	}
+	if before != w.acks[4] || after.on != "" || after.at != ms(1000) {
+		t.Errorf("the write gap is from %v to %v, want until now", before, after)
 	}
 }
 

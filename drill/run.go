@@ -253,7 +253,7 @@ func (r *Run) measure() {
 	since := r.work.began.Add(r.struck)
 	r.round.Events = append(r.round.Events, r.reader.events(since)...)
 	commits := "longest gap" // its end, where nobody was promoted
-	if slices.ContainsFunc(r.round.Events, func(e Event) bool { return e.Kind == "promotion" }) {
+	if after.on != "" && slices.ContainsFunc(r.round.Events, func(e Event) bool { return e.Kind == "promotion" }) {
 		commits = "first commit"
 	}
 	r.round.Events = append(r.round.Events, Event{At: milliseconds(after.at - r.struck), Kind: commits, Node: after.on, What: r.round.gap()})

@@ -145,7 +145,8 @@ func (w *work) await(ctx context.Context, n int) error {
 }
 
 // gaps are the longest times without an acknowledgement that end after since: that of any write on any node, from the
-// last one before it to the one that ended it, and that of one client that follows the primary.
+// last one before it to the one that ended it, or until now, of no node, if none has; and that of one client that follows
+// the primary.
 func (w *work) gaps(since time.Duration) (before, after ack, client time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -161,9 +162,13 @@ func (w *work) gaps(since time.Duration) (before, after ack, client time.Duratio
 		}
 		last[a.to] = a.at
 	}
+	now := ack{at: w.now()}
+	if n := len(w.acks); n > 0 && now.at-w.acks[n-1].at > after.at-before.at {
+		before, after = w.acks[n-1], now
+	}
 	delete(last, 0)
 	for _, at := range last {
-		client = max(client, w.now()-max(at, since))
+		client = max(client, now.at-max(at, since))
 	}
 	return before, after, client
 }
