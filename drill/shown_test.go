@@ -80,7 +80,7 @@ func TestKilled(t *testing.T) {
 	if err := n.killed(); !isUntested(err) {
 		t.Errorf("one that had ended: %v", err)
 	}
-	n.cluster.program, n.args = "/bin/sh", []string{"-c", "while :; do sleep 60; done"}
+	n.cluster.program, n.args = "/bin/sh", []string{"-c", "exec sleep 60"}
 	if err := n.Start(); err != nil {
 		t.Fatal(err)
 	}
