@@ -86,7 +86,10 @@ type fakeStatement struct {
 	verb, arg string
 }
 
-var int4 = []Column{{Name: "n", Type: 23, Size: 4, Mod: -1}}
+var (
+	int4   = []Column{{Name: "n", Type: 23, Size: 4, Mod: -1}}
+	echoed = []Column{{Name: "echo", Type: 25, Size: -1, Mod: -1}}
+)
 
 func (s fakeStatement) ParamTypes() []uint32 {
 	if s.verb == "echo" {
@@ -99,7 +102,9 @@ func (s fakeStatement) Columns() []Column {
 	switch s.verb {
 	case "rows", "cursor":
 		return int4
-	case "echo", "log":
+	case "echo":
+		return echoed
+	case "log":
 		return []Column{{Name: s.verb, Type: 25, Size: -1, Mod: -1}}
 	}
 	return nil
@@ -147,41 +152,6 @@ func (s *fakeSession) Bind(st Statement, args Args) error {
 		}
 	}
 	return nil
-}
-
-func (s *fakeSession) Open(_ context.Context, st Statement, _ Args) (Cursor, error) {
-	f := st.(fakeStatement)
-	if f.verb != "cursor" {
-		return nil, nil
-	}
-	n, _ := strconv.Atoi(f.arg)
-	s.note("open %s", f.arg)
-	s.cursors = append(s.cursors, &fakeCursor{rows: n})
-	return s.cursors[len(s.cursors)-1], nil
-}
-
-// A fakeCursor counts up to rows. Its transaction closes it.
-type fakeCursor struct {
-	next, rows int
-	closed     bool
-}
-
-func (c *fakeCursor) Fetch(_ context.Context, limit int, _ []int16, out RowSink) (n int, err error) {
-	for ; c.next < c.rows && (limit == 0 || n < limit) && err == nil; n++ {
-		err = out.Row([][]byte{strconv.AppendInt(nil, int64(c.next), 10)})
-		c.next++
-	}
-	return n, err
-}
-
-func (c *fakeCursor) Close()       { c.closed = true }
-func (c *fakeCursor) Closed() bool { return c.closed }
-
-func (s *fakeSession) closeCursors() {
-	for _, c := range s.cursors {
-		c.Close()
-	}
-	s.cursors = nil
 }
 
 func (s *fakeSession) Execute(ctx context.Context, st Statement, args Args, out RowSink, final bool) (string, error) {

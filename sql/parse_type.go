@@ -9,6 +9,9 @@ func (p *parser) typedLiteral() (Type, bool) {
 	}
 	word := p.tok.text
 	typ, known := typeNames[word]
+	if !known && !missingTypes[word] && longTypes[word] == "" && word != "pg_catalog" {
+		return 0, false // which most names are: no need to look further
+	}
 	if next := p.peek(); next.kind == tokIdent && longTypes[word] == next.text || word == "pg_catalog" {
 		return p.longTypedLiteral()
 	} else if next.kind != tokString {

@@ -146,8 +146,9 @@ func (s *statement) resolve(a *analyzer) {
 
 // resultColumns describes the rows of a plan to the client.
 func resultColumns(plan planNode) []pgwire.Column {
-	columns := []pgwire.Column{}
-	for _, out := range plan.outputs() {
+	outs := plan.outputs()
+	columns := make([]pgwire.Column, 0, len(outs))
+	for _, out := range outs {
 		column := wireColumn(out.name, out.x.typ())
 		if kv, ok := out.x.(*kvColumn); ok {
 			column.Table, column.Number = oidTable, int16(kv.index+1)

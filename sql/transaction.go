@@ -157,7 +157,6 @@ func (s *Session) Fail() {
 		s.rollback()
 		s.block = failedBlock
 	default:
-		s.closeCursors(len(s.savepoints)) // those after the last savepoint are lost with it
 		s.block = failedBlock
 	}
 }
