@@ -79,7 +79,7 @@ var demands = []struct {
 	}},
 	{1500, []string{
 		"two epochs in a row never steady", "promotion refused by I4", "winner fetches the rest of the log",
-		"corruption repaired from a peer", "new base copy",
+		"corruption repaired from a peer",
 	}},
 }
 

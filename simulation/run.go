@@ -86,9 +86,8 @@ func newPlan(rng *source) plan {
 			p.settings[s[0]] = s[1]
 		}
 	}
-	if rng.chance(15) { // who is away for long needs another base copy
+	if rng.chance(15) { // segments come and go fast
 		p.fill, p.fillPause = true, 200*time.Millisecond
-		p.settings["wal_keep_size"], p.settings["max_slot_wal_keep_size"] = "0", "1"
 	}
 	return p
 }
