@@ -130,5 +130,9 @@ func SegmentHeader(b []byte, v Version) (PageHeader, error) {
 	if !size.Valid() {
 		return PageHeader{}, fmt.Errorf("WAL segment size must be a power of two between 1 MB and 1 GB, but the header says %d bytes", size)
 	}
-	return parsePageHeader(b, LSN(binary.LittleEndian.Uint64(b[8:])), size, 0, v)
+	addr := LSN(binary.LittleEndian.Uint64(b[8:]))
+	if size.Offset(addr) != 0 {
+		return PageHeader{}, fmt.Errorf("segment header: the page at %s is not the first of a segment", addr)
+	}
+	return parsePageHeader(b, addr, size, 0, v)
 }
