@@ -97,6 +97,7 @@ func New(cfg Config) (*Node, error) {
 		fatal:    make(chan error, 1),
 
 		latencies: newLatencies(),
+		scrubbing: scrubbing{suspects: make(chan wal.LSN, 1)},
 	}
 	if cfg.AllowFaults {
 		n.allowFaults()

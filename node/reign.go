@@ -212,6 +212,7 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 			return err
 		},
 		DropSlot: r.dropSlot,
+		Refused:  n.scrubbing.suspect,
 		Redo:     func() wal.LSN { return r.checkpointer.Control().Redo },
 		Timeout:  n.senderTimeout,
 		Show:     r.show,

@@ -35,6 +35,17 @@ type scrubbing struct {
 	found    int64     // faults
 	repaired int64
 	event    string // the last thing to be said of a fault
+
+	suspects chan wal.LSN // of records that a member has refused
+}
+
+// suspect has the scrubber look at the record at at. While it looks at another one nothing is done: whoever refused it
+// asks for it again.
+func (s *scrubbing) suspect(at wal.LSN) {
+	select {
+	case s.suspects <- at:
+	default:
+	}
 }
 
 // scrub reads the closed segments again and repairs what it finds, until ctx ends.
@@ -43,6 +54,7 @@ func (r *reign) scrub(ctx context.Context) error {
 	s := newScrubber(r)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer s.drop()
 	for {
 		changed := n.settings.Changed()
 		pause, err := s.next(ctx, n.settings.Bytes("wal_scrub_rate"))
@@ -53,6 +65,10 @@ func (r *reign) scrub(ctx context.Context) error {
 		select {
 		case <-timer.C:
 		case <-changed:
+		case at := <-n.scrubbing.suspects:
+			if err := s.inspect(ctx, at); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		}
@@ -75,6 +91,9 @@ type scrubber struct {
 	askAt    time.Time     // when others are asked for them again
 	askPause time.Duration // how long that was after the time before
 	warned   bool          // that there is no room for the list
+
+	inspected   uint64    // the segment that was suspected last
+	inspectedAt time.Time // when
 }
 
 func newScrubber(r *reign) *scrubber {
@@ -133,8 +152,57 @@ func (s *scrubber) again(f wal.Fault) {
 	s.state.mu.Lock()
 	defer s.state.mu.Unlock()
 	if s.state.segno == 0 || first < s.state.segno {
-		s.state.segno, s.pass = first, nil
+		s.state.segno = first
+		s.drop()
 	}
+}
+
+// drop ends reading.
+func (s *scrubber) drop() {
+	if s.pass == nil {
+		return
+	}
+	if err := s.pass.Close(); err != nil {
+		s.r.node.log.Warn("close a segment", "err", err)
+	}
+	s.pass = nil
+}
+
+// inspectRate is how fast a suspected segment is read, in bytes per second: somebody waits for it.
+const inspectRate = 32 << 20
+
+// inspect reads the segment of a record that a member has refused, and the next one, in which the record may end. It does
+// so once a minute at the most, should nothing be wrong with it here.
+func (s *scrubber) inspect(ctx context.Context, at wal.LSN) error {
+	dir := s.r.found.Dir
+	segno := dir.Format.SegmentSize.Segno(at)
+	if at >= s.limit() || segno == s.inspected && time.Since(s.inspectedAt) < repairRetryMax {
+		return nil
+	}
+	s.inspected, s.inspectedAt = segno, time.Now()
+	before := s.pass
+	s.pass = wal.NewScrubber(dir, s.r.found.History, segno)
+	defer func() { s.drop(); s.pass = before }()
+	for s.pass.Segno() <= segno+1 {
+		n, fault, err := s.pass.Step(s.limit())
+		switch {
+		case err != nil:
+			s.r.node.log.Warn("cannot read the log again where a member refused it", "at", at, "err", err)
+			return nil
+		case fault != nil:
+			if err := s.found(ctx, *fault); err != nil {
+				return err
+			}
+		case n == 0:
+			return nil
+		}
+		select {
+		case <-time.After(time.Duration(n) * time.Second / inspectRate):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
 }
 
 // begin begins a pass: where the one before was broken off, or with the oldest segment there is, or not yet: then it

@@ -173,6 +173,37 @@ func TestRepairBacksOff(t *testing.T) {
 	})
 }
 
+// What a member refuses is read at once, in the middle of a pause and at a rate of 0, too, but not again and again if it
+// is well.
+func TestSuspectedSegmentIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestScrubber(t, vfs.NewMem(), 6)
+		s.run(t, 10*time.Second, testRate)
+		s.run(t, time.Second, 0)
+		at := scrubSegment.Start(2) + 100
+		mustBeNil(t, s.inspect(t.Context(), at))
+		if n := len(s.state.list()); n != 0 || s.state.passes != 1 {
+			t.Errorf("%d faults in a good log, %d passes", n, s.state.passes)
+		}
+		s.spoil(t, 2)
+		mustBeNil(t, s.inspect(t.Context(), at))
+		if n := len(s.state.list()); n != 0 {
+			t.Errorf("%d faults: it was read again at once", n)
+		}
+		s.spoil(t, 4)
+		mustBeNil(t, s.inspect(t.Context(), scrubSegment.Start(4)))
+		time.Sleep(repairRetryMax)
+		mustBeNil(t, s.inspect(t.Context(), at))
+		if faults := s.state.list(); len(faults) != 2 || scrubSegment.Segno(faults[0].To) != 4 || scrubSegment.Segno(faults[1].To) != 2 {
+			t.Errorf("faults %+v", faults)
+		}
+		if len(s.onDisk(t)) != 2 {
+			t.Errorf("on disk %+v", s.onDisk(t))
+		}
+		mustBeNil(t, s.inspect(t.Context(), s.limit()+100)) // is being written
+	})
+}
+
 // Without room for the control file what is damaged is known in memory, and noted when there is room. Another failure
 // ends the process.
 func TestDamageOnFullDisk(t *testing.T) {

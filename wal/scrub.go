@@ -78,6 +78,9 @@ func (s *Scrubber) Skip(f Fault) {
 	s.place(End{LSN: size.Start(last + 1)})
 }
 
+// Close closes the file that is read.
+func (s *Scrubber) Close() error { return s.raw.Close() }
+
 // Segno is the segment that is read next.
 func (s *Scrubber) Segno() uint64 { return s.raw.dir.Format.SegmentSize.Segno(s.dec.Pos()) }
 

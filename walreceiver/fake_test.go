@@ -274,6 +274,7 @@ type fakeConn struct {
 
 	mu       sync.Mutex
 	reports  []report
+	refusal  string // what came with a CopyFail
 	copyDone bool
 	read     chan struct{} // closed when the reader has ended
 }
@@ -403,6 +404,10 @@ func (c *fakeConn) readReports() {
 			return
 		}
 		switch msg := msg.(type) {
+		case *pgproto3.CopyFail:
+			c.mu.Lock()
+			c.refusal = msg.Message
+			c.mu.Unlock()
 		case *pgproto3.CopyData:
 			var m pgwire.ClientMessage
 			if err := m.Decode(msg.Data); err != nil {

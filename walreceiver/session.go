@@ -245,9 +245,29 @@ func (r *session) data(start wal.LSN, p []byte) error {
 		}
 	}
 	if invalid != nil {
+		r.refuse(invalid)
 		return fmt.Errorf("invalid WAL received: %w", invalid)
 	}
 	return nil
+}
+
+// refuseTime bounds how long the upstream is waited for that is told that its WAL is refused.
+const refuseTime = time.Second
+
+// refuse tells the upstream where what it has sent makes no sense, so that it looks at its disk. The stream is over
+// in any case: if that cannot be said now, it will be the next time.
+func (r *session) refuse(cause error) {
+	invalid, ok := errors.AsType[*wal.InvalidError](cause)
+	if !ok {
+		return
+	}
+	// A report may be on its way to somebody who does not read.
+	defer time.AfterFunc(refuseTime, func() { r.c.net.Close() }).Stop()
+	r.replying <- struct{}{}
+	defer r.unlock()
+	if err := r.c.send(pgwire.RefuseWAL(invalid.At, invalid.Reason)); err != nil {
+		r.s.log.Warn("cannot tell the upstream that its WAL is invalid", "at", invalid.At, "err", err)
+	}
 }
 
 // The receiver syncs up to inlineBytes itself on a disk whose last sync took no longer than inlineTime.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,6 +146,9 @@ func TestStreamRefetchesCorruptBytes(t *testing.T) {
 			if r.Write > log.ends[1] {
 				t.Errorf("reported write %s of a log that is bad from %s on", r.Write, log.ends[1])
 			}
+		}
+		if want := fmt.Sprintf("invalid WAL at %s: ", log.ends[1]); !strings.HasPrefix(c.refusal, want) {
+			t.Errorf("the upstream was told %q, want %q", c.refusal, want)
 		}
 		c = s.accept().stream(log.ends[1])
 		lastReport(t, c, log.ends[1], log.ends[1], 0)

@@ -202,3 +202,25 @@ func TestShowOfTheLog(t *testing.T) {
 		})
 	}
 }
+
+// What a member refuses is looked into. Nobody else is listened to.
+func TestRefusedWAL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refused []wal.LSN
+		p := newPrimary(t, vfs.NewMem(), "data", func(cfg *Config) {
+			cfg.Refused = func(at wal.LSN) { refused = append(refused, at) }
+		})
+		end := p.insert(100)
+		p.flush()
+		for _, c := range []*client{p.connect(map[string]string{"application_name": "vault"}), p.connect(memberParams("n2")), p.connect(memberParams("n3"))} {
+			c.stream(startCommand)
+			c.wal(segmentStart, end)
+			c.tell(pgwire.RefuseWAL(segmentStart+40, "it is garbled"))
+			c.close()
+			synctest.Wait()
+		}
+		if want := []wal.LSN{segmentStart + 40, segmentStart + 40}; !slices.Equal(refused, want) {
+			t.Errorf("refused %v, want %v", refused, want)
+		}
+	})
+}

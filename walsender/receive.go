@@ -26,12 +26,31 @@ func (st *stream) receive() error {
 			}
 		case *pgproto3.CopyDone:
 			return errCopyDone
+		case *pgproto3.CopyFail:
+			return st.refused(msg)
 		case *pgproto3.Terminate:
 			return pgwire.ErrHangup
 		default:
-			return pgwire.Errorf(pgwire.CodeProtocolViolation, "unexpected message %T from a client that streams", msg).Fatal()
+			return unexpected(msg)
 		}
 	}
+}
+
+func unexpected(msg any) error {
+	return pgwire.Errorf(pgwire.CodeProtocolViolation, "unexpected message %T from a client that streams", msg).Fatal()
+}
+
+// refused ends the stream of a member that says that what it got makes no sense, and has that looked into.
+func (st *stream) refused(msg *pgproto3.CopyFail) error {
+	at, ok := pgwire.RefusedWAL(msg)
+	if !st.native || !ok {
+		return unexpected(msg)
+	}
+	st.session.log.Warn("a member refuses the WAL that it got", "why", msg.Message)
+	if told := st.session.server.cfg.Refused; told != nil {
+		told(at)
+	}
+	return pgwire.ErrHangup
 }
 
 // message acts on the content of one CopyData. A message of a kind we do not know breaks the stream

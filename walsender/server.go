@@ -70,6 +70,10 @@ type Config struct {
 	// or such a stream has ended. It must not block. May be nil.
 	CaughtUp func()
 
+	// Refused is told of the record that a member could not make sense of, and ended its stream for. It must not
+	// block. May be nil.
+	Refused func(at wal.LSN)
+
 	// Sealed reports whether this node has promised to acknowledge nothing any more of the epoch of
 	// its log, and neither writes nor follows. Its log then stands still, and a member may fetch what
 	// it holds beyond the horizon. nil: never.
