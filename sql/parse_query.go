@@ -77,7 +77,7 @@ func (p *parser) selectCore() *selectStmt {
 	} else {
 		p.accept("all")
 	}
-	if !p.isKeyword("from", "where", "order", "limit", "offset", "union") && p.tok.kind != tokEOF && !p.isOp(";") && !p.isOp(")") {
+	if s.distinct || !p.isKeyword("from", "where", "order", "limit", "offset", "union") && p.tok.kind != tokEOF && !p.isOp(";") && !p.isOp(")") {
 		s.targets = p.targets()
 	}
 	if p.isKeyword("into") {

@@ -159,7 +159,7 @@ func (a *analyzer) star(t target) []output {
 			continue
 		}
 		a.columnRef++
-		if a.bare == nil {
+		if a.bare == nil && len(rel.columns) > 0 {
 			a.bare = &columnNode{pos: t.pos, table: rel.table, name: rel.columns[0].Name}
 		}
 		for i, c := range rel.columns {
