@@ -19,8 +19,8 @@ const ctxInterval = 256
 
 // Scan returns the rows of r in the order of their keys (of their bytes). It sees the transaction's
 // own writes up to when the iteration began; writing while it goes on is allowed. After an error,
-// which comes with a zero row, the iteration is over. To end it early is to have read up to the last
-// row and no further.
+// which comes with a zero row, the iteration is over. If it ends early, by the caller or by an error,
+// what has been read is up to the last row given and no further.
 func (tx *Txn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		if err := tx.open(ctx); err != nil {
@@ -36,18 +36,19 @@ func (tx *Txn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
 			return
 		}
 		defer s.close()
-		for {
+		for last := ""; ; {
 			row, ok, err := s.next()
 			switch {
 			case err != nil:
+				tx.reads.addRange(Range{Lo: r.Lo, Hi: last + "\x00"})
 				yield(Row{}, err)
 				return
 			case !ok:
 				tx.reads.addRange(r)
 				return
 			}
-			if !yield(row, nil) {
-				tx.reads.addRange(Range{Lo: r.Lo, Hi: row.Key + "\x00"})
+			if last = row.Key; !yield(row, nil) {
+				tx.reads.addRange(Range{Lo: r.Lo, Hi: last + "\x00"})
 				return
 			}
 		}

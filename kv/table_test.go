@@ -316,6 +316,49 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
+// A scan that fails has read up to the last row that it gave: its transaction may go on, from a savepoint.
+func TestFailedScanIsRead(t *testing.T) {
+	for _, tt := range []struct {
+		write    string // by another transaction, after the scan
+		conflict bool
+	}{{"0000", true}, {"0100", true}, {"0100x", true}, {"last", true}, {"behind", false}} {
+		t.Run(tt.write, func(t *testing.T) {
+			x := newTestTable(t, TableOptions{})
+			for i := range 2 * ctxInterval {
+				x.put(fmt.Sprintf("%04d", i), "1")
+			}
+			x.settleAll()
+			tx := x.Begin(TxnOptions{})
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var last string
+			var failed error
+			for row, err := range tx.Scan(ctx, Range{Unbounded: true}) {
+				if failed = err; err == nil {
+					last = row.Key
+				}
+				cancel()
+			}
+			if failed == nil || last == "" {
+				t.Fatalf("scan ended at %q with %v, want an error on the way", last, failed)
+			}
+			switch tt.write {
+			case "last":
+				tt.write = last
+			case "behind":
+				tt.write = last + "\x00"
+			}
+			x.put(tt.write, "2")
+			if err := tx.Put("w", nil); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tx.Commit(t.Context()); errors.Is(err, ErrConflict) != tt.conflict || err != nil && !tt.conflict {
+				t.Errorf("Commit() = %v, want conflict %t", err, tt.conflict)
+			}
+		})
+	}
+}
+
 // A read-write transaction that began before what is pending conflicts with it; a Latest one
 // does not.
 func TestLatestAvoidsConflictWithPending(t *testing.T) {
