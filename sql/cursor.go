@@ -161,6 +161,9 @@ func (c *cursor) hold(n int) error {
 	return nil
 }
 
+// crowded reports whether so much is held that a sort should drop what it can.
+func (c *cursor) crowded() bool { return c != nil && c.session.cursorBytes > maxCursorBytes/2 }
+
 // Fetch implements pgwire.Cursor.
 func (c *cursor) Fetch(ctx context.Context, limit int, formats []int16, out pgwire.RowSink) (int, error) {
 	s := c.session

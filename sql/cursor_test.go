@@ -153,6 +153,31 @@ func TestCursorMemory(t *testing.T) {
 	}
 }
 
+// A sort with a LIMIT lets go of what cannot come any more, and goes through a table of any size.
+func TestCursorMemoryOfLimit(t *testing.T) {
+	for _, size := range []int{24 << 10, 2 << 20} {
+		m := newMemory()
+		value := strings.Repeat("x", size)
+		for i := range maxCursorBytes/size + 10 {
+			m.put(fmt.Sprintf("%05d", i), value)
+		}
+		s, _ := newTestSession(t, m, nil)
+		c := open(t, s, "select key, value from kv order by key desc, value limit 4")
+		rows := &rowList{}
+		if n, err := c.Fetch(t.Context(), 2, nil, rows); n != 2 || err != nil {
+			t.Errorf("rows of %d bytes: fetched %d, %v; want 2", size, n, err)
+		}
+		if s.cursorBytes < 4*size {
+			t.Errorf("%d bytes held of 4 rows of %d bytes", s.cursorBytes, size)
+		}
+		c.Close()
+		if s.cursorBytes != 0 {
+			t.Errorf("%d bytes held after rows of %d bytes", s.cursorBytes, size)
+		}
+		s.Close()
+	}
+}
+
 // The end of the session ends its cursors' goroutines.
 func TestCursorsEndWithSession(t *testing.T) {
 	m := newMemory()

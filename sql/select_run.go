@@ -201,7 +201,7 @@ func (s *selection) addRow(row []Value) error {
 }
 
 // collect keeps the row in s.e for the sort. With a LIMIT only about twice as many rows as wanted
-// are held at any time.
+// are held at any time, or sortSlack.
 func (s *selection) collect() error {
 	row := sortedRow{make([]Value, len(s.plan.order)), make([]Value, len(s.plan.outs))}
 	for i, key := range s.plan.order {
@@ -221,21 +221,33 @@ func (s *selection) collect() error {
 	if s.sorted = append(s.sorted, row); s.plan.from != nil && len(s.sorted) > maxDerivedRows {
 		return tooManyRows()
 	}
-	const slack = 1024
-	if n := int64(len(s.sorted)); n > slack && n/2 > s.keep {
-		s.sort()
-		if s.e.cursor != nil {
-			for _, dropped := range s.sorted[s.keep:] {
-				s.e.cursor.held -= dropped.size()
-			}
+	if n := int64(len(s.sorted)); n/2 > s.keep && (n > sortSlack || s.e.cursor.crowded()) {
+		if err := s.drop(); err != nil {
+			return err
 		}
-		clear(s.sorted[s.keep:])
-		s.sorted = s.sorted[:s.keep]
 	}
 	if s.e.cursor == nil {
 		return nil
 	}
 	return s.e.cursor.hold(row.size())
+}
+
+// sortSlack is how many rows a sort may hold, however few of them are wanted, before it drops the others.
+const sortSlack = 1024
+
+// drop sorts the rows so far and lets go of those that cannot be sent any more.
+func (s *selection) drop() error {
+	s.sort()
+	dropped := s.sorted[s.keep:]
+	size := 0
+	if s.e.cursor != nil {
+		for i := range dropped {
+			size += dropped[i].size()
+		}
+	}
+	clear(dropped)
+	s.sorted = s.sorted[:s.keep]
+	return s.e.cursor.hold(-size)
 }
 
 // size is about how much memory the row takes, in bytes.
