@@ -251,10 +251,29 @@ func (n *Node) serveMember(ctx context.Context) error {
 	if IsFatal(err) {
 		return err
 	}
+	reason := errShuttingDown()
+	if errors.Is(err, errRebuild) {
+		reason = errRebuilding()
+	}
 	for _, t := range tasks {
 		err = errors.Join(err, t.stop())
 	}
-	return errors.Join(err, n.store.Close())
+	if IsFatal(err) {
+		return err
+	}
+	return errors.Join(err, n.closeStore(reason))
+}
+
+// closeStore ends the sessions that the last role has left, and closes the store: they may still read it,
+// and hold files of it open. No role is under way, so nobody begins to. What is left open must be neither
+// discarded nor opened again: any failure ends the process.
+func (n *Node) closeStore(reason *pgwire.Error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if err := n.server.TerminateSessions(ctx, reason); err != nil {
+		return asFatal(fmt.Errorf("end the sessions before the store is closed: %w", err))
+	}
+	return asFatal(n.store.Close())
 }
 
 func (n *Node) openStore() error {

@@ -56,6 +56,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 		return err
 	}
 	if err := r.loadTable(log.End.LSN); err != nil {
+		r.table.Close()
 		return err
 	}
 	writer := n.start(r.primary.writer.Run)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/longship-db/longship/internal/faults"
+	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
@@ -17,6 +18,12 @@ import (
 // new base copy helps.
 var errRebuild = errors.New("the WAL that this node needs is gone")
 
+// errRebuilding is for the sessions that read the data which a new base copy replaces.
+func errRebuilding() *pgwire.Error {
+	return pgwire.Errorf(pgwire.CodeAdminShutdown, "terminating connection because this node takes a new base copy").
+		WithHint("Connect again, here once the copy is complete, or to another node.").Fatal()
+}
+
 // runStandby is the node's time as a standby of one primary, on one timeline, or of nobody. It returns
 // nil when ctx has ended and everything is shut down cleanly, and also when the role has ended: log
 // then says where the log ends now.
@@ -26,6 +33,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 		return err
 	}
 	if err := r.redo.CatchUp(); err != nil {
+		r.table.Close()
 		return err
 	}
 	r.applying = n.start(r.redo.Run)
