@@ -149,3 +149,39 @@ func TestRepairAtStart(t *testing.T) {
 	checkSameWAL(t, c.primary(), s, wal.LSN(4*segmentSize))
 	c.checkSame()
 }
+
+// Damage before redo in the segment that is being written keeps nobody from writing on: the node that has it and the
+// longest log becomes primary, and hands out all but what is damaged. Once the segment is full it is repaired.
+func TestDamageInTheOpenSegment(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	p, standbys := c.primary(), c.standbys()
+	size := int64(segmentSize)
+	for i := 0; segmentSize.Offset(p.flushed()) < size*7/8; i++ {
+		p.exec(fmt.Sprintf("INSERT INTO kv VALUES ('k%d', '%s') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value", i, strings.Repeat("x", 20_000)))
+	}
+	c.awaitCaughtUp()
+	for _, n := range c.nodes {
+		n.exec("CHECKPOINT")
+	}
+	c.awaitCaughtUp()
+	segno := segmentSize.Segno(p.flushed())
+	for _, s := range standbys {
+		s.kill9()
+	}
+	p.exec("SET synchronous_commit = local; INSERT INTO kv VALUES ('local', '1')")
+	p.kill9()
+	p.rot(segno)
+	p.launch()
+	for _, s := range standbys {
+		s.launch()
+	}
+	c.primary().exec("INSERT INTO kv VALUES ('after', '1')")
+	for _, n := range c.nodes {
+		n.awaitReady()
+	}
+	c.primary().fillSegments(segno + 1)
+	p.await("SELECT damaged FROM longship_wal_scrub", "0")
+	c.awaitStreaming()
+	c.checkSame()
+}

@@ -99,8 +99,16 @@ func (r *reign) forgetRemoved() error {
 		n.log.Info("damaged WAL has been removed, since nobody needs it", "places", len(known)-len(left))
 		n.scrubbing.set(left)
 	}
-	dir.SetDamaged(left)
+	r.refuse(left)
 	return nil
+}
+
+// refuse keeps what is damaged from being handed out.
+func (r *reign) refuse(faults []wal.Fault) { r.found.Dir.SetDamaged(faults, r.writing()) }
+
+// writing is the start of the segment that is being written.
+func (r *reign) writing() wal.LSN {
+	return r.found.Dir.Format.SegmentSize.SegmentStart(r.flushed().Load())
 }
 
 // removedBelow is the number of the segment before which all have been removed, as far as nobody needs one of them:
@@ -161,7 +169,7 @@ func (s *scrubber) untilTend() time.Duration {
 func (s *scrubber) change(change func([]wal.Fault) []wal.Fault) error {
 	faults := change(s.state.list())
 	s.state.set(faults)
-	s.r.found.Dir.SetDamaged(faults)
+	s.r.refuse(faults)
 	return s.save()
 }
 
@@ -213,7 +221,7 @@ func (s *scrubber) repair(ctx context.Context, f wal.Fault, ask bool) (done bool
 	how := "its segment has been removed, since nobody needs it"
 	switch {
 	case last < below:
-	case dir.Readable(s.r.found.History, f):
+	case (ask || f.From != s.mended) && dir.Readable(s.r.found.History, f):
 		how = "it can be read again"
 	case !ask:
 		return false, nil
@@ -232,17 +240,28 @@ func (s *scrubber) repair(ctx context.Context, f wal.Fault, ask bool) (done bool
 	err = s.change(func(faults []wal.Fault) []wal.Fault {
 		return slices.DeleteFunc(faults, func(o wal.Fault) bool { return o == f })
 	})
-	if err == nil {
-		s.say(&s.state.repaired, "damaged WAL is repaired", f, how)
+	if err != nil {
+		return false, err
 	}
-	return err == nil, err
+	s.mended = f.From
+	s.say(&s.state.repaired, "damaged WAL is repaired", f, how)
+	return true, nil
 }
 
-// recover finds the end of the log, and has the other members mend it first if it is damaged before that.
+// recover finds the end of the log, and has the other members mend it first if it is damaged before that. What
+// recovery can do without is mended too, if somebody is there to do it now: in the segment that will be written it could
+// not be later.
 func (n *Node) recover(ctx context.Context) (*startup.Recovered, error) {
 	deadline := time.Now().Add(mendPatience)
-	for {
+	for spare := true; ; {
 		log, err := startup.Recover(n.dir, n.identity(), n.log.With("component", "startup"))
+		if err == nil && log.Spared != nil && spare {
+			spare = false
+			if err := n.mendSpared(ctx, log); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		damage, ok := errors.AsType[*startup.DamageError](err)
 		if !ok {
 			return log, explainRecovery(err, n.dir.Path)
@@ -267,6 +286,25 @@ func (n *Node) recover(ctx context.Context) (*startup.Recovered, error) {
 		}
 	}
 }
+
+// mendSpared asks the others once for what recovery can do without. An error ends the process.
+func (n *Node) mendSpared(ctx context.Context, log *startup.Recovered) error {
+	ctx, cancel := context.WithTimeout(ctx, spareTimeout)
+	defer cancel()
+	how, err := n.mend(ctx, log.Dir, log.History, *log.Spared, noLimit)
+	switch {
+	case wal.IsFatal(err):
+		return err
+	case err != nil:
+		n.log.Warn("the log is damaged before redo, and goes on so", "from", log.Spared.From, "members", err)
+	default:
+		n.log.Error("the log was damaged before redo, and is repaired", "from", log.Spared.From, "because", log.Spared.Reason, "detail", how)
+	}
+	return nil
+}
+
+// spareTimeout is how long a start waits for what it can do without.
+const spareTimeout = 3 * time.Second
 
 // mendPatience is how long a start looks for a member that has what is damaged here: after a failure of all of
 // them the others may still be starting, too.

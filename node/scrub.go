@@ -19,6 +19,7 @@ import (
 
 const (
 	scrubPause = time.Minute // between two passes
+	readRetry  = time.Second // between two looks whether what an earlier role reads has been read
 	forever    = 24 * time.Hour
 )
 
@@ -29,6 +30,7 @@ type scrubbing struct {
 	unsaved  bool        // the control file does not say so yet
 	segno    uint64      // that is read; 0: a pass has ended
 	rest     time.Time   // until when none begins
+	reading  bool        // something is being read, by a role that may have ended
 	passes   int64
 	passed   time.Time // when the last pass ended
 	checked  int64     // bytes
@@ -87,6 +89,8 @@ type scrubber struct {
 	pass   *wal.Scrubber // nil between two passes
 	readAt time.Time     // when it may go on
 
+	mended wal.LSN // where the last repair was
+
 	tendAt   time.Time     // when faults are looked at again
 	askAt    time.Time     // when others are asked for them again
 	askPause time.Duration // how long that was after the time before
@@ -99,18 +103,16 @@ type scrubber struct {
 func newScrubber(r *reign) *scrubber {
 	s := &scrubber{r: r, state: &r.node.scrubbing, rate: -1, checkpoint: r.checkpointer.Request}
 	s.mend = func(ctx context.Context, f wal.Fault) (string, error) {
-		return r.node.mend(ctx, r.found.Dir, r.found.History, f, s.limit())
+		return r.node.mend(ctx, r.found.Dir, r.found.History, f, s.r.writing())
 	}
 	return s
 }
 
-// limit is the beginning of the segment that is being written.
-func (s *scrubber) limit() wal.LSN {
-	return s.r.found.Dir.Format.SegmentSize.SegmentStart(s.r.flushed().Load())
-}
-
 // next does the next small thing, and says how long to wait before the one after. An error ends the process.
 func (s *scrubber) next(ctx context.Context, rate int64) (pause time.Duration, err error) {
+	if ctx.Err() != nil {
+		return forever, nil
+	}
 	if err := s.tend(ctx); err != nil {
 		return 0, err
 	}
@@ -132,9 +134,12 @@ func (s *scrubber) read(ctx context.Context, rate int64) (pause time.Duration, e
 	if wait := time.Until(s.readAt); wait > 0 {
 		return wait, nil
 	}
+	if s.state.isReading() {
+		return readRetry, nil
+	}
 	if s.pass == nil {
-		if wait, err := s.begin(); err != nil || s.pass == nil {
-			return wait, err
+		if wait := s.begin(); s.pass == nil {
+			return wait, nil
 		}
 	}
 	n, err := s.step(ctx)
@@ -176,7 +181,7 @@ const inspectRate = 32 << 20
 func (s *scrubber) inspect(ctx context.Context, at wal.LSN) error {
 	dir := s.r.found.Dir
 	segno := dir.Format.SegmentSize.Segno(at)
-	if at >= s.limit() || segno == s.inspected && time.Since(s.inspectedAt) < repairRetryMax {
+	if at >= s.r.writing() || s.state.isReading() || segno == s.inspected && time.Since(s.inspectedAt) < repairRetryMax {
 		return nil
 	}
 	s.inspected, s.inspectedAt = segno, time.Now()
@@ -184,20 +189,22 @@ func (s *scrubber) inspect(ctx context.Context, at wal.LSN) error {
 	s.pass = wal.NewScrubber(dir, s.r.found.History, segno)
 	defer func() { s.drop(); s.pass = before }()
 	for s.pass.Segno() <= segno+1 {
-		n, fault, err := s.pass.Step(s.limit())
+		r, ok := s.readSome(ctx)
 		switch {
-		case err != nil:
-			s.r.node.log.Warn("cannot read the log again where a member refused it", "at", at, "err", err)
+		case !ok:
 			return nil
-		case fault != nil:
-			if err := s.found(ctx, *fault); err != nil {
+		case r.err != nil:
+			s.r.node.log.Warn("cannot read the log again where a member refused it", "at", at, "err", r.err)
+			return nil
+		case r.fault != nil:
+			if err := s.found(ctx, *r.fault); err != nil {
 				return err
 			}
-		case n == 0:
+		case r.n == 0:
 			return nil
 		}
 		select {
-		case <-time.After(time.Duration(n) * time.Second / inspectRate):
+		case <-time.After(time.Duration(r.n) * time.Second / inspectRate):
 		case <-ctx.Done():
 			return nil
 		}
@@ -207,25 +214,74 @@ func (s *scrubber) inspect(ctx context.Context, at wal.LSN) error {
 
 // begin begins a pass: where the one before was broken off, or with the oldest segment there is, or not yet: then it
 // says how long to wait.
-func (s *scrubber) begin() (wait time.Duration, err error) {
+func (s *scrubber) begin() (wait time.Duration) {
 	dir, h := s.r.found.Dir, s.r.found.History
 	oldest, ok, err := dir.Oldest(h)
+	if err != nil {
+		s.r.node.log.Warn("cannot read the log again: will try later", "err", err)
+	}
 	if err != nil || !ok {
-		return scrubPause, err
+		return scrubPause
 	}
 	s.state.mu.Lock()
 	defer s.state.mu.Unlock()
 	if wait = time.Until(s.state.rest); s.state.segno == 0 && wait > 0 {
-		return wait, nil
+		return wait
 	}
 	s.state.segno = max(oldest, s.state.segno)
 	s.pass = wal.NewScrubber(dir, h, s.state.segno)
-	return 0, nil
+	return 0
+}
+
+// A reading is what has come of reading a little.
+type reading struct {
+	n     int
+	fault *wal.Fault
+	err   error
+}
+
+// readSome reads a little, or gives up when the role ends: a disk may keep who reads waiting for longer than a failover
+// may wait. Nothing comes of what is read then, and nobody reads before that has ended.
+func (s *scrubber) readSome(ctx context.Context) (r reading, ok bool) {
+	pass, limit, done := s.pass, s.r.writing(), make(chan reading)
+	s.state.setReading(true)
+	go func() {
+		n, fault, err := pass.Step(limit)
+		s.state.setReading(false)
+		select {
+		case done <- reading{n, fault, err}:
+		case <-ctx.Done():
+			pass.Close()
+		}
+	}()
+	select {
+	case r := <-done:
+		return r, true
+	case <-ctx.Done():
+		s.pass = nil
+		return r, false
+	}
+}
+
+func (s *scrubbing) setReading(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reading = on
+}
+
+func (s *scrubbing) isReading() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reading
 }
 
 // step reads a little. At the end of a pass there is none any more.
 func (s *scrubber) step(ctx context.Context) (n int, err error) {
-	n, fault, err := s.pass.Step(s.limit())
+	r, ok := s.readSome(ctx)
+	if !ok {
+		return 0, nil
+	}
+	n, fault, err := r.n, r.fault, r.err
 	st := s.state
 	st.mu.Lock()
 	st.checked += int64(n)
@@ -272,9 +328,7 @@ func (s *scrubber) found(ctx context.Context, f wal.Fault) error {
 			return err
 		}
 		s.say(&s.state.found, "WAL is damaged", f, "")
-		now := time.Now()
-		s.tendAt, s.askAt, s.askPause = now.Add(repairRetry), now.Add(repairRetry), 0
-		repaired, err := s.repair(ctx, f, true)
+		repaired, err := s.repairAtOnce(ctx, f)
 		if err != nil {
 			return err
 		}
@@ -286,6 +340,19 @@ func (s *scrubber) found(ctx context.Context, f wal.Fault) error {
 	}
 	s.pass.Skip(f)
 	return nil
+}
+
+// repairAtOnce repairs what has just been found, unless it was just repaired: a disk that garbles what is written to it
+// would have that done without end.
+func (s *scrubber) repairAtOnce(ctx context.Context, f wal.Fault) (done bool, err error) {
+	now := time.Now()
+	s.tendAt = now.Add(repairRetry)
+	if f.From == s.mended {
+		s.askAt = now.Add(s.askPause)
+		return false, nil
+	}
+	s.askAt, s.askPause = s.tendAt, 0
+	return s.repair(ctx, f, true)
 }
 
 // say reports what has become of a fault, and counts it.

@@ -200,7 +200,7 @@ func TestSuspectedSegmentIsRead(t *testing.T) {
 		if len(s.onDisk(t)) != 2 {
 			t.Errorf("on disk %+v", s.onDisk(t))
 		}
-		mustBeNil(t, s.inspect(t.Context(), s.limit()+100)) // is being written
+		mustBeNil(t, s.inspect(t.Context(), s.r.writing()+100)) // is being written
 	})
 }
 
@@ -221,7 +221,7 @@ func TestDamageOnFullDisk(t *testing.T) {
 		if len(s.state.list()) != 1 || len(s.onDisk(t)) != 0 {
 			t.Errorf("on a full disk faults %v, on disk %v", s.state.list(), s.onDisk(t))
 		}
-		if err := s.r.found.Dir.CheckIntact(1, 2); err == nil {
+		if err := s.r.found.Dir.CheckIntact(1, scrubSegment.Start(2), scrubSegment.Start(3)); err == nil {
 			t.Error("the damaged segment is handed out")
 		}
 		failure.Store(nil)
@@ -261,7 +261,7 @@ func TestRemovedDamageIsForgotten(t *testing.T) {
 		if got := n.scrubbing.list(); !slices.Equal(got, want) || to != scrubSegment.Start(3) || lacking != needed {
 			t.Errorf("needed %v: %v are left, up to %s, lacking %v", needed, got, to, lacking)
 		}
-		if err := s.r.found.Dir.CheckIntact(1, 2); err == nil {
+		if err := s.r.found.Dir.CheckIntact(1, scrubSegment.Start(2), scrubSegment.Start(3)); err == nil {
 			t.Errorf("needed %v: what is damaged is handed out before the scrubber runs", needed)
 		}
 		mustBeNil(t, s.tend(t.Context()))
@@ -301,4 +301,87 @@ func TestLacking(t *testing.T) {
 	if to, lacking := s.damage(scrubSegment, at); to != 0 || lacking {
 		t.Errorf("after a cut damaged up to %s, lacking %v", to, lacking)
 	}
+}
+
+// A disk that keeps a reader waiting does not keep the role from ending, and the next role reads only when that read is
+// over.
+func TestScrubOnHangingDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hang atomic.Pointer[chan struct{}]
+		var reads atomic.Int64
+		s := newTestScrubber(t, errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if c := hang.Load(); c != nil && op.Kind == errorfs.OpFileReadAt {
+				reads.Add(1)
+				<-*c
+			}
+			return nil
+		})), 4)
+		c := make(chan struct{})
+		hang.Store(&c)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			_, err := s.next(ctx, testRate)
+			ended <- err
+		}()
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			mustBeNil(t, err)
+		default:
+			close(c)
+			t.Fatal("the role waits for the disk")
+		}
+		next := newScrubber(s.r)
+		next.run(t, 10*time.Second, testRate)
+		if n := reads.Load(); n != 1 || s.state.checked != 0 {
+			t.Errorf("%d reads at once, %d bytes read, want the first read alone", n, s.state.checked)
+		}
+		hang.Store(nil)
+		close(c)
+		next.run(t, 5*time.Second, testRate)
+		if s.state.passes != 1 {
+			t.Errorf("%d passes when the disk works again, want 1", s.state.passes)
+		}
+	})
+}
+
+// A disk that garbles each repair anew is repaired less and less often.
+func TestRepairInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestScrubber(t, vfs.NewMem(), 4)
+		s.spoil(t, 2)
+		var repairs []time.Duration
+		begin := time.Now()
+		s.mend = func(context.Context, wal.Fault) (string, error) {
+			repairs = append(repairs, time.Since(begin).Round(time.Second))
+			return "as before", nil
+		}
+		s.run(t, 10*time.Minute, 1<<30)
+		if len(repairs) < 3 || len(repairs) > 20 {
+			t.Errorf("repaired after %v", repairs)
+		}
+	})
+}
+
+// Without file descriptors nothing is read, and the process goes on.
+func TestScrubWithoutDescriptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out atomic.Bool
+		s := newTestScrubber(t, errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if out.Load() && (op.Kind == errorfs.OpList || op.Kind == errorfs.OpOpen) {
+				return syscall.EMFILE
+			}
+			return nil
+		})), 4)
+		out.Store(true)
+		s.run(t, 10*time.Minute, testRate)
+		out.Store(false)
+		s.run(t, 2*time.Minute, testRate)
+		if s.state.passes == 0 || len(s.state.list()) != 0 {
+			t.Errorf("%d passes afterwards, faults %v", s.state.passes, s.state.list())
+		}
+	})
 }

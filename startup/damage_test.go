@@ -65,7 +65,7 @@ func TestCheckpointDespiteDamage(t *testing.T) {
 		"a byte": func(p *primary, _ *atomic.Bool) { p.damageAt(segment.Start(2) + 5000) },
 		"known": func(p *primary, _ *atomic.Bool) {
 			p.damageAt(segment.Start(2) + 5000)
-			p.log.Dir.SetDamaged([]wal.Fault{{From: segment.Start(2) + 4000, To: segment.Start(2) + 6000}})
+			p.log.Dir.SetDamaged([]wal.Fault{{From: segment.Start(2) + 4000, To: segment.Start(2) + 6000}}, segment.Start(3))
 		},
 		"a sector that cannot be read": func(_ *primary, unreadable *atomic.Bool) { unreadable.Store(true) },
 	} {
@@ -96,7 +96,7 @@ func TestDamageIsCut(t *testing.T) {
 	before := wal.Fault{From: f.at - 200, To: f.at - 100}
 	across := wal.Fault{From: f.at - 50, To: f.end}
 	must(t, f.d.SetDamage([]wal.Fault{before, across, {From: f.at, To: f.end}}))
-	r.Dir.SetDamaged([]wal.Fault{before, across})
+	r.Dir.SetDamaged([]wal.Fault{before, across}, ^wal.LSN(0))
 	must(t, Cut(f.d, r, f.at, f.at))
 	across.To = f.at
 	want := []wal.Fault{before, across}

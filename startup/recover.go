@@ -24,8 +24,11 @@ type Recovered struct {
 	// may lie past End: the log is known to be longer elsewhere.
 	Horizon wal.LSN
 
-	lastSwitch wal.LSN    // end of the last record without its padding, if that is a SWITCH
-	spared     *wal.Fault // before redo, if there is one where recovery would have liked to read
+	// Spared is a damaged place before redo, if there is one where recovery would have liked to read. The control file
+	// has it.
+	Spared *wal.Fault
+
+	lastSwitch wal.LSN // end of the last record without its padding, if that is a SWITCH
 }
 
 // Recover finds the end of a node's log and proves its tail: whatever it reports has just been
@@ -63,8 +66,8 @@ func Recover(d DataDir, id Identity, log *slog.Logger) (*Recovered, error) {
 		c.Clean = false
 		c.Horizon = r.Horizon
 		c.NextXID = r.Control.NextXID
-		if r.spared != nil {
-			c.noteFault(*r.spared)
+		if r.Spared != nil {
+			c.noteFault(*r.Spared)
 		}
 		return nil
 	})
@@ -145,7 +148,7 @@ func (r *Recovered) findEnd(log *slog.Logger) error {
 		if rest, restErr := r.scan(r.Control.Redo); restErr == nil && rest.LSN > r.Control.Redo {
 			log.Warn("the log is damaged where recovery can do without", "from", fault.From, "redo", r.Control.Redo, "because", err)
 			fault.To = min(fault.To, r.Control.Redo)
-			end, err, r.spared = rest, nil, &fault
+			end, err, r.Spared = rest, nil, &fault
 		}
 	}
 	if err != nil {

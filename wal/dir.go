@@ -23,7 +23,7 @@ type Dir struct {
 	mu      sync.Mutex
 	removed uint64 // every segment with a number below this may have been removed or recycled
 	temp    int    // numbers the temporary files
-	damaged map[uint64]bool
+	damaged []span
 
 	// naming is held from looking whether a segment's name is free until it is taken, so that a
 	// recycled file never replaces a segment just allocated.
@@ -85,32 +85,46 @@ func (d *Dir) OpenSegment(tli TimelineID, segno uint64) (vfs.File, error) {
 	return f, nil
 }
 
-// A DamagedError says that a segment is known to be damaged: what it holds is handed to nobody.
+// A DamagedError says that a segment is known to be damaged, and was asked for what is handed to nobody.
 type DamagedError struct{ Segment string }
 
 func (e *DamagedError) Error() string {
 	return fmt.Sprintf("WAL segment %s is damaged on this node, and has not been repaired yet", e.Segment)
 }
 
-// SetDamaged says which segments are known to be damaged. RawReader.Intact and CheckIntact go by it.
-func (d *Dir) SetDamaged(faults []Fault) {
-	damaged := map[uint64]bool{}
+// A span is a part of the log.
+type span struct{ from, to LSN }
+
+// SetDamaged says which faults are known. RawReader.Intact and CheckIntact go by it. Of a segment before limit,
+// which is the start of the one that is being written, all is damaged then: nobody has read what lies behind the
+// fault. What is written now, by who has read it, goes on to be handed out, but for what the fault spoils.
+func (d *Dir) SetDamaged(faults []Fault, limit LSN) {
+	size := d.Format.SegmentSize
+	var damaged []span
 	for _, f := range faults {
-		for segno, last := f.Segments(d.Format.SegmentSize); segno <= last; segno++ {
-			damaged[segno] = true
+		first, last := f.Segments(size)
+		bad := span{size.Start(first), size.Start(last + 1)}
+		if bad.to > limit {
+			bad.to = max(f.To, f.From+1)
 		}
+		if f.From >= limit {
+			bad.from = f.From
+		}
+		damaged = append(damaged, bad)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.damaged = damaged
 }
 
-// CheckIntact returns a *DamagedError if a segment is known to be damaged.
-func (d *Dir) CheckIntact(tli TimelineID, segno uint64) error {
+// CheckIntact returns a *DamagedError if what lies in a segment from from to to is known to be damaged.
+func (d *Dir) CheckIntact(tli TimelineID, from, to LSN) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.damaged[segno] {
-		return &DamagedError{Segment: d.Format.SegmentSize.FileName(tli, segno)}
+	for _, bad := range d.damaged {
+		if from < bad.to && bad.from < to {
+			return &DamagedError{Segment: d.Format.SegmentSize.FileName(tli, d.Format.SegmentSize.Segno(from))}
+		}
 	}
 	return nil
 }

@@ -73,6 +73,9 @@ func newMending(d *Dir, h History, f Fault) *mending {
 }
 
 func (m *mending) run(ctx context.Context, source Source) (to LSN, changed int64, err error) {
+	if err := m.possible(); err != nil {
+		return 0, 0, err
+	}
 	if err := m.taste(ctx, source); err != nil {
 		return 0, 0, err
 	}
@@ -100,6 +103,30 @@ func (m *mending) run(ctx context.Context, source Source) (to LSN, changed int64
 		return 0, 0, &IOError{Err: err}
 	}
 	return to, changed, nil
+}
+
+// possible looks whether copies can be made at all: what lies before the fault is this node's, so that must be there,
+// and there must be room, with a segment left over for what is written meanwhile.
+func (m *mending) possible() error {
+	size := m.dir.Format.SegmentSize
+	first, last := m.fault.Segments(size)
+	if own, err := m.own(first); err != nil {
+		return err
+	} else if own == nil && m.fault.From > size.Start(first) {
+		return &RemovedError{Segment: m.name(first)}
+	} else if own != nil {
+		if err := own.Close(); err != nil {
+			return err
+		}
+	}
+	usage, err := m.dir.FS.GetDiskUsage(m.dir.Path)
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return nil
+	}
+	if need := (last - first + 2) * uint64(size); err == nil && usage.AvailBytes < need {
+		err = fmt.Errorf("%d bytes are free, and a repair takes %d: %w", usage.AvailBytes, need, unix.ENOSPC)
+	}
+	return err
 }
 
 // taste reads the source's log from the fault on, up to the end of the first record. The error says that this
@@ -192,7 +219,9 @@ func (m *mending) fill(ctx context.Context, dst io.Writer, own vfs.File, segno u
 		if at < m.fault.From {
 			b = b[:min(LSN(len(b)), m.fault.From-at)]
 		}
-		readOwn(own, b, size.Offset(at))
+		if bad := readOwn(own, b, size.Offset(at)); bad != nil && at < m.fault.From {
+			return fmt.Errorf("what lies before the damage cannot be read here: %w", bad)
+		}
 		if at >= m.fault.From && !ended {
 			theirs := make([]byte, len(b))
 			n, err := source(ctx, theirs, at)
@@ -213,16 +242,18 @@ func (m *mending) fill(ctx context.Context, dst io.Writer, own vfs.File, segno u
 }
 
 // readOwn reads what can be read of this node's file, page by page: a bad sector spoils its page alone. The
-// rest is zero.
-func readOwn(own vfs.File, b []byte, off int64) {
+// rest is zero. The error says why a page could not be read.
+func readOwn(own vfs.File, b []byte, off int64) (bad error) {
 	clear(b)
 	for i := 0; own != nil && i < len(b); {
 		end := min(len(b), i+int(PageSize-(off+int64(i))%PageSize))
 		if n, err := own.ReadAt(b[i:end], off+int64(i)); n < end-i && !errors.Is(err, io.EOF) {
 			clear(b[i:end])
+			bad = err
 		}
 		i = end
 	}
+	return bad
 }
 
 // readable reads the log over the copies, from the last record before the fault on. It returns where the

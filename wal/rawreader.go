@@ -49,7 +49,7 @@ func NewRawReader(dir *Dir, h History, buf Buffered) *RawReader {
 	return &RawReader{dir: dir, history: h, buf: buf}
 }
 
-// Intact has it refuse segments that are known to be damaged, with a *DamagedError: for who hands their bytes
+// Intact has it refuse what is known to be damaged (Dir.SetDamaged), with a *DamagedError: for who hands bytes
 // to others as they are. Who decodes them sees for himself.
 func (r *RawReader) Intact() *RawReader {
 	r.intact = true
@@ -74,6 +74,11 @@ func (r *RawReader) ReadAt(p []byte, at LSN) (int, error) {
 	}
 	off := size.Offset(at)
 	p = p[:min(int64(len(p)), int64(size)-off)]
+	if r.intact {
+		if err := r.dir.CheckIntact(r.tli, at, at+LSN(len(p))); err != nil {
+			return 0, err
+		}
+	}
 	n, err := r.file.ReadAt(p, off)
 	if n < len(p) && (err == nil || errors.Is(err, io.EOF)) {
 		return 0, &ShortError{Segment: r.name(), At: at, Want: size}
@@ -99,11 +104,6 @@ func (r *RawReader) open(segno uint64) error {
 	r.tli, r.segno = r.history.FileTimeline(segno, r.dir.Format.SegmentSize), segno
 	if segno < r.dir.RemovedBelow() {
 		return &RemovedError{Segment: r.name()}
-	}
-	if r.intact {
-		if err := r.dir.CheckIntact(r.tli, segno); err != nil {
-			return err
-		}
 	}
 	f, err := r.openFile(segno)
 	if err != nil {

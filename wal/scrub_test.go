@@ -240,7 +240,7 @@ func TestMendRemoved(t *testing.T) {
 	p := s.patient(t)
 	p.write(0x5000, make([]byte, 512))
 	faults := p.scrub()
-	p.dir.SetDamaged(faults)
+	p.dir.SetDamaged(faults, p.closed())
 	raw := NewRawReader(p.dir, p.history, nil).Intact()
 	if _, err := raw.ReadAt(make([]byte, 10), 0x4000); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged segment is handed out: %v", err)
@@ -479,4 +479,93 @@ type readCounter struct {
 func (c readCounter) ReadAt(p []byte, off int64) (int, error) {
 	*c.reads++
 	return c.File.ReadAt(p, off)
+}
+
+// Of a closed segment nobody gets anything when a part of it is damaged, of the one that is being written only what
+// is damaged is refused: who has read the rest goes on to hand it out.
+func TestRefusedSpans(t *testing.T) {
+	s := newSpecimen(t)
+	p := s.patient(t)
+	size := tinyFormat.SegmentSize
+	open := p.closed()
+	segno := size.Segno(open)
+	for _, test := range []struct {
+		fault    Fault
+		from, to LSN
+		refused  bool
+	}{
+		{Fault{From: size.Start(2) + 800, To: size.Start(2) + 900}, size.Start(2), size.Start(2) + 8, true},
+		{Fault{From: size.Start(2) + 800, To: size.Start(2) + 900}, size.Start(3) - 8, size.Start(3), true},
+		{Fault{From: size.Start(2) + 800, To: size.Start(2) + 900}, size.Start(3), size.Start(3) + 8, false},
+		{Fault{From: size.Start(2) + 800, To: size.Start(2) + 900}, size.Start(2) - 8, size.Start(2), false},
+		{Fault{From: open + 80, To: open + 90}, open, open + 80, false},
+		{Fault{From: open + 80, To: open + 90}, open + 72, open + 88, true},
+		{Fault{From: open + 80, To: open + 90}, open + 90, open + 98, false},
+		{Fault{From: open - 80, To: open + 90}, open - LSN(size), open - LSN(size) + 8, true},
+		{Fault{From: open - 80, To: open + 90}, open + 80, open + 98, true},
+		{Fault{From: open - 80, To: open + 90}, open + 90, open + 98, false},
+		{Fault{From: open + 80}, open + 80, open + 81, true},
+	} {
+		p.dir.SetDamaged([]Fault{test.fault}, open)
+		err := p.dir.CheckIntact(1, test.from, test.to)
+		if (err != nil) != test.refused {
+			t.Errorf("damaged from %s to %s, segment %d is being written: %s to %s: %v, refused %v",
+				test.fault.From, test.fault.To, segno, test.from, test.to, err, test.refused)
+		}
+	}
+}
+
+// What this node itself cannot read before the damage is not replaced by zeros: that is found and repaired first.
+func TestMendKeepsWhatItCannotRead(t *testing.T) {
+	s := newSpecimen(t)
+	p := s.patient(t)
+	size := tinyFormat.SegmentSize
+	at := size.Start(3) - 700
+	p.write(at, []byte{s.bytes[at-tinyStart.LSN] ^ 1})
+	faults := p.scrub()
+	if len(faults) != 1 || faults[0].From < size.Start(2)+PageSize {
+		t.Fatalf("faults %+v, want one behind the first page of segment 2", faults)
+	}
+	disk, name := p.dir.FS, size.FileName(p.history.FileTimeline(2, size), 2)
+	p.dir.FS = errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, name) && op.Offset < PageSize {
+			return unix.EIO
+		}
+		return nil
+	}))
+	_, _, err := p.dir.Mend(t.Context(), p.history, faults[0], ^LSN(0), s.source)
+	p.dir.FS = disk
+	if after := p.scrub(); err == nil || !slices.Equal(after, faults) {
+		t.Errorf("Mend: %v, then %+v is damaged, want an error and %+v", err, after, faults)
+	}
+	must(t, p.mendAll(s.source))
+	p.want("mended")
+}
+
+// A segment that is gone is not made anew for the record that begins in it.
+func TestMendMakesNoRemovedSegment(t *testing.T) {
+	s := newSpecimen(t)
+	p := s.patient(t)
+	size := tinyFormat.SegmentSize
+	for _, r := range p.log {
+		segno := size.Segno(r.LSN)
+		bad := r.End - 9
+		if size.Offset(r.LSN) < PageSize || size.Segno(bad) != segno+1 || size.Offset(bad) < longPageHeaderSize || bad >= p.closed() {
+			continue
+		}
+		p.write(bad, []byte{s.bytes[bad-tinyStart.LSN] ^ 1})
+		faults := p.scrub()
+		for k := uint64(1); k <= segno; k++ {
+			must(t, p.dir.FS.Remove(p.dir.file(size.FileName(p.history.FileTimeline(k, size), k))))
+		}
+		_, _, err := p.dir.Mend(t.Context(), p.history, faults[0], ^LSN(0), s.source)
+		if _, removed := errors.AsType[*RemovedError](err); !removed {
+			t.Errorf("Mend of %+v: %v, want a RemovedError", faults[0], err)
+		}
+		if oldest, _, err := p.dir.Oldest(p.history); oldest != segno+1 || err != nil {
+			t.Errorf("the oldest segment is %d, %v, want %d", oldest, err, segno+1)
+		}
+		return
+	}
+	t.Fatal("no record goes on in the next segment")
 }

@@ -235,7 +235,7 @@ func (a *archive) segment(name string, segno uint64, end wal.LSN) error {
 	b := a.copy
 	dir, size := b.log.Dir, b.log.Format.SegmentSize
 	tli := b.log.History.FileTimeline(segno, size)
-	if err := dir.CheckIntact(tli, segno); err != nil {
+	if err := dir.CheckIntact(tli, size.Start(segno), size.Start(segno+1)); err != nil {
 		return walError(err)
 	}
 	f, err := dir.OpenSegment(tli, segno)
