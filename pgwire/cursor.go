@@ -15,6 +15,10 @@ type Cursor interface {
 	Closed() bool
 }
 
+// cursorCost is what a cursor that stops between rows is taken to cost, in bytes: a query with the stack it runs on,
+// and an iterator of the table.
+const cursorCost = 32 << 10
+
 // runCursor acts on an Execute of a portal that stops between rows. Like PostgreSQL it calls the portal suspended
 // when the limit was met, even if nothing is left, and counts rows anew each time.
 func (v *conversation) runCursor(ctx context.Context, p *portal, maxRows int) error {
@@ -34,22 +38,46 @@ func (v *conversation) runCursor(ctx context.Context, p *portal, maxRows int) er
 // lookUp finds a portal. One whose cursor went with its transaction is gone, too.
 func (v *conversation) lookUp(name string) *portal {
 	p := v.portals[name]
-	if p != nil && p.cursor != nil && p.cursor.Closed() && v.session.TxStatus() != 'E' {
+	if p != nil && v.isGone(p) {
 		v.dropPortal(name)
 		return nil
 	}
 	return p
 }
 
+// isGone reports whether the portal's cursor was closed by its transaction, of which more than a failure is left.
+func (v *conversation) isGone(p *portal) bool {
+	return p.cursor != nil && p.cursor.Closed() && v.session.TxStatus() != 'E'
+}
+
+// dropGone drops the portals whose cursors are gone.
+func (v *conversation) dropGone() {
+	for name, p := range v.portals {
+		if v.isGone(p) {
+			v.dropPortal(name)
+		}
+	}
+}
+
 // openCursor makes the portal a cursor, if it is a SELECT that has not been run.
-func (v *conversation) openCursor(ctx context.Context, p *portal) (err error) {
+func (v *conversation) openCursor(ctx context.Context, p *portal) error {
 	if p.cursor != nil || p.ran || p.columns == nil {
 		return nil
 	}
-	if err = checkFormats(p.args.ResultFormats); err == nil {
-		p.cursor, err = v.session.Open(ctx, p.ps.st, p.args)
+	if err := checkFormats(p.args.ResultFormats); err != nil {
+		return err
 	}
-	return err
+	c, err := v.session.Open(ctx, p.ps.st, p.args)
+	if c == nil || err != nil {
+		return err
+	}
+	if err := v.hold(cursorCost); err != nil {
+		c.Close()
+		return err
+	}
+	p.cursor = c
+	p.cost += cursorCost
+	return nil
 }
 
 // Cursors and portals have their names in common, as in PostgreSQL: what DECLARE makes can be described, run and
@@ -62,7 +90,7 @@ func (c *Conn) DeclareCursor(name string, columns []Column, cursor Cursor) error
 	if v.lookUp(name) != nil {
 		return Errorf(CodeDuplicateCursor, "cursor %q already exists", name)
 	}
-	p := &portal{name: name, columns: columns, cursor: cursor, cost: objectCost + len(name)}
+	p := &portal{name: name, columns: columns, cursor: cursor, cost: objectCost + cursorCost + len(name)}
 	if err := v.hold(p.cost); err != nil {
 		return err
 	}

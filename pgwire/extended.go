@@ -261,8 +261,12 @@ func (v *conversation) closeMessage(object byte, name string) error {
 
 // hold accounts for n more bytes kept between messages.
 func (v *conversation) hold(n int) error {
-	if limit := v.server.cfg.MaxSessionMemory; n > limit-v.held {
-		return Errorf(CodeOutOfMemory, "prepared statements and portals of this session exceed %d bytes", limit).
+	limit := v.server.cfg.MaxSessionMemory
+	if n > limit-v.held {
+		v.dropGone()
+	}
+	if n > limit-v.held {
+		return Errorf(CodeOutOfMemory, "prepared statements, portals and cursors of this session exceed %d bytes", limit).
 			WithHint("Close those no longer needed, or fetch without a row limit.")
 	}
 	v.held += n

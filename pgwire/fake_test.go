@@ -58,6 +58,8 @@ func (r *fakeReplication) Command(ctx context.Context, text string) error {
 //
 //	rows N           N rows of one int4 column
 //	cursor N         the same, and stops between them under a row limit
+//	declare NAME     makes a cursor of that name
+//	undo             closes all cursors, and the transaction goes on
 //	echo             the parameter $1, text
 //	write            no rows; an implicit transaction commits it
 //	begin, commit    of a transaction block
@@ -120,7 +122,7 @@ func (s *fakeSession) note(format string, args ...any) {
 
 func (s *fakeSession) Parse(ctx context.Context, text string, types []uint32) (Statement, error) {
 	verb, arg, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(text), ";"), " ")
-	known := []string{"", "rows", "cursor", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "copyin", "copyout"}
+	known := []string{"", "rows", "cursor", "declare", "undo", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "copyin", "copyout"}
 	if !slices.Contains(known, verb) {
 		return nil, Errorf(CodeSyntaxError, "syntax error at or near %q", verb).WithPosition(1)
 	}
@@ -202,6 +204,11 @@ func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, o
 		}
 		s.conn.CopyDone()
 		return fmt.Sprintf("COPY %d", n), nil
+	case "declare":
+		return "DECLARE CURSOR", s.declare(f.arg)
+	case "undo":
+		s.closeCursors()
+		return "ROLLBACK", nil
 	case "echo":
 		return "SELECT 1", out.Row(args.Values)
 	case "log":

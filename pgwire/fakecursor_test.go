@@ -16,6 +16,12 @@ func (s *fakeSession) Open(_ context.Context, st Statement, _ Args) (Cursor, err
 	return s.cursors[len(s.cursors)-1], nil
 }
 
+func (s *fakeSession) declare(name string) error {
+	c := &fakeCursor{session: s, rows: 3}
+	s.cursors = append(s.cursors, c)
+	return s.conn.DeclareCursor(name, int4, c)
+}
+
 // A fakeCursor counts up to rows. Its transaction closes it.
 type fakeCursor struct {
 	session    *fakeSession

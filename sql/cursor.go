@@ -29,6 +29,7 @@ type cursor struct {
 	session *Session
 	plan    *selectPlan
 	depth   int // how many savepoints there were when it was made
+	place   int // in session.cursors
 
 	// The query. next and stop are iter.Pull2's, yield is the coroutine's end of it.
 	ctx       fetchContext
@@ -99,7 +100,7 @@ func (s *Session) withTimeout(ctx context.Context) (context.Context, context.Can
 // openCursor opens a cursor with the parameters in s.params. The table is read from here on, though nothing is
 // computed before a row is fetched.
 func (s *Session) openCursor(ctx context.Context, plan *selectPlan) (*cursor, error) {
-	c := &cursor{session: s, plan: plan, depth: len(s.savepoints), reading: !plan.readsTable()}
+	c := &cursor{session: s, plan: plan, depth: len(s.savepoints), place: len(s.cursors), reading: !plan.readsTable()}
 	c.ctx.Context = ctx
 	c.env = env{ctx: &c.ctx, session: s, params: slices.Clone(s.params), cursor: c}
 	c.next, c.stop = iter.Pull2(c.rows)
@@ -213,8 +214,17 @@ func (c *cursor) Close() {
 	c.closed = true
 	c.stop()
 	c.session.cursorBytes -= c.held
-	c.session.cursors = slices.DeleteFunc(c.session.cursors, func(x *cursor) bool { return x == c })
+	c.session.forgetCursor(c)
 	c.selection, c.env, c.ctx = selection{}, env{}, fetchContext{} // they hold rows
+}
+
+// forgetCursor puts the last of the open cursors where c is.
+func (s *Session) forgetCursor(c *cursor) {
+	end := len(s.cursors) - 1
+	last := s.cursors[end]
+	s.cursors[c.place], last.place = last, c.place
+	s.cursors[end] = nil
+	s.cursors = s.cursors[:end]
 }
 
 // Closed implements pgwire.Cursor.
@@ -226,7 +236,7 @@ func (c *cursor) onRow() bool { return c.began && !c.atEnd }
 // closeCursors closes the cursors made when there were at least so many savepoints. That comes before the end
 // of their transaction: what they have gone through is known only now.
 func (s *Session) closeCursors(depth int) {
-	for i := len(s.cursors) - 1; i >= 0; i-- {
+	for i := len(s.cursors) - 1; i >= 0; i-- { // the last one, which takes the place of what is closed, is one that stays
 		if s.cursors[i].depth >= depth {
 			s.cursors[i].Close()
 		}

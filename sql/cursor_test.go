@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
@@ -175,6 +176,61 @@ func TestCursorMemoryOfLimit(t *testing.T) {
 			t.Errorf("%d bytes held after rows of %d bytes", s.cursorBytes, size)
 		}
 		s.Close()
+	}
+}
+
+// Whatever the order in which cursors are closed, the session knows those that are open.
+func TestCursorsCloseInAnyOrder(t *testing.T) {
+	m := newMemory()
+	m.put("a", "1")
+	s, _ := newTestSession(t, m, nil)
+	if _, err := run(t, s, "begin"); err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	var all []pgwire.Cursor
+	for depth := range 3 { // 20 before a savepoint, 20 within the first, 20 within the second
+		if depth > 0 {
+			if _, err := run(t, s, fmt.Sprintf("savepoint s%d", depth)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 20 {
+			all = append(all, open(t, s, "select key from kv"))
+		}
+	}
+	for _, i := range random.Perm(len(all))[:25] {
+		all[i].Close()
+	}
+	check := func(when string) {
+		t.Helper()
+		var want int
+		for _, c := range all {
+			if c := c.(*cursor); !c.closed {
+				if want++; s.cursors[c.place] != c {
+					t.Errorf("%s: an open cursor is not in its place", when)
+				}
+			}
+		}
+		if len(s.cursors) != want {
+			t.Errorf("%s: the session knows of %d cursors, %d are open", when, len(s.cursors), want)
+		}
+	}
+	check("25 are closed")
+	if _, err := run(t, s, "rollback to s1"); err != nil {
+		t.Fatal(err)
+	}
+	check("the first savepoint")
+	for i, c := range all[20:] {
+		if !c.Closed() {
+			t.Errorf("cursor %d is open after its savepoint is gone", 20+i)
+		}
+	}
+	if _, err := run(t, s, "rollback"); err != nil {
+		t.Fatal(err)
+	}
+	if check("rolled back"); len(s.cursors) != 0 {
+		t.Errorf("%d cursors after the transaction", len(s.cursors))
 	}
 }
 
