@@ -5,6 +5,7 @@
 # make soak   the decisions alone, then the same, each for as long as asked: SOAK=10m
 # make fuzz   every fuzz target for a while: FUZZTIME=30s
 # make mutants  take each safety rule away, and see a test fail: docs/testing.md
+# make profile  what the compiler is told of where the time goes, anew: docs/performance.md
 # make lint   gofmt, go vet, staticcheck
 
 GO       ?= go
@@ -22,9 +23,12 @@ SIMULATE = $(GO) test -tags simulation -ldflags=-checklinkname=0 -count 1 -timeo
 
 export PGBIN
 
-.PHONY: all demo test bench fuzz mutants simulate soak lint tools clean FORCE
+.PHONY: all demo test bench profile fuzz mutants simulate soak lint tools clean FORCE
 
+# The compiler uses cmd/longship/default.pgo, for a tenth more commits. It compiles everything anew for it, which
+# takes minutes: the demo and the tests do without.
 all: $(BIN)
+demo test lint mutants: export GOFLAGS += -pgo=off
 
 $(BIN): FORCE
 	$(GO) build -o $@ ./cmd/longship
@@ -49,6 +53,10 @@ TESTS = /^func / {split($$2, name, "(")} /$(ASK)/ && name[1] ~ /^Test/ {print na
 bench: tools $(BIN)
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) LONGSHIP_BENCH=$(ROUNDS) $(GO) test -count 1 -timeout 120m -run 'TestBesidePostgreSQL|TestBench' ./integration -v | grep -v '^='
 	$(GO) test -run '^$$' -bench . -benchmem $$($(GO) list ./... | grep -v /integration)
+
+profile: tools $(BIN)
+	LONGSHIP_BIN=$(CURDIR)/$(BIN) LONGSHIP_PROFILE=$(CURDIR)/cmd/longship/default.pgo \
+	  $(GO) test -count 1 -timeout 10m -run TestProfile ./integration
 
 simulate:
 	$(SIMULATE) $(if $(SEED),-sim.seed $(SEED) -sim.seeds 1 -sim.trace,-sim.seeds $(SEEDS))

@@ -2,12 +2,14 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"path"
 	"sync"
 	"testing"
+
+	"github.com/google/pprof/profile"
 )
 
 // TestProfile writes the profile that the compiler optimizes the binary with (make profile): what all three
@@ -26,42 +28,60 @@ func TestProfile(t *testing.T) {
 	s := c.system()
 	s.preload(ctx)
 	upsert, read := writeScript(t, upsertScript), writeScript(t, readScript)
-	var profiles []string
-	for i, work := range []struct {
+	var profiles []*profile.Profile
+	for _, work := range []struct {
 		script      string
 		at, clients int
 	}{{upsert, 0, 1}, {upsert, 0, 8}, {upsert, 0, 64}, {read, 0, 32}, {read, 1, 32}} {
-		profiles = append(profiles, c.profile(ctx, i, func() { s.pgbench(s.servers[work.at], work.script, work.clients) })...)
+		profiles = append(profiles, c.profile(ctx, func() { s.pgbench(s.servers[work.at], work.script, work.clients) })...)
 	}
-	merged, err := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-proto"}, profiles...)...).Output()
-	if err != nil || len(merged) == 0 {
-		t.Fatalf("merge profiles: %d bytes, %v", len(merged), err)
+	merged, err := profile.Merge(profiles)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := os.WriteFile(to, merged, 0o644); err != nil {
+	forgetPaths(merged)
+	file, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(merged.Write(file), file.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// profile samples where all nodes spend their time while work is done, into files whose names it returns.
-func (c *cluster) profile(ctx context.Context, i int, work func()) (files []string) {
+// forgetPaths takes out where the source and the binary were. The compiler goes by the names of functions.
+func forgetPaths(p *profile.Profile) {
+	for _, f := range p.Function {
+		f.Filename = path.Base(f.Filename)
+	}
+	for _, m := range p.Mapping {
+		m.File = path.Base(m.File)
+	}
+}
+
+// profile samples where all nodes spend their time while work is done.
+func (c *cluster) profile(ctx context.Context, work func()) []*profile.Profile {
 	c.t.Helper()
+	profiles := make([]*profile.Profile, len(c.nodes))
 	path := fmt.Sprintf("/debug/pprof/profile?seconds=%d", max(1, int(benchTime().Seconds())))
 	var wg sync.WaitGroup
-	for _, n := range c.nodes {
-		file := filepath.Join(c.dir, fmt.Sprintf("%s.%d.pprof", n.name, i))
-		files = append(files, file)
+	for i, n := range c.nodes {
 		wg.Go(func() {
 			status, text := n.get(ctx, path)
 			if status != 200 {
 				c.t.Errorf("%s: %s: %d %s", n.name, path, status, text)
 				return
 			}
-			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-				c.t.Error(err)
+			var err error
+			if profiles[i], err = profile.ParseData([]byte(text)); err != nil {
+				c.t.Errorf("%s: %s: %v", n.name, path, err)
 			}
 		})
 	}
 	work()
 	wg.Wait()
-	return files
+	if c.t.Failed() {
+		c.t.FailNow()
+	}
+	return profiles
 }
