@@ -31,8 +31,8 @@ type network struct {
 	launcher *child.Launcher
 	hosts    []*host
 
-	rules     int // that cut
-	swallowed int // packets that are counted already
+	rules  int // that cut
+	before int // packets in the hole when the first of them was made
 }
 
 // A host is the network namespace of a node.
@@ -64,9 +64,11 @@ const settings = `for f in all default; do echo 0 > /proc/sys/net/ipv4/conf/$f/r
 echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet
 `
 
-// hubSetup makes a new namespace the hub, and goes on with its arguments.
+// hubSetup makes a new namespace the hub, and goes on with its arguments. Its links speak no IPv6: nothing goes into the
+// hole by itself.
 var hubSetup = fmt.Sprintf(`set -e
 %[1]secho 1 > /proc/sys/net/ipv4/ip_forward
+if [ -e %[6]s ]; then echo 1 > %[6]s; fi
 ip -batch - <<end
 link set lo up
 address add %[2]s/32 dev lo
@@ -78,7 +80,10 @@ rule add pref %[5]d lookup local
 rule del pref 0
 end
 exec "$@"
-`, settings, hubAddress, hole, holeTable, 2*cutPriority)
+`, settings, hubAddress, hole, holeTable, 2*cutPriority, disableIPv6)
+
+// disableIPv6 is for the links that are made later. A kernel without IPv6 does not have it.
+const disableIPv6 = "/proc/sys/net/ipv6/conf/default/disable_ipv6"
 
 // InNamespace reports whether this process is in the hub of a network of namespaces.
 func InNamespace() bool {
@@ -168,7 +173,12 @@ func (h *host) close() {
 func (h *host) port(port int) string { return net.JoinHostPort(h.address, strconv.Itoa(port)) }
 
 // cut has the hub drop what takes these ways.
-func (w *network) cut(ways []way) error {
+func (w *network) cut(ways []way) (err error) {
+	if w.rules == 0 {
+		if w.before, err = inHole(); err != nil {
+			return err
+		}
+	}
 	var rules []string
 	for _, c := range ways {
 		for _, match := range matches(c.kinds) {
@@ -205,16 +215,17 @@ func matches(kinds string) (all []string) {
 
 // heal takes all cuts back, and returns how many packets they have swallowed.
 func (w *network) heal() (swallowed int, err error) {
+	if w.rules == 0 {
+		return 0, nil
+	}
 	rules := make([]string, w.rules)
 	for i := range rules {
 		rules[i] = fmt.Sprintf("rule del pref %d", cutPriority)
 	}
 	err = script(nil, rules...)
 	w.rules = 0
-	before := w.swallowed
 	now, counted := inHole()
-	w.swallowed = now
-	return now - before, errors.Join(err, counted)
+	return now - w.before, errors.Join(err, counted)
 }
 
 // inHole is how many packets have gone into the hole.

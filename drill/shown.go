@@ -56,12 +56,20 @@ func (r *Run) leftBehind(ctx context.Context, primary, standby *Node) error {
 		return err
 	}
 	text, err := primary.Value(ctx, "SELECT flush_lsn FROM longship_members WHERE name = '"+standby.Name+"'")
-	if err != nil || text == "" {
-		return err // nothing is known of it
+	if err != nil {
+		return err
 	}
-	has, err := wal.ParseLSN(text)
+	return behind(standby.Name, text, at)
+}
+
+// behind verifies that a standby's flush_lsn, as a primary shows it, is before a position. An empty one shows nothing.
+func behind(name, flushed string, at wal.LSN) error {
+	if flushed == "" {
+		return untested("the primary does not say how far %s has the log", name)
+	}
+	has, err := wal.ParseLSN(flushed)
 	if err == nil && has >= at {
-		err = untested("%s has the log up to %s, although it was to get none of it before %s", standby.Name, has, at)
+		err = untested("%s has the log up to %s, although it was to get none of it from %s on", name, has, at)
 	}
 	return err
 }

@@ -118,6 +118,18 @@ func TestLogged(t *testing.T) {
 	}
 }
 
+// A standby is shown to be left behind by a position before that of the primary's log, and by nothing else.
+func TestBehind(t *testing.T) {
+	for flushed, shown := range map[string]bool{"0/1000": true, "0/2000": false, "0/3000": false, "": false} {
+		if err := behind("n2", flushed, 0x2000); isUntested(err) == shown {
+			t.Errorf("flush_lsn %q at 0/2000: %v", flushed, err)
+		}
+	}
+	if err := behind("n2", "nonsense", 0x2000); err == nil || isUntested(err) {
+		t.Errorf("flush_lsn nonsense: %v", err)
+	}
+}
+
 func TestEndsInZeros(t *testing.T) {
 	for because, want := range map[string]bool{
 		"invalid record length at 0/101768: wanted 24, got 0":      true,

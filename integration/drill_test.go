@@ -76,7 +76,7 @@ func TestDrillNamespaces(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces take root")
 	}
-	if out, err := exec.Command("unshare", "--net", "ip", "link", "add", "a", "type", "veth", "peer", "name", "b").CombinedOutput(); err != nil {
+	if out, err := exec.Command("unshare", "--net", "ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth1").CombinedOutput(); err != nil {
 		t.Skipf("no network namespace with links can be made here: %v: %s", err, out)
 	}
 	t.Parallel()

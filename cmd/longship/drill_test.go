@@ -70,6 +70,7 @@ func TestDrillConfigRefused(t *testing.T) {
 		"kill-all --clients 1001":               "want 3 to 1000",
 		"kill-all --duration -1s":               "cannot be negative",
 		"kill-all --network veth":               "want faults or namespaces",
+		"kill-all --network":                    "flag needs an argument: -network",
 		"all --target a:1 --network namespaces": "--network is about",
 		"kill-all --yes":                        "--target",
 		"kill-all --stop-command x":             "--target",

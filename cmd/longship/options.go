@@ -10,7 +10,7 @@ import (
 // optionsFirst moves the options of a command line before its other arguments, where urfave/cli wants
 // them: people write longship members remove n4 --port 5434. Behind -- nothing is an option, nor is, behind an
 // argument, what begins with one dash and is none of the command's: config set max_slot_wal_keep_size -1. Who asks
-// for help gets that of the command, whatever else is there.
+// for help gets that of the command, whatever else is there, and who forgets the value of the last option hears that.
 func optionsFirst(commands []*cli.Command, args []string) []string {
 	at := min(1, len(args))
 	var command *cli.Command
@@ -43,7 +43,10 @@ func optionsFirst(commands []*cli.Command, args []string) []string {
 			others = append(others, arg)
 		default:
 			ordered = append(ordered, arg)
-			if takesValue && at+1 < len(args) {
+			if takesValue && at+1 == len(args) {
+				return ordered // which must not take one of the others for its value
+			}
+			if takesValue {
 				at++
 				ordered = append(ordered, args[at])
 			}

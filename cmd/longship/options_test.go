@@ -25,6 +25,7 @@ func TestOptionsFirst(t *testing.T) {
 		"longship members remove --unknown n4":      "longship members remove --unknown n4",
 		"longship waldump a -- --port 1":            "longship waldump a -- --port 1",
 		"longship status x --watch y":               "longship status --watch x y",
+		"longship drill run kill-all --network":     "longship drill run --network",
 	} {
 		if got := strings.Join(optionsFirst(commands, strings.Fields(line)), " "); got != want {
 			t.Errorf("%s: %s, want %s", line, got, want)
