@@ -28,9 +28,20 @@ func (p *parser) orderAndLimit(s *selectStmt) {
 		s.orderBy = p.orderItems()
 	}
 	p.limitClauses(s)
-	if p.isKeyword("for") {
-		p.unsupported(p.tok.pos, "FOR UPDATE", "Transactions are serializable without locks.")
+	p.locking()
+}
+
+// locking reads FOR READ ONLY, which means nothing, and refuses FOR UPDATE and its like.
+func (p *parser) locking() {
+	at := p.tok.pos
+	if !p.accept("for") {
+		return
 	}
+	if p.accept("read") {
+		p.expect("only")
+		return
+	}
+	p.unsupported(at, "FOR UPDATE", "Transactions are serializable without locks.")
 }
 
 // values reads VALUES (…), …: each row is a SELECT without FROM, and UNION ALL stands between.
