@@ -25,7 +25,7 @@ export PGBIN
 
 .PHONY: all demo test bench profile fuzz mutants simulate soak lint tools clean FORCE
 
-# The compiler uses cmd/longship/default.pgo, for a tenth more commits. It compiles everything anew for it, which
+# The compiler uses cmd/longship/default.pgo, for some 5 % more commits. It compiles everything anew for it, which
 # takes minutes: the demo and the tests do without.
 all: $(BIN)
 demo test lint mutants: export GOFLAGS += -pgo=off
