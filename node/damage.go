@@ -196,8 +196,8 @@ func (s *scrubber) save() error {
 	return err
 }
 
-// passBy makes a checkpoint, to have recovery do without a place that cannot be repaired, if it would read there. It begins to read in the
-// segment of the byte before redo.
+// passBy makes a checkpoint, to have recovery do without a place that cannot be repaired, if it would read there. It
+// begins to read in the segment of the byte before redo.
 func (s *scrubber) passBy(ctx context.Context, f wal.Fault) {
 	size := s.r.found.Dir.Format.SegmentSize
 	if _, last := f.Segments(size); last < size.PrevSegno(s.r.checkpointer.Control().Redo) {

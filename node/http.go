@@ -67,8 +67,8 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-// newHTTPHandler serves the three paths there are, and profiles if they are wanted. Others are not found, and other methods than GET and
-// HEAD are not allowed.
+// newHTTPHandler serves the three paths there are, and profiles if they are wanted. Others are not found, and other
+// methods than GET and HEAD are not allowed.
 func (n *Node) newHTTPHandler(ctx context.Context, log *slog.Logger) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
