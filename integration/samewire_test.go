@@ -28,6 +28,7 @@ func TestSameAsPostgreSQL(t *testing.T) {
 	t.Run("extended query", func(t *testing.T) { sameExtended(t, both) })
 	t.Run("copy", func(t *testing.T) { sameCopies(t, both) })
 	t.Run("copy anything", func(t *testing.T) { sameRandomCopies(t, both) })
+	t.Run("copy binary", func(t *testing.T) { sameBinaryCopies(t, both) })
 }
 
 // A wire is a session of which every message is seen.

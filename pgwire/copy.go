@@ -35,10 +35,10 @@ type CopyReader interface {
 	Close()
 }
 
-// CopyIn asks the client for rows of a number of columns in text format. The end of ctx ends a Next that
-// waits for the client, which PostgreSQL's would not notice before the next row.
-func (c *Conn) CopyIn(ctx context.Context, columns int) (CopyReader, error) {
-	c.Send(&pgproto3.CopyInResponse{ColumnFormatCodes: make([]uint16, columns)})
+// CopyIn asks the client for rows of a number of columns in a format, 0 for text or 1 for binary. The end of ctx ends
+// a Next that waits for the client, which PostgreSQL's would not notice before the next row.
+func (c *Conn) CopyIn(ctx context.Context, columns int, format int16) (CopyReader, error) {
+	c.Send(&pgproto3.CopyInResponse{OverallFormat: byte(format), ColumnFormatCodes: copyFormats(columns, format)})
 	if err := c.Flush(); err != nil {
 		return nil, err
 	}
@@ -109,10 +109,19 @@ func (r *copyIn) Close() {
 	r.c.setReadDeadline(time.Time{})
 }
 
-// CopyOut tells the client that rows of a number of columns follow, in text format: by SendCopyData, and
-// CopyDone at their end, unless an error ends them.
-func (c *Conn) CopyOut(columns int) {
-	c.Send(&pgproto3.CopyOutResponse{ColumnFormatCodes: make([]uint16, columns)})
+// CopyOut tells the client that rows of a number of columns follow in a format, as CopyIn has it: by SendCopyData,
+// and CopyDone at their end, unless an error ends them.
+func (c *Conn) CopyOut(columns int, format int16) {
+	c.Send(&pgproto3.CopyOutResponse{OverallFormat: byte(format), ColumnFormatCodes: copyFormats(columns, format)})
+}
+
+// copyFormats says of each column in which format it is: the same for all.
+func copyFormats(columns int, format int16) []uint16 {
+	codes := make([]uint16, columns)
+	for i := range codes {
+		codes[i] = uint16(format)
+	}
+	return codes
 }
 
 // CopyDone queues the end of what CopyOut began.

@@ -196,7 +196,7 @@ func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, o
 		return fmt.Sprintf("COPY %d", n), err
 	case "copyout":
 		n, _ := strconv.Atoi(f.arg)
-		s.conn.CopyOut(1)
+		s.conn.CopyOut(1, 0)
 		for i := range min(n, 1000) {
 			if err := s.conn.SendCopyData(strconv.AppendInt(nil, int64(i), 10)); err != nil {
 				return "", err
@@ -249,7 +249,7 @@ func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, o
 }
 
 func (s *fakeSession) copyIn(ctx context.Context) (n int, err error) {
-	r, err := s.conn.CopyIn(ctx, 2)
+	r, err := s.conn.CopyIn(ctx, 2, 0)
 	if err != nil {
 		return 0, err
 	}

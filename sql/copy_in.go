@@ -3,15 +3,14 @@ package sql
 import (
 	"context"
 	"errors"
-	"unicode/utf8"
 
 	"github.com/longship-db/longship/pgwire"
 )
 
 // A Copier is a Conn that can carry the data of COPY. *pgwire.Conn is one.
 type Copier interface {
-	CopyIn(ctx context.Context, columns int) (pgwire.CopyReader, error)
-	CopyOut(columns int)
+	CopyIn(ctx context.Context, columns int, format int16) (pgwire.CopyReader, error)
+	CopyOut(columns int, format int16)
 	SendCopyData(parts ...[]byte) error
 	CopyDone()
 }
@@ -126,7 +125,7 @@ func (s *Session) copyFrom(conn Copier, text string, n *copyStmt) (rows int64, e
 	if err := s.begin(s.env.ctx); err != nil {
 		return 0, err
 	}
-	src, err := conn.CopyIn(s.env.ctx, len(plan.columns))
+	src, err := conn.CopyIn(s.env.ctx, len(plan.columns), plan.format.code())
 	if err != nil {
 		return 0, err
 	}
@@ -137,17 +136,33 @@ func (s *Session) copyFrom(conn Copier, text string, n *copyStmt) (rows int64, e
 	}
 	progress := s.catalog.copies.begin(s, "COPY FROM", oidTable)
 	defer s.catalog.copies.end(progress)
-	c := &copyingIn{
-		plan: plan, e: &s.env, progress: progress,
-		w:      writing{e: &s.env, txn: s.txn},
-		lines:  newLineReader(src, &plan.format),
-		fields: newFieldReader(&plan.format, len(plan.columns)),
-	}
-	c.lines.counted = progress.bytes.Store
+	c := &copyingIn{plan: plan, e: &s.env, w: writing{e: &s.env, txn: s.txn}, progress: progress, rows: plan.rows(src, progress)}
 	if err := c.run(); err != nil {
 		return 0, s.statementError(err)
 	}
 	return c.w.affected, nil
+}
+
+// rows reads what src brings in the format of the plan.
+func (p *copyInPlan) rows(src pgwire.CopyReader, progress *copyProgress) copySource {
+	if p.format.binary {
+		return &binaryRows{names: p.names, data: binaryData{src: src, counted: progress.bytes.Store}}
+	}
+	lines := newLineReader(src, &p.format)
+	lines.counted = progress.bytes.Store
+	return &textRows{plan: p, lines: lines, fields: newFieldReader(&p.format, len(p.columns))}
+}
+
+// A copySource takes rows out of the data of a COPY FROM.
+type copySource interface {
+	// begin reads what comes before the first row.
+	begin() error
+	// next reads a row: fields has one entry for each column that is copied, and is valid until the next call.
+	// done: there was none left, and the client has said so.
+	next() (fields []copyField, done bool, err error)
+	// where says which part of the data is being read, as the CONTEXT of an error has it. past: the error was found
+	// when PostgreSQL would have read on. Nothing: before the data begins.
+	where(past bool) string
 }
 
 // A copyingIn is one run of a COPY FROM.
@@ -155,27 +170,26 @@ type copyingIn struct {
 	plan     *copyInPlan
 	e        *env
 	w        writing
-	lines    *lineReader
-	fields   *fieldReader
+	rows     copySource
 	progress *copyProgress
+	past     bool     // the row has been read to its end
 	tuple    [3]Value // of WHERE
 }
 
 func (c *copyingIn) run() error {
-	if c.plan.format.header != copyNoHeader {
-		if done, err := c.header(); done || err != nil {
-			return c.placed(err)
-		}
+	if err := c.rows.begin(); err != nil {
+		return c.placed(err)
 	}
 	for {
-		done, err := c.lines.next()
+		c.past = false
+		fields, done, err := c.rows.next()
 		if err != nil {
 			return c.placed(err)
 		}
-		if done && len(c.lines.line) == 0 {
+		if done {
 			return nil
 		}
-		if err := c.take(); err != nil {
+		if err := c.take(fields); err != nil {
 			return c.placed(err)
 		}
 		if err := c.e.ctx.Err(); err != nil {
@@ -184,7 +198,7 @@ func (c *copyingIn) run() error {
 	}
 }
 
-// placed adds to an error which line it is about.
+// placed adds to an error which part of the data it is about.
 func (c *copyingIn) placed(err error) error {
 	e, ok := errors.AsType[*pgwire.Error](err)
 	switch cause := context.Cause(c.e.ctx); {
@@ -197,90 +211,28 @@ func (c *copyingIn) placed(err error) error {
 		return err
 	}
 	at := *e
-	if c.lines.whole {
-		return at.WithContext(`COPY kv, line %d: "%s"`, c.lines.number, printable(c.lines.line))
+	if where := c.rows.where(c.past); where != "" {
+		at.Where = where
 	}
-	return at.WithContext("COPY kv, line %d", c.lines.number)
+	return &at
 }
 
-// printable is data as a CONTEXT shows it: 100 bytes of it at most.
-func printable(b []byte) string {
-	const most = 100
-	if len(b) <= most {
-		return string(b)
-	}
-	n := most
-	for n > 0 && !utf8.RuneStart(b[n]) {
-		n--
-	}
-	return string(b[:n]) + "..."
-}
-
-// header reads the first line, and compares it with the columns if asked to.
-func (c *copyingIn) header() (done bool, err error) {
-	done, err = c.lines.next()
-	if err != nil || c.plan.format.header != copyExactNames {
-		return done, err
-	}
-	n, err := c.fields.split(c.lines.line, c.lines.escapes)
-	if err != nil {
-		return false, err
-	}
-	if n != len(c.plan.names) {
-		return false, badCopy("wrong number of fields in header line: got %d, expected %d", n, len(c.plan.names))
-	}
-	for i, name := range c.plan.names {
-		field := c.fields.fields[i]
-		switch {
-		case field.null:
-			return false, badCopy(`column name mismatch in header line field %d: got null value ("%s"), expected "%s"`,
-				i+1, c.plan.format.null, name)
-		case string(field.text) != name:
-			return false, badCopy(`column name mismatch in header line field %d: got "%s", expected "%s"`, i+1, field.text, name)
-		}
-	}
-	return done, nil
-}
-
-// take writes the row of the line just read.
-func (c *copyingIn) take() error {
-	n, err := c.fields.split(c.lines.line, c.lines.escapes)
-	if err != nil {
-		return err
-	}
-	if n > len(c.plan.columns) {
-		return badCopy("extra data after last expected column")
-	}
+// take writes the row just read.
+func (c *copyingIn) take(fields []copyField) error {
 	key, value := Null, Null
 	for i, column := range c.plan.columns {
-		if i >= n {
-			return badCopy(`missing data for column "%s"`, c.plan.names[i])
-		}
-		text, null := c.value(i)
-		switch {
-		case null:
+		switch f := fields[i]; {
+		case f.null:
 		case column == keyColumn:
-			key = TextValue(string(text))
+			key = TextValue(string(f.text))
 		default:
-			value = TextValue(string(text))
+			value = TextValue(string(f.text))
 		}
 	}
 	if wanted, err := c.wanted(key, value); err != nil || !wanted {
 		return err
 	}
 	return c.insert(key, value)
-}
-
-// value is field i as the column gets it.
-func (c *copyingIn) value(i int) (text []byte, null bool) {
-	f, format := c.fields.fields[i], &c.plan.format
-	switch {
-	case f.null && c.plan.notNull[i]:
-		return []byte(format.null), false
-	case !f.null && c.plan.forceNull[i] && string(f.text) == format.null:
-		return nil, true
-	}
-	return f.text, f.null
 }
 
 // wanted evaluates WHERE, for which the line's row need not be one that the table could hold.
@@ -314,7 +266,7 @@ func (c *copyingIn) insert(key, value Value) error {
 		return err
 	}
 	if found {
-		c.lines.whole = false // not shown: PostgreSQL finds out when it is no longer at that line
+		c.past = true
 		return duplicateKey(row.Key)
 	}
 	if err := c.w.put(row); err != nil {

@@ -9,7 +9,7 @@ import (
 
 // A copyFormat is how rows look in the data of a COPY (PostgreSQL 15 manual, "COPY", "File Formats").
 type copyFormat struct {
-	csv           bool
+	csv, binary   bool
 	delim         byte
 	null          string
 	quote, escape byte // of csv
@@ -18,6 +18,14 @@ type copyFormat struct {
 
 	forceQuoteAll                       bool
 	forceQuote, forceNotNull, forceNull []columnName
+}
+
+// code is the format as the protocol has it.
+func (f *copyFormat) code() int16 {
+	if f.binary {
+		return binaryFormat
+	}
+	return textFormat
 }
 
 // A copyHeader says what the first line is.
@@ -48,6 +56,7 @@ func readCopyOptions(src string, s *copyStmt) copyFormat {
 	for i := range s.options {
 		o.take(&s.options[i])
 	}
+	o.checkBinary()
 	o.setDefaults()
 	o.checkStrings()
 	o.checkModes()
@@ -101,8 +110,7 @@ func (o *copyOptions) format(opt *copyOption) {
 	case "csv":
 		o.out.csv = true
 	case "binary":
-		panic(errorAt(o.src, opt.at(), pgwire.CodeFeatureNotSupported, "COPY in binary format is not supported").
-			WithHint("Use FORMAT text or csv."))
+		o.out.binary = true
 	default:
 		o.fail(opt, pgwire.CodeInvalidParameterValue, `COPY format "%s" not recognized`, format)
 	}
@@ -184,6 +192,18 @@ func (opt *copyOption) value0() string {
 		return ""
 	}
 	return opt.value()
+}
+
+// checkBinary refuses what binary format has no use for.
+func (o *copyOptions) checkBinary() {
+	refuse := func(wrong bool, code, option string) {
+		if wrong && o.out.binary {
+			panic(pgwire.Errorf(code, "cannot specify %s in BINARY mode", option))
+		}
+	}
+	refuse(o.delim != nil, pgwire.CodeSyntaxError, "DELIMITER")
+	refuse(o.null != nil, pgwire.CodeSyntaxError, "NULL")
+	refuse(o.out.header != copyNoHeader, pgwire.CodeFeatureNotSupported, "HEADER")
 }
 
 func (o *copyOptions) setDefaults() {

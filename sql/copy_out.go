@@ -61,11 +61,14 @@ func (s *Session) copyTo(conn Copier, text string, n *copyStmt) (rows int64, err
 	progress := s.catalog.copies.begin(s, "COPY TO", relation)
 	defer s.catalog.copies.end(progress)
 	sink := &copySink{ctx: s.env.ctx, conn: conn, plan: plan, progress: progress}
-	s.encoder.sink, s.encoder.formats = sink, nil
+	s.encoder.sink, s.encoder.formats = sink, []int16{plan.format.code()}
 	if err := sink.begin(); err != nil {
 		return 0, err
 	}
 	if _, err := s.runSelect(s.env.ctx, plan.query, false); err != nil {
+		return 0, err
+	}
+	if err := sink.end(); err != nil {
 		return 0, err
 	}
 	conn.CopyDone()
@@ -83,23 +86,38 @@ type copySink struct {
 
 // begin tells the client that rows follow, and what their columns are called if it wants to know.
 func (s *copySink) begin() error {
-	s.conn.CopyOut(len(s.plan.names))
-	if s.plan.format.header == copyNoHeader {
+	s.conn.CopyOut(len(s.plan.names), s.plan.format.code())
+	switch {
+	case s.plan.format.binary: // goes with the first row, or with the end
+		s.buf = append(s.buf, copySignature...)
+		s.buf = append(s.buf, 0, 0, 0, 0, 0, 0, 0, 0)
+		return nil
+	case s.plan.format.header == copyNoHeader:
 		return nil
 	}
-	s.buf = s.buf[:0]
 	for i, name := range s.plan.names {
 		if i > 0 {
 			s.buf = append(s.buf, s.plan.format.delim)
 		}
 		s.field([]byte(name), false)
 	}
-	return s.send()
+	return s.sendLine()
 }
 
 // Row implements pgwire.RowSink.
 func (s *copySink) Row(values [][]byte) error {
-	s.buf = s.buf[:0]
+	if err := s.row(values); err != nil {
+		return err
+	}
+	s.progress.tuples.Add(1)
+	return s.ctx.Err()
+}
+
+func (s *copySink) row(values [][]byte) error {
+	if s.plan.format.binary {
+		s.buf = appendBinaryRow(s.buf, values)
+		return s.send()
+	}
 	for i, value := range values {
 		if i > 0 {
 			s.buf = append(s.buf, s.plan.format.delim)
@@ -110,17 +128,29 @@ func (s *copySink) Row(values [][]byte) error {
 			s.field(value, s.plan.format.forceQuoteAll || s.plan.quoted[i])
 		}
 	}
-	if err := s.send(); err != nil {
-		return err
-	}
-	s.progress.tuples.Add(1)
-	return s.ctx.Err()
+	return s.sendLine()
 }
 
-func (s *copySink) send() error {
+// end sends what follows the last row.
+func (s *copySink) end() error {
+	if !s.plan.format.binary {
+		return nil
+	}
+	s.buf = append(s.buf, 0xff, 0xff)
+	return s.send()
+}
+
+func (s *copySink) sendLine() error {
 	s.buf = append(s.buf, '\n')
+	return s.send()
+}
+
+// send sends what has gathered as one message.
+func (s *copySink) send() error {
 	s.progress.bytes.Add(int64(len(s.buf)))
-	return s.conn.SendCopyData(s.buf)
+	err := s.conn.SendCopyData(s.buf)
+	s.buf = s.buf[:0]
+	return err
 }
 
 func (s *copySink) field(text []byte, quote bool) {

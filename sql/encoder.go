@@ -80,4 +80,8 @@ func (c *encoder) send() error {
 	return c.sink.Row(c.values)
 }
 
-const binaryFormat = 1
+// Format codes of the protocol.
+const (
+	textFormat   = 0
+	binaryFormat = 1
+)

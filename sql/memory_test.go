@@ -296,11 +296,11 @@ func (l *rowList) Row(values [][]byte) error {
 }
 
 // CopyIn implements Copier. The data of one call is gone with the next, as that of a connection.
-func (c *client) CopyIn(context.Context, int) (pgwire.CopyReader, error) {
+func (c *client) CopyIn(context.Context, int, int16) (pgwire.CopyReader, error) {
 	return &copyChunks{chunks: c.copyIn}, nil
 }
 
-func (c *client) CopyOut(int) { c.copyOut = []byte{} }
+func (c *client) CopyOut(int, int16) { c.copyOut = []byte{} }
 
 func (c *client) SendCopyData(parts ...[]byte) error {
 	c.copyOut = slices.Concat(append([][]byte{c.copyOut}, parts...)...)
