@@ -83,6 +83,9 @@ func (c *Join) change(s *State) error {
 		m.Priority = 0
 	}
 	if o := s.member(m.ID); o != nil {
+		if o.Leaving { // a removal is not taken back: the process may have seen it, and ends
+			return conflict("%s is being removed", o.Name)
+		}
 		if o.Witness != m.Witness { // a disk has the table, or has it not
 			return invalid("member %s has witness %v, and comes with %v: a disk stays what it is", m.Name, o.Witness, m.Witness)
 		}
