@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
 	"github.com/longship-db/longship/walsender"
@@ -125,6 +126,7 @@ func (b *backup) controlFile(c startup.Control) (walsender.BackupFile, error) {
 	c.ReignStart = 0
 	c.Durable = b.reign.node.identity().SegmentSize.SegmentStart(c.Redo) // where the copy begins to stream
 	c.Clean = false
+	c.Damage = nil // of this node's disk
 	text, err := c.Encode()
 	if err != nil {
 		return walsender.BackupFile{}, err
@@ -147,6 +149,9 @@ func (b *backup) Files() []walsender.BackupFile { return b.files }
 // within the horizon, so that receivers get it.
 func (b *backup) End(ctx context.Context) (wal.LSN, wal.TimelineID, error) {
 	r := b.reign
+	if r.primary != nil && b.opt.Member && b.opt.Log {
+		return r.endForMember(b.opt.Name)
+	}
 	if r.primary == nil || b.opt.Member {
 		// Nothing is applied yet if the rule has never been met.
 		return max(r.applied.Load(), b.point.LSN), r.found.End.Timeline, nil
@@ -156,6 +161,18 @@ func (b *backup) End(ctx context.Context) (wal.LSN, wal.TimelineID, error) {
 		return 0, 0, clientError(err)
 	}
 	return end, r.found.End.Timeline, r.horizon.Wait(ctx, end)
+}
+
+// endForMember ends a base copy for a member that brings the log with it: all of it. The member's slot, which may have
+// been lost, keeps what follows from now on. If it is in use, the member follows already, and does not want the copy.
+func (r *reign) endForMember(name string) (wal.LSN, wal.TimelineID, error) {
+	r.admitting.Lock()
+	defer r.admitting.Unlock()
+	end := r.flushed().Load()
+	if err := r.slots.Renew(slots.MemberName(name), end, admitter); err != nil {
+		return 0, 0, clientError(err)
+	}
+	return end, r.found.End.Timeline, nil
 }
 
 // Close implements walsender.Backup.

@@ -58,12 +58,6 @@ func (n *Node) become(id startup.Identity) error {
 	return n.settings.Set("wal_segment_size", fmt.Sprint(uint32(id.SegmentSize)), "override")
 }
 
-// renew makes this node another member: its disk is empty now.
-func (n *Node) renew() {
-	id := n.newIdentity(n.identity().NodeID)
-	n.id.Store(&id)
-}
-
 // newIdentity is the identity of this node with no data yet; node is the one it had before, or 0.
 func (n *Node) newIdentity(node startup.Hex64) startup.Identity {
 	if node == 0 {
@@ -191,13 +185,10 @@ func (n *Node) tryCopy(ctx context.Context) error {
 	return n.become(id)
 }
 
-// copyFolder is where a base copy arrives, inside the directory that is being built.
-const copyFolder = "basecopy"
-
 // baseCopy fills a directory that is being built from the primary's data.
 func (n *Node) baseCopy(ctx context.Context, cfg walreceiver.Config, sys walreceiver.System) (startup.Control, error) {
 	fs := n.dir.FS
-	arrived := fs.PathJoin(n.dir.Path, copyFolder)
+	arrived := n.dir.Copy().Path
 	p := &progress{out: n.cfg.Out}
 	if _, _, err := walreceiver.BaseCopy(ctx, cfg, fs, arrived, p.report); err != nil {
 		return startup.Control{}, err

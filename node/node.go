@@ -51,7 +51,7 @@ type Node struct {
 	tasks         []*task     // of the cluster
 	store         *kv.Store
 
-	id       atomic.Pointer[startup.Identity] // changes with a rebuild
+	id       atomic.Pointer[startup.Identity] // complete once there is data
 	present  *present                         // what clients are served by
 	leases   *walreceiver.Leases              // read leases that this node has given
 	promised atomic.Uint64                    // nothing before this epoch is followed
@@ -205,24 +205,23 @@ func (n *Node) live(ctx context.Context) error {
 }
 
 // serveData serves from this node's data, which it takes from another node if it has none. A standby
-// that is too far behind to follow begins anew, as another member with the same name.
+// that is too far behind to follow takes it from there once more, and goes on with that.
 func (n *Node) serveData(ctx context.Context) error {
+	if !n.ready.Load() {
+		if err := n.unlessFailed(ctx, n.copyCluster); err != nil {
+			return stopped(ctx, err)
+		}
+		n.ready.Store(true)
+	}
 	for {
-		if !n.ready.Load() {
-			if err := n.unlessFailed(ctx, n.copyCluster); err != nil {
-				return stopped(ctx, err)
-			}
-			n.ready.Store(true)
-		}
 		err := n.serveMember(ctx)
-		if !errors.Is(err, errRebuild) || IsFatal(err) {
+		r, complete := errors.AsType[*replacement](err)
+		if !complete || IsFatal(err) {
 			return err
 		}
-		if err := n.dir.Discard(); err != nil {
+		if err := n.replaceData(r); err != nil {
 			return err
 		}
-		n.renew()
-		n.ready.Store(false)
 	}
 }
 
@@ -241,7 +240,7 @@ func (n *Node) unlessFailed(ctx context.Context, do func(context.Context) error)
 	}
 }
 
-// serveMember is the node's life with one disk.
+// serveMember is the node's life with its data as it is.
 func (n *Node) serveMember(ctx context.Context) error {
 	if err := n.openStore(); err != nil {
 		return err
@@ -252,7 +251,7 @@ func (n *Node) serveMember(ctx context.Context) error {
 		return err
 	}
 	reason := errShuttingDown()
-	if errors.Is(err, errRebuild) {
+	if _, complete := errors.AsType[*replacement](err); complete {
 		reason = errRebuilding()
 	}
 	for _, t := range tasks {

@@ -45,8 +45,10 @@ type reign struct {
 	stream   *walreceiver.Stream     // nil unless a standby follows somebody
 	upstream raftlog.Member          // whom a standby follows
 	fetch    *fetchRequest           // why it does, if that is no primary
-	giveUp   context.CancelCauseFunc // ends the stream for good
+	giveUp   context.CancelCauseFunc // ends the stream for good, or the base copy that is taken instead of it
 	wasCut   bool                    // the log was cut; set by the stream, read when that has ended
+
+	stopStream context.CancelCauseFunc // ends the stream; a base copy may follow
 
 	admitting sync.Mutex            // one member connects at a time
 	admitted  map[string]syncrep.ID // by slot: the members that have connected

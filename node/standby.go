@@ -7,22 +7,11 @@ import (
 	"fmt"
 
 	"github.com/longship-db/longship/internal/faults"
-	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
 	"github.com/longship-db/longship/walreceiver"
 )
-
-// errRebuild says that this node's data cannot be brought to where its upstream's log begins: only a
-// new base copy helps.
-var errRebuild = errors.New("the WAL that this node needs is gone")
-
-// errRebuilding is for the sessions that read the data which a new base copy replaces.
-func errRebuilding() *pgwire.Error {
-	return pgwire.Errorf(pgwire.CodeAdminShutdown, "terminating connection because this node takes a new base copy").
-		WithHint("Connect again, here once the copy is complete, or to another node.").Fatal()
-}
 
 // runStandby is the node's time as a standby of one primary, on one timeline, or of nobody. It returns
 // nil when ctx has ended and everything is shut down cleanly, and also when the role has ended: log
@@ -52,6 +41,7 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	if IsFatal(end) {
 		return end
 	}
+	end = r.unlessOver(ctx, req, end)
 	n.present.set(nil)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
@@ -89,7 +79,9 @@ func (r *reign) startStream(ctx context.Context) <-chan error {
 		context.AfterFunc(streaming, func() { streamed <- context.Cause(streaming) })
 		return streamed
 	}
-	go func() { streamed <- r.stream.Run(streaming) }()
+	stream, stop := context.WithCancelCause(streaming)
+	r.stopStream = stop
+	go func() { streamed <- r.follow(streaming, stream) }()
 	return streamed
 }
 
@@ -178,9 +170,8 @@ func (r *reign) endStream(ctx context.Context, stopping bool, end error) error {
 	if r.stream != nil {
 		r.log.End, whole = r.stream.End()
 	}
-	removed, gone := errors.AsType[*wal.RemovedError](end)
-	rebuild := gone && r.fetch == nil
-	if stopping || rebuild {
+	_, replaced := errors.AsType[*replacement](end)
+	if stopping {
 		if err := r.redo.CatchUp(); err != nil {
 			return err
 		}
@@ -188,11 +179,7 @@ func (r *reign) endStream(ctx context.Context, stopping bool, end error) error {
 			return err
 		}
 	}
-	if rebuild {
-		r.node.log.Warn("taking a new base copy", "upstream", r.upstream.Name, "because", removed)
-		return errRebuild
-	}
-	if !whole && !stopping {
+	if !whole && !stopping && !replaced {
 		if err := r.recoverLog(ctx); err != nil {
 			return err
 		}
@@ -224,23 +211,26 @@ func (r *reign) excused(err error) error {
 }
 
 // cut takes what only this node has out of its log, for the stream. The checkpointer must not write
-// the control file any more: it believes the log to be longer.
+// the control file any more: it believes the log to be longer. If the store is past the fork, so that the log stays as
+// it is until a base copy takes its place, the stream is over.
 func (r *reign) cut(ctx context.Context, fork wal.LSN) error {
-	for _, t := range []*task{r.scrubs, r.checkpoints, r.applying} { // redo must not pass the fork meanwhile
-		if err := t.stop(); err != nil {
+	if err := r.applying.stop(); err != nil { // redo must not pass the fork meanwhile
+		return err
+	}
+	r.wasCut = r.node.store.Applied() <= fork
+	if r.wasCut {
+		if err := errors.Join(r.scrubs.stop(), r.checkpoints.stop()); err != nil {
 			return err
 		}
 	}
 	r.log.Control = r.checkpointer.Control()
 	r.log.End.LSN = r.stream.Flushed().Load()
-	r.wasCut = true
 	err := startup.Cut(r.node.dir, r.log, fork, r.node.store.Applied())
 	if err == nil {
 		r.node.scrubbing.cut(fork)
 	}
 	if errors.Is(err, startup.ErrStoreAhead) && r.fetch == nil {
-		r.node.log.Warn("taking a new base copy", "upstream", r.upstream.Name, "because", err)
-		r.giveUp(errRebuild)
+		r.stopStream(err)
 	}
 	return err
 }

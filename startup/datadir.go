@@ -108,7 +108,8 @@ var ErrNotOurs = errors.New("folder is not empty and is not a Longship data dire
 // Open looks at the folder, creating it if it does not exist. Of a directory that was discarded, or
 // whose making was interrupted, it removes everything but what outlives the node's log and table: the
 // orphans, and the Raft store. It is Empty then, and the Identity says, as far as that is known, which
-// Name and NodeID belong here; the next incarnation, to be given to Build, keeps them.
+// Name and NodeID belong here; the next incarnation, to be given to Build, keeps them. Where a base copy was about to
+// take the place of what is here (Replace), it does.
 func (d DataDir) Open() (State, Identity, error) {
 	if err := makeDir(d.FS, d.Path); err != nil {
 		return 0, Identity{}, fmt.Errorf("create data directory: %w", err)
@@ -125,6 +126,9 @@ func (d DataDir) Open() (State, Identity, error) {
 	b, err := wal.ReadFile(d.FS, d.join(identityFile), identityLimit)
 	if err == nil {
 		id, err := parseIdentity(b)
+		if err == nil {
+			err = d.settleCopy()
+		}
 		return Ready, id, err
 	}
 	if !errors.Is(err, fs.ErrNotExist) {

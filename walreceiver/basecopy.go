@@ -17,12 +17,19 @@ import (
 // with which it begins.
 const copyTimeout = 5 * time.Minute
 
-// baseBackup asks for everything a standby starts from but the log, which it streams: the files, and a
-// manifest to check them against. controlOnly asks for what a node starts from that keeps no table.
-const (
-	baseBackup  = "BASE_BACKUP ( LABEL 'longship base copy', PROGRESS, CHECKPOINT 'fast', WAIT 0, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C' )"
-	controlOnly = "BASE_BACKUP ( LABEL 'longship base copy', PROGRESS, CHECKPOINT 'fast', WAIT 0, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C', TABLE false )"
-)
+// baseBackup asks for everything a standby starts from, and a manifest to check it against: the files, with Log the
+// log, which is streamed otherwise, and without the table for a node that keeps none.
+func (c *Config) baseBackup() string {
+	options := "LABEL 'longship base copy', PROGRESS, CHECKPOINT 'fast', WAIT 0, " +
+		"MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C'"
+	if c.Log {
+		options += ", WAL"
+	}
+	if c.Bare {
+		options += ", TABLE false"
+	}
+	return "BASE_BACKUP ( " + options + " )"
+}
 
 // BaseCopy copies the upstream's data directory into the directory dest and makes it durable, dest's
 // own entries included. What dest holds already stays: a copy that has a file of the same name fails.
@@ -43,10 +50,7 @@ func BaseCopy(ctx context.Context, cfg Config, fs vfs.FS, dest string, progress 
 		return 0, 0, causeOf(ctx, err)
 	}
 	defer c.close()
-	b := &baseCopy{c: c, fs: fs, dest: dest, command: baseBackup, progress: progress}
-	if cfg.Bare {
-		b.command = controlOnly
-	}
+	b := &baseCopy{c: c, fs: fs, dest: dest, command: cfg.baseBackup(), progress: progress}
 	if err := b.run(&cfg); err != nil {
 		return 0, 0, fmt.Errorf("base copy from %s: %w", cfg.Primary, causeOf(ctx, err))
 	}

@@ -47,6 +47,9 @@ type Config struct {
 	// Bare has BaseCopy leave out the table, for a node that keeps none.
 	Bare bool
 
+	// Log has BaseCopy bring the log, too, from where it must be replayed to what the upstream has flushed.
+	Log bool
+
 	// Fetch gets the log of a node that is sealed, up to its last byte, instead of following a
 	// primary. Nothing is promised to that node, what it is told acknowledges nothing, and no slot
 	// is used there. Run does not end by itself when everything is there: Flushed tells.

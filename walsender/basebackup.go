@@ -28,10 +28,13 @@ type BackupOptions struct {
 	Label string
 	Fast  bool // make the checkpoint at once
 
-	// Member says that the copy is for a member of the cluster, which streams the log it needs: no
-	// segment has to be finished for it.
+	Log bool // what a recovery of the copy needs of the log comes with it
+
+	// Member says that the copy is for a member of the cluster, which streams the log it needs, from its start or, with
+	// Log, from its end on: no segment has to be finished for it.
 	Member bool
-	Bare   bool // a member that keeps no table: the copy is without it
+	Name   string // the member\'s
+	Bare   bool   // a member that keeps no table: the copy is without it
 }
 
 // A Backup is a copy being sent.
@@ -40,7 +43,7 @@ type Backup interface {
 	Files() []BackupFile
 
 	// End returns the position up to which a recovery of the copy needs the log, and that position's
-	// timeline. The log up to there is durable and below the horizon.
+	// timeline. The log up to there is durable, and below the horizon unless a member asks.
 	End(ctx context.Context) (wal.LSN, wal.TimelineID, error)
 
 	// Close gives up the copy and the log it kept. It is called once, last.
@@ -97,7 +100,9 @@ func (s *Session) baseBackup(ctx context.Context, cmd baseBackup) error {
 	defer s.unblockWrites(ctx)()
 	s.progress.setState(syncrep.Backup)
 	s.phase(PhaseCheckpoint)
-	opt.Member = !s.id.IsZero()
+	if opt.Member = !s.id.IsZero(); opt.Member {
+		opt.Name = s.name
+	}
 	if opt.Bare && !opt.Member {
 		return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "a base backup without the table is for members of the cluster alone")
 	}

@@ -51,7 +51,7 @@ func (b *baseCopy) sendArchive(ctx context.Context, out *copyStream) (end wal.LS
 	if err != nil {
 		return 0, 0, err
 	}
-	if b.opt.wal {
+	if b.opt.Log {
 		b.session.phase(PhaseTransferring)
 		if err := a.wal(end); err != nil {
 			return 0, 0, err
@@ -230,7 +230,7 @@ func (a *archive) wal(end wal.LSN) error {
 }
 
 // segment sends one segment. What its file holds past the end of the backup is sent as zeros: it may
-// lie past the horizon, and a copy must not hold what a failover could take back.
+// lie past the horizon, and a copy must not hold what a failover could take back, but for a member's.
 func (a *archive) segment(name string, segno uint64, end wal.LSN) error {
 	b := a.copy
 	dir, size := b.log.Dir, b.log.Format.SegmentSize

@@ -13,7 +13,6 @@ import (
 type backupOptions struct {
 	BackupOptions
 	progress    bool
-	wal         bool
 	maxRate     int64 // bytes/s; 0: no limit
 	manifest    bool
 	forceEncode bool
@@ -77,7 +76,7 @@ func (r *backupOptionReader) read(o option) (err error) {
 	case "checkpoint":
 		return r.checkpoint(o)
 	case "wal":
-		r.opt.wal, err = o.bool()
+		r.opt.Log, err = o.bool()
 	case "max_rate":
 		return r.rate(o)
 	case "wait", "tablespace_map", "verify_checksums": // nothing here depends on them
