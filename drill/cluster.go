@@ -25,6 +25,7 @@ type Cluster struct {
 	target    *Target // where it is not the drill's own cluster; else nil
 	program   string
 	flags     []string // of every node
+	clocks    bool     // of nodes can be set
 	launcher  *child.Launcher
 	end       context.CancelFunc // of the launcher
 	launched  sync.WaitGroup     // the launcher

@@ -16,6 +16,7 @@ type Drill struct {
 	Shown  string   // what shows, in each round, that it was broken: without it nothing was tested
 	Flags  []string // of longship start, for every node
 	Target bool     // a cluster that is in use can do it to itself, without a loss
+	Clocks bool     // it sets the clocks of nodes
 	Stops  bool     // with Target: it stops and starts nodes, which takes the operator's commands
 
 	// Lacks says what this machine lacks for it, such as a program; "": nothing. Nil: it needs nothing.
@@ -35,7 +36,7 @@ type Drill struct {
 func All() []Drill {
 	return []Drill{
 		killPrimary, killStandby, killCoordinator, killAll,
-		pausePrimary, pauseStandby, cancelDuringWait, flapping,
+		pausePrimary, pauseStandby, clockJump, cancelDuringWait, flapping,
 		partitionPrimary, partitionOneway, partitionRaft, partitionReplication, slowStandby,
 		diskStall, diskFull, fsyncError,
 		switchoverStorm, rollingRestart, restartStandby, ruleChangeStorm, membershipChurn,

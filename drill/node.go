@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/longship-db/longship/internal/child"
+	"github.com/longship-db/longship/internal/wallclock"
 )
 
 // A Node is one longship process, its data directory and its addresses.
@@ -37,14 +38,17 @@ type Node struct {
 	down   bool // it was stopped by the operator's command
 
 	revived func() // while down: to be called when it is started
+
+	offsets []int64 // by which its clock was set, in seconds
 }
 
 // A process is one life of a node.
 type process struct {
 	cmd   *exec.Cmd
-	ready chan struct{} // closed when it says that it does its work
-	ended chan struct{} // closed when it has ended
-	end   string        // how it ended; valid once ended is closed
+	clock *wallclock.Clock // nil: it cannot be set
+	ready chan struct{}    // closed when it says that it does its work
+	ended chan struct{}    // closed when it has ended
+	end   string           // how it ended; valid once ended is closed
 }
 
 // Start starts the process. The first node makes the cluster at its first start; all others join it.
@@ -70,16 +74,29 @@ func (n *Node) Start() error {
 	p.cmd.Stdout = &child.Lines{Line: p.hear}
 	p.cmd.Stderr = log
 	p.cmd.SysProcAttr = child.Attributes()
-	if err := n.cluster.launcher.Start(p.cmd); err != nil {
+	if err := n.cluster.launcher.Do(func() error { return p.start(n.cluster) }); err != nil {
 		return errors.Join(fmt.Errorf("start %s: %w", n.Name, err), log.Close())
 	}
 	n.proc, n.asked, n.frozen = p, false, false
 	n.cluster.processes.Go(func() {
 		p.cmd.Wait()
 		log.Close()
+		if p.clock != nil {
+			p.clock.Close()
+		}
 		n.ended(p)
 	})
 	return nil
+}
+
+// start starts the process, on a thread that lasts.
+func (p *process) start(c *Cluster) (err error) {
+	if !c.clocks {
+		return p.cmd.Start()
+	}
+	p.cmd.Env = append(p.cmd.Env, "LONGSHIP_TIMERS_RELAXED=1") // else it starts itself anew, with a clock of the kernel
+	p.clock, err = wallclock.Start(p.cmd, c.program)
+	return err
 }
 
 // ended notes how a process ended, and complains if nobody ended it.

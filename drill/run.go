@@ -99,6 +99,7 @@ func own(ctx context.Context, cfg Config, d Drill, result *Result) (err error) {
 		return err
 	}
 	c := newCluster(cfg.Program, dir.path, d.Flags)
+	c.clocks = d.Clocks
 	if cfg.Namespaces {
 		c.network, result.Network = &network{launcher: c.launcher}, "namespaces"
 	}

@@ -130,6 +130,37 @@ func TestBehind(t *testing.T) {
 	}
 }
 
+// A clock that is set is shown by what the node says the time is, and by nothing else. What it then writes to its log is put
+// where it belongs.
+func TestClockIsShown(t *testing.T) {
+	before := time.Now()
+	after := before.Add(time.Millisecond)
+	for _, seconds := range []int64{hour, -hour, 20 * years, -since1980(), 1, 0} {
+		off := time.Duration(seconds) * time.Second
+		for says, shown := range map[time.Time]bool{
+			before.Add(off).Truncate(time.Microsecond): true,
+			after.Add(off):                       true,
+			before.Add(off - time.Millisecond):   false,
+			after.Add(off + time.Millisecond):    false,
+			before.Add(off + 2*time.Millisecond): false,
+		} {
+			if err := goesBy("n1", seconds, before, says, after); isUntested(err) == shown || (err == nil) != shown {
+				t.Errorf("set by %d s, now() is %s after the true time: %v", seconds, says.Sub(before.Round(0)), err)
+			}
+		}
+	}
+	n := &Node{offsets: []int64{hour, -since1980()}}
+	at := before.Add(time.Microsecond)
+	for _, says := range []time.Time{at, at.Add(time.Hour), at.Add(-time.Duration(n.offsets[1]) * -time.Second)} {
+		if got := n.trueTime(says, before, after); !got.Equal(at) {
+			t.Errorf("what the log says of %s was at %s, want %s", says, got, at)
+		}
+	}
+	if early := before.Add(-time.Minute); !n.trueTime(early, before, after).Equal(early) {
+		t.Error("what was before is put in between")
+	}
+}
+
 func TestEndsInZeros(t *testing.T) {
 	for because, want := range map[string]bool{
 		"invalid record length at 0/101768: wanted 24, got 0":      true,

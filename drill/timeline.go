@@ -28,6 +28,7 @@ func (l *logReader) skip() {
 
 // events are those since some time that have not been read yet.
 func (l *logReader) events(since time.Time) (all []Event) {
+	now := time.Now()
 	for _, n := range l.cluster.Nodes() {
 		f, err := os.Open(n.LogFile())
 		if err != nil {
@@ -39,6 +40,9 @@ func (l *logReader) events(since time.Time) (all []Event) {
 		lines.Buffer(nil, 1<<20)
 		for lines.Scan() {
 			e, at, ok := parseEvent(lines.Bytes())
+			if ok {
+				at = n.trueTime(at, since, now)
+			}
 			if !ok || at.Before(since) || (e.Kind == "lost stream" || e.Kind == "damage") && seen[e.Kind] {
 				continue // it tries again and again
 			}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/longship-db/longship/drill"
+	"github.com/longship-db/longship/internal/wallclock"
 )
 
 // A drill as people run it: its report says what happened, its exit code that all held, and nothing is left.
@@ -69,6 +70,34 @@ func TestDrillFaults(t *testing.T) {
 			left(t)
 		})
 	}
+}
+
+// The clock of a node is set while all goes on. It is felt, else the drill is UNTESTED and fails.
+func TestDrillClock(t *testing.T) {
+	if lacks := wallclock.Lacks(); lacks != "" {
+		t.Skip(lacks)
+	}
+	t.Parallel()
+	p, left := startDrill(t, "run", "clock-jump", "--rounds", "1", "--clients", "4", "--json")
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if err := p.wait(ctx); err != nil {
+		t.Fatalf("%v\n%s%s", err, p.stdout, p.stderr)
+	}
+	var report drill.Report
+	if err := json.Unmarshal([]byte(p.stdout.String()), &report); err != nil {
+		t.Fatalf("%v\n%s", err, p.stdout)
+	}
+	faults := 0
+	for _, e := range report.Drills[0].Rounds[0].Events {
+		if e.Kind == "fault" && strings.Contains(e.What, "the clock of n1") {
+			faults++
+		}
+	}
+	if d := report.Drills[0]; d.Skipped != "" || faults != 13 || d.Commits.Acknowledged < 100 {
+		t.Errorf("report %s: the clock was set %d times, want 13", p.stdout, faults)
+	}
+	left(t)
 }
 
 // With a network of namespaces it is the kernel that cuts. Nothing of the machine's own network changes.

@@ -53,9 +53,9 @@ func invalidationMessage(i slots.Invalidated, timeout time.Duration) string {
 // every checkpoint for as long as it is so: with each more is at stake. Of the loss itself there is a line
 // already.
 func (r *reign) warnOfSlots() {
-	now, log, limits := time.Now(), r.slotLog(), r.node.slotLimits()
+	log, limits := r.slotLog(), r.node.slotLimits()
 	for _, s := range r.slots.List() {
-		if text := slots.Warning(s, log, limits, now); text != "" && s.Reason == "" {
+		if text := slots.Warning(s, log, limits); text != "" && s.Reason == "" {
 			r.node.log.Warn(text, "slot", s.Name)
 		}
 	}

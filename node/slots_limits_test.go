@@ -3,6 +3,7 @@ package node
 import (
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -46,6 +47,10 @@ func TestBaseCopyNeedsWAL(t *testing.T) {
 
 // For how long a slot has been idle is the primary's to judge: a standby hears late that it is in use again.
 func TestStandbyLeavesIdleSlots(t *testing.T) {
+	synctest.Test(t, standbyLeavesIdleSlots)
+}
+
+func standbyLeavesIdleSlots(t *testing.T) {
 	r := limitsReign(t, map[string]string{idleTimeoutSetting: "1s"})
 	a := slots.Agreement{AsOf: 20, Oldest: func() (wal.LSN, error) { return 1, nil }, Slots: []slots.Agreed{
 		{Name: "a", Number: 10, Restart: 100, InactiveSince: time.Now().Add(-time.Hour)},
@@ -53,6 +58,7 @@ func TestStandbyLeavesIdleSlots(t *testing.T) {
 	if err := r.slots.Mirror(a); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(time.Hour)
 	if any, err := r.invalidateSlots(0); any || err != nil {
 		t.Errorf("invalidated: %t, %v", any, err)
 	}

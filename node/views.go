@@ -114,11 +114,11 @@ func (r *reign) viewReplicationSlots(ctx context.Context) ([][]sql.Value, error)
 }
 
 func (r *reign) viewSlots(context.Context) ([][]sql.Value, error) {
-	now, log, limits := time.Now(), r.slotLog(), r.node.slotLimits()
+	log, limits := r.slotLog(), r.node.slotLimits()
 	var rows [][]sql.Value
 	for _, s := range r.slots.List() {
 		status, safe, hasSafe := slots.WALStatus(s, log, limits)
-		warning := slots.Warning(s, log, limits, now)
+		warning := slots.Warning(s, log, limits)
 		rows = append(rows, []sql.Value{
 			sql.NameValue(s.Name), sql.Null, sql.TextValue("physical"), sql.Null, sql.Null,
 			sql.BoolValue(s.Temporary), sql.BoolValue(s.PID != 0), orNull(s.PID != 0, sql.Int4Value(s.PID)), sql.Null, sql.Null,

@@ -19,7 +19,7 @@ const (
 // A Cutoff says which slots are invalidated.
 type Cutoff struct {
 	Before    wal.LSN   // those that need WAL before it
-	IdleSince time.Time // and those that nobody has used since, unless it is zero
+	IdleSince time.Time // and those that nobody has used since, by the monotonic clock, unless it is zero
 }
 
 // takes returns why a slot is to be invalidated, or "". One that reserves nothing has nothing to lose.
@@ -29,7 +29,7 @@ func (c Cutoff) takes(sl *slot) Reason {
 		return ""
 	case sl.state.restart < c.Before:
 		return WALRemoved
-	case !c.IdleSince.IsZero() && sl.pid == 0 && !sl.idle.IsZero() && sl.idle.Before(c.IdleSince):
+	case !c.IdleSince.IsZero() && sl.pid == 0 && !sl.idle.IsZero() && sl.unused.Before(c.IdleSince):
 		return IdleTimeout
 	}
 	return ""
@@ -64,14 +64,9 @@ func (s *Slots) Invalidate(c Cutoff) ([]Invalidated, error) {
 func (s *Slots) invalidate(c Cutoff) (lost []Invalidated, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := clock()
 	for _, sl := range s.slots {
 		if reason := c.takes(sl); reason != "" {
-			i := Invalidated{Name: sl.name, Restart: sl.state.restart, PID: sl.pid, Reason: reason}
-			if sl.pid == 0 {
-				i.Idle = now.Sub(sl.idle)
-			}
-			lost = append(lost, i)
+			lost = append(lost, Invalidated{Name: sl.name, Restart: sl.state.restart, PID: sl.pid, Reason: reason, Idle: sl.idleFor()})
 			sl.state = state{invalidatedAt: sl.state.restart, number: sl.state.number}
 			sl.reason, sl.decided = reason, true
 			sl.agreed = 0

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/longship-db/longship/internal/wallclock"
 )
 
 // inactive is for how long nobody has used a slot, -1 if it is in use.
@@ -85,6 +87,35 @@ func TestInvalidateIdle(t *testing.T) {
 	})
 }
 
+// For how long a slot has been idle is not what the machine's clock says: set ahead it takes no slot, set back it spares none.
+// What the cluster says of a slot counts from when this process hears of it, once.
+func TestInvalidateIdleWhenClockIsSet(t *testing.T) {
+	set := wallclock.Rerun(t)
+	if set == nil {
+		return
+	}
+	s := open(t, vfs.NewMem())
+	since := time.Now().UTC().Add(-24 * time.Hour)
+	agreed := Agreement{AsOf: 20, Slots: []Agreed{{Name: "agreed", Number: 10, Restart: 100, InactiveSince: since}}, Oldest: from(50)}
+	mirror := func() {
+		t.Helper()
+		if err := s.Mirror(agreed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mirror()
+	set(20 * 365 * 86400)
+	if lost, err := s.Invalidate(Cutoff{IdleSince: time.Now().Add(-time.Hour)}); err != nil || len(lost) != 0 {
+		t.Errorf("the clock is set ahead by twenty years: %v, %v", lost, err)
+	}
+	mirror()
+	set(-3600)
+	lost, err := s.Invalidate(Cutoff{IdleSince: time.Now()})
+	if err != nil || len(lost) != 1 || lost[0].Idle <= 0 || lost[0].Idle > time.Hour {
+		t.Errorf("the clock is set back by an hour: %+v, %v", lost, err)
+	}
+}
+
 // Why a slot was invalidated, and since when nobody uses it, comes from the cluster, and with it to the
 // next primary; there the time begins anew only for a slot that was in use.
 func TestMirrorReason(t *testing.T) {
@@ -101,6 +132,7 @@ func TestMirrorReason(t *testing.T) {
 		check := func(when string, want ...Slot) {
 			t.Helper()
 			for i, slot := range s.List() {
+				slot.Idle = 0
 				if slot != want[i] {
 					t.Errorf("%s: %+v, want %+v", when, slot, want[i])
 				}

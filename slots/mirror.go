@@ -114,16 +114,15 @@ func (s *Slots) add(a Agreement) {
 		}
 		s.free(sl)
 		sl.state = state{restart: want.Restart, number: want.Number}
-		sl.idle = want.InactiveSince
+		sl.rest(want.InactiveSince)
 		sl.agreed, sl.dirty, sl.revoked = want.Restart, true, false
 	}
 }
 
 func newAgreed(a Agreed) *slot {
-	return &slot{
-		name: a.Name, state: state{restart: a.Restart, number: a.Number}, idle: a.InactiveSince,
-		agreed: a.Restart, dirty: true,
-	}
+	sl := &slot{name: a.Name, state: state{restart: a.Restart, number: a.Number}, agreed: a.Restart, dirty: true}
+	sl.rest(a.InactiveSince)
+	return sl
 }
 
 // place gives each slot the cluster's position, if its WAL is here.
@@ -152,7 +151,7 @@ func (sl *slot) lead(restart, oldest wal.LSN) {
 		sl.reason, sl.decided = "", false
 	}
 	if sl.pid == 0 && sl.idle.IsZero() { // its consumer has not come here from the primary before
-		sl.idle = clock()
+		sl.rest(clock())
 	}
 	sl.agreed = max(restart, oldest) // or what is left of it, until the cluster knows where the consumer is
 	if sl.lost() || restart == 0 {
@@ -179,7 +178,7 @@ func (sl *slot) follow(a Agreed, oldest wal.LSN, keepRest bool) {
 	}
 	sl.agreed = sl.state.restart
 	if sl.pid == 0 {
-		sl.idle = a.InactiveSince
+		sl.rest(a.InactiveSince)
 	}
 }
 
@@ -249,7 +248,7 @@ func (s *Slots) renew(name string, restart wal.LSN, pid int32) (*slot, error) {
 		return nil, &Error{Err: ErrActive, Name: name, PID: sl.pid}
 	}
 	s.free(sl)
-	sl.idle = clock()
+	sl.rest(clock())
 	sl.state, sl.agreed, sl.dirty = state{restart: restart}, 0, true
 	return sl, nil
 }

@@ -41,7 +41,8 @@ type slot struct {
 	lease     uint64 // handles of another lease are void
 	revoked   bool   // invalidated under this lease: its handle advances nothing
 	state     state
-	idle      time.Time // since when nobody has used it; zero while somebody does
+	idle      time.Time // since when nobody has used it, as the cluster has it; zero while somebody does
+	unused    time.Time // when this process heard of that, by its monotonic clock
 	reason    Reason    // of an invalidated slot: why, empty if its WAL is only not here
 	decided   bool      // it was invalidated by this node's limits
 	agreed    wal.LSN   // of a slot with a number: what the cluster holds; 0 = nothing, or nothing that is here
@@ -72,9 +73,10 @@ type Slot struct {
 	InvalidatedAt wal.LSN // Restart when it was invalidated, 0 = never was
 	Number        uint64  // of the agreement that made it; 0 = it is this node's alone
 
-	InactiveSince time.Time // zero while somebody uses it, and if nobody knows
-	Reason        Reason    // why it was invalidated and has not come back since; empty if it is not so
-	Decided       bool      // the limits of this node did that, not the cluster or what WAL is here
+	InactiveSince time.Time     // zero while somebody uses it, and if nobody knows
+	Idle          time.Duration // for how long nobody has used it, as far as this process knows
+	Reason        Reason        // why it was invalidated and has not come back since; empty if it is not so
+	Decided       bool          // the limits of this node did that, not the cluster or what WAL is here
 }
 
 // Open reads the slots in dir, which it creates, and removes what unfinished requests left there. max
@@ -83,7 +85,8 @@ type Slot struct {
 func Open(fs vfs.FS, dir string, max int) (*Slots, error) {
 	s := &Slots{folder: folder{fs: fs, dir: dir}, max: max, holds: make(map[*Hold]wal.LSN)}
 	err := s.folder.load(func(name string, st state) {
-		sl := &slot{name: name, state: st, floor: st.restart, filed: true, idle: clock()}
+		sl := &slot{name: name, state: st, floor: st.restart, filed: true}
+		sl.rest(clock())
 		if st.number != 0 {
 			sl.agreed = st.restart
 		}
@@ -109,7 +112,7 @@ func (s *Slots) Create(name string, temporary bool, restart wal.LSN, pid int32) 
 	if temporary {
 		return s.insert(sl)
 	}
-	sl.idle = clock()
+	sl.rest(clock())
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	if err := s.insert(sl); err != nil {
@@ -177,11 +180,28 @@ func (s *Slots) remove(sl *slot) {
 // clock is the time as views show it, which survives its way through the cluster's agreement.
 func clock() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
+// rest notes since when nobody has used the slot; zero: somebody does. For how long is then measured by the monotonic clock,
+// from now on: clocks are set, and a slot that is lost by that takes a copy of everything. A process that has just started does not
+// know how long it has been before, as in PostgreSQL. The caller holds mu.
+func (sl *slot) rest(since time.Time) {
+	if !since.Equal(sl.idle) {
+		sl.idle, sl.unused = since, time.Now()
+	}
+}
+
+// idleFor is for how long nobody has used the slot, as far as this process knows. The caller holds mu.
+func (sl *slot) idleFor() time.Duration {
+	if sl.idle.IsZero() {
+		return 0
+	}
+	return time.Since(sl.unused)
+}
+
 // free ends the use of a slot and wakes who waits to drop it. The caller holds mu.
 func (s *Slots) free(sl *slot) {
 	sl.pid = 0
 	if sl.idle.IsZero() {
-		sl.idle = clock()
+		sl.rest(clock())
 	}
 	sl.lease++
 	if s.freed != nil {
@@ -203,7 +223,7 @@ func (s *Slots) Acquire(name string, pid int32) (*Handle, error) {
 		return nil, &Error{Err: ErrActive, Name: name, PID: sl.pid}
 	}
 	sl.pid, sl.revoked = pid, false
-	sl.idle = time.Time{}
+	sl.rest(time.Time{})
 	sl.lease++
 	return &Handle{slots: s, slot: sl, lease: sl.lease}, nil
 }
@@ -334,7 +354,7 @@ func (sl *slot) view() Slot {
 	return Slot{
 		Name: sl.name, Temporary: sl.temporary, PID: sl.pid,
 		Restart: sl.state.restart, InvalidatedAt: sl.state.invalidatedAt, Number: sl.state.number,
-		InactiveSince: sl.idle, Reason: sl.lostFor(), Decided: sl.lost() && sl.decided,
+		InactiveSince: sl.idle, Idle: sl.idleFor(), Reason: sl.lostFor(), Decided: sl.lost() && sl.decided,
 	}
 }
 

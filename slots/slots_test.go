@@ -57,7 +57,7 @@ func restart(t *testing.T, s *Slots, name string) wal.LSN {
 func positions(s *Slots) []Slot {
 	list := s.List()
 	for i := range list {
-		list[i].InactiveSince, list[i].Reason, list[i].Decided = time.Time{}, "", false
+		list[i].InactiveSince, list[i].Idle, list[i].Reason, list[i].Decided = time.Time{}, 0, "", false
 	}
 	return list
 }

@@ -16,13 +16,9 @@ func Pinned(slot Slot, log Log) int64 {
 // Warning says what an operator should know of a slot before it is too late, or "": that it keeps more of
 // the log than max_wal_size and nothing limits that, that half of what it may keep is used up, that half of
 // the time is over for which it may be idle, or that it is lost. It names the slot, the bytes and the age.
-func Warning(slot Slot, log Log, limits Limits, now time.Time) string {
+func Warning(slot Slot, log Log, limits Limits) string {
 	status, safe, limited := WALStatus(slot, log, limits)
-	idle := time.Duration(0)
-	if !slot.InactiveSince.IsZero() {
-		idle = now.Sub(slot.InactiveSince)
-	}
-	about := fmt.Sprintf("replication slot \"%s\" keeps %s of WAL, %s", slot.Name, sizeText(Pinned(slot, log)), useText(slot, idle))
+	about := fmt.Sprintf("replication slot \"%s\" keeps %s of WAL, %s", slot.Name, sizeText(Pinned(slot, log)), useText(slot))
 	may := int64(limits.keptSegments()+1) * int64(limits.SegmentSize)
 	switch {
 	case status == Lost && slot.PID == 0:
@@ -31,7 +27,7 @@ func Warning(slot Slot, log Log, limits Limits, now time.Time) string {
 		return ""
 	case limited && safe <= may/2 && Pinned(slot, log) > int64(limits.SegmentSize): // not while all is as it can be
 		return fmt.Sprintf("%s: after another %s it is invalidated", about, sizeText(max(safe, 0)))
-	case limits.IdleTimeout > 0 && slot.PID == 0 && idle >= limits.IdleTimeout/2:
+	case limits.IdleTimeout > 0 && slot.PID == 0 && slot.Idle >= limits.IdleTimeout/2:
 		return fmt.Sprintf("%s: it is invalidated when that is %s", about, limits.IdleTimeout)
 	case !limited && status == Extended:
 		return about + ": without max_slot_wal_keep_size it may fill the disk"
@@ -46,14 +42,14 @@ func orRemoved(r Reason) Reason {
 	return r
 }
 
-func useText(slot Slot, idle time.Duration) string {
+func useText(slot Slot) string {
 	switch {
 	case slot.PID != 0:
 		return fmt.Sprintf("in use by PID %d", slot.PID)
 	case slot.InactiveSince.IsZero():
 		return "not in use here"
 	}
-	return "not in use for " + idle.Truncate(time.Second).String()
+	return "not in use for " + slot.Idle.Truncate(time.Second).String()
 }
 
 // sizeText prints bytes as pg_size_pretty does.

@@ -14,13 +14,13 @@ import (
 // warn has the arguments of status, and idle-timeout, and idle, for how long nobody has used the slot.
 // Each line of input is a current position; each line of output what an operator is told then.
 func TestWarning(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	datadriven.RunTest(t, "testdata/warning", func(t *testing.T, d *datadriven.TestData) string {
 		slot, log, limits := readSlot(t, d)
 		slot.Name = "s"
 		var idle, timeout string
 		if d.MaybeScanArgs(t, "idle", &idle) {
-			slot.InactiveSince = now.Add(-parseDuration(t, idle))
+			slot.Idle = parseDuration(t, idle)
+			slot.InactiveSince = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 		}
 		if d.MaybeScanArgs(t, "idle-timeout", &timeout) {
 			limits.IdleTimeout = parseDuration(t, timeout)
@@ -28,7 +28,7 @@ func TestWarning(t *testing.T) {
 		var out strings.Builder
 		for line := range strings.Lines(d.Input) {
 			log.Current = parseLSN(t, strings.TrimSpace(line))
-			text := Warning(slot, log, limits, now)
+			text := Warning(slot, log, limits)
 			if text == "" {
 				text = "nothing"
 			}

@@ -5,11 +5,14 @@ import (
 	"time"
 )
 
-// A stall is the time since an operation on the disk began that has not ended. One goroutine begins
-// and ends them.
-type stall struct{ since atomic.Int64 } // Unix nanoseconds; 0: none is under way
+// A stall is the time since an operation on the disk began that has not ended, by the monotonic clock. One goroutine
+// begins and ends them.
+type stall struct{ since atomic.Int64 } // nanoseconds after stallsFrom; 0: none is under way
 
-func (s *stall) begin() { s.since.Store(time.Now().UnixNano()) }
+// stallsFrom is a moment before all stalls.
+var stallsFrom = time.Now().Add(-time.Second)
+
+func (s *stall) begin() { s.since.Store(int64(time.Since(stallsFrom))) }
 func (s *stall) end()   { s.since.Store(0) }
 
 func (s *stall) lasts() time.Duration {
@@ -17,7 +20,7 @@ func (s *stall) lasts() time.Duration {
 	if since == 0 {
 		return 0
 	}
-	return time.Duration(time.Now().UnixNano() - since)
+	return time.Since(stallsFrom) - time.Duration(since)
 }
 
 // Stalled is how long the oldest write or sync of the log has been under way, 0 if none is: a disk that

@@ -2,9 +2,13 @@ package wal
 
 import (
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/longship-db/longship/internal/wallclock"
 )
 
 // A write or a sync that hangs is seen from outside, and no longer once it is over.
@@ -55,5 +59,31 @@ func TestStalled(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// How long a write has been under way is not what the machine's clock says: set ahead in the middle of one it would have the
+// watchdog end the process, set back it would never notice a disk that hangs.
+func TestStallWhenClockIsSet(t *testing.T) {
+	set := wallclock.Rerun(t)
+	if set == nil {
+		return
+	}
+	for _, hour := range []int64{3600, -3600} {
+		var s stall
+		before := time.Now()
+		s.begin()
+		set(hour)
+		between := time.Now()
+		for time.Since(between) <= 0 { // so that it is not 0
+		}
+		if d := s.lasts(); d <= 0 || d > time.Since(before) {
+			t.Errorf("the clock was set by %d s, and a write that began %s ago lasts %s", hour, time.Since(before), d)
+		}
+		s.end()
+		if d := s.lasts(); d != 0 {
+			t.Errorf("a write that has ended lasts %s", d)
+		}
+		set(0)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/longship-db/longship/internal/wallclock"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -88,5 +89,37 @@ func TestReceiverSyncAllocations(t *testing.T) {
 	})
 	if allocs != 0 || r.sent.Flush != at {
 		t.Errorf("%v allocations for a record, reported up to %s of %s", allocs, r.sent.Flush, at)
+	}
+}
+
+// When an upstream is asked for a sign of life is not what the machine's clock says: set ahead it asks nothing too early, set back
+// it does not hold it up.
+func TestPingWhenClockIsSet(t *testing.T) {
+	set := wallclock.Rerun(t)
+	if set == nil {
+		return
+	}
+	log := makeLog(t, 100)
+	r := quickSession(t, log, 1)
+	r.began = time.Now()
+	msg, err := r.c.receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.message(msg.(*pgproto3.CopyData).Data); err != nil {
+		t.Fatal(err)
+	}
+	r.s.cfg.Timeout = always(time.Hour)
+	set(7200)
+	if _, ping := r.due(time.Now()); ping {
+		t.Error("the clock is set ahead, and the upstream is asked for a sign of life at once")
+	}
+	set(-7200)
+	if next := r.next(); next.pause > time.Hour {
+		t.Errorf("the clock is set back, and nothing is done for %s", next.pause)
+	}
+	r.s.cfg.Timeout = always(2)
+	if _, ping := r.due(time.Now()); !ping {
+		t.Error("the clock is set back, and the upstream is not asked for a sign of life when it is time")
 	}
 }

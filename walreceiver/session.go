@@ -68,7 +68,8 @@ type session struct {
 	wake      chan struct{}   // says "look again" to the replier
 	requested atomic.Bool     // a reply has been asked for
 	lease     atomic.Int64    // the lease request that was granted last and is not answered yet; 0: none
-	heard     atomic.Int64    // when the last message came, Unix nanoseconds
+	began     time.Time       // a nanosecond earlier
+	heard     atomic.Int64    // when the last message came, nanoseconds after began, by the monotonic clock
 
 	replying chan struct{}       // a lock, in the hand of whoever syncs and replies; guards the rest
 	sent     pgwire.StatusUpdate // the last report
@@ -85,12 +86,13 @@ func (s *Stream) stream(ctx context.Context, c *conn, limit wal.LSN) error {
 		c:     c,
 		limit: limit,
 		ver:   newVerifier(s.dir.Format, s.history, s.at),
+		began: time.Now().Add(-1),
 		begun: make(chan struct{}),
 		wake:  make(chan struct{}, 1),
 
 		replying: make(chan struct{}, 1),
 	}
-	r.heard.Store(time.Now().UnixNano())
+	r.heard.Store(1)
 	s.startedAt(s.at.LSN, s.at.Timeline)
 	err := r.run(ctx)
 	if flushErr := s.flush(); flushErr != nil {
@@ -157,7 +159,7 @@ func (r *session) message(b []byte) error {
 		return err
 	}
 	now := time.Now()
-	r.heard.Store(now.UnixNano())
+	r.heard.Store(int64(now.Sub(r.began)))
 	if m.Kind == pgwire.StreamKeepalive {
 		k := &m.Keepalive
 		if err := r.belongs(k.Native, k.Stream); err != nil {
@@ -373,7 +375,7 @@ func (r *session) due(now time.Time) (due, ping bool) {
 		due = every > 0 && since >= every
 	}
 	heard := r.heard.Load()
-	if half := cfg.Timeout() / 2; half > 0 && heard != r.pinged && now.UnixNano()-heard >= int64(half) {
+	if half := cfg.Timeout() / 2; half > 0 && heard != r.pinged && now.Sub(r.began)-time.Duration(heard) >= half {
 		r.pinged, ping = heard, true
 	}
 	return due, ping
@@ -402,7 +404,7 @@ func (r *session) next() occasion {
 	if half := cfg.Timeout() / 2; half > 0 {
 		again := half // asked and not answered yet: the silence after the answer will not be as long before that
 		if heard := r.heard.Load(); heard != r.pinged {
-			again = time.Until(time.Unix(0, heard).Add(half))
+			again = time.Until(r.began.Add(time.Duration(heard) + half))
 		}
 		next.pause = min(next.pause, again)
 	}

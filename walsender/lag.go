@@ -21,7 +21,7 @@ const lagSamples = 8192
 // A sample says when a position of the log came to be.
 type sample struct {
 	lsn  wal.LSN
-	time int64 // Unix nanoseconds; 0: no sample
+	time int64 // nanoseconds, by the tracker's clock; 0: no sample
 }
 
 // A lagTracker measures how long a client takes to write, flush and apply the log. The sender notes
@@ -30,6 +30,7 @@ type sample struct {
 // is replaced, so that resolution is lost, but not the age of what the client is stuck at.
 type lagTracker struct {
 	mu      sync.Mutex
+	base    time.Time          // a nanosecond before the first sample
 	samples [lagSamples]sample // a ring
 	write   int                // where the next sample goes
 	read    [numLags]int       // first sample not yet reached by each position; == write: none left
@@ -45,6 +46,9 @@ func (t *lagTracker) note(lsn wal.LSN, now time.Time) {
 		return
 	}
 	t.newest = lsn
+	if t.base.IsZero() {
+		t.base = now.Add(-1)
+	}
 	next := (t.write + 1) % lagSamples
 	for _, r := range t.read {
 		if next == r {
@@ -52,7 +56,7 @@ func (t *lagTracker) note(lsn wal.LSN, now time.Time) {
 			break
 		}
 	}
-	t.samples[t.write] = sample{lsn, now.UnixNano()}
+	t.samples[t.write] = sample{lsn, t.since(now)}
 	t.write = next
 }
 
@@ -73,9 +77,12 @@ func (t *lagTracker) reached(kind int, lsn wal.LSN, now time.Time) (lag time.Dur
 	if caughtUp {
 		t.last[kind] = sample{} // too old to measure the next burst by
 	}
-	lag = time.Duration(now.UnixNano() - at)
-	return lag, at != 0 && lag >= 0 // negative if the clock was set back
+	lag = time.Duration(t.since(now) - at)
+	return lag, at != 0 && lag >= 0
 }
+
+// since is a moment as samples have it. It is the monotonic clock's: the machine's may be set. The caller holds mu.
+func (t *lagTracker) since(now time.Time) int64 { return int64(now.Sub(t.base)) }
 
 // between estimates when the log reached lsn, which lies between two samples. So a client that is
 // stuck shows a lag that grows. Without an earlier sample, the lag is what it would be if the next

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"github.com/longship-db/longship/internal/wallclock"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -64,5 +65,24 @@ func TestLagOverflow(t *testing.T) {
 	}
 	if lag, ok := tracker.reached(lagFlush, 3*lagSamples, now); !ok || lag != (lagSamples+1)*time.Second {
 		t.Errorf("lag of the newest position is %v, %v", lag, ok)
+	}
+}
+
+// A lag is not what the machine's clock says: set ahead it makes none, set back it hides none.
+func TestLagWhenClockIsSet(t *testing.T) {
+	set := wallclock.Rerun(t)
+	if set == nil {
+		return
+	}
+	for _, hour := range []int64{3600, -3600} {
+		var tracker lagTracker
+		begin := time.Now()
+		tracker.note(1, begin)
+		set(hour)
+		now := time.Now()
+		if lag, ok := tracker.reached(lagFlush, 1, now); !ok || lag != now.Sub(begin) {
+			t.Errorf("the clock is set by %d s: the lag is %s, %v, want %s", hour, lag, ok, now.Sub(begin))
+		}
+		set(0)
 	}
 }

@@ -82,14 +82,14 @@ func (w *Lines) Write(b []byte) (int, error) {
 // A Launcher starts processes from one thread. The kernel's promise to kill children with their
 // parent (PR_SET_PDEATHSIG) means the parent thread, so that thread must last.
 type Launcher struct {
-	requests chan *exec.Cmd
+	requests chan func() error
 	results  chan error
 	mu       sync.Mutex
 }
 
 // NewLauncher returns a launcher that Run serves.
 func NewLauncher() *Launcher {
-	return &Launcher{requests: make(chan *exec.Cmd), results: make(chan error)}
+	return &Launcher{requests: make(chan func() error), results: make(chan error)}
 }
 
 // Run serves until ctx ends. The thread ends with it, and with the thread every process that is
@@ -98,8 +98,8 @@ func (l *Launcher) Run(ctx context.Context) {
 	runtime.LockOSThread() // for good: a locked thread ends with its goroutine
 	for {
 		select {
-		case cmd := <-l.requests:
-			l.results <- cmd.Start()
+		case start := <-l.requests:
+			l.results <- start()
 		case <-ctx.Done():
 			return
 		}
@@ -107,9 +107,12 @@ func (l *Launcher) Run(ctx context.Context) {
 }
 
 // Start starts a program. It is called while Run serves.
-func (l *Launcher) Start(cmd *exec.Cmd) error {
+func (l *Launcher) Start(cmd *exec.Cmd) error { return l.Do(cmd.Start) }
+
+// Do has the thread call a function that starts a program. It is called while Run serves.
+func (l *Launcher) Do(start func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.requests <- cmd
+	l.requests <- start
 	return <-l.results
 }
