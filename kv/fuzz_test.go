@@ -7,9 +7,9 @@ import (
 
 // FuzzStored: what the store holds under a key is refused, or is what would be stored again.
 func FuzzStored(f *testing.F) {
-	op := Op{Kind: Put, Key: "a", Value: []byte("value")}
-	row := make([]byte, storedSize(&op))
-	putRow(row, 0x1000, &op)
+	v := memVersion{lsn: 0x1000, kind: Put, value: []byte("value")}
+	row := make([]byte, storedSize(&v))
+	putRow(row, &v)
 	f.Add(row)
 	f.Add(appendApplied(nil, 0x2000))
 	f.Add([]byte{})
@@ -21,9 +21,9 @@ func FuzzStored(f *testing.F) {
 		if err != nil || row.Value == nil {
 			return
 		}
-		op := Op{Kind: Put, Key: "a", Value: row.Value}
-		again := make([]byte, storedSize(&op))
-		if putRow(again, row.LSN, &op); !bytes.Equal(again, stored) {
+		v := memVersion{lsn: row.LSN, kind: Put, value: row.Value}
+		again := make([]byte, storedSize(&v))
+		if putRow(again, &v); !bytes.Equal(again, stored) {
 			t.Errorf("% x is the row %+v, which is stored as % x", stored, row, again)
 		}
 	})

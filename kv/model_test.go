@@ -242,6 +242,13 @@ func (m *model) apply(t *rapid.T) {
 	}
 }
 
+// writeOut moves what is applied from the memtable to Pebble.
+func (m *model) writeOut(t *rapid.T) {
+	if err := m.x.store.Flush(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // check looks at the table's books.
 func (m *model) check(t *rapid.T) {
 	pending := 0
@@ -277,6 +284,7 @@ func TestTableAgainstModel(t *testing.T) {
 			"rollback":  m.rollback,
 			"horizon":   m.advanceHorizon,
 			"apply":     m.apply,
+			"writeOut":  m.writeOut,
 			"":          m.check,
 		})
 	})

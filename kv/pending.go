@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/google/btree"
 
 	"github.com/longship-db/longship/wal"
@@ -61,17 +60,16 @@ func newCommit(ops []Op) *commit {
 	return c
 }
 
-// A view is the table as a transaction sees it: a snapshot of the store, and the commits after it
+// A view is the table as a transaction sees it: the store at one time, and the commits after it
 // that are, or were when the store moved on, pending. Transactions that begin between two batches
 // of the applier share one.
 type view struct {
-	applied  wal.LSN // the snapshot holds exactly the commits up to here
-	snapshot *pebble.Snapshot
-	refs     atomic.Int32
+	reading
+	refs atomic.Int32
 
 	// The pending commits after applied. While the view is the current one that is the table's own
 	// tree; when the table replaces the view it leaves a clone here, from before it drops what the
-	// next view's snapshot holds. Guarded by Table.mu.
+	// next view's reading holds. Guarded by Table.mu.
 	overlay *versionTree
 }
 
@@ -79,8 +77,7 @@ type view struct {
 // a view that has none left.
 func (v *view) release() {
 	if v.refs.Add(-1) == 0 {
-		// Close fails only if called twice.
-		_ = v.snapshot.Close()
+		v.base.release()
 	}
 }
 

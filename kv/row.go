@@ -41,17 +41,17 @@ func appendRowKey(dst []byte, key string) []byte {
 }
 
 // putRow writes the stored form of a row to dst, which has the length storedSize returns.
-func putRow(dst []byte, lsn wal.LSN, op *Op) {
-	binary.LittleEndian.PutUint64(dst, uint64(lsn))
+func putRow(dst []byte, v *memVersion) {
+	binary.LittleEndian.PutUint64(dst, uint64(v.lsn))
 	dst[8] = flagNull
-	if op.Kind == Put {
+	if v.kind == Put {
 		dst[8] = flagValue
-		copy(dst[rowHeaderSize:], op.Value)
+		copy(dst[rowHeaderSize:], v.value)
 	}
 }
 
-// storedSize is the size of the stored form of the row that op writes.
-func storedSize(op *Op) int { return rowHeaderSize + len(op.Value) }
+// storedSize is the size of the stored form of the row that v writes.
+func storedSize(v *memVersion) int { return rowHeaderSize + len(v.value) }
 
 // parseRow reads the stored form of a row. The value is a copy.
 func parseRow(key string, stored []byte) (Row, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -55,7 +56,7 @@ func (tx *Txn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
 	}
 }
 
-// A scan merges what the transaction wrote over what is pending over what is stored.
+// A scan merges what the transaction wrote over what is pending over what is stored, in memory and on disk.
 type scan struct {
 	tx  *Txn
 	ctx context.Context
@@ -68,6 +69,7 @@ type scan struct {
 	resume  version // where those after them begin
 	more    bool    // whether there may be any
 
+	memory []*memScan // the newest first
 	stored *pebble.Iterator
 	steps  int
 }
@@ -77,13 +79,18 @@ func (tx *Txn) newScan(ctx context.Context, r Range) (*scan, error) {
 	if !r.Unbounded {
 		opts.UpperBound = appendRowKey(nil, r.Hi)
 	}
-	stored, err := tx.view.snapshot.NewIterWithContext(ctx, &opts)
+	stored, err := tx.view.base.snapshot.NewIterWithContext(ctx, &opts)
 	if err != nil {
 		return nil, fmt.Errorf("scan table: %w", err)
 	}
 	stored.First()
 	s := &scan{tx: tx, ctx: ctx, r: r, own: tx.writes.inRange(r), stored: stored, more: true}
 	s.resume = version{key: r.Lo, lsn: ^wal.LSN(0)} // before every version of Lo
+	for _, m := range tx.view.memory {
+		if m != nil {
+			s.memory = append(s.memory, m.scan(r, tx.view.applied))
+		}
+	}
 	return s, nil
 }
 
@@ -141,13 +148,18 @@ func (s *scan) refill() {
 	}
 }
 
-// lowest returns the lowest key that any of the three has.
+// lowest returns the lowest key that any of them has.
 func (s *scan) lowest() (key string, ok bool) {
 	if len(s.own) > 0 {
 		key, ok = s.own[0].Key, true
 	}
 	if len(s.pending) > 0 && (!ok || s.pending[0].key < key) {
 		key, ok = s.pending[0].key, true
+	}
+	for _, m := range s.memory {
+		if next := m.peek(); next != nil && (!ok || next.key < key) {
+			key, ok = next.key, true
+		}
 	}
 	if s.stored.Valid() {
 		if k := s.stored.Key()[1:]; !ok || string(k) < key {
@@ -157,7 +169,7 @@ func (s *scan) lowest() (key string, ok bool) {
 	return key, ok
 }
 
-// take moves all three past key and returns its row as the uppermost of them has it; ok is false if
+// take moves all of them past key and returns its row as the uppermost of them has it; ok is false if
 // that deleted it.
 func (s *scan) take(key string) (row Row, ok bool, err error) {
 	if s.stored.Valid() && string(s.stored.Key()[1:]) == key {
@@ -167,6 +179,12 @@ func (s *scan) take(key string) (row Row, ok bool, err error) {
 		}
 		ok = err == nil
 		s.stored.Next()
+	}
+	for _, m := range slices.Backward(s.memory) {
+		if next := m.peek(); next != nil && next.key == key {
+			row, ok = next.row(key)
+			m.skip()
+		}
 	}
 	var pending *version
 	if len(s.pending) > 0 && s.pending[0].key == key {

@@ -43,20 +43,18 @@ func newTestStore(t testing.TB) *Store {
 // contents reads the whole store, as "value@LSN" by key.
 func contents(t testing.TB, s *Store) map[string]string {
 	t.Helper()
+	var all wal.Position
+	all.Advance(s.Applied())
+	table := NewTable(s, nil, &all, TableOptions{})
+	defer table.Close()
+	tx := table.Begin(TxnOptions{})
+	defer tx.Rollback()
 	rows := make(map[string]string)
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: []byte{rowPrefix}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for it.First(); it.Valid(); it.Next() {
-		row, err := parseRow(string(it.Key()[1:]), it.Value())
+	for row, err := range tx.Scan(t.Context(), Range{Unbounded: true}) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		rows[row.Key] = describe(row)
-	}
-	if err := it.Close(); err != nil {
-		t.Fatal(err)
 	}
 	return rows
 }

@@ -78,7 +78,7 @@ func NewTable(store *Store, log Log, horizon *wal.Position, opts TableOptions) *
 
 // newView must be called by the goroutine that applies: the store must not move meanwhile.
 func (t *Table) newView() *view {
-	v := &view{applied: t.store.Applied(), snapshot: t.store.db.NewSnapshot()}
+	v := &view{reading: t.store.read()}
 	v.refs.Store(1)
 	return v
 }
@@ -161,7 +161,7 @@ func (t *Table) trim() {
 	t.applied.Advance(next.applied)
 }
 
-// dropStored drops from pending what the current view's snapshot holds. The caller holds mu.
+// dropStored drops from pending what the current view's reading holds. The caller holds mu.
 func (t *Table) dropStored() {
 	// A transaction reads at its view's applied LSN or later.
 	needed := t.view.applied

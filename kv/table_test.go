@@ -100,7 +100,7 @@ type testTable struct {
 
 func newTestTable(t testing.TB, opts TableOptions) *testTable {
 	t.Helper()
-	store := openTestStore(t, vfs.NewMem(), StoreOptions{})
+	store := openTestStore(t, vfs.NewMem(), StoreOptions{MemTableSize: 2 << 10}) // so that some are written out
 	x := &testTable{t: t, log: &fakeLog{}, horizon: new(wal.Position), batch: store.NewBatch()}
 	x.Table = NewTable(store, x.log, x.horizon, opts)
 	t.Cleanup(func() {

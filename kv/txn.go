@@ -3,10 +3,6 @@ package kv
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -92,8 +88,7 @@ func (tx *Txn) Get(ctx context.Context, key string) (Row, bool, error) {
 		}
 		return v.row(), true, nil
 	}
-	tx.keyBuf = appendRowKey(tx.keyBuf[:0], key)
-	return tx.view.get(key, tx.keyBuf)
+	return tx.view.get(key, &tx.keyBuf)
 }
 
 // note remembers that the transaction depends on a pending version.
@@ -101,22 +96,6 @@ func (tx *Txn) note(v *version) {
 	if tx.opts.Latest {
 		tx.seen = max(tx.seen, v.lsn)
 	}
-}
-
-// get reads a row of the store. stored is its key there.
-func (v *view) get(key string, stored []byte) (Row, bool, error) {
-	value, closer, err := v.snapshot.Get(stored)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return Row{}, false, nil
-	}
-	if err != nil {
-		return Row{}, false, fmt.Errorf("read row %q: %w", key, err)
-	}
-	row, err := parseRow(key, value)
-	if err := errors.Join(err, closer.Close()); err != nil {
-		return Row{}, false, err
-	}
-	return row, true, nil
 }
 
 // Put sets the value of key; nil is SQL's NULL. The value is copied. The error may be a *LimitError.

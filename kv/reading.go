@@ -1,0 +1,70 @@
+package kv
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// A base is what Pebble held at one time. It is closed when nobody reads it any more.
+type base struct {
+	snapshot *pebble.Snapshot
+	refs     atomic.Int32 // the store has one while the base is the current one
+}
+
+func newBase(db *pebble.DB) *base {
+	b := &base{snapshot: db.NewSnapshot()}
+	b.refs.Store(1)
+	return b
+}
+
+func (b *base) release() {
+	if b.refs.Add(-1) == 0 {
+		_ = b.snapshot.Close() // fails only if called twice
+	}
+}
+
+// A reading is the store as of its applied LSN at one time: what is read later is not in it.
+type reading struct {
+	applied wal.LSN
+	memory  [2]*memtable // the newest first; nil if there is none
+	base    *base
+}
+
+// read begins a reading; its base is to be released.
+func (s *Store) read() reading {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.base.refs.Add(1)
+	return reading{applied: s.Applied(), memory: [2]*memtable{s.memory, s.retired}, base: s.base}
+}
+
+// get reads a row. buf is scratch space.
+func (r *reading) get(key string, buf *[]byte) (Row, bool, error) {
+	for _, m := range r.memory {
+		if m == nil {
+			continue
+		}
+		if v, ok := m.get(key, r.applied); ok {
+			row, ok := v.row(key)
+			return row, ok, nil
+		}
+	}
+	*buf = appendRowKey((*buf)[:0], key)
+	stored, closer, err := r.base.snapshot.Get(*buf)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return Row{}, false, nil
+	}
+	if err != nil {
+		return Row{}, false, fmt.Errorf("read row %q: %w", key, err)
+	}
+	row, err := parseRow(key, stored)
+	if err := errors.Join(err, closer.Close()); err != nil {
+		return Row{}, false, err
+	}
+	return row, true, nil
+}
