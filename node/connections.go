@@ -29,6 +29,7 @@ func (n *Node) newServer() *pgwire.Server {
 		Privileged:            func(c *pgwire.Conn) bool { return c.Database == AdminDatabase },
 		AuthenticationTimeout: n.setting("authentication_timeout"),
 		UserTimeout:           n.setting("tcp_user_timeout"),
+		Memory:                pgwire.NewMemory(func() int64 { return n.settings.Bytes("max_total_backend_memory") }),
 		Logger:                n.log.With("component", "pgwire"),
 	})
 }

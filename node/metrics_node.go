@@ -22,6 +22,9 @@ var (
 	mConnections = gauge("longship_connections", "Connections, by what they are.", "kind")
 	mMaxConns    = gauge("pg_settings_max_connections", "Most connections of clients.")
 	mMaxSenders  = gauge("pg_settings_max_wal_senders", "Most connections of receivers.")
+
+	mMemory        = gauge("longship_session_memory_bytes", "Memory that sessions hold for large messages, rows and uncommitted writes, out of max_total_backend_memory.")
+	mMemoryRefused = counter("longship_session_memory_refused_total", "How often max_total_backend_memory refused a session more.")
 )
 
 // Kinds of connections.
@@ -62,6 +65,8 @@ func (s *scrape) process() {
 	}
 	s.put(mMaxConns, float64(n.settings.Int("max_connections")))
 	s.put(mMaxSenders, float64(n.settings.Int("max_wal_senders")))
+	s.put(mMemory, float64(n.server.Memory().Used()))
+	s.put(mMemoryRefused, float64(n.server.Memory().Refused()))
 }
 
 // The log and the table.

@@ -58,6 +58,7 @@ type Conn struct {
 	sql *conversation // of the connection's goroutine; nil on replication connections
 
 	in       reader            // of the receiving goroutine
+	share    share             // likewise, and of what it runs: what the connection holds in memory
 	copyData pgproto3.CopyData // likewise: what Receive returned last
 	out      output            // of the sending goroutine
 
@@ -81,6 +82,8 @@ func newConn(s *Server, ctx context.Context, nc net.Conn) *Conn {
 		in:           reader{src: nc},
 		out:          output{dst: nc},
 	}
+	c.share.memory = s.cfg.Memory
+	c.in.share = &c.share
 	c.in.socket = newSocketReader(nc, &c.in)
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	c.workCtx, c.stopWork = context.WithCancelCause(c.ctx)

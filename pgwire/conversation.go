@@ -172,12 +172,25 @@ func (v *conversation) runString(ctx context.Context, body []byte, tooLong *Erro
 	if tooLong != nil {
 		return tooLong
 	}
+	held := len(body) // of the text, which is a copy
+	if err := v.share.hold(held); err != nil {
+		return err
+	}
+	defer func() { _ = v.share.hold(-held) }()
 	if err := v.query.Decode(body); err != nil {
 		return malformed(err)
 	}
 	statements, err := v.session.ParseAll(ctx, v.query.String)
+	v.query.String = "" // or an idle connection would hold it
 	if err != nil {
 		return err
+	}
+	for _, st := range statements {
+		size := sizeOf(st)
+		if err := v.share.hold(size); err != nil {
+			return err
+		}
+		held += size
 	}
 	if len(statements) == 0 {
 		v.Send(emptyQueryResponse)

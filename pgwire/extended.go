@@ -16,7 +16,8 @@ type prepared struct {
 	st         Statement
 	paramTypes []uint32
 	columns    []Column // nil: returns no rows
-	cost       int
+	cost       int      // bytes accounted for
+	size       int      // bytes of what was made of the text
 }
 
 // extendedMessage acts on a message of extended query. After an error the rest counts for nothing
@@ -76,14 +77,19 @@ func (v *conversation) parseMessage(m *pgproto3.Parse) error {
 	}
 	ctx := v.beginWork()
 	st, err := v.session.Parse(ctx, m.Query, m.ParameterOIDs)
+	m.Query = "" // or an idle connection would hold it
+	size := sizeOf(st)
+	if err == nil {
+		err = v.share.hold(size)
+	}
 	if err != nil {
-		v.held -= cost
+		v.letGo(cost)
 		err = clientError(ctx, err) // here: the end of work may renew the context
 		v.endWork()
 		return err
 	}
 	v.endWork()
-	v.statements[m.Name] = &prepared{name: m.Name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), cost: cost}
+	v.statements[m.Name] = &prepared{name: m.Name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), cost: cost, size: size}
 	v.Send(parseComplete)
 	return nil
 }
@@ -126,6 +132,7 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 		return err
 	}
 	p.args = args
+	m.Parameters = nil // or an idle connection would hold them
 	keepValues(p.args.Values)
 	v.portals[p.name] = p
 	v.Send(bindComplete)
@@ -259,6 +266,14 @@ func (v *conversation) closeMessage(object byte, name string) error {
 	return nil
 }
 
+// sizeOf is what a statement takes beside its text, in bytes.
+func sizeOf(st Statement) int {
+	if s, ok := st.(SizedStatement); ok {
+		return s.Size()
+	}
+	return 0
+}
+
 // hold accounts for n more bytes kept between messages.
 func (v *conversation) hold(n int) error {
 	limit := v.server.cfg.MaxSessionMemory
@@ -269,13 +284,23 @@ func (v *conversation) hold(n int) error {
 		return Errorf(CodeOutOfMemory, "prepared statements, portals and cursors of this session exceed %d bytes", limit).
 			WithHint("Close those no longer needed, or fetch without a row limit.")
 	}
+	if err := v.share.hold(n); err != nil {
+		return err
+	}
 	v.held += n
 	return nil
 }
 
+// letGo takes back what hold has accounted for.
+func (v *conversation) letGo(n int) {
+	v.held -= n
+	_ = v.share.hold(-n) // less, which cannot fail
+}
+
 func (v *conversation) dropStatement(name string) {
 	if ps := v.statements[name]; ps != nil {
-		v.held -= ps.cost
+		v.letGo(ps.cost)
+		_ = v.share.hold(-ps.size)
 		delete(v.statements, name)
 	}
 }
@@ -305,7 +330,7 @@ func (v *conversation) dropPortal(name string) {
 		if p.cursor != nil {
 			p.cursor.Close()
 		}
-		v.held -= p.cost
+		v.letGo(p.cost)
 		delete(v.portals, name)
 	}
 }
@@ -319,7 +344,7 @@ func (v *conversation) failPortals() {
 		return
 	}
 	for _, p := range v.portals {
-		v.held -= len(p.rows)
+		v.letGo(len(p.rows))
 		p.cost -= len(p.rows)
 		p.failed, p.rows = true, nil
 	}

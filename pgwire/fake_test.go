@@ -68,6 +68,7 @@ func (r *fakeReplication) Command(ctx context.Context, text string) error {
 //	set NAME=VALUE   reports a setting
 //	log              what was asked of the session since the last log, as rows
 //	badcommit        runs, and cannot be committed
+//	sized N          no rows; the statement takes N bytes
 //	copyin           says how many bytes the client has sent
 //	copyout N        N CopyData messages
 //	panic            what it says
@@ -112,6 +113,14 @@ func (s fakeStatement) Columns() []Column {
 	return nil
 }
 
+func (s fakeStatement) Size() int {
+	if s.verb == "sized" {
+		n, _ := strconv.Atoi(s.arg)
+		return n
+	}
+	return 0
+}
+
 func (s fakeStatement) CopiesIn() bool { return s.verb == "copyin" }
 
 func (s fakeStatement) Empty() bool { return s.verb == "" }
@@ -122,7 +131,7 @@ func (s *fakeSession) note(format string, args ...any) {
 
 func (s *fakeSession) Parse(ctx context.Context, text string, types []uint32) (Statement, error) {
 	verb, arg, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(text), ";"), " ")
-	known := []string{"", "rows", "cursor", "declare", "undo", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "copyin", "copyout"}
+	known := []string{"", "rows", "cursor", "declare", "undo", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "copyin", "copyout", "sized"}
 	if !slices.Contains(known, verb) {
 		return nil, Errorf(CodeSyntaxError, "syntax error at or near %q", verb).WithPosition(1)
 	}
@@ -223,6 +232,8 @@ func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, o
 	case "write":
 		s.dirty = true
 		return "INSERT 0 1", nil
+	case "sized":
+		return "SIZED", nil
 	case "badcommit":
 		s.dirty, s.bad = true, true
 		return "INSERT 0 1", nil

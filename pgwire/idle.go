@@ -97,6 +97,7 @@ func (s *socketReader) tryRead(fd uintptr) bool {
 func (s *socketReader) rest() {
 	giveBack(s.inHolder, s.in.buf)
 	s.inHolder, s.in.buf = nil, nil
+	s.in.letGo()
 	if o := s.out; o != nil && len(o.buf) == 0 {
 		giveBack(s.outHolder, o.buf)
 		s.outHolder, o.buf = nil, nil

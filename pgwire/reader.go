@@ -25,12 +25,14 @@ type reader struct {
 	socket     *socketReader // for await; nil if src is no socket
 	buf        []byte
 	start, end int // unread bytes are buf[start:end]
-	skip       int // bytes of an oversized message still to be thrown away
+	skip       int // bytes of a message that was refused still to be thrown away
+	share      *share
+	held       int // of share: the size of a large buf
 }
 
 // next returns the next message; body is valid until the next call. A message longer than maxLen is
-// an ERROR 54000 that the conversation survives: its type is returned and its body read past by the
-// following call. What PostgreSQL never sends is a FATAL 08P01. io.EOF stands between messages.
+// an ERROR 54000 that the conversation survives, and so is one for which there is no memory, 53200: its type
+// is returned and its body read past by the following call. What PostgreSQL never sends is a FATAL 08P01. io.EOF stands between messages.
 func (r *reader) next(maxLen int) (typ byte, body []byte, err error) {
 	if err := r.discard(); err != nil {
 		return 0, nil, err
@@ -58,6 +60,9 @@ func (r *reader) next(maxLen int) (typ byte, body []byte, err error) {
 		return typ, nil, Errorf(CodeProgramLimitExceeded, "message of %d bytes exceeds the limit of %d bytes", n, maxLen)
 	}
 	if err := r.need(1 + n); err != nil {
+		if _, ok := survivable(err); ok {
+			r.drop(1 + n)
+		}
 		return typ, nil, err
 	}
 	body = r.buf[r.start+headerLen : r.start+1+n : r.start+1+n]
@@ -75,7 +80,14 @@ func (r *reader) await() error {
 	return r.socket.read()
 }
 
-// discard throws away what is left of an oversized message.
+// drop gives up a message of n bytes that has arrived in part.
+func (r *reader) drop(n int) {
+	r.skip = n - (r.end - r.start)
+	r.start = r.end
+	r.shrink()
+}
+
+// discard throws away what is left of a message that was refused.
 func (r *reader) discard() error {
 	for r.skip > 0 {
 		if r.start == r.end {
@@ -93,7 +105,9 @@ func (r *reader) discard() error {
 // need reads until n bytes are unread. On an error what has arrived stays.
 func (r *reader) need(n int) error {
 	for r.end-r.start < n {
-		r.makeRoom(n)
+		if err := r.makeRoom(n); err != nil {
+			return err
+		}
 		got, err := r.src.Read(r.buf[r.end:])
 		r.end += got
 		if err != nil && r.end-r.start < n {
@@ -107,20 +121,42 @@ func (r *reader) need(n int) error {
 }
 
 // makeRoom leaves space behind the unread bytes, in a buffer that grows towards n bytes and never
-// past twice what has arrived.
-func (r *reader) makeRoom(n int) {
+// past twice what has arrived. An error is a 53200.
+func (r *reader) makeRoom(n int) error {
 	if r.start == r.end {
 		r.start, r.end = 0, 0
 	}
 	if r.end < len(r.buf) && r.start+n <= len(r.buf) {
-		return
+		return nil
 	}
 	unread := r.buf[r.start:r.end]
-	if len(unread) == len(r.buf) { // full: only a larger one helps
-		r.buf = make([]byte, max(inputBuffer, min(2*len(r.buf), n)))
+	if len(unread) < len(r.buf) {
+		r.end = copy(r.buf, unread)
+		r.start = 0
+		return nil
 	}
+	// Full: only a larger one helps. Both are there until the bytes have been copied.
+	size, held := max(inputBuffer, min(2*len(r.buf), n)), 0
+	if size > inputBufferKeep {
+		if err := r.share.hold(size); err != nil {
+			return err
+		}
+		held = size
+	}
+	r.buf = make([]byte, size)
 	r.end = copy(r.buf, unread)
 	r.start = 0
+	r.letGo()
+	r.held = held
+	return nil
+}
+
+// letGo gives back what was held for a buffer that is no longer there.
+func (r *reader) letGo() {
+	if r.held > 0 {
+		_ = r.share.hold(-r.held) // less, which cannot fail
+		r.held = 0
+	}
 }
 
 // shrink gives a large buffer back once its message has been dealt with.
@@ -129,6 +165,7 @@ func (r *reader) shrink() {
 		r.buf = make([]byte, inputBuffer)
 		r.end = copy(r.buf, unread)
 		r.start = 0
+		r.letGo()
 	}
 }
 

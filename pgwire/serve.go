@@ -25,6 +25,7 @@ var (
 // serve is a connection's life. It ends with the socket closed and nothing left behind.
 func (c *Conn) serve() {
 	defer close(c.done)
+	defer c.share.release()
 	defer c.nc.Close()
 	defer c.cancel(nil)
 

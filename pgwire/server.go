@@ -63,6 +63,9 @@ type Config struct {
 	// back of what writes (128 MiB). More is an ERROR 53200.
 	MaxSessionMemory int
 
+	// Memory is the account of what all connections make the server hold. nil: one without a limit.
+	Memory *Memory
+
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -84,11 +87,17 @@ func NewServer(cfg Config) *Server {
 	}
 	cfg.MaxMessageLen = cmp.Or(cfg.MaxMessageLen, 64<<20)
 	cfg.MaxSessionMemory = cmp.Or(cfg.MaxSessionMemory, 128<<20)
+	if cfg.Memory == nil {
+		cfg.Memory = NewMemory(func() int64 { return 0 })
+	}
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	cfg.ReservedConnections = min(cfg.ReservedConnections, cfg.MaxConnections-1)
 	cfg.MaxStarting = cmp.Or(cfg.MaxStarting, cfg.MaxConnections+cfg.MaxWALSenders)
 	return &Server{cfg: cfg, admission: admission{conns: make(map[int32]*Conn), sockets: make(map[io.Closer]struct{})}}
 }
+
+// Memory is the account of what all connections hold.
+func (s *Server) Memory() *Memory { return s.cfg.Memory }
 
 // Serve accepts connections from ln until ctx ends, and closes ln. Then it ends the connections
 // with ctx's cause, if that is an *Error, or 57P01, and returns nil when the last one is gone. If ln

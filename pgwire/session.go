@@ -63,6 +63,12 @@ type Statement interface {
 	Empty() bool       // an empty query string
 }
 
+// A SizedStatement is a Statement that says how much memory it takes beside its text, in bytes.
+type SizedStatement interface {
+	Statement
+	Size() int
+}
+
 // A Column describes one column of a result.
 type Column struct {
 	Name string

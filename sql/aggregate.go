@@ -157,7 +157,7 @@ func (t *tally) addText(v Value, between expr, e *env) error {
 		}
 	}
 	t.value = Value{typ: Text}
-	return t.grow(by.s, v.s)
+	return t.grow(e, by.s, v.s)
 }
 
 // addElement adds an element to the array of array_agg.
@@ -167,10 +167,13 @@ func (t *tally) addElement(array Type, v Value, e *env) error {
 		between = ""
 	}
 	t.value = Value{typ: array, n: t.value.n + 1}
-	return t.grow(between, arrayOfValues(array, []Value{v}, e.loc()).s)
+	return t.grow(e, between, arrayOfValues(array, []Value{v}, e.loc()).s)
 }
 
-func (t *tally) grow(between, text string) error {
+func (t *tally) grow(e *env, between, text string) error {
+	if err := e.hold(len(between) + len(text)); err != nil {
+		return err
+	}
 	if len(t.text)+len(between)+len(text) > maxTextLen {
 		return textTooLong()
 	}

@@ -149,7 +149,9 @@ func (s *copySink) sendLine() error {
 func (s *copySink) send() error {
 	s.progress.bytes.Add(int64(len(s.buf)))
 	err := s.conn.SendCopyData(s.buf)
-	s.buf = s.buf[:0]
+	if s.buf = s.buf[:0]; cap(s.buf) > largeRow {
+		s.buf = nil
+	}
 	return err
 }
 

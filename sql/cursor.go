@@ -149,10 +149,10 @@ func (c *cursor) give(row []Value) error {
 	return nil
 }
 
-// hold counts n more bytes of rows that are held, or less if n is negative.
+// hold counts n more bytes of rows that are held, or less if n is negative. The error is a 53200.
 func (c *cursor) hold(n int) error {
-	if c == nil {
-		return nil
+	if err := c.session.holder.Hold(n); err != nil {
+		return err
 	}
 	c.held += n
 	if c.session.cursorBytes += n; c.session.cursorBytes > maxCursorBytes {
@@ -161,9 +161,6 @@ func (c *cursor) hold(n int) error {
 	}
 	return nil
 }
-
-// crowded reports whether so much is held that a sort should drop what it can.
-func (c *cursor) crowded() bool { return c != nil && c.session.cursorBytes > maxCursorBytes/2 }
 
 // Fetch implements pgwire.Cursor.
 func (c *cursor) Fetch(ctx context.Context, limit int, formats []int16, out pgwire.RowSink) (int, error) {
@@ -214,6 +211,7 @@ func (c *cursor) Close() {
 	c.closed = true
 	c.stop()
 	c.session.cursorBytes -= c.held
+	_ = c.session.holder.Hold(-c.held) // less, which cannot fail
 	c.session.forgetCursor(c)
 	c.selection, c.env, c.ctx = selection{}, env{}, fetchContext{} // they hold rows
 }

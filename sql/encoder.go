@@ -67,17 +67,28 @@ func (c *encoder) sendRow(row []Value) error {
 // send hands the row to the client.
 func (c *encoder) send() error {
 	c.values = c.values[:0]
+	size := len(c.buf)
 	for _, s := range c.spans {
 		switch {
 		case s.null:
 			c.values = append(c.values, nil)
 		case s.direct != nil:
 			c.values = append(c.values, s.direct)
+			size += len(s.direct)
 		default:
 			c.values = append(c.values, c.buf[s.start:s.end:s.end])
 		}
 	}
-	return c.sink.Row(c.values)
+	if size < largeRow {
+		return c.sink.Row(c.values)
+	}
+	// The row is there twice until the client has taken it.
+	if err := c.session.hold(2 * size); err != nil {
+		return err
+	}
+	err := c.sink.Row(c.values)
+	_ = c.session.hold(-2 * size) // less, which cannot fail
+	return err
 }
 
 // Format codes of the protocol.

@@ -62,6 +62,11 @@ func (j *joiner) step(i int) (more bool, err error) {
 		if rows, err = step.source.tuples(j.e); err != nil {
 			return false, err
 		}
+		if !step.lateral {
+			if err := j.e.hold(len(rows) * (rowSize + step.width*valueSize)); err != nil {
+				return false, err
+			}
+		}
 		j.rows[i] = rows
 	}
 	matched := false

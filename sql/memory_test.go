@@ -214,6 +214,17 @@ type client struct {
 
 	copyIn  [][]byte // what it sends in a COPY FROM, a message each
 	copyOut []byte   // what it got in a COPY TO
+
+	held, limit int // bytes; 0: no limit
+}
+
+// Hold implements Holder.
+func (c *client) Hold(n int) error {
+	if n > 0 && c.limit > 0 && c.held+n > c.limit {
+		return pgwire.Errorf(pgwire.CodeOutOfMemory, "out of memory")
+	}
+	c.held += n
+	return nil
 }
 
 func (c *client) SetParameter(name, value string) {

@@ -16,14 +16,15 @@ const (
 	maxParams    = 65535  // the protocol counts parameters in 16 bits
 )
 
-// parseAll reads a query string: statements separated by semicolons, empty ones left out. An
-// error is a *pgwire.Error.
-func parseAll(text string) (stmts []statementNode, err error) {
+// parseAll reads a query string: statements separated by semicolons, empty ones left out. hold counts the
+// memory that takes, size bytes in all. An error is a *pgwire.Error.
+func parseAll(text string, hold func(n int) error) (stmts []statementNode, size int, err error) {
 	if err := checkText(text); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	p := &parser{lexer: lexer{src: text}}
+	p := &parser{lexer: lexer{src: text}, hold: hold}
 	defer func() {
+		size = p.held
 		if r := recover(); r != nil {
 			failure, ok := r.(*pgwire.Error)
 			if !ok {
@@ -42,8 +43,15 @@ func parseAll(text string) (stmts []statementNode, err error) {
 			p.unexpected()
 		}
 	}
-	return stmts, nil
+	return stmts, 0, nil
 }
+
+// What a statement's tree and plan take in memory is counted by its tokens, in steps: a text of tokens
+// of one byte takes a hundred times its length.
+const (
+	tokenStep = 1024
+	tokenSize = 100 // bytes
+)
 
 // A parser is a recursive descent parser over one token of look-ahead (two where the grammar
 // needs it). Its methods panic with a *pgwire.Error, which parseAll recovers.
@@ -54,6 +62,10 @@ type parser struct {
 	nesting   int
 	selects   int // SELECTs inside each other
 	operators int
+
+	tokens int // since hold was called
+	hold   func(n int) error
+	held   int
 }
 
 func (p *parser) advance() {
@@ -69,7 +81,18 @@ func (p *parser) lex() token {
 	if err != nil {
 		panic(err)
 	}
+	if p.tokens++; p.tokens == tokenStep {
+		p.count()
+	}
 	return tok
+}
+
+// count counts the memory for the last tokens.
+func (p *parser) count() {
+	if err := p.hold(tokenStep * tokenSize); err != nil {
+		panic(err)
+	}
+	p.tokens, p.held = 0, p.held+tokenStep*tokenSize
 }
 
 func (p *parser) peek() token {

@@ -99,6 +99,8 @@ func (s *Session) runWrite(ctx context.Context, plan writePlan, command string, 
 	for attempt := 0; ; attempt++ {
 		lsn, err := s.tryWrite(ctx, plan, alone, attempt == maxRetries, commits)
 		if alone && attempt < maxRetries && errors.Is(err, ErrConflict) {
+			s.letGo()
+			s.letGoWrites(0)
 			continue
 		}
 		if err != nil {

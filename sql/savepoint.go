@@ -12,6 +12,7 @@ import (
 type savepoint struct {
 	name      string
 	mark      int // of the transaction's writes
+	written   int // bytes of them
 	access    accessMode
 	tx, local map[string]*string // layers of the settings
 }
@@ -58,7 +59,7 @@ func (s *Session) addSavepoint(ctx context.Context, name string) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
-	p := savepoint{name: name, mark: s.txn.Savepoint(), access: s.access}
+	p := savepoint{name: name, mark: s.txn.Savepoint(), written: s.written, access: s.access}
 	p.tx, p.local = s.settings.layers()
 	s.savepoints = append(s.savepoints, p)
 	return nil
@@ -67,6 +68,7 @@ func (s *Session) addSavepoint(ctx context.Context, name string) error {
 // rollbackTo makes everything as it was at p. What was read since still counts when the transaction commits.
 func (s *Session) rollbackTo(p *savepoint) {
 	s.txn.RollbackTo(p.mark)
+	s.letGoWrites(p.written)
 	s.access = p.access
 	s.settings.restore(p.tx, p.local)
 	s.block = inBlock

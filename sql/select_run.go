@@ -197,11 +197,11 @@ func (s *selection) addRow(row []Value) error {
 	if *s.rows = append(*s.rows, row); len(*s.rows) > maxDerivedRows {
 		return tooManyRows()
 	}
-	return nil
+	return s.e.hold(rowSize + valuesSize(row))
 }
 
 // collect keeps the row in s.e for the sort. With a LIMIT only about twice as many rows as wanted
-// are held at any time, or sortSlack.
+// are held at any time, or as many as sortSlack and sortSlackBytes allow.
 func (s *selection) collect() error {
 	row := sortedRow{make([]Value, len(s.plan.order)), make([]Value, len(s.plan.outs))}
 	for i, key := range s.plan.order {
@@ -221,46 +221,36 @@ func (s *selection) collect() error {
 	if s.sorted = append(s.sorted, row); s.plan.from != nil && len(s.sorted) > maxDerivedRows {
 		return tooManyRows()
 	}
-	if n := int64(len(s.sorted)); n/2 > s.keep && (n > sortSlack || s.e.cursor.crowded()) {
+	if n := int64(len(s.sorted)); n/2 > s.keep && (n > sortSlack || s.e.held() > sortSlackBytes) {
 		if err := s.drop(); err != nil {
 			return err
 		}
 	}
-	if s.e.cursor == nil {
-		return nil
-	}
-	return s.e.cursor.hold(row.size())
+	return s.e.hold(row.size())
 }
 
-// sortSlack is how many rows a sort may hold, however few of them are wanted, before it drops the others.
-const sortSlack = 1024
+// How many rows a sort may hold, and how many bytes a statement, however few of them are wanted, before the sort drops
+// the others.
+const (
+	sortSlack      = 1024
+	sortSlackBytes = 1 << 20
+)
 
 // drop sorts the rows so far and lets go of those that cannot be sent any more.
 func (s *selection) drop() error {
 	s.sort()
 	dropped := s.sorted[s.keep:]
 	size := 0
-	if s.e.cursor != nil {
-		for i := range dropped {
-			size += dropped[i].size()
-		}
+	for i := range dropped {
+		size += dropped[i].size()
 	}
 	clear(dropped)
 	s.sorted = s.sorted[:s.keep]
-	return s.e.cursor.hold(-size)
+	return s.e.hold(-size)
 }
 
 // size is about how much memory the row takes, in bytes.
-func (r *sortedRow) size() int {
-	n := 0
-	for _, v := range slices.Concat(r.keys, r.outs) {
-		n += valueSize + len(v.s)
-	}
-	return n
-}
-
-// valueSize is what a Value takes beside its text, in bytes.
-const valueSize = 48
+func (r *sortedRow) size() int { return rowSize + valuesSize(r.keys) + valuesSize(r.outs) }
 
 func (s *selection) sort() {
 	slices.SortStableFunc(s.sorted, func(a, b sortedRow) int {

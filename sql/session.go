@@ -31,6 +31,7 @@ type Identity struct {
 // pgwire.Reporter. One goroutine uses it.
 type Session struct {
 	conn     Conn
+	holder   Holder // conn, if it keeps account
 	id       Identity
 	backend  Backend
 	catalog  *Catalog
@@ -48,6 +49,9 @@ type Session struct {
 
 	cursors     []*cursor // open ones
 	cursorBytes int       // what they hold, see maxCursorBytes
+
+	held                 int // bytes of rows that the running statement holds
+	written, writtenHeld int // bytes of the transaction's writes, and how many of them are counted
 
 	last lastCommit
 
@@ -91,6 +95,9 @@ func NewSession(conn Conn, backend Backend, id Identity) (*Session, error) {
 		conn: conn, id: id, backend: backend, catalog: backend.Catalog(),
 		cache: statementCache{}, block: noBlock,
 	}
+	if s.holder, _ = conn.(Holder); s.holder == nil {
+		s.holder = anything{}
+	}
 	s.settings = newSessionSettings(s.catalog.Settings, conn.SetParameter)
 	s.encoder = encoder{session: s, buf: make([]byte, 0, 64)}
 	s.env.session = s
@@ -110,7 +117,7 @@ func NewSession(conn Conn, backend Backend, id Identity) (*Session, error) {
 func (s *Session) Parse(_ context.Context, text string, paramTypes []uint32) (pgwire.Statement, error) {
 	st := s.cache.get(text, paramTypes, false)
 	if st == nil {
-		nodes, err := parseAll(text)
+		nodes, size, err := s.parse(text)
 		if err != nil {
 			return nil, err
 		}
@@ -118,6 +125,7 @@ func (s *Session) Parse(_ context.Context, text string, paramTypes []uint32) (pg
 			return nil, pgwire.Errorf(pgwire.CodeSyntaxError, "cannot insert multiple commands into a prepared statement")
 		}
 		st = s.newStatement(text, nil, false)
+		st.size = size
 		st.declared = append(st.declared, paramTypes...)
 		if len(nodes) == 1 {
 			st.node = nodes[0]
@@ -133,6 +141,13 @@ func (s *Session) Parse(_ context.Context, text string, paramTypes []uint32) (pg
 	return st, nil
 }
 
+// parse reads a query string within the memory there is. Who keeps the statements counts size again.
+func (s *Session) parse(text string) (nodes []statementNode, size int, err error) {
+	nodes, size, err = parseAll(text, s.holder.Hold)
+	_ = s.holder.Hold(-size)
+	return nodes, size, err
+}
+
 func (s *Session) newStatement(text string, node statementNode, noParams bool) *statement {
 	return &statement{text: text, node: node, noParams: noParams, session: s}
 }
@@ -142,13 +157,14 @@ func (s *Session) ParseAll(_ context.Context, text string) ([]pgwire.Statement, 
 	if st := s.cache.get(text, nil, true); st != nil {
 		return []pgwire.Statement{st}, nil
 	}
-	nodes, err := parseAll(text)
+	nodes, size, err := s.parse(text)
 	if err != nil {
 		return nil, err
 	}
 	list := make([]pgwire.Statement, len(nodes))
 	for i, node := range nodes {
 		st := s.newStatement(text, node, true)
+		st.size = size / len(nodes)
 		st.together = len(nodes) > 1
 		list[i] = st
 		if len(nodes) == 1 {
@@ -192,6 +208,7 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 func (s *Session) forget() {
 	s.encoder.forget()
 	s.selection.sorted = nil
+	s.letGo()
 	s.env = env{session: s}
 	clear(s.params)
 }

@@ -16,6 +16,7 @@ type statement struct {
 	noParams bool          // from a simple query
 	together bool          // one of several in its query string
 
+	size     int // of what was made of the text, in bytes
 	analyzed bool
 	err      error // from analysis
 	plan     planNode
@@ -56,6 +57,9 @@ func (s *statement) Columns() []pgwire.Column {
 	}
 	return s.columns
 }
+
+// Size implements pgwire.SizedStatement.
+func (s *statement) Size() int { return s.size }
 
 // Empty implements pgwire.Statement.
 func (s *statement) Empty() bool { return s.node == nil }

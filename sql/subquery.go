@@ -37,7 +37,11 @@ func (s *subplan) rows(e *env) ([][]Value, error) {
 	if rows, done := top.subqueries[s]; done {
 		return rows, nil
 	}
+	before := e.held()
 	rows, err := s.plan.collect(&env{ctx: e.ctx, session: e.session, params: e.params, outer: e})
+	if err == nil && s.correlated {
+		err = e.hold(before - e.held()) // they are used and let go
+	}
 	if err == nil && !s.correlated {
 		if top.subqueries == nil {
 			top.subqueries = map[*subplan][][]Value{}

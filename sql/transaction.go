@@ -124,6 +124,7 @@ func (s *Session) rollback() {
 // endTransaction leaves the block and makes settings last, or not.
 func (s *Session) endTransaction(committed bool) {
 	s.closeCursors(0)
+	s.letGoWrites(0)
 	if committed {
 		s.settings.commit()
 	} else {

@@ -67,7 +67,11 @@ func (s *selection) collectRow() error {
 		row.keys = append(row.keys, keys)
 	}
 	s.numbered = append(s.numbered, row)
-	return nil
+	size := rowSize + valuesSize(row.tuple)
+	for _, keys := range row.keys {
+		size += rowSize + valuesSize(keys)
+	}
+	return s.e.hold(size)
 }
 
 // emitNumbered numbers the rows of each window's partitions and emits them, in the order in which they came.

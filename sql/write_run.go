@@ -176,6 +176,9 @@ func (w *writing) put(row Row) error {
 	if len(row.Value) > MaxValueLen {
 		return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "value of %d bytes exceeds the maximum of %d", len(row.Value), MaxValueLen)
 	}
+	if err := w.e.session.holdWrite(len(row.Key) + len(row.Value)); err != nil {
+		return err
+	}
 	if err := w.txn.Put(row.Key, row.Value); err != nil {
 		return err
 	}
@@ -199,7 +202,7 @@ func (w *writing) done() error {
 		row[i] = v.clone()
 	}
 	w.returned = append(w.returned, row)
-	return nil
+	return w.e.hold(rowSize + valuesSize(row))
 }
 
 // send hands the rows of RETURNING to the client. Where the list says lsn, rows show the LSN they
@@ -234,7 +237,7 @@ func (c *rowCollector) take() (bool, error) {
 		row.Value = cloneBytes(row.Value)
 	}
 	c.rows = append(c.rows, row)
-	return true, nil
+	return true, c.e.hold(len(row.Key) + len(row.Value) + 3*valueSize)
 }
 
 // targets collects the rows that a condition selects.
@@ -268,6 +271,9 @@ func (p *deletePlan) run(w *writing) error {
 		return err
 	}
 	for _, row := range rows {
+		if err := w.e.session.holdWrite(len(row.Key)); err != nil {
+			return err
+		}
 		if err := w.txn.Delete(row.Key); err != nil {
 			return err
 		}

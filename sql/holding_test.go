@@ -1,0 +1,156 @@
+package sql
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// newHolder is a session whose memory is limited.
+func newHolder(t *testing.T, m *memory, limit int) (*Session, *client) {
+	t.Helper()
+	c := &client{limit: limit}
+	s, err := NewSession(c, m, Identity{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, c
+}
+
+// runAll does what pgwire does with a query string.
+func runAll(s *Session, text string) error {
+	ctx := context.Background()
+	list, err := s.ParseAll(ctx, text)
+	for i := 0; err == nil && i < len(list); i++ {
+		_, err = s.Execute(ctx, list[i], pgwire.Args{}, &rowList{}, i == len(list)-1)
+	}
+	if err != nil {
+		s.Fail()
+	}
+	return err
+}
+
+// What holds rows, or writes, or a large tree, is refused when that is more than there is; nothing is held afterwards,
+// and the session goes on. What holds nothing runs in any memory.
+func TestStatementsHoldMemory(t *testing.T) {
+	const limit = 2 << 20
+	m := newMemory()
+	for i := range 3000 {
+		m.put(fmt.Sprintf("k%04d", i), strings.Repeat("v", 1000))
+	}
+	for _, refused := range []string{
+		"select key from kv order by value, key",
+		"select s from (select repeat('x', 1000) as s from generate_series(1, 4000)) as r order by s",
+		"select 1 in (select length(repeat('x', 1000)) + g from generate_series(1, 40000) as g)",
+		"select (select count(*) from generate_series(1, 40000)) from generate_series(1, 2)",
+		"select g, row_number() over () from (select repeat('x', 1000) as g from generate_series(1, 1500)) as r",
+		"select count(*) from generate_series(1, 50000)",
+		"select count(*) from (select repeat('x', 2000) from generate_series(1, 1500)) as r",
+		"select length(string_agg(value, '')) from kv",
+		"select repeat('x', 2000000)",
+		"select array_agg(value) from kv",
+		"update kv set value = 'x'",
+		"update kv set value = value where key < 'k0500' returning value, value, value, value",
+		"begin; update kv set value = value where key < 'k0800'; update kv set value = value where key > 'k2200'; commit",
+		"begin; declare c cursor for select key from kv order by value; fetch c",
+		"begin; declare c cursor for select 1 in (select 1 from generate_series(1, 40000)); fetch c",
+		"select 1 in (" + strings.Repeat("1,", 15000) + "1)",
+	} {
+		s, c := newHolder(t, m, limit)
+		if err := runAll(s, refused); code(err) != pgwire.CodeOutOfMemory {
+			t.Errorf("%.100s: %v, want %s", refused, err, pgwire.CodeOutOfMemory)
+		}
+		if err := runAll(s, "rollback"); err != nil || c.held != 0 {
+			t.Errorf("%.100s: %d bytes are held afterwards (%v)", refused, c.held, err)
+		}
+		if err := runAll(s, "select key from kv order by key; select 1"); err != nil {
+			t.Errorf("%.100s: the session afterwards: %v", refused, err)
+		}
+	}
+	for _, allowed := range []string{
+		"select key, value from kv", "select count(*), max(value) from kv", "select value from kv order by value limit 1 offset 3",
+		"select (select count(*) from generate_series(1, 5000 + g)) from generate_series(1, 100) as g",
+		"update kv set value = 'x' where key < 'k0100' returning value",
+		"begin; savepoint a; update kv set value = value where key < 'k0800'; rollback to a; update kv set value = value where key < 'k0800'; commit",
+	} {
+		s, c := newHolder(t, m, limit)
+		if err := runAll(s, allowed); err != nil {
+			t.Errorf("%s: %v", allowed, err)
+		}
+		if c.held != 0 {
+			t.Errorf("%s: %d bytes are held afterwards", allowed, c.held)
+		}
+	}
+}
+
+// The writes of a COPY and of a DELETE are held, as is what a cursor sorts until it is closed.
+func TestCopyAndCursorsHoldMemory(t *testing.T) {
+	s, c := newHolder(t, newMemory(), 100<<10)
+	for i := range 1000 {
+		c.copyIn = append(c.copyIn, fmt.Appendf(nil, "k%d\tv\n", i))
+	}
+	if err := runAll(s, "copy kv from stdin"); code(err) != pgwire.CodeOutOfMemory || c.held != 0 {
+		t.Errorf("a COPY of 1000 rows: %v, and %d bytes are held afterwards; want %s", err, c.held, pgwire.CodeOutOfMemory)
+	}
+	m := newMemory()
+	for i := range 1000 {
+		m.put(fmt.Sprint("k", i), "")
+	}
+	s, c = newHolder(t, m, 400<<10) // enough for the rows that are to go
+	if err := runAll(s, "delete from kv"); code(err) != pgwire.CodeOutOfMemory || c.held != 0 {
+		t.Errorf("a DELETE of 1000 rows: %v, and %d bytes are held afterwards; want %s", err, c.held, pgwire.CodeOutOfMemory)
+	}
+	m = newMemory()
+	for i := range 100 {
+		m.put(fmt.Sprint("k", i), strings.Repeat("v", 1000))
+	}
+	s, c = newHolder(t, m, 0)
+	if err := runAll(s, "begin; declare c cursor for select key from kv order by value, key; fetch c"); err != nil {
+		t.Fatal(err)
+	}
+	if c.held < 100*1000 {
+		t.Errorf("%d bytes are held by a cursor that has sorted 100 rows of a kilobyte", c.held)
+	}
+	if err := runAll(s, "close c"); err != nil || c.held != 0 {
+		t.Errorf("%d bytes are held after CLOSE (%v)", c.held, err)
+	}
+}
+
+// What is counted for a statement's tokens is about what its tree and plan take.
+func TestTokenSize(t *testing.T) {
+	const elements = 200_000
+	for _, text := range []string{
+		"select 1 in (" + strings.Repeat("1,", elements) + "1)",
+		"insert into kv values ('a','b')" + strings.Repeat(",('a','b')", elements/6),
+		strings.Repeat("begin;", elements),
+	} {
+		s, _ := newHolder(t, newMemory(), 0)
+		before := heap()
+		list, err := s.ParseAll(t.Context(), text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size := 0
+		for _, st := range list {
+			st.Columns() // analyzes
+			size += st.(*statement).Size()
+		}
+		taken := int(heap() - before)
+		t.Logf("%.30s: %d bytes are taken, %d are counted", text, taken, size)
+		if taken > 2*size || size > 4*taken {
+			t.Errorf("%.30s: %d bytes are taken, %d are counted", text, taken, size)
+		}
+		runtime.KeepAlive(list)
+	}
+}
+
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

@@ -1,0 +1,100 @@
+package sql
+
+// What a session holds is counted before it grows: pgwire.Memory is the account of all sessions together. The rows of
+// a statement are given back when it has run, those of a cursor when it is closed, what a transaction has written when
+// it ends. Not counted is what an expression builds for one row, at most maxTextLen.
+
+// A Holder is a Conn that keeps account of memory, as [pgwire.Conn.Hold] does; *pgwire.Conn is one.
+type Holder interface {
+	Hold(n int) error
+}
+
+// anything is the Holder of a Conn that keeps no account.
+type anything struct{}
+
+func (anything) Hold(int) error { return nil }
+
+const (
+	// rowSize is what a row takes beside its values, in bytes: a slice, and its place in another one.
+	rowSize = 64
+	// writeSize is what an uncommitted write takes beside its key and value, what was read of the key included.
+	writeSize = 300
+	// writeStep is from how many bytes of writes on they are counted.
+	writeStep = 32 << 10
+	// largeRow is from how many bytes on a row is counted while it is on its way to the client.
+	largeRow = 64 << 10
+)
+
+// hold counts n more bytes that the running statement holds, or less if n is negative. The error is a 53200.
+func (s *Session) hold(n int) error {
+	if err := s.holder.Hold(n); err != nil {
+		return err
+	}
+	s.held += n
+	return nil
+}
+
+// letGo gives back what the statement has held.
+func (s *Session) letGo() {
+	if s.held != 0 {
+		_ = s.hold(-s.held) // less, which cannot fail
+	}
+}
+
+// holdWrite counts a write of n bytes, key and value, which the transaction holds until it ends.
+func (s *Session) holdWrite(n int) error {
+	s.written += n + writeSize
+	if s.written-s.writtenHeld < writeStep {
+		return nil
+	}
+	if err := s.holder.Hold(s.written - s.writtenHeld); err != nil {
+		return err
+	}
+	s.writtenHeld = s.written
+	return nil
+}
+
+// letGoWrites gives back what the writes since there were so many bytes of them have held.
+func (s *Session) letGoWrites(since int) {
+	s.written = since
+	if s.writtenHeld > since {
+		_ = s.holder.Hold(since - s.writtenHeld)
+		s.writtenHeld = since
+	}
+}
+
+// hold counts n more bytes that the statement, or the cursor whose query it is, holds.
+func (e *env) hold(n int) error {
+	if c := e.top().cursor; c != nil {
+		return c.hold(n)
+	}
+	return e.session.hold(n)
+}
+
+// held is what hold has counted so far.
+func (e *env) held() int {
+	if c := e.top().cursor; c != nil {
+		return c.held
+	}
+	return e.session.held
+}
+
+// top is the env of the outermost query.
+func (e *env) top() *env {
+	for e.outer != nil {
+		e = e.outer
+	}
+	return e
+}
+
+// valuesSize is about how much memory values take, in bytes.
+func valuesSize(values []Value) int {
+	n := len(values) * valueSize
+	for _, v := range values {
+		n += len(v.s)
+	}
+	return n
+}
+
+// valueSize is what a Value takes beside its text, in bytes.
+const valueSize = 48
