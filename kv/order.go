@@ -3,6 +3,7 @@ package kv
 import (
 	"cmp"
 	"encoding/binary"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +47,10 @@ func (m *memtable) whole() (run []uint32, keys []string) {
 	return run, keys
 }
 
+// yieldSteps is how many keys are compared, or written, before others may have the processor: Go's scheduler
+// would take it away after ten milliseconds only, for which a commit may have to wait.
+const yieldSteps = 1024
+
 // sortedRun puts the keys from number from on in order. Most comparisons are of numbers: of the eight bytes
 // that follow what all these keys begin with.
 func sortedRun(keys []string, from int) []uint32 {
@@ -60,7 +65,11 @@ func sortedRun(keys []string, from int) []uint32 {
 		copy(part[:], keys[from+i][common:])
 		ids[i] = key{binary.BigEndian.Uint64(part[:]), uint32(from + i)}
 	}
+	steps := 0
 	slices.SortFunc(ids, func(a, b key) int {
+		if steps++; steps%yieldSteps == 0 {
+			runtime.Gosched()
+		}
 		if c := cmp.Compare(a.part, b.part); c != 0 {
 			return c
 		}

@@ -109,10 +109,6 @@ func (s *Store) retire() (retired *memtable, end wal.LSN) {
 	return s.retired, s.Applied()
 }
 
-// yieldRows is how many rows are written before others may have the processor. Go's scheduler would take it away
-// after ten milliseconds, for which a commit may have to wait.
-const yieldRows = 256
-
 // writeRows writes the newest version of each key, and the LSN up to which that is everything, as one.
 // In order: Pebble makes a file of so much at once, without its own memtable, if it need not sort.
 func (s *Store) writeRows(m *memtable, end wal.LSN) error {
@@ -124,7 +120,7 @@ func (s *Store) writeRows(m *memtable, end wal.LSN) error {
 	}
 	ids, keys := m.whole()
 	for i, id := range ids {
-		if i%yieldRows == 0 {
+		if i%yieldSteps == 0 {
 			runtime.Gosched()
 		}
 		if err := writeRow(batch, keys[id], &m.versions[m.newest[id]]); err != nil {
