@@ -18,10 +18,12 @@ import (
 //	nobody            -                          a new member; refused if it was one before
 //	the same disk     the same process, nobody   its addresses are what it says now
 //	the same disk     another process            refused: the data directory was copied
-//	the same disk,    anything                   refused: it is gone soon, and comes back as another
+//	the same disk,    the same process, nobody   refused: it is gone soon, and comes back as another
 //	which leaves
 //	another disk of   that disk                  refused: the name is taken
-//	the same name     nobody, or another disk    replaced; the old one leaves
+//	the same name     that disk, of the process  refused: it asked before it had that disk
+//	                  that asks, a member before
+//	                  nobody, or another disk    replaced; the old one leaves
 func (c *Coordinator) Join(ctx context.Context, r JoinRequest) (JoinReply, error) {
 	return onLeader(ctx, c, r.Forwarded, func(ctx context.Context) (JoinReply, error) {
 		return c.join(ctx, r)
@@ -90,9 +92,6 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 			WithDetail("The data directory was copied, and the original is in use as member %s.", m.Name).
 			WithHint("Start this node with an empty data directory and a name of its own; or stop the other process first.")
 	}
-	if m, ok := s.Member(r.Member.ID); ok && m.Leaving { // what it has asked for before came late, or it was started again
-		return false, unready(fmt.Sprintf("node %s, with the disk %s, is being removed from the cluster", m.Name, m.ID))
-	}
 	if _, ok := s.Member(r.Member.ID); !ok && r.Returning {
 		return false, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has been removed from the cluster", r.Member.Name, r.Member.ID).
 			WithHint("To be a member again it must start with an empty data directory and --join.")
@@ -103,11 +102,13 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 	}
 	holder, taken := s.Named(r.Member.Name)
 	slot, used := s.ClientSlot(r.Member.Name)
-	_, member := s.Member(r.Member.ID)
+	m, member := s.Member(r.Member.ID)
 	switch {
 	case used && !member:
 		return false, pgwire.Errorf(pgwire.CodeDuplicateObject, "node %s cannot join: the replication slot \"%s\", which it would use, is another's", r.Member.Name, slot).
 			WithHint("Choose another name; or drop the slot, if nobody needs it any more.")
+	case m.Leaving && !taken:
+		return false, leaves(m)
 	case !taken || holder.ID == r.Member.ID:
 		return false, nil
 	}
@@ -115,11 +116,21 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 	case ok && h.RunID != r.RunID:
 		return false, pgwire.Errorf(pgwire.CodeDuplicateObject, "the name %s is taken by the member at %s, which is alive", holder.Name, holder.Address).
 			WithHint("Choose another name; or stop that member to replace it.")
+	case ok && r.Returning: // to disks of its past a process never comes back: this was sent before, and came late
+		return false, unready(fmt.Sprintf("node %s, which asks to be a member with the disk %s, has another disk by now", holder.Name, r.Member.ID))
+	case m.Leaving:
+		return false, leaves(m)
 	case holder.ID == s.Primary.ID && s.Phase != raftlog.Sealing:
 		return false, unready(fmt.Sprintf("%s is the primary: it can be replaced once another member is", holder.Name)).
 			WithHint("A failover is due, since it does not answer. Try again in a moment.")
 	}
 	return true, nil
+}
+
+// leaves refuses who is being removed: the process may have seen that, and ends.
+func leaves(m raftlog.Member) error {
+	return pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, is being removed from the cluster", m.Name, m.ID).
+		WithHint("To be a member again it must start with an empty data directory and --join.")
 }
 
 // lives reports whether a process other than that of runID answers for a member.

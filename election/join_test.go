@@ -96,24 +96,36 @@ func TestJoinOvertaken(t *testing.T) {
 		})
 		m := raftlog.Member{Name: "n2", ID: id(2), RaftID: "r", Address: "n2:5433", RaftAddress: "a:1"}
 		_, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: f.ship("n2").runID, Returning: true})
-		f.refused(err, pgwire.CodeObjectNotInPrerequisiteState, "is being removed")
+		f.refused(err, pgwire.CodeObjectNotInPrerequisiteState, "another disk by now")
 		if m, there := f.now().Member(now); !there || m.Leaving {
 			t.Errorf("%+v", m)
 		}
 	})
 }
 
-// Who is being removed, and is started again, is no member again by that: the rule would list a node that ends.
+// Who is being removed, and is started again, is no member again by that: the rule would list a node that ends. Nor
+// does it take the place of the disk that took its own.
 func TestJoinLeaving(t *testing.T) {
-	sail(t, majority, 3, func(f *fleet) {
-		f.change(func() { f.state.Members[1].Leaving = true }) // the rule lists it
-		m := raftlog.Member{Name: "n2", ID: id(2), RaftID: "r", Address: "n2:5433", RaftAddress: "a:1"}
-		_, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: f.ship("n2").runID, Returning: true})
-		f.refused(err, pgwire.CodeObjectNotInPrerequisiteState, "is being removed")
-		if m, there := f.now().Member(id(2)); !there || !m.Leaving {
-			t.Errorf("%+v", m)
-		}
-	})
+	for _, replaced := range []bool{false, true} {
+		sail(t, majority, 3, func(f *fleet) {
+			f.change(func() {
+				m := f.state.Members[1]
+				f.state.Members[1].Leaving = true // the rule lists it
+				if m.ID = id(4); replaced {
+					f.state.Members = append(f.state.Members, m)
+				}
+			})
+			m := raftlog.Member{Name: "n2", ID: id(2), RaftID: "r", Address: "n2:5433", RaftAddress: "a:1"}
+			_, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: f.ship("n2").runID, Returning: true})
+			f.refused(err, pgwire.CodeInvalidAuthorization, "is being removed")
+			if m, there := f.now().Member(id(2)); !there || !m.Leaving {
+				t.Errorf("%+v", m)
+			}
+			if m, there := f.now().Member(id(4)); there != replaced || m.Leaving {
+				t.Errorf("%+v", m)
+			}
+		})
+	}
 }
 
 // A request reaches the leader from any node.

@@ -334,7 +334,12 @@ func (r *reign) agreeOnSlot(ctx context.Context, name string, restart wal.LSN) (
 	}
 	limited, cancel := context.WithTimeout(ctx, slotTimeout)
 	defer cancel()
-	s, err := r.node.raft.Propose(limited, &raftlog.SlotCreate{Epoch: r.epoch, Slot: raftlog.Slot{Name: name, Restart: restart}})
+	create := &raftlog.SlotCreate{Epoch: r.epoch, Slot: raftlog.Slot{Name: name, Restart: restart}, AsOf: r.node.raft.State().Index}
+	s, err := r.node.raft.Propose(limited, create)
+	for err != nil && s.SlotDropped > create.AsOf && s.Epoch == r.epoch && limited.Err() == nil { // another one: look again
+		create.AsOf = s.Index
+		s, err = r.node.raft.Propose(limited, create)
+	}
 	if err == nil {
 		return false, r.slotFailure(r.mirrorSlots(s, true))
 	}
@@ -386,7 +391,7 @@ func (r *reign) dropSlot(ctx context.Context, name string, pid int32, wait bool)
 // dropOf has Raft drop the slot that this node has, and no other that may have the name once that is agreed on. A slot
 // that it does not have is dropped by its name.
 func dropOf(here slots.Slot, name string, epoch uint64) *raftlog.SlotDrop {
-	return &raftlog.SlotDrop{Epoch: epoch, Name: name, Number: here.Number}
+	return &raftlog.SlotDrop{Epoch: epoch, Name: name, Number: here.Number, Final: true}
 }
 
 // slotFailure ends the process if nobody knows any more what is on disk.

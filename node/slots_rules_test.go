@@ -24,10 +24,10 @@ func TestNewSlot(t *testing.T) {
 
 // Another slot may have the name by the time a drop is agreed on.
 func TestDropOf(t *testing.T) {
-	if got, want := *dropOf(slots.Slot{Name: "vault", Number: 7}, "vault", 3), (raftlog.SlotDrop{Epoch: 3, Name: "vault", Number: 7}); got != want {
+	if got, want := *dropOf(slots.Slot{Name: "vault", Number: 7}, "vault", 3), (raftlog.SlotDrop{Epoch: 3, Name: "vault", Number: 7, Final: true}); got != want {
 		t.Errorf("dropOf() = %+v, want %+v", got, want)
 	}
-	if got, want := *dropOf(slots.Slot{}, "vault", 3), (raftlog.SlotDrop{Epoch: 3, Name: "vault"}); got != want {
+	if got, want := *dropOf(slots.Slot{}, "vault", 3), (raftlog.SlotDrop{Epoch: 3, Name: "vault", Final: true}); got != want {
 		t.Errorf("dropOf() = %+v, want %+v", got, want)
 	}
 }

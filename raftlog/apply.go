@@ -122,6 +122,8 @@ func (c *SlotCreate) change(s *State) error {
 	switch kept := s.keptEverywhere(); {
 	case !slot.Member.IsZero() && s.member(slot.Member) == nil:
 		return conflict("%s is no member", slot.Member)
+	case c.AsOf != 0 && s.SlotDropped > c.AsOf:
+		return conflict("a replication slot was dropped meanwhile")
 	case !slot.Member.IsZero() && found:
 		s.Slots[i] = slot
 		return nil
@@ -165,6 +167,9 @@ func (c *SlotDrop) change(s *State) error {
 		return fmt.Errorf("%w: %s", ErrNoSlot, c.Name)
 	}
 	s.Slots = slices.Delete(s.Slots, i, i+1)
+	if c.Final {
+		s.SlotDropped = s.Index
+	}
 	return nil
 }
 

@@ -95,9 +95,9 @@ func readCommand(t *testing.T, d *datadriven.TestData) Command {
 	case "set-steady":
 		return &SetSteady{Epoch: a.number("epoch"), RunID: a.number("run"), Version: a.number("version")}
 	case "slot-create":
-		return &SlotCreate{Epoch: a.number("epoch"), Slot: Slot{Name: a.text("name"), Restart: a.lsn("restart"), Member: a.slotMember()}}
+		return &SlotCreate{Epoch: a.number("epoch"), Slot: Slot{Name: a.text("name"), Restart: a.lsn("restart"), Member: a.slotMember()}, AsOf: a.number("as-of")}
 	case "slot-drop":
-		return &SlotDrop{Epoch: a.number("epoch"), Name: a.text("name"), Number: a.number("number")}
+		return &SlotDrop{Epoch: a.number("epoch"), Name: a.text("name"), Number: a.number("number"), Final: d.HasArg("final")}
 	case "slot-advance":
 		slot := Slot{Name: a.text("name"), Number: a.number("number"), Restart: a.lsn("restart"), InvalidatedAt: a.lsn("invalidated-at"), Reason: slots.Reason(a.text("reason"))}
 		if since := a.number("inactive-since"); since != 0 {

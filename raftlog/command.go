@@ -94,10 +94,12 @@ type SetSteady struct {
 }
 
 // SlotCreate makes a permanent physical slot, for the primary. One for a member replaces what has its
-// name. The state machine numbers it.
+// name. The state machine numbers it. Who makes a slot for a client may have given up, and the command be applied
+// later, when the client has made the slot in another attempt, and dropped it: it must not come back.
 type SlotCreate struct {
 	Epoch uint64 `json:"epoch"`
 	Slot  Slot   `json:"slot"`
+	AsOf  uint64 `json:"as_of,omitempty"` // State.Index that it was made for; 0: not compared
 }
 
 // SlotDrop removes one: that with the number, if it names one. Who drops a slot may have given up, and the command be
@@ -106,6 +108,7 @@ type SlotDrop struct {
 	Epoch  uint64 `json:"epoch"`
 	Name   string `json:"name"`
 	Number uint64 `json:"number,omitempty"` // of Slot
+	Final  bool   `json:"final,omitempty"`  // a SlotCreate for a state before makes none any more; logs of before say nothing
 }
 
 // SlotAdvance puts slots where the primary says that their consumers are, which may be back: a consumer

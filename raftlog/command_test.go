@@ -34,7 +34,7 @@ func someCommands() []Command {
 		},
 		&OpeningRule{Epoch: 1, Version: 2, Rule: rule},
 		&SetSteady{Epoch: 1, RunID: 1 << 63, Version: 2},
-		&SlotCreate{Epoch: 1, Slot: Slot{Name: "vault", Restart: 0x28}},
+		&SlotCreate{Epoch: 1, Slot: Slot{Name: "vault", Restart: 0x28}, AsOf: 3},
 		&SlotDrop{Epoch: 1, Name: "vault", Number: 7},
 		&SlotAdvance{Epoch: 1, Slots: []Slot{{Name: "vault", Restart: 0x28, InactiveSince: now}, {Name: "tape", Number: 7, InvalidatedAt: 0x28, Reason: "idle_timeout"}}},
 		&SettingSet{Name: "fsync", Value: "on", Reset: true},

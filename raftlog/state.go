@@ -51,6 +51,8 @@ type State struct {
 	History []Reign `json:"history"`
 	Slots   []Slot  `json:"slots,omitempty"` // by name
 
+	SlotDropped uint64 `json:"slot_dropped,omitempty"` // Index of the last SlotDrop that was final
+
 	// Settings are what ALTER SYSTEM has written, by name, as it was written. Applied is what they were at
 	// the last Reload: what the nodes go by. Generation counts the reloads that changed something; before
 	// the first one, and in a store of a version that knew none, nothing is applied.
