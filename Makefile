@@ -1,7 +1,7 @@
 # make demo   a cluster of three nodes under load, on this machine
 # make test   lint and all tests
 # make bench  side by side with PostgreSQL, then the packages' benchmarks: docs/performance.md
-# make simulate  whole clusters in simulated trouble: SEEDS=50, or SEED=n to repeat one; docs/testing.md
+# make simulate  whole clusters in simulated trouble: SEEDS=50, SHORT=1, or SEED=n to repeat one; docs/testing.md
 # make soak   the decisions alone, then the same, each for as long as asked: SOAK=10m
 # make fuzz   every fuzz target for a while: FUZZTIME=30s
 # make mutants  take each safety rule away, and see a test fail: docs/testing.md
@@ -16,6 +16,7 @@ ROUNDS   ?= 3
 FUZZTIME ?= 30s
 SEEDS    ?= 50
 SEED     ?=
+SHORT    ?=
 SOAK     ?= 10m
 
 # A simulation needs a Go runtime in whose bubbles mutexes count as idle: simulation/idle_test.go.
@@ -42,7 +43,7 @@ demo: $(BIN)
 test: tools lint $(BIN)
 	$(GO) test -race -short -vet=off -timeout 9m $$($(GO) list ./... | grep -v /integration)
 	$(GO) test -vet=off -timeout 9m -run "^($$($(LONG) | xargs awk '$(TESTS)' | paste -sd '|'))$$" $$($(LONG) | xargs -n1 dirname | sort -u)
-	$(SIMULATE) -sim.seeds $(SEEDS)
+	$(SIMULATE) -sim.short -sim.seeds 200
 	LONGSHIP_BIN=$(CURDIR)/$(BIN) $(GO) test -vet=off -timeout 9m ./integration/...
 
 # The files with tests that ask whether to be short, and those tests.
@@ -59,7 +60,7 @@ profile: tools $(BIN)
 	  $(GO) test -count 1 -timeout 10m -run TestProfile ./integration
 
 simulate:
-	$(SIMULATE) $(if $(SEED),-sim.seed $(SEED) -sim.seeds 1 -sim.trace,-sim.seeds $(SEEDS))
+	$(SIMULATE) $(if $(SHORT),-sim.short) $(if $(SEED),-sim.seed $(SEED) -sim.seeds 1 -sim.trace,-sim.seeds $(SEEDS))
 
 soak:
 	LONGSHIP_SOAK=$(SOAK) $(GO) test -count 1 -timeout 0 -v -run TestCore ./election

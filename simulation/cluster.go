@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path"
-	"strings"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -202,13 +202,16 @@ func (m *machine) end(p *process) {
 		m.replaceDisk() // as the error tells the operator
 		t.tally.add("corruption repaired from a peer")
 	}
-	if m.removed.Load() && strings.Contains(fmt.Sprint(p.err), "has been removed from the cluster") {
+	if m.removed.Load() && removal.MatchString(fmt.Sprint(p.err)) {
 		m.replaceDisk() // the same
 		t.tally.add("removed, and back as another")
 	}
 	time.Sleep(restartPause + m.cluster.rng.upTo(2*restartPause))
 	m.start()
 }
+
+// removal is what a node ends with that the cluster does without: with that disk it is no member again.
+var removal = regexp.MustCompile("has been removed|is being removed")
 
 // kill ends the process at once, or takes away the machine's power. It reports false if none was running. What
 // the process still does, it does on a disk that nobody looks at, and in a network that does not know it; so it

@@ -135,6 +135,12 @@ func TestDiskFaults(t *testing.T) {
 		if err := f.Sync(); err != nil || time.Since(began) != time.Hour {
 			t.Errorf("a sync of a disk that hangs: %v after %v", err, time.Since(began))
 		}
+		m.Hang(time.Now().Add(time.Hour))
+		time.AfterFunc(time.Minute, func() { m.Hang(time.Time{}) })
+		began = time.Now()
+		if err := f.Sync(); err != nil || time.Since(began) != time.Minute {
+			t.Errorf("a sync of a disk that hung for a minute: %v after %v", err, time.Since(began))
+		}
 		m.Break(func(op, name string) error {
 			if op == "sync" && name == "f" {
 				return syscall.EIO

@@ -22,6 +22,7 @@ type Mount struct {
 	mu     sync.Mutex
 	locks  map[string]bool
 	hang   time.Time            // nothing is written before
+	moved  chan struct{}        // closed when hang changes
 	sync   func() time.Duration // how long a sync takes
 	slow   time.Duration        // how much longer under slowIn
 	slowIn string
@@ -30,7 +31,7 @@ type Mount struct {
 
 // NewMount makes a disk's files usable. A sync takes as long as latency says.
 func NewMount(d *Disk, latency func() time.Duration) *Mount {
-	m := &Mount{locks: map[string]bool{}, sync: latency}
+	m := &Mount{locks: map[string]bool{}, moved: make(chan struct{}), sync: latency}
 	m.disk.Store(d)
 	return m
 }
@@ -38,11 +39,31 @@ func NewMount(d *Disk, latency func() time.Duration) *Mount {
 // Disk is what is mounted.
 func (m *Mount) Disk() *Disk { return m.disk.Load() }
 
-// Hang has writes and syncs take until a time.
+// Hang has writes and syncs take until a time, those under way, too.
 func (m *Mount) Hang(until time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.hang = until
+	close(m.moved)
+	m.moved = make(chan struct{})
+}
+
+// answers waits for as long as the disk hangs.
+func (m *Mount) answers() {
+	for {
+		m.mu.Lock()
+		wait, moved := time.Until(m.hang), m.moved
+		m.mu.Unlock()
+		if wait <= 0 {
+			return
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-moved:
+			timer.Stop()
+		}
+	}
 }
 
 // Slow has syncs of files whose path begins so take longer.
@@ -61,8 +82,9 @@ func (m *Mount) Break(f func(op, path string) error) {
 
 // ready waits until the disk answers, and returns the error that it has to give.
 func (m *Mount) ready(op, name string) error {
+	m.answers()
 	m.mu.Lock()
-	wait, broken := time.Until(m.hang), m.broken
+	broken := m.broken
 	var latency time.Duration
 	if op == "sync" {
 		if latency = m.sync(); m.slow > 0 && strings.HasPrefix(name, m.slowIn) {
@@ -70,8 +92,8 @@ func (m *Mount) ready(op, name string) error {
 		}
 	}
 	m.mu.Unlock()
-	if wait = max(wait, 0) + latency; wait > 0 {
-		time.Sleep(wait)
+	if latency > 0 {
+		time.Sleep(latency)
 	}
 	if broken == nil {
 		return nil

@@ -57,6 +57,7 @@ var faults = []fault{
 	{"reign after reign", (*nemesis).chase},
 	{"rule changed and primary gone", (*nemesis).overlap},
 	{"the preferred one is behind", (*nemesis).outrun},
+	{"promised and without power", (*nemesis).forget},
 }
 
 // run makes trouble until ctx ends.
@@ -156,10 +157,7 @@ func (n *nemesis) powerAll(context.Context) string {
 func (n *nemesis) isolate(context.Context) string {
 	m := n.someone()
 	for _, o := range n.cluster.machines {
-		if o != m {
-			n.cluster.network.Cut(m.ip, o.ip)
-			n.cluster.network.Cut(o.ip, m.ip)
-		}
+		n.cutFrom(m, o)
 	}
 	return m.name
 }
@@ -182,9 +180,15 @@ func (n *nemesis) cutPair(context.Context) string {
 	if a == b {
 		return ""
 	}
-	n.cluster.network.Cut(a.ip, b.ip)
-	n.cluster.network.Cut(b.ip, a.ip)
+	n.cutFrom(a, b)
 	return a.name + " and " + b.name
+}
+
+func (n *nemesis) cutFrom(a, b *machine) {
+	if a != b {
+		n.cluster.network.Cut(a.ip, b.ip)
+		n.cluster.network.Cut(b.ip, a.ip)
+	}
 }
 
 func (n *nemesis) divide(context.Context) string {

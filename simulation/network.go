@@ -150,6 +150,17 @@ func (n *Network) Heal() {
 	}
 }
 
+// Mend ends the cuts between two hosts.
+func (n *Network) Mend(a, b string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, key := range [][2]string{{a, b}, {b, a}} {
+		if n.route(key[0], key[1]).cut.Swap(false) {
+			n.resend(key)
+		}
+	}
+}
+
 // resend has what is under way on a path arrive later. The caller holds mu.
 func (n *Network) resend(key [2]string) {
 	for l := range n.links {

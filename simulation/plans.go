@@ -96,6 +96,38 @@ func (n *nemesis) outrun(ctx context.Context) string {
 	return fmt.Sprintf("%s by %v, %s", next.name, by, n.downFor(m, true, 3*time.Second+n.cluster.rng.upTo(3*time.Second)))
 }
 
+// forget cuts the primary off from the other nodes, not from clients, and has one that has promised the next epoch, not
+// as the first, lose its power at once. That is back in a moment, and then it is the only node that the old primary
+// reaches: what it has answered with must hold.
+func (n *nemesis) forget(ctx context.Context) string {
+	m := n.cluster.machine(n.tally.leader())
+	if m == nil {
+		return ""
+	}
+	defer n.heal()
+	by := n.cluster.rng.upTo(20 * time.Millisecond)
+	for _, o := range n.cluster.machines {
+		if p := o.current(); o != m && p != nil {
+			p.mount.Slow(dataDir+"/global/", by)
+		}
+		n.cutFrom(m, o)
+	}
+	const sealed = "INFO sealed"
+	first := n.heard(ctx, n.tally.next(sealed))
+	o := first
+	for o != nil && (o == first || o == m) {
+		o = n.heard(ctx, n.tally.next(sealed))
+	}
+	if o == nil {
+		return m.name + " alone"
+	}
+	sleep(ctx, n.cluster.rng.upTo(3*time.Millisecond))
+	what := n.downFor(o, true, n.cluster.rng.upTo(30*time.Millisecond))
+	n.cluster.network.Mend(m.ip, o.ip)
+	sleep(ctx, time.Second+n.cluster.rng.upTo(time.Second))
+	return fmt.Sprintf("%s with %s", m.name, what)
+}
+
 // remove has the cluster do without a member. That is restarted: it finds out, and comes back with an empty disk. If it
 // is not known whether it was removed, it may find out later.
 func (n *nemesis) remove(ctx context.Context) string {

@@ -12,6 +12,7 @@ import (
 
 const (
 	bootTime    = 2 * time.Minute // for a new cluster to be whole
+	calmTime    = 3 * time.Second // after the trouble, before that is looked at
 	healTime    = 3 * time.Minute // for it to be whole again, once there is no more trouble
 	commitTime  = time.Minute     // and for each client to commit then
 	readingTime = 2 * time.Second // for which clients go on before that is looked at
@@ -92,11 +93,14 @@ func newPlan(rng *source) plan {
 	return p
 }
 
-// Run simulates what a seed stands for. It is called in a bubble of testing/synctest, in a process of its own:
+// Run simulates what a seed stands for, or a short version of that. It is called in a bubble of testing/synctest, in a process of its own:
 // what its nodes leave running when they end in the middle of something goes with that.
-func Run(seed uint64, level slog.Level) Result {
+func Run(seed uint64, short bool, level slog.Level) Result {
 	rng := newSource(seed, 0)
 	p := newPlan(rng)
+	if short {
+		p.trouble, p.faultPause = p.trouble/4, p.faultPause/2
+	}
 	t := newTrace(level)
 	c := newCluster(p.nodes, rng, t, p.settings)
 	for i, m := range c.machines {
@@ -172,7 +176,7 @@ func (r *run) live() {
 
 // recover demands that all is well again by itself.
 func (r *run) recover(clients []*client) bool {
-	time.Sleep(20 * time.Second) // the last of those that are down come back, and disks that hang answer
+	time.Sleep(calmTime)
 	before := make([]int64, len(clients))
 	if err := r.cluster.awaitWhole(r.admin, healTime); err != nil {
 		r.trace.fail("liveness", fmt.Errorf("the cluster is not whole: %w", err))

@@ -24,6 +24,7 @@ import (
 var (
 	seeds = flag.Int("sim.seeds", 50, "how many `runs`")
 	soak  = flag.Duration("sim.for", 0, "run for so long instead")
+	short = flag.Bool("sim.short", false, "a quarter of the trouble in each")
 	seed  = flag.Uint64("sim.seed", 1, "the first `seed`; 0: any")
 	trail = flag.Bool("sim.trace", false, "print what happened, whether a run fails or not")
 	debug = flag.Bool("sim.debug", false, "with all that the nodes log")
@@ -51,7 +52,11 @@ func TestSimulation(t *testing.T) {
 	s := &summary{t: t, counts: NewCounts(), reached: Counts{}}
 	s.run()
 	s.print()
-	for _, what := range Unreached(s.counts, s.runs) {
+	worth := s.runs
+	if *short {
+		worth /= 3
+	}
+	for _, what := range Unreached(s.counts, worth) {
 		t.Errorf("not once in %d runs: %s", s.runs, what)
 	}
 }
@@ -62,7 +67,7 @@ func runChild(t *testing.T) {
 		if *debug {
 			level = slog.LevelDebug
 		}
-		r := Run(*seed, level)
+		r := Run(*seed, *short, level)
 		if len(r.Failures) == 0 && !*trail {
 			r.Trace = nil
 		}
@@ -129,6 +134,9 @@ func (s *summary) one(seed uint64) {
 	if *trail {
 		args = append(args, "-sim.trace")
 	}
+	if *short {
+		args = append(args, "-sim.short")
+	}
 	if *debug {
 		args = append(args, "-sim.debug")
 	}
@@ -149,7 +157,7 @@ func (s *summary) one(seed uint64) {
 		fmt.Println(strings.Join(r.Trace, "\n"))
 	}
 	if err != nil || len(r.Failures) > 0 {
-		s.t.Errorf("seed %d: %v%s\nrepeat with: make simulate SEED=%d", seed, err, strings.Join(r.Failures, "\n"), seed)
+		s.t.Errorf("seed %d: %v%s\nrepeat with: make simulate SEED=%d%s", seed, err, strings.Join(r.Failures, "\n"), seed, map[bool]string{true: " SHORT=1"}[*short])
 	}
 	s.runs++
 	s.nodes += r.Nodes
