@@ -3,22 +3,48 @@ package integration
 import (
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 )
 
-// failSync makes every further fdatasync of a node fail with EIO.
-func failSync(t *testing.T, n *node) {
+// traceSyncs attaches strace to a node, to watch, and perhaps to spoil, the system calls by which it syncs its log:
+// fdatasync, and pwritev2, which writes and syncs.
+func traceSyncs(t *testing.T, n *node, args ...string) *process {
 	t.Helper()
 	path, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("strace is not installed")
 	}
-	p := startProcess(t, nil, path, "-f", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO",
-		"-p", strconv.Itoa(n.proc.cmd.Process.Pid))
+	args = append(args, "-f", "-e", "trace=fdatasync,pwritev2", "-p", strconv.Itoa(n.proc.cmd.Process.Pid))
+	p := startProcess(t, nil, path, args...)
 	ctx, cancel := testContext(t)
 	defer cancel()
 	if _, err := p.await(ctx, p.stderr, `Process \d+ attached`); err != nil {
 		t.Skipf("strace cannot attach: %v", err)
+	}
+	return p
+}
+
+// failSync makes every further sync of a node's log fail with EIO.
+func failSync(t *testing.T, n *node) {
+	t.Helper()
+	traceSyncs(t, n, "-e", "inject=fdatasync,pwritev2:error=EIO")
+}
+
+// What is written past the page cache is durable when the call returns: the disk is told so each time.
+func TestDirectWritesAreDurable(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t, 1).nodes[0]
+	const cached = `msg="WAL is written through the page cache"`
+	if strings.Contains(n.proc.stderr.String(), cached) {
+		t.Skip(cached)
+	}
+	p := traceSyncs(t, n)
+	n.exec("INSERT INTO kv VALUES ('a', '1')")
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if _, err := p.await(ctx, p.stderr, `pwritev2\(.*, RWF_DSYNC\) = \d+`); err != nil {
+		t.Errorf("no write with RWF_DSYNC: %v", err)
 	}
 }
 

@@ -264,6 +264,9 @@ func (n *Node) recover(ctx context.Context) (*startup.Recovered, error) {
 		}
 		damage, ok := errors.AsType[*startup.DamageError](err)
 		if !ok {
+			if err == nil {
+				n.useDirect(log.Dir)
+			}
 			return log, explainRecovery(err, n.dir.Path)
 		}
 		how, failed := n.mend(ctx, damage.Dir, damage.History, damage.Fault, noLimit)

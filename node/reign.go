@@ -101,6 +101,9 @@ func (r *reign) assemble() error {
 		tableLog, buffered = writer, writer
 	} else {
 		limits = append(limits, r.flushed())
+		if r.stream != nil {
+			buffered = r.stream
+		}
 	}
 	r.table = kv.NewTable(n.store, tableLog, r.horizon, kv.TableOptions{})
 	r.table.SetNextXID(r.log.Control.NextXID)

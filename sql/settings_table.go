@@ -26,6 +26,7 @@ const (
 	catArchive    = "Write-Ahead Log / Archiving"
 	catFailover   = "Replication / Failover"
 	catReporting  = "Reporting and Logging / What to Log"
+	catDeveloper  = "Developer Options"
 	customized    = "Customized Options"
 )
 
@@ -192,6 +193,18 @@ func checkRule(value string) (string, error) {
 	return value, nil
 }
 
+// checkDirect takes debug_io_direct as PostgreSQL 16 does, but of the lists only those that mean something here.
+func checkDirect(value string) (string, error) {
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "":
+		return "", nil
+	case "wal":
+		return "wal", nil
+	}
+	return "", pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid value for parameter "debug_io_direct": "%s"`, value).
+		WithHint("Only wal can be written past the page cache.")
+}
+
 func walSettings() []Setting {
 	const i, b, e, sighup, start, internal = KindInt, KindBool, KindEnum, ContextSighup, ContextPostmaster, ContextInternal
 	return []Setting{
@@ -199,6 +212,7 @@ func walSettings() []Setting {
 		{Name: "checkpoint_timeout", Kind: i, Unit: "s", Boot: "300", Min: 30, Max: 86400, Context: sighup, Category: catCheckpoint, Short: "Longest time between checkpoints."},
 		{Name: "commit_delay", Kind: i, Boot: "0", Max: 100000, Context: sighup, Category: catWAL, Short: "Microseconds between a commit and its flush."},
 		{Name: "commit_siblings", Kind: i, Boot: "5", Max: 1000, Context: sighup, Category: catWAL, Short: "Least open transactions for commit_delay to apply."},
+		{Name: "debug_io_direct", Kind: KindString, Boot: "wal", Context: start, Category: catDeveloper, Check: checkDirect, Short: "What is written past the page cache if it is small and synced at once: wal or nothing."},
 		{Name: "fsync", Kind: b, Boot: "on", Context: internal, Category: catWAL, Short: "WAL is forced to disk, always."},
 		{Name: "full_page_writes", Kind: b, Boot: "off", Context: internal, Category: catWAL, Short: "Not needed: stored files are immutable."},
 		{Name: "max_wal_size", Kind: i, Unit: "MB", Boot: "1024", Min: 2, Max: maxInt, Context: sighup, Category: catCheckpoint, Short: "WAL after which a checkpoint begins."},

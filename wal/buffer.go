@@ -82,3 +82,22 @@ func (bl *block) unpin() { bl.pins.Add(-1) }
 func (bl *block) copyTo(p []byte, at LSN) int {
 	return copy(p, bl.data[at-bl.base:])
 }
+
+// append copies p, which has been written, to position at. Only the appender calls it.
+func (b *buffer) append(p []byte, at LSN) {
+	for len(p) > 0 {
+		bl := b.appendable(at)
+		n := copy(bl.data[at-bl.base:], p)
+		p, at = p[n:], at+LSN(n)
+	}
+}
+
+// read is ReadBuffered.
+func (b *buffer) read(p []byte, at LSN) (n int, ok bool) {
+	bl := b.pin(at)
+	if bl == nil {
+		return int(min(LSN(len(p)), b.onDisk(at)-at)), false
+	}
+	defer bl.unpin()
+	return bl.copyTo(p, at), true
+}

@@ -20,6 +20,8 @@ type Dir struct {
 	Path   string
 	Format Format
 
+	direct bool // see UseDirect; set before there is a writer
+
 	mu      sync.Mutex
 	removed uint64 // every segment with a number below this may have been removed or recycled
 	temp    int    // numbers the temporary files

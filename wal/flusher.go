@@ -198,10 +198,14 @@ func (w *Writer) flushInserted() error {
 		w.letSendersGo()
 	}
 	begin := time.Now()
-	if err := w.write(from, to); err != nil {
+	through, err := w.write(from, to)
+	if err != nil {
 		return err
 	}
 	written := time.Now()
+	if through {
+		written = begin // it was the sync that took the time
+	}
 	if err := w.sink.sync(); err != nil {
 		return err
 	}
@@ -240,23 +244,30 @@ const (
 	yieldPause = 1000 // flushes
 )
 
-func (w *Writer) write(from, to LSN) error {
+// write hands the log from from to to to the kernel. through says that all of it is durable already.
+func (w *Writer) write(from, to LSN) (through bool, err error) {
 	for at := from; at < to; {
 		bl := w.buf.pin(at)
 		if bl == nil {
-			return &IOError{Err: fmt.Errorf("WAL buffer lost %s before it was written", at)}
+			return false, &IOError{Err: fmt.Errorf("WAL buffer lost %s before it was written", at)}
 		}
 		n := min(to, bl.base+blockSize) - at
-		err := w.sink.write(bl.data[at-bl.base:][:n], at)
+		piece := bl.data[at-bl.base:][:n]
+		if at+n == to {
+			through, err = w.sink.writeThrough(piece, at)
+		}
+		if !through && err == nil {
+			err = w.sink.write(piece, at)
+		}
 		bl.unpin()
 		if err != nil {
-			return err
+			return false, err
 		}
 		at += n
 		w.written.Advance(at)
 		w.stats.Writes.Add(1)
 	}
-	return nil
+	return through, nil
 }
 
 // completeSegments reports the segments that a flush from from to to has finished.

@@ -8,7 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// A Buffered holds the newest part of the log in memory; a Writer does.
+// A Buffered holds the newest part of the log in memory; a Writer does, and a RawWriter.
 type Buffered interface {
 	// ReadBuffered copies bytes from at on into p. ok is false if the byte at at is not in memory.
 	// Then the files have it, and n-1 bytes after it: what follows may be in memory only. If n is 0
@@ -22,7 +22,7 @@ type Buffered interface {
 type RawReader struct {
 	dir     *Dir
 	history History
-	buf     Buffered // nil on a standby
+	buf     Buffered // nil if nobody writes
 
 	intact  bool              // refuses what is known to be damaged
 	instead map[uint64]string // paths of files to read in place of some segments; may be nil

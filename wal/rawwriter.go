@@ -6,16 +6,20 @@ package wal
 type RawWriter struct {
 	dir     *Dir
 	sink    sink
+	buf     *buffer // of what has been written: the page cache need not have it
 	written Position
 	flushed Position
 
 	allocated LSN // end of the segments that exist; owned by the writing goroutine
 }
 
+// recentSize is how much of the log a RawWriter keeps in memory: what redo reads when it is a few milliseconds behind.
+const recentSize = 4 << 20
+
 // NewRawWriter returns a writer of timeline tli whose first byte will be at start. Nothing from
 // start on counts as written, whatever the files hold.
 func NewRawWriter(dir *Dir, tli TimelineID, start LSN, method SyncMethod) *RawWriter {
-	w := &RawWriter{dir: dir}
+	w := &RawWriter{dir: dir, buf: newBuffer(recentSize, start)}
 	w.sink.dir, w.sink.tli, w.sink.method = dir, tli, method
 	w.allocated = dir.Format.SegmentSize.SegmentStart(start)
 	w.written.Advance(start)
@@ -27,25 +31,62 @@ func NewRawWriter(dir *Dir, tli TimelineID, start LSN, method SyncMethod) *RawWr
 func (w *RawWriter) Written() *Position { return &w.written }
 func (w *RawWriter) Flushed() *Position { return &w.flushed }
 
-// Write appends p, and makes each segment that it completes durable. An error for which IsFatal is
-// true is final. After any other, which comes from allocating a segment, most likely for lack of
-// room (ENOSPC), nothing of p counts as written and the caller may try again.
-func (w *RawWriter) Write(p []byte) (int, error) {
-	at := w.written.Load()
-	end := at + LSN(len(p))
+// Reserve makes sure that there is room for n bytes more. It may have to allocate a segment, which takes as long as
+// its zeros take to write, or for which there is no room (ENOSPC). A caller may try again.
+func (w *RawWriter) Reserve(n int) error {
 	size := w.dir.Format.SegmentSize
-	for w.allocated < end {
+	for end := w.written.Load() + LSN(n); w.allocated < end; w.allocated += LSN(size) {
 		if err := w.dir.Allocate(w.sink.tli, size.Segno(w.allocated)); err != nil {
-			return 0, err
+			return err
 		}
-		w.allocated += LSN(size)
 	}
-	if err := w.sink.write(p, at); err != nil {
+	return nil
+}
+
+// Write appends p, and makes each segment that it completes durable. An error for which IsFatal is
+// true is final. After any other, which comes from Reserve, nothing of p counts as written and the caller may
+// try again.
+func (w *RawWriter) Write(p []byte) (int, error) {
+	if err := w.Reserve(len(p)); err != nil {
 		return 0, err
 	}
-	w.written.Advance(end)
+	if err := w.sink.write(p, w.written.Load()); err != nil {
+		return 0, err
+	}
+	w.wrote(p)
 	return len(p), nil
 }
+
+// WriteDurably is Write and Flush. If p is small, and everything is flushed, that may be done at once, at less cost.
+func (w *RawWriter) WriteDurably(p []byte) (int, error) {
+	if err := w.Reserve(len(p)); err != nil {
+		return 0, err
+	}
+	done, err := w.sink.writeThrough(p, w.written.Load())
+	switch {
+	case err != nil:
+		return 0, err
+	case done:
+		w.wrote(p)
+		w.flushed.Advance(w.written.Load())
+		return len(p), nil
+	}
+	n, err := w.Write(p)
+	if err == nil {
+		_, err = w.Flush()
+	}
+	return n, err
+}
+
+// wrote says that p is written.
+func (w *RawWriter) wrote(p []byte) {
+	at := w.written.Load()
+	w.buf.append(p, at)
+	w.written.Advance(at + LSN(len(p)))
+}
+
+// ReadBuffered is as Writer.ReadBuffered.
+func (w *RawWriter) ReadBuffered(p []byte, at LSN) (n int, ok bool) { return w.buf.read(p, at) }
 
 // Flush makes durable what had been written when it was called, and reports how far that is. A
 // failure is final: the process has to end, and every later call fails too.

@@ -48,7 +48,9 @@ type sink struct {
 	tli    TimelineID
 	method SyncMethod
 
-	zeroed LSN // the page before this position is zero behind the log's end; owned by the writing goroutine
+	// Owned by the writing goroutine.
+	zeroed LSN    // the page before this position is zero behind the log's end
+	block  []byte // for direct writes, of whichever segment; nil before the first is opened
 
 	writing, synced stall // a write under way, and a sync
 
@@ -83,7 +85,7 @@ func (s *sink) write(p []byte, at LSN) error {
 	for len(p) > 0 {
 		n := min(len(p), int(int64(size)-size.Offset(at)))
 		if err := s.writeSegment(p[:n], at); err != nil {
-			return s.fail(fmt.Errorf("write segment %s at %s: %w", size.FileName(s.tli, size.Segno(at)), at, err))
+			return s.failWrite(at, err)
 		}
 		p, at = p[n:], at+LSN(n)
 		if size.Offset(at) != 0 {
@@ -106,7 +108,7 @@ func (s *sink) writeSegment(p []byte, at LSN) error {
 		return err
 	}
 	end := at + LSN(len(p))
-	if pageEnd := (end + PageSize - 1) &^ (PageSize - 1); end < pageEnd && s.zeroed < pageEnd {
+	if pageEnd := s.toZero(end); pageEnd > end {
 		if _, err := f.WriteAt(zeroPage[:pageEnd-end], size.Offset(end)); err != nil {
 			return err
 		}
@@ -119,6 +121,48 @@ func (s *sink) writeSegment(p []byte, at LSN) error {
 }
 
 var zeroPage [PageSize]byte
+
+// toZero is up to where zeros have to follow when the log's end is written.
+func (s *sink) toZero(end LSN) LSN {
+	if pageEnd := (end + PageSize - 1) &^ (PageSize - 1); s.zeroed < pageEnd {
+		return pageEnd
+	}
+	return end
+}
+
+// writeThrough is write and sync for a small piece, past the page cache. It reports whether that could be done: not if
+// the piece completes a segment, nor while there is something in the page cache that has not been synced.
+func (s *sink) writeThrough(p []byte, at LSN) (done bool, err error) {
+	size := s.dir.Format.SegmentSize
+	off := size.Offset(at)
+	if !s.dir.direct || len(p) > maxDirect || off+int64(len(p)) >= int64(size) {
+		return false, nil
+	}
+	s.syncing.Lock() // a sync under way may fail yet
+	defer s.syncing.Unlock()
+	f, err := s.open(size.Segno(at))
+	if err != nil {
+		return false, s.failWrite(at, err)
+	}
+	d, ok := f.(*directFile)
+	if !ok || s.isDirty() {
+		return false, nil
+	}
+	s.writing.begin()
+	defer s.writing.end()
+	zeroed := s.toZero(at + LSN(len(p)))
+	if err := d.writeThrough(p, off, off+int64(zeroed-at)); err != nil {
+		return false, s.failWrite(at, err)
+	}
+	s.zeroed = max(s.zeroed, zeroed)
+	return true, nil
+}
+
+func (s *sink) isDirty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dirty
+}
 
 // open returns the file of segment segno, opened when the log has moved on to it.
 func (s *sink) open(segno uint64) (syncFile, error) {
@@ -158,7 +202,14 @@ func (s *sink) openFile(path string) (syncFile, error) {
 		}
 		return durableFile{f}, nil
 	}
-	return s.dir.FS.OpenReadWrite(path, diskCategory)
+	f, err := s.dir.FS.OpenReadWrite(path, diskCategory)
+	if err != nil || !s.dir.direct || s.method != SyncFdatasync {
+		return f, err
+	}
+	if s.block == nil {
+		s.block = directBuffer()
+	}
+	return openDirect(f, path, s.block)
 }
 
 // sync makes durable all that had been written when it was called.
@@ -208,6 +259,11 @@ func (s *sink) close() error {
 	err := s.file.Close()
 	s.file, s.dirty = nil, false
 	return err
+}
+
+func (s *sink) failWrite(at LSN, err error) error {
+	size := s.dir.Format.SegmentSize
+	return s.fail(fmt.Errorf("write segment %s at %s: %w", size.FileName(s.tli, size.Segno(at)), at, err))
 }
 
 // fail keeps the first failure and returns it.

@@ -423,11 +423,4 @@ func (w *Writer) Preallocate() error {
 
 // ReadBuffered copies bytes of the log from position at on into p, if they are in the buffer still.
 // If not, the next n bytes are in the files. The caller knows that the log reaches at+len(p).
-func (w *Writer) ReadBuffered(p []byte, at LSN) (n int, ok bool) {
-	bl := w.buf.pin(at)
-	if bl == nil {
-		return int(min(LSN(len(p)), w.buf.onDisk(at)-at)), false
-	}
-	defer bl.unpin()
-	return bl.copyTo(p, at), true
-}
+func (w *Writer) ReadBuffered(p []byte, at LSN) (n int, ok bool) { return w.buf.read(p, at) }

@@ -239,10 +239,7 @@ func (r *session) data(start wal.LSN, p []byte) error {
 	}
 	ready, invalid := r.ver.add(p)
 	if len(ready) > 0 {
-		if err := r.s.write(ready, r.ver.end); err != nil {
-			return err
-		}
-		if err := r.written(len(ready)); err != nil {
+		if err := r.take(ready); err != nil {
 			return err
 		}
 	}
@@ -278,27 +275,44 @@ const (
 	inlineTime  = time.Millisecond
 )
 
-// written sees to it that n bytes that have been written are synced and reported. If there is nothing to read
+// take writes verified bytes and sees to it that they are synced and reported. If there is nothing to read
 // meanwhile, and the disk is quick, the receiver does that itself: to wake another goroutine for it costs
 // more than to let what may come wait in the socket.
-func (r *session) written(n int) error {
-	if n > inlineBytes || r.c.fe.ReadBufferLen() > 0 {
-		r.wakeReplier()
-		return nil
+func (r *session) take(p []byte) error {
+	if err := r.s.reserve(len(p)); err != nil { // before replying is held: it may take its time
+		return err
 	}
-	select {
-	case r.replying <- struct{}{}:
-	default: // the replier is at it, and will look again
+	if !r.alone(len(p)) {
+		if err := r.s.write(p, r.ver.end); err != nil {
+			return err
+		}
 		r.wakeReplier()
 		return nil
 	}
 	defer r.unlock()
-	if !r.quick {
-		r.wakeReplier()
-		return nil
+	begin := time.Now()
+	if err := r.s.writeDurably(p, r.ver.end); err != nil {
+		return err
 	}
-	_, err := r.flushAndReport()
+	_, err := r.report(begin)
 	return err
+}
+
+// alone reports whether the receiver syncs n bytes itself. Then it holds replying.
+func (r *session) alone(n int) bool {
+	if n > inlineBytes || r.c.fe.ReadBufferLen() > 0 {
+		return false
+	}
+	select {
+	case r.replying <- struct{}{}:
+	default: // the replier is at it, and will look again
+		return false
+	}
+	if !r.quick {
+		r.unlock()
+		return false
+	}
+	return true
 }
 
 func (r *session) unlock() { <-r.replying }
@@ -310,8 +324,16 @@ func (r *session) flushAndReport() (reported bool, err error) {
 	if err := r.s.flush(); err != nil {
 		return false, err
 	}
+	if r.s.Flushed().Load() == flushed {
+		begin = time.Time{}
+	}
+	return r.report(begin)
+}
+
+// report reports what is due to be. If something has been synced, since begin, it notes how quick that was.
+func (r *session) report(begin time.Time) (reported bool, err error) {
 	now := time.Now()
-	if r.s.Flushed().Load() != flushed {
+	if !begin.IsZero() {
 		r.quick = now.Sub(begin) <= inlineTime
 	}
 	due, ping := r.due(now)

@@ -78,6 +78,11 @@ func New(cfg Config, log Log) *Stream {
 func (s *Stream) Written() *wal.Position { return s.raw.Written() }
 func (s *Stream) Flushed() *wal.Position { return s.raw.Flushed() }
 
+// ReadBuffered reads from the newest part of the log in memory.
+func (s *Stream) ReadBuffered(p []byte, at wal.LSN) (n int, ok bool) {
+	return s.raw.ReadBuffered(p, at)
+}
+
 // End is where the log ends, on which timeline, and its last record. It is not whole if some of the
 // zeros that belong to a SWITCH have not come: the log must be recovered before it is continued. End
 // is called once Run has returned, unless that failed with what it passed to Config.Fatal.
@@ -232,9 +237,26 @@ func (s *Stream) removed(err error) error {
 	return err
 }
 
+// reserve makes sure that there is room for n bytes.
+func (s *Stream) reserve(n int) error {
+	if err := s.raw.Reserve(n); err != nil {
+		return s.localFailure(err)
+	}
+	return nil
+}
+
 // write appends verified bytes to the log and notes where it ends now.
 func (s *Stream) write(p []byte, end mark) error {
 	if _, err := s.raw.Write(p); err != nil {
+		return s.localFailure(err)
+	}
+	s.at = end
+	return nil
+}
+
+// writeDurably is write and flush.
+func (s *Stream) writeDurably(p []byte, end mark) error {
+	if _, err := s.raw.WriteDurably(p); err != nil {
 		return s.localFailure(err)
 	}
 	s.at = end

@@ -28,7 +28,7 @@ type System struct {
 type Log struct {
 	System
 	Dir    *wal.Dir
-	Buffer wal.Buffered // the newest part in memory; nil on a standby
+	Buffer wal.Buffered // the newest part in memory; nil if nobody writes
 
 	// How far the log is being made durable here, is durable here, and is durable under the rule. On a
 	// standby Flushing is Flushed.
