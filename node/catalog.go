@@ -34,6 +34,7 @@ func (n *Node) newCatalog() *sql.Catalog {
 	view("longship_cluster", clusterColumns, (*reign).viewCluster)
 	view("longship_members", memberColumns, (*reign).viewMembers)
 	view("longship_wal_scrub", scrubColumns, (*reign).viewScrub)
+	c.AddView("pg_stat_activity", sql.PgStatActivityColumns, n.viewStatActivity)
 	c.AddView("longship_history", historyColumns, n.viewHistory)
 	c.AddView("longship_orphans", orphanColumns, n.viewOrphans)
 	c.AddView("longship_what_if", whatIfColumns, n.viewWhatIf)

@@ -65,6 +65,10 @@ type Conn struct {
 	mu        sync.Mutex
 	working   bool                    // the session is acting on a message
 	work      uint64                  // counts changes of working: equal at two looks, the same work
+	query     string                  // what is being worked on, or was last: the beginning of its text
+	txStatus  byte                    // as the client was told last
+	seen      uint64                  // work at the last look
+	seenAt    time.Time               // and when that was first seen
 	owned     bool                    // a replication command owns the socket's deadlines
 	workCtx   context.Context         // of the work; shared by successive works until one is cancelled
 	stopWork  context.CancelCauseFunc // ends workCtx
@@ -154,11 +158,14 @@ func malformed(err error) *Error {
 }
 
 // beginWork marks the start of work that a cancel request may end and returns its context. It makes
-// no new one while the last was not cancelled: one statement must not cost an allocation.
-func (c *Conn) beginWork() context.Context {
+// no new one while the last was not cancelled: one statement must not cost an allocation. query is the text
+// that is worked on, if it is known, as briefly has it.
+func (c *Conn) beginWork(query string) context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.working = true
+	if c.working = true; query != "" {
+		c.query = query
+	}
 	c.work++
 	return c.workCtx
 }
@@ -240,10 +247,11 @@ func (c *Conn) SetParameter(name, value string) {
 	}
 }
 
-// reportParameters sends what SetParameter has queued.
-func (c *Conn) reportParameters() {
+// reportParameters sends what SetParameter has queued. The client is about to be told txStatus.
+func (c *Conn) reportParameters(txStatus byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.txStatus = txStatus
 	for _, name := range c.unsettled {
 		c.out.message(&pgproto3.ParameterStatus{Name: name, Value: c.params[name]})
 	}

@@ -151,7 +151,7 @@ func (v *conversation) sync(body []byte) error {
 // lastWork does the last work of a round, if there is any, ends the implicit transaction and tells
 // the client that it is its turn.
 func (v *conversation) lastWork(work func(context.Context) error) error {
-	ctx := v.beginWork()
+	ctx := v.beginWork("")
 	var err error
 	if work != nil {
 		if err = work(ctx); err != nil {
@@ -180,6 +180,7 @@ func (v *conversation) runString(ctx context.Context, body []byte, tooLong *Erro
 	if err := v.query.Decode(body); err != nil {
 		return malformed(err)
 	}
+	v.setQuery(briefly(v.query.String))
 	statements, err := v.session.ParseAll(ctx, v.query.String)
 	v.query.String = "" // or an idle connection would hold it
 	if err != nil {

@@ -16,6 +16,7 @@ type prepared struct {
 	st         Statement
 	paramTypes []uint32
 	columns    []Column // nil: returns no rows
+	query      string   // the beginning of its text
 	cost       int      // bytes accounted for
 	size       int      // bytes of what was made of the text
 }
@@ -75,7 +76,8 @@ func (v *conversation) parseMessage(m *pgproto3.Parse) error {
 	if err := v.hold(cost); err != nil {
 		return err
 	}
-	ctx := v.beginWork()
+	query := briefly(m.Query)
+	ctx := v.beginWork(query)
 	st, err := v.session.Parse(ctx, m.Query, m.ParameterOIDs)
 	m.Query = "" // or an idle connection would hold it
 	size := sizeOf(st)
@@ -89,7 +91,7 @@ func (v *conversation) parseMessage(m *pgproto3.Parse) error {
 		return err
 	}
 	v.endWork()
-	v.statements[m.Name] = &prepared{name: m.Name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), cost: cost, size: size}
+	v.statements[m.Name] = &prepared{name: m.Name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), query: query, cost: cost, size: size}
 	v.Send(parseComplete)
 	return nil
 }
@@ -243,7 +245,7 @@ func (v *conversation) executeMessage(name string, maxRows uint32) error {
 func (v *conversation) runPending(final bool) error {
 	e := v.pending
 	v.pending = execution{}
-	ctx := v.beginWork()
+	ctx := v.beginWork(e.query())
 	defer v.endWork()
 	if err := v.run(ctx, e, final); err != nil {
 		v.skipping = true

@@ -193,7 +193,7 @@ func (c *Conn) sendError(e *Error) {
 
 // ready reports changed settings, queues ReadyForQuery and flushes.
 func (c *Conn) ready(txStatus byte) error {
-	c.reportParameters()
+	c.reportParameters(txStatus)
 	if c.out.err == nil {
 		c.out.queued(append(c.out.buf, 'Z', 0, 0, 0, 5, txStatus), nil)
 	}

@@ -30,6 +30,14 @@ type execution struct {
 	maxRows int
 }
 
+// query is the text of the statement, or what there is of it. A cursor that DECLARE made has its name alone.
+func (e execution) query() string {
+	if e.portal.ps == nil {
+		return "FETCH " + e.portal.name
+	}
+	return e.portal.ps.query
+}
+
 func (v *conversation) portal(name string) (*portal, error) {
 	if p := v.lookUp(name); p != nil {
 		return p, nil

@@ -70,7 +70,7 @@ func (c *Conn) replicationCommand(r Replication, body []byte) error {
 		c.sendError(malformed(err))
 		return c.ready('I')
 	}
-	ctx := c.beginWork()
+	ctx := c.beginWork(briefly(q.String))
 	c.lendDeadlines(true)
 	err := r.Command(ctx, q.String)
 	c.lendDeadlines(false)

@@ -247,7 +247,7 @@ func (c *Conn) welcome(session any, txStatus byte) error {
 	c.mu.Unlock()
 
 	c.Send(&pgproto3.AuthenticationOk{})
-	c.reportParameters()
+	c.reportParameters(txStatus)
 	c.Send(&pgproto3.BackendKeyData{ProcessID: uint32(c.PID), SecretKey: c.secret[:]})
 	if err := c.ready(txStatus); err != nil {
 		return err

@@ -247,7 +247,7 @@ func (s *Server) watchClients(ctx context.Context) {
 		}
 		seen := make(map[*Conn]uint64)
 		for _, c := range s.Conns() {
-			work, ok := c.busy()
+			work, ok := c.look()
 			if !ok || c.Kind.Replication() {
 				continue
 			}

@@ -3,6 +3,12 @@ package sql
 // Columns of PostgreSQL 15's views, names and types exact (reference/postgres-replication.md,
 // section 9).
 var (
+	PgStatActivityColumns = []Column{
+		{"datid", OID}, {"datname", Name}, {"pid", Int4}, {"leader_pid", Int4}, {"usesysid", OID}, {"usename", Name}, {"application_name", Text},
+		{"client_addr", Inet}, {"client_hostname", Text}, {"client_port", Int4}, {"backend_start", Timestamptz}, {"xact_start", Timestamptz},
+		{"query_start", Timestamptz}, {"state_change", Timestamptz}, {"wait_event_type", Text}, {"wait_event", Text}, {"state", Text},
+		{"backend_xid", XID}, {"backend_xmin", XID}, {"query_id", Int8}, {"query", Text}, {"backend_type", Text},
+	}
 	PgStatReplicationColumns = []Column{
 		{"pid", Int4}, {"usesysid", OID}, {"usename", Name}, {"application_name", Text},
 		{"client_addr", Inet}, {"client_hostname", Text}, {"client_port", Int4},

@@ -40,7 +40,7 @@ const (
 	oidTable      = 16384 // kv
 	oidIndex      = 16389 // kv_pkey
 	oidConstraint = 16390
-	firstViewOID  = 12300 // in pg_catalog and information_schema
+	firstViewOID  = 12400 // in pg_catalog and information_schema
 	firstOwnOID   = 16400 // in public
 	firstFuncOID  = 14000
 )
