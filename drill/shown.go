@@ -56,6 +56,9 @@ func (r *Run) leftBehind(ctx context.Context, primary, standby *Node) error {
 		return err
 	}
 	text, err := primary.Value(ctx, "SELECT flush_lsn FROM longship_members WHERE name = '"+standby.Name+"'")
+	if err == nil && text == "" { // its stream has ended by a timeout: its slot is where it was
+		text, err = primary.Value(ctx, "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = '"+standby.Name+"'")
+	}
 	if err != nil {
 		return err
 	}

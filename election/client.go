@@ -176,7 +176,7 @@ func Gone(err error) bool {
 // again reports whether a command may be sent a second time when its connection broke: one that a
 // kept connection did not survive may have arrived or not. The others always get a fresh connection. A
 // proposal may, but by who proposes, who then knows that its outcome is open.
-func (v Verb) again() bool { return v != VerbSwitchover && v != VerbFailover }
+func (v Verb) again() bool { return v != VerbSwitchover && v != VerbFailover && v != VerbRemove }
 
 // call sends one command and decodes its answer.
 func call[Reply any](ctx context.Context, c *Client, address string, v Verb, request any) (reply Reply, err error) {

@@ -188,8 +188,8 @@ func TestClientVerbs(t *testing.T) {
 		w.params["longship.secret"] != "s" || w.params["_pq_.longship"] != "1" || w.params["longship.incarnation"] != "00000000000000b2" {
 		t.Errorf("start-up parameters %v", w.params)
 	}
-	if w.dials != 3 { // one kept for all but a switchover and a failover
-		t.Errorf("%d connections, want 3", w.dials)
+	if w.dials != 4 { // one kept for all but a switchover, a failover and a removal
+		t.Errorf("%d connections, want 4", w.dials)
 	}
 }
 
@@ -208,8 +208,8 @@ func TestClientReconnects(t *testing.T) {
 	}
 }
 
-// A switchover whose connection breaks may have been done: it is not sent again. Nor is a proposal: an answer
-// that nobody leads, to the second one, would say nothing of the first.
+// A switchover whose connection breaks may have been done: it is not sent again. Nor is a removal, whose second answer would be
+// that there is no such member, nor a proposal: an answer that nobody leads, to the second one, would say nothing of the first.
 func TestClientSendsOnce(t *testing.T) {
 	sent := 0
 	w := &wire{serve: func(be *pgproto3.Backend, text string) bool {
@@ -228,6 +228,12 @@ func TestClientSendsOnce(t *testing.T) {
 	}
 	if _, err := c.Propose(t.Context(), "n2:5433", ProposeRequest{}); !Gone(err) || sent != 2 {
 		t.Errorf("proposal: sent %d times: %v", sent-1, err)
+	}
+	if _, err := c.Probe(t.Context(), "n2:5433", ProbeRequest{}); err != nil { // there is a kept connection again
+		t.Fatal(err)
+	}
+	if _, err := c.Remove(t.Context(), "n2:5433", RemoveRequest{}); !Gone(err) || sent != 3 {
+		t.Errorf("removal: sent %d times: %v", sent-2, err)
 	}
 }
 

@@ -158,12 +158,17 @@ func (c *Coordinator) resident(ctx context.Context, m raftlog.Member) (h Health,
 func (c *Coordinator) Remove(ctx context.Context, r RemoveRequest) (RemoveReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
 	defer cancel()
-	return onLeader(ctx, c, r.Forwarded, func(ctx context.Context) (RemoveReply, error) {
+	reply, err := onLeader(ctx, c, r.Forwarded, func(ctx context.Context) (RemoveReply, error) {
 		return c.remove(ctx, r.Name)
 	}, func(ctx context.Context, leader string) (RemoveReply, error) {
 		r.Forwarded = true
 		return c.cfg.Peers.Remove(ctx, leader, r)
 	})
+	if _, told := errors.AsType[*pgwire.Error](err); err != nil && !told {
+		err = pgwire.Errorf(pgwire.CodeCannotConnectNow, "it is not known whether %s is removed: %w", r.Name, err).
+			WithHint("Look at longship_members, and ask again if it is still there and does not leave.")
+	}
+	return reply, err
 }
 
 func (c *Coordinator) remove(ctx context.Context, name string) (RemoveReply, error) {

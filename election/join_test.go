@@ -1,7 +1,9 @@
 package election
 
 import (
+	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -185,6 +187,38 @@ func TestExplainWithoutLeader(t *testing.T) {
 			t.Errorf("%+v, %v", reply, err)
 		}
 	})
+}
+
+// Who asks a leader that cannot have it agreed on, or that does not answer, is told to look what has become of it.
+func TestRemoveUndecided(t *testing.T) {
+	for name, change := range map[string]func(f *fleet){
+		"the leader": func(f *fleet) { f.ship("n1").up, f.ship("n2").up = false, false },
+		"a member, whose connection to the leader breaks": func(f *fleet) {
+			f.ship("n1").c.cfg.Peers = &mute{f.ship("n1").c.cfg.Peers}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sail(t, majority, 3, func(f *fleet) {
+				f.change(func() { change(f) })
+				asked := f.ship("n3")
+				if name != "the leader" {
+					asked = f.ship("n1")
+				}
+				_, err := asked.c.Remove(f.t.Context(), RemoveRequest{Name: "n2"})
+				f.refused(err, pgwire.CodeCannotConnectNow, "n2 is removed")
+				if e, ok := errors.AsType[*pgwire.Error](err); !ok || !strings.Contains(e.Hint, "longship_members") {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// A mute has connections that break before a removal is answered.
+type mute struct{ Peers }
+
+func (*mute) Remove(context.Context, string, RemoveRequest) (RemoveReply, error) {
+	return RemoveReply{}, io.EOF
 }
 
 // The primary cannot be removed, nor somebody who is not there.

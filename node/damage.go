@@ -184,7 +184,7 @@ func (s *scrubber) save() error {
 	err := s.r.node.dir.SetDamage(faults)
 	if _, full := errors.AsType[*wal.NoRoomError](err); full {
 		if !s.warned {
-			s.r.node.log.Warn("cannot note which WAL is damaged for lack of disk space: will try again", "err", err)
+			s.r.node.log.Warn("cannot note which WAL is damaged for lack of disk space, or of file descriptors: will try again", "err", err)
 		}
 		s.warned = true
 		return nil

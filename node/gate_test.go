@@ -31,8 +31,8 @@ func TestGate(t *testing.T) {
 	why := errors.New("the session ends")
 	ended, end := context.WithCancelCause(t.Context())
 	end(why)
-	if err := g.enter(ended); !errors.Is(err, why) {
-		t.Errorf("enter() of a gate that is shut = %v, want the cause of its context", err)
+	if err := g.enter(ended); !errors.Is(err, why) { // who is inside would hold up what follows
+		t.Fatalf("enter() of a gate that is shut = %v, want the cause of its context", err)
 	}
 	entered := make(chan error, 1)
 	go func() { entered <- g.enter(t.Context()) }()

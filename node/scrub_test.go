@@ -368,12 +368,13 @@ func TestRepairInVain(t *testing.T) {
 	})
 }
 
-// Without file descriptors nothing is read, and the process goes on.
+// Without file descriptors nothing is read, what is damaged is noted later, and the process goes on.
 func TestScrubWithoutDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out atomic.Bool
+		var out, outForControl atomic.Bool
 		s := newTestScrubber(t, errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if out.Load() && (op.Kind == errorfs.OpList || op.Kind == errorfs.OpOpen) {
+			control := outForControl.Load() && strings.Contains(op.Path, "control") && op.Kind != errorfs.OpFileRead
+			if control || out.Load() && (op.Kind == errorfs.OpList || op.Kind == errorfs.OpOpen) {
 				return syscall.EMFILE
 			}
 			return nil
@@ -384,6 +385,17 @@ func TestScrubWithoutDescriptors(t *testing.T) {
 		s.run(t, 2*time.Minute, testRate)
 		if s.state.passes == 0 || len(s.state.list()) != 0 {
 			t.Errorf("%d passes afterwards, faults %v", s.state.passes, s.state.list())
+		}
+		s.spoil(t, 2)
+		outForControl.Store(true)
+		s.run(t, 2*time.Minute, testRate)
+		outForControl.Store(false)
+		if len(s.state.list()) != 1 || len(s.onDisk(t)) != 0 {
+			t.Errorf("without descriptors faults %v, on disk %v", s.state.list(), s.onDisk(t))
+		}
+		s.run(t, 4*time.Second, testRate)
+		if len(s.onDisk(t)) != 1 {
+			t.Errorf("with descriptors again the control file says %v", s.onDisk(t))
 		}
 	})
 }

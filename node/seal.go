@@ -91,7 +91,7 @@ func (n *Node) answerSeal(log *startup.Recovered, req sealRequest, promise func(
 		err = fmt.Errorf("seal for epoch %d: %w", req.epoch, err)
 		req.done <- sealReply{err: clientError(err)}
 		if _, full := errors.AsType[*wal.NoRoomError](err); full { // nothing is promised, and whoever asks asks again
-			n.log.Warn("cannot promise anything for lack of disk space", "err", err)
+			n.log.Warn("cannot promise anything for lack of disk space, or of file descriptors", "err", err)
 			return nil
 		}
 		return asFatal(err)

@@ -112,6 +112,9 @@ func (d DataDir) changeControl(change func(*Control) error) (Control, error) {
 	lock.Lock()
 	defer lock.Unlock()
 	c, err := ReadControl(d.FS, d.Global())
+	if wal.NoRoom(err) { // it cannot be opened now
+		err = &wal.NoRoomError{Err: err}
+	}
 	if err != nil {
 		return c, err
 	}

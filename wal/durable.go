@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -20,7 +21,7 @@ func WriteFileDurably(fsys vfs.FS, dir, name string, data []byte) error {
 	tmp := fsys.PathJoin(dir, name+".tmp")
 	if err := writeAndSync(fsys, tmp, data); err != nil {
 		err = fmt.Errorf("write %s: %w", tmp, err)
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		if NoRoom(err) {
 			_ = fsys.Remove(tmp) // what is there of it; the next write would replace it
 			return &NoRoomError{Err: err}
 		}
@@ -33,12 +34,17 @@ func WriteFileDurably(fsys vfs.FS, dir, name string, data []byte) error {
 	return SyncDir(fsys, dir)
 }
 
-// A NoRoomError says that a file could not be replaced for lack of disk space. It is certain that the old one is
-// there as it was, so that this can be tried again.
+// A NoRoomError says that a file could not be replaced for lack of disk space, or of file descriptors. It is certain that the
+// old one is there as it was, so that this can be tried again.
 type NoRoomError struct{ Err error }
 
 func (e *NoRoomError) Error() string { return e.Err.Error() }
 func (e *NoRoomError) Unwrap() error { return e.Err }
+
+// NoRoom reports whether err says that there is no room on the disk, or that no file can be opened: neither is an error of the disk.
+func NoRoom(err error) bool {
+	return slices.ContainsFunc([]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE}, func(lack error) bool { return errors.Is(err, lack) })
+}
 
 func writeAndSync(fsys vfs.FS, path string, data []byte) error {
 	f, err := fsys.Create(path, diskCategory)

@@ -18,12 +18,16 @@ func TestReplaceWithoutRoom(t *testing.T) {
 		noRoom bool
 	}{
 		{errorfs.OpCreate, syscall.ENOSPC, true},
+		{errorfs.OpCreate, syscall.EMFILE, true},
+		{errorfs.OpCreate, syscall.ENFILE, true},
+		{errorfs.OpCreate, syscall.EACCES, false},
 		{errorfs.OpFileWrite, syscall.ENOSPC, true},
 		{errorfs.OpFileWrite, syscall.EDQUOT, true},
 		{errorfs.OpFileSync, syscall.ENOSPC, true},
 		{errorfs.OpFileSync, syscall.EIO, false},
 		{errorfs.OpRename, syscall.ENOSPC, false},
 		{errorfs.OpOpenDir, syscall.ENOSPC, false},
+		{errorfs.OpOpenDir, syscall.EMFILE, false},
 	} {
 		mem := vfs.NewMem()
 		must(t, WriteFileDurably(mem, "", "f", []byte("old")))
