@@ -56,7 +56,7 @@ func (c *core) takeOffice(n *coreNode) {
 		r.first = wal.LSN(len(n.log))
 	}
 	r.keeper = NewKeeper(KeeperConfig{
-		Group: r.group, Epoch: d.Epoch, RunID: n.runID, Self: n.id, First: r.first, LeaseWait: d.Office.LeaseWait,
+		Group: r.group, Epoch: d.Epoch, RunID: n.runID, Self: n.id, First: r.first, LeaseWait: n.real(d.Office.LeaseWait),
 		Text: func() string { return c.text }, Fallback: func() raftlog.Fallback { return c.fall },
 		Streaming: r.streaming, Opened: func() { r.opened = true }, Deposed: func(uint64) {},
 	})
@@ -153,7 +153,7 @@ func (c *core) stream(n *coreNode, records int, late bool) {
 		l.report.apply = 0
 	}
 	if !l.asked.IsZero() && n.leases.Grant(l.reign.epoch) {
-		l.report.until = l.asked.Add(pgwire.LeaseTerm)
+		l.report.until = l.asked.Add(p.real(pgwire.LeaseHeld))
 	}
 	if !late {
 		c.deliver(n)
@@ -303,6 +303,15 @@ func (c *core) seal(n *coreNode, epoch uint64) (raftlog.Answer, error) {
 func (c *core) answer(n *coreNode) raftlog.Answer {
 	return raftlog.Answer{
 		ID: n.id, Name: n.name(), RunID: n.runID, Promised: n.control.PromisedEpoch, Position: n.ends(n.flushed),
-		LeaseLeft: n.leases.Left(), Priority: c.member(n).Priority,
+		LeaseLeft: n.leaseLeft(), Priority: c.member(n).Priority,
 	}
+}
+
+// real is how long a time by a node's clock takes by the clock of the bubble, which is that of the slowest node.
+func (n *coreNode) real(d time.Duration) time.Duration { return time.Duration(float64(d) / n.rate) }
+
+// leaseLeft is what is left of a node's promises, by its own clock.
+func (n *coreNode) leaseLeft() time.Duration {
+	passed := pgwire.LeaseTerm - n.leases.Left()
+	return max(0, pgwire.LeaseTerm-time.Duration(float64(passed)*n.rate))
 }

@@ -15,7 +15,7 @@ import (
 // settings are a seed's cluster and its schedule.
 func settings(seed uint64, steps int) (coreConfig, []coreEvent) {
 	r := rand.New(rand.NewPCG(seed, 7))
-	cfg := coreConfig{members: 3 + max(0, r.IntN(4)-1), text: texts[r.IntN(len(texts))], witness: r.IntN(5) == 0, degrade: r.IntN(5) == 0}
+	cfg := coreConfig{members: 3 + max(0, r.IntN(4)-1), text: texts[r.IntN(len(texts))], witness: r.IntN(5) == 0, degrade: r.IntN(5) == 0, drift: 0.01}
 	return cfg, schedule(r, cfg.members, steps)
 }
 

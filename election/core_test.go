@@ -137,6 +137,37 @@ func TestCoreReplays(t *testing.T) {
 	}
 }
 
+// Clocks may differ in how fast they run by as much as LeaseHeld allows: the next epoch is not steady before the old primary
+// has given up its lease, by its own slower clock. Beyond that it is, and that is noticed.
+func TestCoreClocks(t *testing.T) {
+	for drift, want := range map[float64]string{0: "", 0.005: "", 0.01: "", 0.02: "by its lease", 0.2: "by its lease"} {
+		coreBubble(t, func() {
+			c := runCore(coreConfig{members: 3, text: "ANY MAJORITY (*)", drift: drift}, takeover(), false, true)
+			if c.wrong == "" != (want == "") || !strings.Contains(c.wrong, want) {
+				t.Errorf("with clocks that differ by %v: %q, want %q\n%s", drift, c.wrong, want, strings.Join(c.trace, "\n"))
+			}
+			if s := c.now(); s.SteadyEpoch != 2 {
+				t.Errorf("with clocks that differ by %v: %s", drift, describe(s))
+			}
+		})
+	}
+}
+
+// takeover has n1, in office, get a promise of n2, whose clock is the fast one, and of nobody else. At the same moment n2
+// is named, and looks every millisecond whether it may open its epoch.
+func takeover() []coreEvent {
+	events := append(morning(3), coreEvent{actPass, 0, 0, 1000}, coreEvent{actStream, 1, 0, 2}, coreEvent{actStream, 1, 0, 2})
+	events = append(events, []coreEvent{
+		{actHear, 1, 0, 0}, {actSuspect, 1, 0, 0}, {actAsk, 1, 1, 0}, {actAsk, 1, 2, 0}, {actDecide, 1, 0, answered},
+		{actHear, 1, 0, 0}, {actTurn, 1, 0, 0}, {actFlush, 1, 0, 0}, {actHear, 2, 0, 0}, {actTurn, 2, 0, 0},
+		{actStream, 2, 0, 9}, {actPass, 0, 0, 300},
+	}...)
+	for range 150 {
+		events = append(events, coreEvent{actPass, 0, 0, 1}, coreEvent{actLook, 1, 0, answered})
+	}
+	return events
+}
+
 // A disk that reports what it has not kept is found, and the schedule that shows it is as short as that takes: this is
 // what tells a harness that finds nothing from one that looks at nothing.
 func TestCoreFindsALyingDisk(t *testing.T) {

@@ -53,9 +53,10 @@ type core struct {
 // A coreConfig is how a cluster is in the beginning.
 type coreConfig struct {
 	members int
-	text    string // synchronous_standby_names
-	witness bool   // the last member is one
-	degrade bool   // commits do not wait for long
+	text    string  // synchronous_standby_names
+	witness bool    // the last member is one
+	degrade bool    // commits do not wait for long
+	drift   float64 // every other clock is faster by so much
 }
 
 // A coreRecord is one record of a log. Chain stands for it and for all before it.
@@ -68,8 +69,9 @@ type corePlace struct {
 
 // A coreNode is a member: what is on its disk, and what its process knows.
 type coreNode struct {
-	n  int
-	id syncrep.ID
+	n    int
+	id   syncrep.ID
+	rate float64 // of its clock: 1, or more
 
 	// On disk. LSN n is the end of the n-th record.
 	log     []coreRecord
@@ -135,7 +137,7 @@ func newCore(cfg coreConfig) *core {
 		c.fall = raftlog.Fallback{Degrade: true, After: time.Second}
 	}
 	for i := range cfg.members {
-		n := &coreNode{n: i, id: id(i + 1), history: wal.History{Timeline: 1}, control: startup.Control{Epoch: 1}}
+		n := &coreNode{n: i, id: id(i + 1), rate: 1 + cfg.drift*float64(i%2), history: wal.History{Timeline: 1}, control: startup.Control{Epoch: 1}}
 		c.nodes = append(c.nodes, n)
 		c.startProcess(n)
 	}

@@ -42,6 +42,10 @@ const (
 // the primary's end of it comes first, however long the messages take.
 const LeaseTerm = 400 * time.Millisecond
 
+// LeaseHeld is for how much of that a primary goes by a promise: the clocks of two machines may differ by one part in a
+// hundred in how fast they run. They do by one in some thousand at most while one of them is being set right.
+const LeaseHeld = LeaseTerm - LeaseTerm/100
+
 // A LeaseRequest asks a member for a promise: that no node takes office in a later epoch, by a decision
 // the member has a part in, before [LeaseTerm] has passed. Its value is the sender's monotonic time of
 // sending in nanoseconds, from a zero that only the sender knows. The member answers with the value.

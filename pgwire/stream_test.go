@@ -125,3 +125,10 @@ func FuzzClientMessage(f *testing.F) {
 		}
 	})
 }
+
+// A primary whose clock is slower by one in a hundred than those of the members still gives a promise up first.
+func TestLeaseHeld(t *testing.T) {
+	if held := LeaseHeld * 101 / 100; held > LeaseTerm {
+		t.Errorf("by a clock that is slow by 1 in 100 a promise is gone by for %v, and lasts %v", held, LeaseTerm)
+	}
+}

@@ -52,8 +52,8 @@ func (st *stream) leaseWantedC() <-chan struct{} {
 	return st.sync.LeaseWanted()
 }
 
-// promised takes a member's promise: it lasts from the sending of the request on, by our clock, and so
-// ends here before it does there (invariant I11). A promise that was not asked for would name a time
+// promised takes a member's promise: it lasts from the sending of the request on, by our clock, and a little less, and so
+// ends here before it does there, though our clock be slower (invariant I11). A promise that was not asked for would name a time
 // that has not come.
 func (st *stream) promised(request pgwire.LeaseRequest) error {
 	switch {
@@ -63,6 +63,6 @@ func (st *stream) promised(request pgwire.LeaseRequest) error {
 		return pgwire.Errorf(pgwire.CodeProtocolViolation, "lease promise answers a request that was not made").Fatal()
 	}
 	sent := st.began.Add(time.Duration(request - 1))
-	st.sync.Promise(sent.Add(pgwire.LeaseTerm))
+	st.sync.Promise(sent.Add(pgwire.LeaseHeld))
 	return nil
 }

@@ -45,8 +45,8 @@ func TestLeaseCountsFromSending(t *testing.T) {
 		time.Sleep(150 * time.Millisecond)
 		c.status(pgwire.StatusUpdate{Native: true, Stream: hello.Keepalive.Stream, Lease: lease(hello)})
 		synctest.Wait()
-		if got := p.group.Lease().Sub(sent); got != pgwire.LeaseTerm {
-			t.Errorf("the lease ends %v after the request was sent, want %v", got, pgwire.LeaseTerm)
+		if got := p.group.Lease().Sub(sent); got != pgwire.LeaseHeld {
+			t.Errorf("the lease ends %v after the request was sent, want %v", got, pgwire.LeaseHeld)
 		}
 	})
 }
