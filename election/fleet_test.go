@@ -202,53 +202,14 @@ func (f *fleet) set(s *raftlog.State) {
 	f.changed = make(chan struct{})
 }
 
-// apply is the state machine, as far as coordinators know it. The lock is held.
+// apply has the state machine take a command. The lock is held.
 func (f *fleet) apply(c raftlog.Command) error {
-	next := *f.state
-	switch c := c.(type) {
-	case *raftlog.Seal:
-		if c.Epoch != next.Epoch || c.Target <= next.Epoch || c.Target < next.Target {
-			return &raftlog.ConflictError{What: "seal"}
-		}
-		next.Phase, next.Target, next.Cause = raftlog.Sealing, c.Target, c.Cause
-	case *raftlog.Promote:
-		if c.Epoch != next.Epoch || c.Target != next.Target || next.Phase != raftlog.Sealing {
-			return &raftlog.ConflictError{What: "promote"}
-		}
-		if err := raftlog.CheckPromotion(&next, c); err != nil {
-			return err
-		}
-		rule := c.Rule
-		rule.Version = next.Rule.Version + 1
-		m, _ := next.Member(c.Winner)
-		i := slices.IndexFunc(c.Answers, func(a raftlog.Answer) bool { return a.ID == c.Winner })
-		next.Epoch, next.Phase, next.Target, next.Opening = c.Target, raftlog.Opening, 0, &rule
-		next.Primary = raftlog.Office{ID: c.Winner, Name: m.Name, RunID: c.Answers[i].RunID, Position: c.Position, LeaseWait: c.LeaseWait}
-		next.History = append(slices.Clone(next.History), raftlog.Reign{Epoch: c.Target, Primary: m.Name, Cause: c.Cause, DecidedBy: c.By, LostBytes: c.LostBytes})
-	case *raftlog.RuleCancel:
-		if c.Epoch != next.Epoch || next.Joint == nil || c.Version != next.Joint.Version {
-			return &raftlog.ConflictError{What: "rule_cancel"}
-		}
-		next.Rule.Version, next.Joint = c.Version+1, nil
-	case *raftlog.Join:
-		next.Members = slices.Clone(next.Members)
-		for i, m := range next.Members {
-			if m.Name == c.Member.Name && m.ID != c.Member.ID {
-				if !c.Replace {
-					return raftlog.ErrNameTaken
-				}
-				next.Members[i].Leaving = true
-			}
-		}
-		if i := slices.IndexFunc(next.Members, func(m raftlog.Member) bool { return m.ID == c.Member.ID }); i >= 0 {
-			next.Members[i] = c.Member
-		} else {
-			next.Members = append(next.Members, c.Member)
-		}
-	case *raftlog.Leave:
-		next.Members = slices.DeleteFunc(slices.Clone(next.Members), func(m raftlog.Member) bool { return m.ID == c.ID })
+	next, err := f.state.Apply(f.state.Index+1, c)
+	if err != nil {
+		return err
 	}
-	f.set(&next)
+	next.Index = f.state.Index // set counts
+	f.set(next)
 	return nil
 }
 
