@@ -147,15 +147,8 @@ func parseBinary(b []byte, t Type) (Value, error) {
 	return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot accept a value of type %s", t)
 }
 
-// What PostgreSQL takes for a timestamp, in microseconds since 2000: from 4714 BC up to 294277 (datatype/timestamp.h).
-// There is no infinity here, as in text.
-const (
-	minTimestamp = -211_813_488_000_000_000
-	endTimestamp = 9_223_371_331_200_000_000
-)
-
 func parseBinaryTimestamp(us int64) (Value, error) {
-	if us < minTimestamp || us >= endTimestamp {
+	if !isTimestamp(us) && !isInfinite(us) {
 		return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "timestamp out of range")
 	}
 	return Value{typ: Timestamptz, n: us}, nil

@@ -88,7 +88,7 @@ func arith(op byte, l, r Value, t Type, loc *time.Location) (Value, error) {
 	case r.typ == PgLSN:
 		return moveLSN(op, r, l)
 	case l.typ == Timestamptz && r.typ == Timestamptz:
-		return intervalBetween(l.n, r.n), nil
+		return intervalBetween(l.n, r.n)
 	case l.typ == Timestamptz:
 		return addInterval(l.n, r, sign, loc)
 	case r.typ == Timestamptz:

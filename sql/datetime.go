@@ -17,29 +17,6 @@ const (
 	daysPerYear = 365.25
 )
 
-// timeOf converts microseconds since 2000-01-01 UTC.
-func timeOf(us int64) time.Time { return time.UnixMicro(us + postgresEpoch) }
-
-// appendTimestamp prints ISO style: 2026-11-21 04:03:03.123456+00.
-func appendTimestamp(b []byte, us int64, loc *time.Location) []byte {
-	t := timeOf(us).In(loc)
-	b = t.AppendFormat(b, "2006-01-02 15:04:05")
-	b = appendFraction(b, int64(t.Nanosecond())/1000)
-	_, offset := t.Zone()
-	sign := byte('+')
-	if offset < 0 {
-		sign, offset = '-', -offset
-	}
-	b = appendPadded(append(b, sign), offset/3600)
-	if offset%3600 != 0 {
-		b = appendPadded(append(b, ':'), offset/60%60)
-	}
-	if offset%60 != 0 {
-		b = appendPadded(append(b, ':'), offset%60)
-	}
-	return b
-}
-
 // appendFraction prints microseconds below a second, without trailing zeros.
 func appendFraction(b []byte, us int64) []byte {
 	if us == 0 {
@@ -58,71 +35,6 @@ func appendPadded(b []byte, n int) []byte {
 		b = append(b, '0')
 	}
 	return strconv.AppendInt(b, int64(n), 10)
-}
-
-var (
-	dateLayouts = []string{"2006-01-02 15:04:05.999999999", "2006-01-02 15:04", "2006-01-02"}
-	zoneLayouts = []string{"Z07:00:00", "Z07:00", "Z07", "Z0700"}
-)
-
-// namedTime is what a word stands for when it is now, whose time zone tells when a day begins.
-func namedTime(word string, now time.Time) (v Value, ok bool) {
-	days := 0
-	switch strings.ToLower(word) {
-	case "now":
-		return TimeValue(now), true
-	case "epoch":
-		return TimeValue(time.Unix(0, 0)), true
-	case "tomorrow":
-		days = 1
-	case "yesterday":
-		days = -1
-	case "today":
-	default:
-		return Null, false
-	}
-	return TimeValue(time.Date(now.Year(), now.Month(), now.Day()+days, 0, 0, 0, 0, now.Location())), true
-}
-
-// parseTimestamp reads ISO 8601 forms with or without a zone, and the words of namedTime. Without a zone the
-// session's applies.
-func parseTimestamp(s string, loc *time.Location) (Value, error) {
-	text := strings.TrimSpace(s)
-	if v, ok := namedTime(text, time.Now().In(loc)); ok {
-		return v, nil
-	}
-	if len(text) > 10 && (text[10] == 'T' || text[10] == 't') {
-		text = text[:10] + " " + text[11:]
-	}
-	if upper := strings.ToUpper(text); strings.HasSuffix(upper, " UTC") {
-		text = text[:len(text)-4] + "Z"
-	}
-	if i := strings.LastIndexByte(text, ' '); i > 10 {
-		text = text[:i] + text[i+1:] // a blank before the zone
-	}
-	for _, layout := range dateLayouts {
-		if t, err := time.ParseInLocation(layout, text, loc); err == nil {
-			return TimeValue(t.Round(time.Microsecond)), nil
-		}
-		for _, zone := range zoneLayouts {
-			if t, err := time.Parse(layout+zone, text); err == nil {
-				return TimeValue(t.Round(time.Microsecond)), nil
-			}
-		}
-	}
-	if looksLikeDate(text) {
-		return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, `date/time field value out of range: "%s"`, s)
-	}
-	return Null, invalidInput(Timestamptz, s)
-}
-
-// looksLikeDate reports whether s begins as 2026-13-01 does.
-func looksLikeDate(s string) bool {
-	if len(s) < 10 || s[4] != '-' || s[7] != '-' {
-		return false
-	}
-	_, err := strconv.ParseUint(s[:4]+s[5:7]+s[8:10], 10, 32)
-	return err == nil
 }
 
 // scaleInterval is an interval times or divided by f. What is left of months becomes days of 30 to the month,
@@ -287,16 +199,19 @@ func parseClock(s string) (int64, bool) {
 }
 
 // addInterval adds months, days and time to a timestamp, in that order, as timestamptz_pl_interval
-// does; days follow the calendar of loc.
+// does; days follow the calendar of loc. Infinity stays what it is.
 func addInterval(us int64, iv Value, sign int, loc *time.Location) (Value, error) {
+	if isInfinite(us) {
+		return Value{typ: Timestamptz, n: us}, nil
+	}
 	t := timeOf(us).In(loc)
 	if iv.months != 0 {
 		t = addMonths(t, sign*int(iv.months))
 	}
 	t = t.AddDate(0, 0, sign*int(iv.days))
-	at := t.UnixMicro() - postgresEpoch
+	at := microseconds(t)
 	sum := at + int64(sign)*iv.n
-	if y := t.Year(); y < -4712 || y > 294276 || (sum > at) != (int64(sign)*iv.n > 0) && iv.n != 0 {
+	if y := t.Year(); y < -4713 || y > 294277 || (sum > at) != (int64(sign)*iv.n > 0) && iv.n != 0 || !isTimestamp(sum) {
 		return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "timestamp out of range")
 	}
 	return Value{typ: Timestamptz, n: sum}, nil
@@ -310,9 +225,12 @@ func addMonths(t time.Time, months int) time.Time {
 }
 
 // intervalBetween is a − b in days and time, as timestamptz_mi gives it.
-func intervalBetween(a, b int64) Value {
+func intervalBetween(a, b int64) (Value, error) {
+	if isInfinite(a) || isInfinite(b) {
+		return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "cannot subtract infinite timestamps")
+	}
 	us := a - b
-	return Value{typ: Interval, days: int32(us / usPerDay), n: us % usPerDay}
+	return Value{typ: Interval, days: int32(us / usPerDay), n: us % usPerDay}, nil
 }
 
 // intervalOrder is the length intervals compare by: a month counts 30 days.

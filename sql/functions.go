@@ -36,7 +36,7 @@ var sessionFunctions = []Func{
 	{Name: "statement_timestamp", Result: Timestamptz, builtin: wallTime},
 	{Name: "clock_timestamp", Result: Timestamptz, builtin: wallTime},
 	{Name: "current_setting", Args: []Type{Text, Bool}, Defaults: []Value{BoolValue(false)}, Result: Text, builtin: currentSetting},
-	{Name: "set_config", Args: []Type{Text, Text, Bool}, Result: Text, builtin: setConfig},
+	{Name: "set_config", Args: []Type{Text, Text, Bool}, Result: Text, NullOK: true, builtin: setConfig},
 	{Name: "pg_advisory_unlock_all", Result: Void, builtin: unlockAll},
 	{Name: "pg_sleep", Args: []Type{Float8}, Result: Void, builtin: sleep},
 }
@@ -61,11 +61,20 @@ func currentSetting(e *env, args []Value) (Value, error) {
 }
 
 func setConfig(e *env, args []Value) (Value, error) {
+	if args[0].IsNull() {
+		return Null, pgwire.Errorf(pgwire.CodeNullValueNotAllowed, "SET requires parameter name")
+	}
 	def, err := e.session.settings.server.lookup(args[0].s)
 	if err != nil {
 		return Null, err
 	}
-	if err := e.session.setOne(def, args[1].s, args[2].Bool()); err != nil {
+	local := args[2].Bool()
+	if args[1].IsNull() { // as in RESET
+		err = e.session.settings.reset(def.Name, local)
+	} else {
+		err = e.session.setOne(def, args[1].s, local)
+	}
+	if err != nil {
 		return Null, err
 	}
 	return TextValue(e.session.displayed(def)), nil

@@ -50,11 +50,22 @@ var numberFunctions = []Func{
 	{Name: "mod", Args: []Type{Numeric, Numeric}, Result: Numeric, builtin: modulo},
 	{Name: "random", Result: Float8, builtin: func(*env, []Value) (Value, error) { return Float8Value(rand.Float64()), nil }},
 	{Name: "to_timestamp", Args: []Type{Float8}, Result: Timestamptz, builtin: func(_ *env, args []Value) (Value, error) {
+		switch f := args[0].float(); {
+		case math.IsInf(f, 1):
+			return Value{typ: Timestamptz, n: infinitelyLate}, nil
+		case math.IsInf(f, -1):
+			return Value{typ: Timestamptz, n: infinitelyEarly}, nil
+		case math.IsNaN(f):
+			return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "timestamp cannot be NaN")
+		}
 		us := math.Round(args[0].float()*1e6) - postgresEpoch
-		if !(math.Abs(us) < math.MaxInt64/2) {
+		if us < minTimestamp || us >= endTimestamp {
 			return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "timestamp out of range: \"%s\"", textOf(args[0], time.UTC))
 		}
 		return Value{typ: Timestamptz, n: int64(us)}, nil
+	}},
+	{Name: "isfinite", Args: []Type{Timestamptz}, Result: Bool, builtin: func(_ *env, args []Value) (Value, error) {
+		return BoolValue(!isInfinite(args[0].n)), nil
 	}},
 	{Name: "date_trunc", Args: []Type{Text, Timestamptz}, Result: Timestamptz, builtin: dateTrunc},
 	{Name: "pg_size_pretty", Args: []Type{Int8}, Result: Text, builtin: sizePretty},
@@ -83,10 +94,13 @@ func modulo(e *env, args []Value) (Value, error) {
 
 // dateTrunc is date_trunc(field, time) in the session's time zone.
 func dateTrunc(e *env, args []Value) (Value, error) {
+	if isInfinite(args[1].n) {
+		return args[1], nil
+	}
 	t := timeOf(args[1].n).In(e.loc())
 	year, month, day := t.Date()
 	at := func(year int, month time.Month, day, hour, minute, second int) (Value, error) {
-		return TimeValue(time.Date(year, month, day, hour, minute, second, 0, e.loc())), nil
+		return timestampOf(time.Date(year, month, day, hour, minute, second, 0, e.loc())), nil
 	}
 	switch field := strings.TrimSuffix(strings.ToLower(args[0].s), "s"); field {
 	case "year":
@@ -100,11 +114,11 @@ func dateTrunc(e *env, args []Value) (Value, error) {
 	case "day":
 		return at(year, month, day, 0, 0, 0)
 	case "hour":
-		return TimeValue(t.Add(-time.Duration(t.Minute())*time.Minute - time.Duration(t.Second())*time.Second - time.Duration(t.Nanosecond()))), nil
+		return timestampOf(t.Add(-time.Duration(t.Minute())*time.Minute - time.Duration(t.Second())*time.Second - time.Duration(t.Nanosecond()))), nil
 	case "minute":
-		return TimeValue(t.Truncate(time.Minute)), nil
+		return timestampOf(t.Truncate(time.Minute)), nil
 	case "second":
-		return TimeValue(t.Truncate(time.Second)), nil
+		return timestampOf(t.Truncate(time.Second)), nil
 	}
 	return Null, pgwire.Errorf(pgwire.CodeInvalidParameterValue, `unit "%s" not recognized for type timestamp with time zone`, args[0].s)
 }
@@ -154,6 +168,13 @@ func sizePretty(_ *env, args []Value) (Value, error) {
 func extractField(e *env, args []Value) (Value, error) {
 	field := strings.ToLower(args[0].s)
 	us, whole, ok := int64(0), int64(0), true
+	if args[1].typ == Timestamptz && isInfinite(args[1].n) {
+		if _, grows, err := infiniteField(args); err != nil || !grows {
+			return Null, err
+		}
+		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "a numeric cannot be infinite here").
+			WithHint("Use date_part, which returns a double precision.")
+	}
 	if args[1].typ == Interval {
 		us, whole, ok = intervalField(field, args[1])
 	} else {
@@ -187,6 +208,9 @@ func timeField(field string, at int64, loc *time.Location) (us, whole int64, ok 
 	case "month":
 		return 0, int64(t.Month()), true
 	case "year":
+		if t.Year() <= 0 {
+			return 0, int64(t.Year() - 1), true // there is no year 0
+		}
 		return 0, int64(t.Year()), true
 	}
 	return 0, 0, false
@@ -213,7 +237,28 @@ func intervalField(field string, v Value) (us, whole int64, ok bool) {
 	return 0, 0, false
 }
 
+// infiniteField is a field of infinity: infinite if it grows with time, else there is none.
+func infiniteField(args []Value) (f float64, grows bool, err error) {
+	field := strings.ToLower(args[0].s)
+	if _, _, ok := timeField(field, 0, time.UTC); !ok {
+		return 0, false, pgwire.Errorf(pgwire.CodeInvalidParameterValue, `unit "%s" not recognized for type %s`, args[0].s, args[1].typ)
+	}
+	sign := 1
+	if args[1].n < 0 {
+		sign = -1
+	}
+	field = strings.TrimSuffix(field, "s")
+	return math.Inf(sign), field == "epoch" || field == "year", nil
+}
+
 func datePart(e *env, args []Value) (Value, error) {
+	if args[1].typ == Timestamptz && isInfinite(args[1].n) {
+		f, grows, err := infiniteField(args)
+		if err != nil || !grows {
+			return Null, err
+		}
+		return Float8Value(f), nil
+	}
 	v, err := extractField(e, args)
 	if err != nil {
 		return Null, err

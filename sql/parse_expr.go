@@ -206,8 +206,12 @@ func (p *parser) otherOperator() node {
 			break
 		}
 		p.countOperator()
-		at := pos(p.tok.pos)
-		x = binaryNode{pos: at, op: p.qualifiedOperator(), l: x, r: p.leftAssoc(isOtherOperator, p.additive)}
+		at, op := pos(p.tok.pos), p.qualifiedOperator()
+		if p.isKeyword("any", "all", "some") {
+			x = p.anyOf(at, op, x)
+			continue
+		}
+		x = binaryNode{pos: at, op: op, l: x, r: p.leftAssoc(isOtherOperator, p.additive)}
 	}
 	return x
 }

@@ -457,3 +457,37 @@ SELECT i, x.i, y.i, v FROM (VALUES (1, 'a'), (2, 'b')) AS x(i, v) LEFT JOIN (VAL
 SELECT 1 FROM (VALUES (1)) AS x(i) JOIN (VALUES (2)) AS y(j) USING (i)
 SELECT 5 & 3, 5 | 3, 5::int2 & 1::int2, 1::int8 | 2
 SELECT 1.5 & 1
+
+# Infinite timestamps, and years before Christ or of five digits and more.
+SET timezone = 'UTC'
+SELECT 'infinity'::timestamptz, '-infinity'::timestamptz, ' INFINITY '::timestamptz::text, timestamptz '0044-03-15 12:00:00 BC', timestamptz '4714-11-24 00:00:00+00 BC', timestamptz '294276-12-31 23:59:59.999999+00'
+SELECT '0001-01-01 bc'::timestamptz, '0001-01-01 AD'::timestamptz, '10000-01-01 00:00:00+00'::timestamptz, timestamptz '0005-02-28 23:00:00-05 BC', timestamptz '2020-01-01T00:00:00Z BC', '0400-02-29 BC'::timestamptz IS NULL
+SELECT timestamptz '2024-02-30 BC'
+SELECT '4714-11-23 23:59:59+00 BC'::timestamptz
+SELECT '294277-01-01'::timestamptz
+SELECT '0000-01-01'::timestamptz
+SELECT '+infinity'::timestamptz
+SELECT 'infinity'::timestamptz - now()
+SELECT now() - '-infinity'::timestamptz
+SELECT 'infinity'::timestamptz + interval '1 day', '-infinity'::timestamptz - interval '1 year', interval '1 day' + timestamptz 'infinity'
+SELECT 'infinity'::timestamptz > now(), '-infinity'::timestamptz < '0044-03-15 BC', 'infinity'::timestamptz = 'infinity', greatest('infinity'::timestamptz, now()), isfinite('infinity'::timestamptz), isfinite(now())
+SELECT date_part('epoch', 'infinity'::timestamptz), date_part('year', '-infinity'::timestamptz), date_part('hour', 'infinity'::timestamptz), extract(month from 'infinity'::timestamptz), extract(year from '0044-03-15 BC'::timestamptz), extract(epoch from '0044-03-15 BC'::timestamptz)
+SELECT date_part('nope', 'infinity'::timestamptz)
+SELECT date_trunc('day', 'infinity'::timestamptz), date_trunc('year', '0044-03-15 12:00:00 BC'::timestamptz), date_trunc('hour', timestamptz '0001-01-01 00:30:00+00')
+SELECT timestamptz '4714-11-24 00:00:00+00 BC' - interval '1 day'
+SELECT timestamptz '294276-12-31 23:59:59.999999+00' + interval '1 microsecond'
+SELECT timestamptz '0044-03-15 BC' + interval '100 years', timestamptz '0044-03-15 BC' + interval '43 years 11 months', timestamptz '2020-01-01' - timestamptz '0044-03-15 BC'
+SELECT to_timestamp('infinity'), to_timestamp('-infinity'), to_timestamp(-1e11)
+code: SELECT to_timestamp(-1e13)
+SELECT to_timestamp('nan')
+SET timezone = 'Europe/Berlin'
+SELECT timestamptz '0044-03-15 12:00:00 BC', timestamptz '0044-03-15 12:00:00+00 BC', timestamptz '0001-12-31 23:30:00+00 BC'
+SET timezone = 'UTC'
+
+# OPERATOR(…) with ANY and ALL, as vacuumdb writes it.
+SELECT 1 OPERATOR(pg_catalog.=) ANY (array[1, 2]), 'r' OPERATOR(pg_catalog.<>) ALL (array['r', 'm']), 2 OPERATOR(pg_catalog.>) ANY (SELECT 1) AND true
+state: SELECT 1 OPERATOR(pg_catalog.=) ANY (array['x'])
+
+# set_config resets what it sets to NULL.
+SELECT set_config(NULL, 'x', false)
+SELECT set_config('statement_timeout', '5s', false), set_config('statement_timeout', NULL, false), set_config('statement_timeout', '0', NULL)
