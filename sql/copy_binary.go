@@ -147,6 +147,7 @@ type binaryData struct {
 	number   [4]byte
 	received int64
 	counted  func(received int64)
+	hold     func(n int) error // for what is taken
 }
 
 // more brings another message. ok is false at the end of the data.
@@ -170,6 +171,10 @@ func (d *binaryData) take(b []byte, n int) ([]byte, error) {
 			return b, err
 		}
 		m := min(n, len(d.rest))
+		var err error
+		if b, err = grown(b, m, d.hold); err != nil {
+			return b, err
+		}
 		b = append(b, d.rest[:m]...)
 		d.rest = d.rest[m:]
 		n -= m

@@ -2,7 +2,6 @@ package sql
 
 import (
 	"bytes"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -12,6 +11,7 @@ type fieldReader struct {
 	format *copyFormat
 	fields []copyField // valid until the next line
 	buf    []byte      // of fields that are not in the line as they are
+	hold   func(n int) error
 }
 
 // A copyField is one field of a line.
@@ -20,8 +20,8 @@ type copyField struct {
 	null bool
 }
 
-func newFieldReader(format *copyFormat, columns int) *fieldReader {
-	return &fieldReader{format: format, fields: make([]copyField, columns)}
+func newFieldReader(format *copyFormat, columns int, hold func(n int) error) *fieldReader {
+	return &fieldReader{format: format, fields: make([]copyField, columns), hold: hold}
 }
 
 // split takes a line apart and returns how many fields it has. escapes: a line in text format holds
@@ -30,7 +30,9 @@ func (f *fieldReader) split(line []byte, escapes bool) (n int, err error) {
 	f.buf = f.buf[:0]
 	// Fields point into buf, so it must not move: no field is longer than what it is written as.
 	if f.format.csv || escapes {
-		f.buf = slices.Grow(f.buf, len(line))
+		if f.buf, err = grown(f.buf, len(line), f.hold); err != nil {
+			return 0, err
+		}
 	}
 	for more := true; more; n++ {
 		var field copyField

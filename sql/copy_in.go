@@ -136,21 +136,21 @@ func (s *Session) copyFrom(conn Copier, text string, n *copyStmt) (rows int64, e
 	}
 	progress := s.catalog.copies.begin(s, "COPY FROM", oidTable)
 	defer s.catalog.copies.end(progress)
-	c := &copyingIn{plan: plan, e: &s.env, w: writing{e: &s.env, txn: s.txn}, progress: progress, rows: plan.rows(src, progress)}
+	c := &copyingIn{plan: plan, e: &s.env, w: writing{e: &s.env, txn: s.txn}, progress: progress, rows: plan.rows(src, progress, s.hold)}
 	if err := c.run(); err != nil {
 		return 0, s.statementError(err)
 	}
 	return c.w.affected, nil
 }
 
-// rows reads what src brings in the format of the plan.
-func (p *copyInPlan) rows(src pgwire.CopyReader, progress *copyProgress) copySource {
+// rows reads what src brings in the format of the plan. hold counts the memory of a row, which is there until the next.
+func (p *copyInPlan) rows(src pgwire.CopyReader, progress *copyProgress, hold func(n int) error) copySource {
 	if p.format.binary {
-		return &binaryRows{names: p.names, data: binaryData{src: src, counted: progress.bytes.Store}}
+		return &binaryRows{names: p.names, data: binaryData{src: src, counted: progress.bytes.Store, hold: hold}}
 	}
-	lines := newLineReader(src, &p.format)
+	lines := newLineReader(src, &p.format, hold)
 	lines.counted = progress.bytes.Store
-	return &textRows{plan: p, lines: lines, fields: newFieldReader(&p.format, len(p.columns))}
+	return &textRows{plan: p, lines: lines, fields: newFieldReader(&p.format, len(p.columns), hold)}
 }
 
 // A copySource takes rows out of the data of a COPY FROM.

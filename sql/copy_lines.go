@@ -44,6 +44,7 @@ type lineReader struct {
 
 	received int64 // bytes taken from src
 	counted  func(received int64)
+	hold     func(n int) error // for buf
 }
 
 // A lineEnd is what lines end in.
@@ -56,8 +57,8 @@ const (
 	bothEnd // \r\n
 )
 
-func newLineReader(src pgwire.CopyReader, format *copyFormat) *lineReader {
-	r := &lineReader{src: src, format: format, counted: func(int64) {}}
+func newLineReader(src pgwire.CopyReader, format *copyFormat, hold func(n int) error) *lineReader {
+	r := &lineReader{src: src, format: format, counted: func(int64) {}, hold: hold}
 	for _, c := range []byte("\r\n\\") {
 		r.stop[c] = true
 	}
@@ -152,6 +153,9 @@ func (r *lineReader) fill() (more bool, err error) {
 		return false, pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "line of COPY data exceeds the maximum of %d bytes", maxCopyLine)
 	}
 	n := min(len(r.rest), copyChunk)
+	if r.buf, err = grown(r.buf, n, r.hold); err != nil {
+		return false, err
+	}
 	r.buf = append(r.buf, r.rest[:n]...)
 	r.rest = r.rest[n:]
 	unknown := r.buf[r.valid:]

@@ -39,7 +39,7 @@ func copyRows(t testing.TB, options string, chunks [][]byte) (rows []string, err
 		t.Fatal(err)
 	}
 	plan := session.copyInPlan("", nodes[0].(*copyStmt))
-	source := plan.rows(&copyChunks{chunks: chunks}, new(copyProgress))
+	source := plan.rows(&copyChunks{chunks: chunks}, new(copyProgress), session.hold)
 	if err := source.begin(); err != nil {
 		return nil, err
 	}
@@ -154,14 +154,14 @@ func TestCopyLineLimit(t *testing.T) {
 	slow.Test(t)
 	format := copyFormat{delim: '\t', null: `\N`}
 	src := &endless{}
-	_, err := newLineReader(src, &format).next()
+	_, err := newLineReader(src, &format, anything{}.Hold).next()
 	if code(err) != pgwire.CodeProgramLimitExceeded || src.sent > maxCopyLine+2<<20 {
 		t.Errorf("after %d bytes of a line: %v, want %s after %d", src.sent, err, pgwire.CodeProgramLimitExceeded, maxCopyLine)
 	}
 	line := format.appendText(nil, bytes.Repeat([]byte{'\\'}, MaxKeyLen))
 	line = append(line, '\t')
 	line = append(format.appendText(line, bytes.Repeat([]byte{'\n'}, MaxValueLen)), '\n')
-	lines := newLineReader(&copyChunks{chunks: [][]byte{line}}, &format)
+	lines := newLineReader(&copyChunks{chunks: [][]byte{line}}, &format, anything{}.Hold)
 	if done, err := lines.next(); err != nil || done || len(lines.line) != len(line)-1 {
 		t.Errorf("the longest row: %d of %d bytes, %v", len(lines.line), len(line)-1, err)
 	}
@@ -170,7 +170,7 @@ func TestCopyLineLimit(t *testing.T) {
 // A line of delimiters costs no more than itself.
 func TestCopyFieldsBounded(t *testing.T) {
 	format := copyFormat{delim: '\t', null: `\N`}
-	f := newFieldReader(&format, 2)
+	f := newFieldReader(&format, 2, anything{}.Hold)
 	line := bytes.Repeat([]byte{'\t'}, 1<<16)
 	if allocs := testing.AllocsPerRun(10, func() { f.split(line, false) }); allocs > 1 {
 		t.Errorf("%v allocations for a line of delimiters", allocs)
@@ -223,8 +223,8 @@ func BenchmarkCopyFrom(b *testing.B) {
 			chunk := []byte(strings.Repeat(row, 500))
 			nodes, _, _ := parseAll("copy kv from stdin "+options, anything{}.Hold)
 			format := readCopyOptions("", nodes[0].(*copyStmt))
-			lines := newLineReader(&repeated{chunk}, &format)
-			fields := newFieldReader(&format, 2)
+			lines := newLineReader(&repeated{chunk}, &format, anything{}.Hold)
+			fields := newFieldReader(&format, 2, anything{}.Hold)
 			b.SetBytes(int64(len(row)))
 			b.ReportAllocs()
 			for b.Loop() {

@@ -2,8 +2,10 @@ package sql
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,6 +119,40 @@ func TestCopyAndCursorsHoldMemory(t *testing.T) {
 	}
 	if err := runAll(s, "close c"); err != nil || c.held != 0 {
 		t.Errorf("%d bytes are held after CLOSE (%v)", c.held, err)
+	}
+}
+
+// The row that a COPY is reading is held, however slowly it comes, and what of it is there twice. The next row takes its place.
+func TestCopyHoldsItsRow(t *testing.T) {
+	const limit, size = 1 << 20, 400 << 10
+	long := strings.Repeat("v", size)
+	header := copySignature + strings.Repeat("\x00", 8)
+	field := func(text string) string { return string(binary.BigEndian.AppendUint32(nil, uint32(len(text)))) + text }
+	row := func(key, value string) string { return "\x00\x02" + field(key) + field(value) }
+	for _, test := range []struct {
+		options, data string
+		refused       bool
+	}{
+		{"", "k\t" + long + long + long, true},
+		{"", "k\t\\\\" + long + long, true}, // its line, and its fields
+		{"csv", "k,\"" + long + long + "\"", true},
+		{"binary", header + row("k", long+long+long), true},
+		{"binary", header + row(long+long, long+long), true},
+		{"(delimiter ',') where false", "k," + long + "\nk," + long + "\nk," + long + "\n", false},
+		{"csv where false", "k," + long + "\nk," + long + "\nk," + long + "\n", false},
+		{"binary where false", header + row("k", long) + row("k", long) + row("k", long), false},
+	} {
+		s, c := newHolder(t, newMemory(), limit)
+		for chunk := range slices.Chunk([]byte(test.data), 10_000) {
+			c.copyIn = append(c.copyIn, chunk)
+		}
+		want := "<nil>"
+		if test.refused {
+			want = pgwire.CodeOutOfMemory
+		}
+		if err := runAll(s, "copy kv from stdin "+test.options); code(err) != want || c.held != 0 {
+			t.Errorf("copy %s of %d bytes: %v, and %d bytes are held afterwards; want %q", test.options, len(test.data), err, c.held, want)
+		}
 	}
 }
 

@@ -87,6 +87,21 @@ func (e *env) top() *env {
 	return e
 }
 
+// grown returns b with room for n bytes more. Growth is counted by hold before it happens: the new array whole, while
+// both are there, and then without the old one, which grown has made, too.
+func grown(b []byte, n int, hold func(n int) error) ([]byte, error) {
+	if len(b)+n <= cap(b) {
+		return b, nil
+	}
+	size := max(len(b)+n, cap(b)+cap(b)/2)
+	if err := hold(size); err != nil {
+		return b, err
+	}
+	larger := append(make([]byte, 0, size), b...)
+	_ = hold(-cap(b)) // less, which cannot fail
+	return larger, nil
+}
+
 // valuesSize is about how much memory values take, in bytes.
 func valuesSize(values []Value) int {
 	n := len(values) * valueSize
