@@ -23,12 +23,16 @@ func (m *Memory) Refused() int64 { return m.refused.Load() }
 // take reserves n bytes, if there are so many left.
 func (m *Memory) take(n int64) bool {
 	limit := m.limit()
-	if used := m.used.Add(n); limit == 0 || used <= limit {
-		return true
+	for {
+		used := m.used.Load()
+		if limit > 0 && n > limit-used { // who is refused takes nothing from others, not for a moment
+			m.refused.Add(1)
+			return false
+		}
+		if m.used.CompareAndSwap(used, used+n) {
+			return true
+		}
 	}
-	m.used.Add(-n)
-	m.refused.Add(1)
-	return false
 }
 
 const (

@@ -44,7 +44,10 @@ func TestStatementsHoldMemory(t *testing.T) {
 	for i := range 3000 {
 		m.put(fmt.Sprintf("k%04d", i), strings.Repeat("v", 1000))
 	}
+	wide := strings.Repeat("repeat('x', 500000), ", 10)
+	wideRow := "select " + wide + "1/g from generate_series(0, 0) as g" // is refused before all of it is computed
 	for _, refused := range []string{
+		wideRow,
 		"select key from kv order by value, key",
 		"select s from (select repeat('x', 1000) as s from generate_series(1, 4000)) as r order by s",
 		"select 1 in (select length(repeat('x', 1000)) + g from generate_series(1, 40000) as g)",
@@ -55,6 +58,10 @@ func TestStatementsHoldMemory(t *testing.T) {
 		"select length(string_agg(value, '')) from kv",
 		"select repeat('x', 2000000)",
 		"select array_agg(value) from kv",
+		"select count(*) from (" + wideRow + ") as r",
+		wideRow + " order by g",
+		"begin; declare c cursor for " + wideRow + "; fetch c",
+		"update kv set value = value where key = 'k0001' returning " + wide + "1/(length(key) - 5)",
 		"update kv set value = 'x'",
 		"update kv set value = value where key < 'k0500' returning value, value, value, value",
 		"begin; update kv set value = value where key < 'k0800'; update kv set value = value where key > 'k2200'; commit",

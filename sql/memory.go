@@ -2,7 +2,7 @@ package sql
 
 // What a session holds is counted before it grows: pgwire.Memory is the account of all sessions together. The rows of
 // a statement are given back when it has run, those of a cursor when it is closed, what a transaction has written when
-// it ends. Not counted is what an expression builds for one row, at most maxTextLen.
+// it ends. Not counted is what an expression builds for one value, at most maxTextLen for each argument of a function.
 
 // A Holder is a Conn that keeps account of memory, as [pgwire.Conn.Hold] does; *pgwire.Conn is one.
 type Holder interface {
@@ -100,6 +100,31 @@ func grown(b []byte, n int, hold func(n int) error) ([]byte, error) {
 	larger := append(make([]byte, 0, size), b...)
 	_ = hold(-cap(b)) // less, which cannot fail
 	return larger, nil
+}
+
+// An unfinished row counts its large values while others are computed, which may be as large. When it is made, who
+// keeps or sends it counts it as a whole.
+type unfinished struct {
+	e    *env
+	held int
+}
+
+// value computes the next value of the row.
+func (u *unfinished) value(x expr) (Value, error) {
+	v, err := x.eval(u.e)
+	if err == nil && len(v.s) >= largeRow {
+		if err = u.e.hold(len(v.s)); err == nil {
+			u.held += len(v.s)
+		}
+	}
+	return v, err
+}
+
+// done gives back what the row has held.
+func (u *unfinished) done() {
+	if u.held > 0 {
+		_ = u.e.hold(-u.held) // less, which cannot fail
+	}
 }
 
 // valuesSize is about how much memory values take, in bytes.

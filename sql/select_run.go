@@ -158,38 +158,43 @@ func (s *selection) emit() (more bool, err error) {
 // encodeRow sends the row in s.e to the client.
 func (s *selection) encodeRow() error {
 	s.out.begin()
+	row := unfinished{e: s.e}
 	for _, o := range s.plan.outs {
-		v, err := o.x.eval(s.e)
+		v, err := row.value(o.x)
 		if err != nil {
 			return err
 		}
 		s.out.add(v)
 	}
+	row.done()
 	return s.out.send()
 }
 
 // giveRow gives the row in s.e to the cursor.
 func (s *selection) giveRow() error {
 	s.row = s.row[:0]
+	row := unfinished{e: s.e}
 	for _, o := range s.plan.outs {
-		v, err := o.x.eval(s.e)
+		v, err := row.value(o.x)
 		if err != nil {
 			return err
 		}
 		s.row = append(s.row, v)
 	}
+	row.done()
 	return s.e.cursor.give(s.row)
 }
 
 // keepRow adds the row in s.e to those of a subquery.
 func (s *selection) keepRow() error {
-	row := make([]Value, len(s.plan.outs))
+	row, making := make([]Value, len(s.plan.outs)), unfinished{e: s.e}
 	for i, o := range s.plan.outs {
 		var err error
-		if row[i], err = o.x.eval(s.e); err != nil {
+		if row[i], err = making.value(o.x); err != nil {
 			return err
 		}
 	}
+	making.done()
 	return s.addRow(row)
 }
 
@@ -204,20 +209,22 @@ func (s *selection) addRow(row []Value) error {
 // are held at any time, or as many as sortSlack and sortSlackBytes allow.
 func (s *selection) collect() error {
 	row := sortedRow{make([]Value, len(s.plan.order)), make([]Value, len(s.plan.outs))}
+	making := unfinished{e: s.e}
 	for i, key := range s.plan.order {
-		v, err := key.x.eval(s.e)
+		v, err := making.value(key.x)
 		if err != nil {
 			return err
 		}
 		row.keys[i] = v.clone()
 	}
 	for i, o := range s.plan.outs {
-		v, err := o.x.eval(s.e)
+		v, err := making.value(o.x)
 		if err != nil {
 			return err
 		}
 		row.outs[i] = v.clone()
 	}
+	making.done()
 	if s.sorted = append(s.sorted, row); s.plan.from != nil && len(s.sorted) > maxDerivedRows {
 		return tooManyRows()
 	}

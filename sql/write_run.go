@@ -193,14 +193,15 @@ func (w *writing) done() error {
 	if len(w.outs) == 0 {
 		return nil
 	}
-	row := make([]Value, len(w.outs))
+	row, making := make([]Value, len(w.outs)), unfinished{e: w.e}
 	for i, o := range w.outs {
-		v, err := o.x.eval(w.e)
+		v, err := making.value(o.x)
 		if err != nil {
 			return err
 		}
 		row[i] = v.clone()
 	}
+	making.done()
 	w.returned = append(w.returned, row)
 	return w.e.hold(rowSize + valuesSize(row))
 }
