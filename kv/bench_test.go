@@ -2,6 +2,8 @@ package kv
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -196,4 +198,27 @@ func BenchmarkScan(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N)*rows/b.Elapsed().Seconds(), "rows/s")
+}
+
+// An insert beside a reader of the past that goes through all there is: it does not wait for that.
+func BenchmarkInsertBesideOldScan(b *testing.B) {
+	m := newMemtable(0)
+	rows := make([]memRow, 100_000)
+	for i := range rows {
+		rows[i] = memRow{key: fmt.Sprint(i), memVersion: memVersion{lsn: wal.LSN(i + 2), kind: Put}}
+	}
+	m.insert(rows)
+	var over atomic.Bool
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for !over.Load() {
+			m.scan(Range{Unbounded: true}, 1).peek()
+		}
+	})
+	b.ResetTimer()
+	for i := range b.N {
+		m.insert([]memRow{{key: "new", memVersion: memVersion{lsn: wal.LSN(len(rows) + i + 2), kind: Put}}})
+	}
+	over.Store(true)
+	reader.Wait()
 }

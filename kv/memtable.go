@@ -18,11 +18,11 @@ type memtable struct {
 	retired chan struct{} // closed when nothing is inserted any more
 
 	mu       sync.RWMutex
-	index    []uint32 // of keys, plus one, by hash, with linear probing; 0: free. The length is a power of two
-	keys     []string // in the order in which they came; never changes but for growing
-	hashes   []uint32 // of keys
-	newest   []uint32 // of each key: the version last written, in versions
-	versions []memVersion
+	index    []uint32     // of keys, plus one, by hash, with linear probing; 0: free. The length is a power of two
+	keys     []string     // in the order in which they came; never changes but for growing
+	hashes   []uint32     // of keys
+	newest   []uint32     // of each key: the version last written, in versions
+	versions []memVersion // what is in it never changes: who has the slice reads it without mu
 	bytes    int
 
 	order order
@@ -132,20 +132,24 @@ func (m *memtable) grow() {
 func (m *memtable) get(key string, lsn wal.LSN) (memVersion, bool) {
 	hash := m.hash(key)
 	m.mu.RLock()
-	defer m.mu.RUnlock()
 	id := m.index[m.slot(key, hash)]
 	if id == 0 {
+		m.mu.RUnlock()
 		return memVersion{}, false
 	}
-	return m.version(id-1, lsn)
+	newest, versions := m.newest[id-1], m.versions
+	m.mu.RUnlock()
+	return versionAt(versions, newest, lsn)
 }
 
-// version returns the newest version of the key with this number at or before lsn. The caller holds mu.
-func (m *memtable) version(id uint32, lsn wal.LSN) (memVersion, bool) {
-	for at := m.newest[id] + 1; at != 0; {
-		v := m.versions[at-1]
+// versionAt returns the newest version at or before lsn of the key whose version last written has this number. A key
+// that is written all the time may have all the versions there are, and so inserts do not wait for it: what is in
+// versions never changes.
+func versionAt(versions []memVersion, newest uint32, lsn wal.LSN) (memVersion, bool) {
+	for at := newest + 1; at != 0; {
+		v := &versions[at-1]
 		if v.lsn <= lsn {
-			return v, true
+			return *v, true
 		}
 		at = v.older
 	}

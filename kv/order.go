@@ -125,9 +125,11 @@ type memScan struct {
 	runs  [][]uint32 // what is left of each
 	rows  []memRow   // the next ones: what is left of chunk
 	chunk []memRow
+
+	ids, newest [memChunk]uint32 // scratch space: the keys looked at last, and the newest version of each
 }
 
-// memChunk is how many rows a scan takes at a time, while inserts wait.
+// memChunk is how many keys a scan looks at at a time, while inserts wait.
 const memChunk = 128
 
 func (m *memtable) scan(r Range, lsn wal.LSN) *memScan {
@@ -156,21 +158,39 @@ func (s *memScan) peek() *memRow {
 // skip moves on past what peek returned.
 func (s *memScan) skip() { s.rows = s.rows[1:] }
 
+// refill takes the next rows. Of many keys that came later than what is read there may be none.
 func (s *memScan) refill() {
 	s.rows = s.chunk[:0]
-	s.table.mu.RLock()
-	defer s.table.mu.RUnlock()
-	for len(s.rows) < memChunk && len(s.runs) > 0 {
+	for len(s.rows) == 0 && len(s.runs) > 0 {
+		s.take()
+	}
+	s.chunk = s.rows
+}
+
+// take looks at the next keys.
+func (s *memScan) take() {
+	n := 0
+	for n < memChunk && len(s.runs) > 0 {
 		id := s.nextID()
 		if !s.r.below(s.keys[id]) {
 			s.runs = nil
 			break
 		}
-		if v, ok := s.table.version(id, s.lsn); ok {
+		s.ids[n] = id
+		n++
+	}
+	m := s.table
+	m.mu.RLock()
+	for i, id := range s.ids[:n] {
+		s.newest[i] = m.newest[id]
+	}
+	versions := m.versions
+	m.mu.RUnlock()
+	for i, id := range s.ids[:n] {
+		if v, ok := versionAt(versions, s.newest[i], s.lsn); ok {
 			s.rows = append(s.rows, memRow{key: s.keys[id], memVersion: v})
 		}
 	}
-	s.chunk = s.rows
 }
 
 // nextID takes the number of the lowest key out of its run.
