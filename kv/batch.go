@@ -73,8 +73,14 @@ func (b *Batch) Close() error {
 	return nil
 }
 
+// maxKeptRows is how many rows a batch keeps room for when it is emptied, at the most. One of 100 KiB has less.
+const maxKeptRows = 32 << 10
+
 // clear empties the batch, and keeps what memory is left of its chunk.
 func (b *Batch) clear() {
+	if cap(b.rows) > maxKeptRows { // a transaction of millions of rows has been in it
+		b.rows = nil
+	}
 	clear(b.rows)
 	b.rows, b.first, b.last, b.size = b.rows[:0], 0, 0, 0
 }

@@ -227,3 +227,26 @@ func TestStoreApplyEndsWhenBroken(t *testing.T) {
 		t.Errorf("Apply() = %v, want %v", err, errDisk)
 	}
 }
+
+// What a transaction of very many rows has taken in memory is not kept for the next ones.
+func TestLargeTransactionLeavesNoRoom(t *testing.T) {
+	const limit = 64 << 10
+	s := openTestStore(t, vfs.NewMem(), StoreOptions{MemTableSize: limit})
+	b := s.NewBatch()
+	ops := make([]Op, maxKeptRows+1)
+	for i := range ops {
+		ops[i] = Op{Kind: Put, Key: fmt.Sprint(i)}
+	}
+	if err := errors.Join(b.Add(1, ops), s.Apply(b), s.Flush(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if n := cap(b.rows); n > maxKeptRows {
+		t.Errorf("the batch keeps room for %d rows, want %d at the most", n, maxKeptRows)
+	}
+	if n := cap(s.newestMemory().versions); n*memRowOverhead > limit {
+		t.Errorf("the next memtable has room for %d rows of %d bytes, and is retired with %d", n, memRowOverhead, limit)
+	}
+	if err := errors.Join(b.Close(), s.Close()); err != nil {
+		t.Error(err)
+	}
+}

@@ -102,7 +102,7 @@ func (s *Store) retire() (retired *memtable, end wal.LSN) {
 	defer s.mu.Unlock()
 	n := 0
 	if s.memory.size() >= s.limit { // the next one will be like it
-		n = len(s.memory.versions)
+		n = min(len(s.memory.versions), s.limit/memRowOverhead)
 	}
 	s.retired, s.memory = s.memory, newMemtable(n)
 	close(s.retired.retired)
