@@ -33,7 +33,7 @@ type BackupOptions struct {
 	// Member says that the copy is for a member of the cluster, which streams the log it needs, from its start or, with
 	// Log, from its end on: no segment has to be finished for it.
 	Member bool
-	Name   string // the member\'s
+	Name   string // the member's
 	Bare   bool   // a member that keeps no table: the copy is without it
 }
 
