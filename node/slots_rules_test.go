@@ -93,6 +93,17 @@ func TestMemberGetsAnotherSlot(t *testing.T) {
 	if got := admit(disk); got.Restart != redo {
 		t.Errorf("after its slot was lost the member's begins at %s, want %s", got.Restart, redo)
 	}
+	if lost, err := r.slots.Invalidate(slots.Cutoff{Before: redo + 9}); err != nil || len(lost) != 1 {
+		t.Fatalf("invalidated: %v, %v", lost, err)
+	}
+	n.exec("INSERT INTO kv VALUES ('a', '1')")
+	end, _, err := r.endForMember("n9")
+	if got, _ := r.slots.Get(name); err != nil || end <= redo || got.Restart != end {
+		t.Errorf("a base copy ends at %s, %v, and the member's slot begins at %s", end, err, got.Restart)
+	}
+	if err := r.slots.Renew(name, redo, admitter); err != nil {
+		t.Fatal(err)
+	}
 	move(redo + 8)
 	if got := admit(other); got.Restart != redo {
 		t.Errorf("another disk finds the slot at %s, want a new one at %s", got.Restart, redo)

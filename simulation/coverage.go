@@ -23,6 +23,8 @@ var sights = []sight{
 	{"tail cut off", []string{"following the upstream", "cut=true"}},
 	{"followed to another timeline", []string{"following the upstream"}},
 	{"new base copy", []string{"taking a new base copy"}},
+	{"new base copy in its place", []string{"a base copy has taken the place"}},
+	{"new base copy given up", []string{"no base copy was taken"}},
 	{"epoch given up before it was open", []string{"stopping before the epoch was open"}},
 	{"deposed", []string{"this node is not the primary any more"}},
 	{"tail proved after a crash", []string{"log recovered after an unclean stop"}},

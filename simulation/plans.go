@@ -128,6 +128,52 @@ func (n *nemesis) forget(ctx context.Context) string {
 	return fmt.Sprintf("%s with %s", m.name, what)
 }
 
+// farBehind makes sense where slots do not keep what their members need.
+var farBehind = fault{"one far behind", (*nemesis).leaveBehind}
+
+// leaveBehind has a member be away until the log that it needs next is gone. It comes back to take a new base copy, in
+// the middle of which it or another may go; or the primary has lost its disk by then, and there is no other that its
+// successor's epoch can be opened with.
+func (n *nemesis) leaveBehind(ctx context.Context) string {
+	mayLose := n.expendable(ctx)
+	m, primary := n.pick(), n.cluster.machine(n.tally.leader())
+	if primary == nil || m == primary {
+		return ""
+	}
+	gone := n.tally.next(fmt.Sprintf("invalidating slot %q", m.name))
+	if !m.kill(n.cluster.rng.chance(50)) {
+		return ""
+	}
+	defer m.start()
+	for waited := time.Duration(0); waited < 4*eventTime; waited += eventTime {
+		if n.heard(ctx, gone) != nil {
+			break
+		}
+	}
+	what := m.name
+	struck := n.tally.next("taking a new base copy")
+	if mayLose && n.cluster.rng.chance(50) && primary.kill(true) {
+		n.sound = false
+		primary.replaceDisk()
+		what += ", and the disk of " + primary.name + " lost"
+		struck = n.tally.next(takenOffice)
+		go func() {
+			time.Sleep(n.cluster.rng.upTo(20 * time.Second))
+			primary.start()
+		}()
+	}
+	go func() {
+		if o := n.heard(ctx, struck); o != nil {
+			sleep(ctx, n.cluster.rng.upTo(100*time.Millisecond))
+			if n.cluster.rng.chance(50) {
+				o = n.someone()
+			}
+			n.cluster.trace.add("!", "then "+n.down(o, n.cluster.rng.chance(50)))
+		}
+	}()
+	return what
+}
+
 // remove has the cluster do without a member. That is restarted: it finds out, and comes back with an empty disk. If it
 // is not known whether it was removed, it may find out later.
 func (n *nemesis) remove(ctx context.Context) string {

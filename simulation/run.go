@@ -89,6 +89,10 @@ func newPlan(rng *source) plan {
 	}
 	if rng.chance(15) { // segments come and go fast
 		p.fill, p.fillPause = true, 200*time.Millisecond
+		if !p.witness { // which has to keep what the others need, should it have the only log that is left
+			p.settings["wal_keep_size"], p.settings["max_slot_wal_keep_size"] = "0", "1"
+			p.kinds = append(p.kinds, farBehind, farBehind)
+		}
 	}
 	return p
 }

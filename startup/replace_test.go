@@ -232,7 +232,7 @@ func TestReplaceRefused(t *testing.T) {
 	copied, err := f.d.RecoverCopy(testIdentity, quiet)
 	must(t, err)
 	f.promised++
-	must(t, Seal(f.d, f.own, f.promised))
+	must(t, Seal(f.d, recoverDir(t, f.d), f.promised))
 	if err := f.d.Replace(f.own, copied); !errors.Is(err, ErrUnfit) {
 		t.Errorf("a copy of an epoch that is over: %v", err)
 	}
