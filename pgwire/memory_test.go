@@ -181,3 +181,31 @@ func TestMemoryBetweenMessages(t *testing.T) {
 		clients[0].checkHeld(s, "commit", "C COMMIT")
 	})
 }
+
+// Who asks for more than there is has nobody else refused, not for a moment.
+func TestRefusedTakesNothing(t *testing.T) {
+	m := NewMemory(func() int64 { return megabyte })
+	asks := make(chan struct{})
+	go func() {
+		defer close(asks)
+		for range 100_000 {
+			if m.take(2 * megabyte) {
+				t.Error("more was given than there is")
+				return
+			}
+		}
+	}()
+	for asking := true; asking; {
+		select {
+		case <-asks:
+			asking = false
+		default:
+		}
+		if !m.take(1) || !m.take(-1) {
+			t.Fatal("there is a megabyte, and not a byte of it is given")
+		}
+	}
+	if m.Used() != 0 || m.Refused() != 100_000 {
+		t.Errorf("%d bytes are held, %d requests were refused", m.Used(), m.Refused())
+	}
+}

@@ -140,11 +140,11 @@ func TestCopyHoldsItsRow(t *testing.T) {
 		options, data string
 		refused       bool
 	}{
-		{"", "k\t" + long + long + long, true},
-		{"", "k\t\\\\" + long + long, true}, // its line, and its fields
-		{"csv", "k,\"" + long + long + "\"", true},
-		{"binary", header + row("k", long+long+long), true},
-		{"binary", header + row(long+long, long+long), true},
+		{"where false", "k\t" + long + long + long, true},
+		{"where false", "k\t\\\\" + long + long, true},
+		{"csv where false", "k,\"" + long + long + "\"", true},
+		{"binary where false", header + row("k", long+long+long), true},
+		{"binary where false", header + row(long+long, long+long), true},
 		{"(delimiter ',') where false", "k," + long + "\nk," + long + "\nk," + long + "\n", false},
 		{"csv where false", "k," + long + "\nk," + long + "\nk," + long + "\n", false},
 		{"binary where false", header + row("k", long) + row("k", long) + row("k", long), false},
