@@ -9,7 +9,8 @@ import (
 	"github.com/longship-db/longship/internal/wallclock"
 )
 
-// The drill in which clocks are set: each node's own, which the drill writes to (package wallclock), never the machine's.
+// The drill in which clocks are set: each node's own, which the drill writes to (package wallclock), never the
+// machine's.
 
 var clockJump = Drill{
 	Name: "clock-jump",
@@ -150,8 +151,8 @@ func goesBy(name string, seconds int64, before, says, after time.Time) error {
 	return nil
 }
 
-// trueTime is when a node has written something to its log, between two moments. Its clock may have been set between them, too: then
-// it is one of the times that this may have been.
+// trueTime is when a node has written something to its log, between two moments. Its clock may have been set
+// between them, too: then it is one of the times that this may have been.
 func (n *Node) trueTime(says, from, to time.Time) time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -163,7 +164,8 @@ func (n *Node) trueTime(says, from, to time.Time) time.Time {
 	return says
 }
 
-// keepsIdleSlot has the primary look for slots to be invalidated. Nobody uses this one, but not for as long as a clock may say.
+// keepsIdleSlot has the primary look for slots to be invalidated. Nobody uses this one, but not for as long as a
+// clock may say.
 func (r *Run) keepsIdleSlot(ctx context.Context) error {
 	primary, err := r.Cluster.Primary(ctx)
 	if err != nil {

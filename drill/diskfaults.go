@@ -81,8 +81,8 @@ var fsyncError = Drill{
 // syncFails is what a node says of a sync that has failed: EIO.
 const syncFails = "input/output error"
 
-// endsItself breaks the disk of a node, waits until its process has ended because of that, as it says, and starts it again.
-// What provokes the end is done meanwhile.
+// endsItself breaks the disk of a node, waits until its process has ended because of that, as it says, and
+// starts it again. What provokes the end is done meanwhile.
 func (r *Run) endsItself(ctx context.Context, n *Node, what, fault, because string, provoke ...func()) error {
 	var before int64
 	if info, err := os.Stat(n.LogFile()); err == nil {

@@ -40,13 +40,13 @@
 //		},
 //	}
 //
-// Round says what it does with [Run.Strike] just before it does it: from then on the write gap is measured,
-// and what the nodes log is in the report. It undoes what does not mend by itself, and need not wait: after
-// each round the cluster gets patience to be well again by itself, with commits flowing, all nodes streaming and
-// counted, and that it is not is a violation. Whatever else must hold Round checks, and returns an error that says what did not.
-// It also has to show that what was broken was felt, as Shown says (shown.go): a round in which nothing happened is not tested,
-// and the drill fails.
-// A node that ends although nobody ended it is a violation, too, unless the drill has said [Node.MayEnd].
-// The drill's Flags are given to every node: "--allow-faults". Whatever is random comes from [Run.Random], so
-// that a seed repeats the choices, if not the timing.
+// Round says what it does with [Run.Strike] just before it does it: from then on the write gap is measured, and
+// what the nodes log is in the report. It undoes what does not mend by itself, and need not wait: after each
+// round the cluster gets patience to be well again by itself, with commits flowing, all nodes streaming and
+// counted, and that it is not is a violation. Whatever else must hold Round checks, and returns an error that
+// says what did not. It also has to show that what was broken was felt, as Shown says (shown.go): a round in
+// which nothing happened is not tested, and the drill fails. A node that ends although nobody ended it is a
+// violation, too, unless the drill has said [Node.MayEnd]. The drill's Flags are given to every node:
+// "--allow-faults". Whatever is random comes from [Run.Random], so that a seed repeats the choices, if not the
+// timing.
 package drill

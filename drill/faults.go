@@ -47,8 +47,8 @@ func (n *Node) hits(ctx context.Context) (int, error) {
 	return strconv.Atoi(text)
 }
 
-// under breaks something, calls during, and mends it, whatever comes of that. Faults that have held nothing up have shown
-// nothing: each of some nodes must have met one, or if there are none anybody.
+// under breaks something, calls during, and mends it, whatever comes of that. Faults that have held nothing up
+// have shown nothing: each of some nodes must have met one, or if there are none anybody.
 func (r *Run) under(ctx context.Context, what string, each []*Node, breakIt, during func() error) (err error) {
 	r.Strike("%s", what)
 	defer func() {
@@ -125,9 +125,9 @@ func bothWays(a, b []*Node, kinds string) []way {
 	return append(ways(a, b, kinds), ways(b, a, kinds)...)
 }
 
-// impede does something to the network: "cut", or "delay" with how much at the end. Where the nodes have a network of
-// namespaces it is that which is cut. Else each node can do it to the connections that it has made, so the two ends of a
-// way are told.
+// impede does something to the network: "cut", or "delay" with how much at the end. Where the nodes have a
+// network of namespaces it is that which is cut. Else each node can do it to the connections that it has made,
+// so the two ends of a way are told.
 func (r *Run) impede(ctx context.Context, ways []way, effect, amount string) error {
 	if w := r.Cluster.network; w != nil && effect == "cut" {
 		return w.cut(ways)

@@ -77,8 +77,8 @@ func (r *Run) gather(ctx context.Context, e *evidence) error {
 // tableTimeout bounds one attempt to read a node's table.
 const tableTimeout = 20 * time.Second
 
-// table reads the rows with keys from lo to before hi, all if hi is empty, once the node has everything up to end. A row
-// that was written after that is an error.
+// table reads the rows with keys from lo to before hi, all if hi is empty, once the node has everything up to
+// end. A row that was written after that is an error.
 func (n *Node) table(ctx context.Context, lo, hi string, end wal.LSN) (map[string]cell, error) {
 	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
 	defer cancel()

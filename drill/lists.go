@@ -128,8 +128,9 @@ func DoListOp(ctx context.Context, conn *pgx.Conn, o *history.Op, token *wal.LSN
 	return err
 }
 
-// NoteHorizon raises token to what a transaction on the primary may have seen. It may be more than the rows that it has
-// read tell: that a row is not there, or is as it was, is news, too. The commit of one that writes comes after all of it.
+// NoteHorizon raises token to what a transaction on the primary may have seen. It may be more than the rows that
+// it has read tell: that a row is not there, or is as it was, is news, too. The commit of one that writes comes
+// after all of it.
 func NoteHorizon(ctx context.Context, conn *pgx.Conn, token *wal.LSN) error {
 	var text string
 	if err := conn.QueryRow(ctx, "SELECT horizon::text FROM longship_cluster").Scan(&text); err != nil {

@@ -15,18 +15,20 @@ import (
 	"github.com/longship-db/longship/internal/child"
 )
 
-// A network has a network namespace for each node, connected to that of the drill and its clients, the hub, which forwards
-// between them:
+// A network has a network namespace for each node, connected to that of the drill and its clients, the hub,
+// which forwards between them:
 //
 //	hub, 127.18.0.1 ─┬─ n1, 127.18.0.11
 //	                 ├─ n2, 127.18.0.12
 //	                 └─ …
 //
-// The hub is a namespace, too, and the one that the whole process is in ([InNamespace]): so nothing of the machine's own
-// network is touched, and all addresses are those of the loopback interface, as nodes want them. A cut is a routing rule of
-// the hub, by sender, receiver and port: what it is about goes into a hole, where it is counted, and nobody is told.
+// The hub is a namespace, too, and the one that the whole process is in ([InNamespace]): so nothing of the
+// machine's own network is touched, and all addresses are those of the loopback interface, as nodes want them. A
+// cut is a routing rule of the hub, by sender, receiver and port: what it is about goes into a hole, where it is
+// counted, and nobody is told.
 //
-// Namespaces have no names. Each lasts as long as a process that does nothing else, and ends with the drill, whatever ends that.
+// Namespaces have no names. Each lasts as long as a process that does nothing else, and ends with the drill,
+// whatever ends that.
 type network struct {
 	launcher *child.Launcher
 	hosts    []*host
@@ -59,13 +61,14 @@ const (
 	gossipPort = 5633
 )
 
-// settings have a namespace forward and accept what it would not: addresses of the loopback interface that come from elsewhere.
+// settings have a namespace forward and accept what it would not: addresses of the loopback interface that come
+// from elsewhere.
 const settings = `for f in all default; do echo 0 > /proc/sys/net/ipv4/conf/$f/rp_filter; done
 echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet
 `
 
-// hubSetup makes a new namespace the hub, and goes on with its arguments. Its links speak no IPv6: nothing goes into the
-// hole by itself.
+// hubSetup makes a new namespace the hub, and goes on with its arguments. Its links speak no IPv6: nothing goes
+// into the hole by itself.
 var hubSetup = fmt.Sprintf(`set -e
 %[1]secho 1 > /proc/sys/net/ipv4/ip_forward
 if [ -e %[6]s ]; then echo 1 > %[6]s; fi

@@ -197,8 +197,8 @@ func (n *Node) AwaitReady(ctx context.Context) error {
 	}
 }
 
-// isReady reports whether the node's process has said that it does its work. Of one that somebody else started that is not
-// known.
+// isReady reports whether the node's process has said that it does its work. Of one that somebody else started
+// that is not known.
 func (n *Node) isReady() bool {
 	if n.cluster.target != nil {
 		return true

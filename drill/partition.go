@@ -163,8 +163,8 @@ var slowStandby = Drill{
 	},
 }
 
-// lags verifies that a standby has less than the primary, a moment after something was written that takes a while to get
-// there: with 20 kB/s because of its size, and with a delay whatever it is.
+// lags verifies that a standby has less than the primary, a moment after something was written that takes a
+// while to get there: with 20 kB/s because of its size, and with a delay whatever it is.
 func (r *Run) lags(ctx context.Context, primary, standby *Node) error {
 	for range 5 {
 		if err := r.fill(ctx, primary, r.work.prefix+"slow", fillRow/4); err != nil {

@@ -50,8 +50,8 @@ type Round struct {
 	GapFrom    string  `json:"write_gap_from"`    // the node that sent the last acknowledgement before it
 	GapTo      string  `json:"write_gap_to"`      // and the one that sent the first after it; "" if none did
 
-	// ClientGapSeconds is the longest time in which one client, that follows the primary, had none acknowledged: longer, if
-	// it waited for an answer of a node that gives none.
+	// ClientGapSeconds is the longest time in which one client, that follows the primary, had none acknowledged:
+	// longer, if it waited for an answer of a node that gives none.
 	ClientGapSeconds float64 `json:"client_gap_seconds"`
 
 	Events []Event `json:"timeline"`

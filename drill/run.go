@@ -20,8 +20,8 @@ type Config struct {
 	Seed     uint64        // of all choices
 	Keep     bool          // leave the nodes' folders
 
-	// Namespaces has each node in a network namespace of its own, where partitions are the kernel's. The process must be the
-	// hub, see InNamespace.
+	// Namespaces has each node in a network namespace of its own, where partitions are the kernel's. The process
+	// must be the hub, see InNamespace.
 	Namespaces bool
 
 	Target   *Target // the cluster to run on; nil: one of its own for each drill

@@ -14,8 +14,8 @@ import (
 	"github.com/longship-db/longship/wal"
 )
 
-// A drill that breaks nothing proves nothing, however well all goes on. So each round has to show that what it has broken
-// was felt, as the drill's Shown says: by what a node answers, does, or writes to its log.
+// A drill that breaks nothing proves nothing, however well all goes on. So each round has to show that what it
+// has broken was felt, as the drill's Shown says: by what a node answers, does, or writes to its log.
 
 // An untestedError says that nothing shows that something was broken.
 type untestedError struct{ what string }
@@ -93,7 +93,8 @@ func leaderless(ctx context.Context, nodes []*Node) error {
 	})
 }
 
-// logged waits until one of some nodes has written a message to its log, in this round, of which match is true; nil: any.
+// logged waits until one of some nodes has written a message to its log, in this round, of which match is true;
+// nil: any.
 func (r *Run) logged(ctx context.Context, nodes []*Node, message string, match func(entry map[string]any) bool) error {
 	return poll(ctx, func(context.Context) error {
 		found := slices.ContainsFunc(nodes, func(n *Node) bool { return r.reader.has(n, message, match) })

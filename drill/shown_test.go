@@ -130,8 +130,8 @@ func TestBehind(t *testing.T) {
 	}
 }
 
-// A clock that is set is shown by what the node says the time is, and by nothing else. What it then writes to its log is put
-// where it belongs.
+// A clock that is set is shown by what the node says the time is, and by nothing else. What it then writes to
+// its log is put where it belongs.
 func TestClockIsShown(t *testing.T) {
 	before := time.Now()
 	after := before.Add(time.Millisecond)

@@ -144,9 +144,9 @@ func (w *work) await(ctx context.Context, n int) error {
 	}
 }
 
-// gaps are the longest times without an acknowledgement that end after since: that of any write on any node, from the
-// last one before it to the one that ended it, or until now, of no node, if none has; and that of one client that follows
-// the primary.
+// gaps are the longest times without an acknowledgement that end after since: that of any write on any node,
+// from the last one before it to the one that ended it, or until now, of no node, if none has; and that of one
+// client that follows the primary.
 func (w *work) gaps(since time.Duration) (before, after ack, client time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

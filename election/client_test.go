@@ -208,8 +208,9 @@ func TestClientReconnects(t *testing.T) {
 	}
 }
 
-// A switchover whose connection breaks may have been done: it is not sent again. Nor is a removal, whose second answer would be
-// that there is no such member, nor a proposal: an answer that nobody leads, to the second one, would say nothing of the first.
+// A switchover whose connection breaks may have been done: it is not sent again. Nor is a removal, whose second
+// answer would be that there is no such member, nor a proposal: an answer that nobody leads, to the second one,
+// would say nothing of the first.
 func TestClientSendsOnce(t *testing.T) {
 	sent := 0
 	w := &wire{serve: func(be *pgproto3.Backend, text string) bool {

@@ -137,8 +137,8 @@ func TestCoreReplays(t *testing.T) {
 	}
 }
 
-// Clocks may differ in how fast they run by as much as LeaseHeld allows: the next epoch is not steady before the old primary
-// has given up its lease, by its own slower clock. Beyond that it is, and that is noticed.
+// Clocks may differ in how fast they run by as much as LeaseHeld allows: the next epoch is not steady before the
+// old primary has given up its lease, by its own slower clock. Beyond that it is, and that is noticed.
 func TestCoreClocks(t *testing.T) {
 	for drift, want := range map[float64]string{0: "", 0.005: "", 0.01: "", 0.02: "by its lease", 0.2: "by its lease"} {
 		coreBubble(t, func() {
@@ -153,8 +153,8 @@ func TestCoreClocks(t *testing.T) {
 	}
 }
 
-// takeover has n1, in office, get a promise of n2, whose clock is the fast one, and of nobody else. At the same moment n2
-// is named, and looks every millisecond whether it may open its epoch.
+// takeover has n1, in office, get a promise of n2, whose clock is the fast one, and of nobody else. At the same
+// moment n2 is named, and looks every millisecond whether it may open its epoch.
 func takeover() []coreEvent {
 	events := append(morning(3), coreEvent{actPass, 0, 0, 1000}, coreEvent{actStream, 1, 0, 2}, coreEvent{actStream, 1, 0, 2})
 	events = append(events, []coreEvent{

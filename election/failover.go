@@ -91,8 +91,9 @@ func (c *Coordinator) hindered(s *raftlog.State, b *ballot) *raftlog.Rule {
 	return s.Joint
 }
 
-// callOff takes back a change of the rule for good. All that was acknowledged satisfies the old rule, too; and the
-// new one does not come to stand alone any more, since the epoch is sealed (hole H9). The next round goes by the old one.
+// callOff takes back a change of the rule for good. All that was acknowledged satisfies the old rule, too; and
+// the new one does not come to stand alone any more, since the epoch is sealed (hole H9). The next round goes by
+// the old one.
 func (c *Coordinator) callOff(ctx context.Context, s *raftlog.State, change *raftlog.Rule) error {
 	c.cfg.Logger.Warn("call off a change of the rule: nobody could be promoted because of it", "epoch", s.Epoch, "rule", change)
 	if err := c.propose(ctx, &raftlog.RuleCancel{Epoch: s.Epoch, Version: change.Version}); err != nil {

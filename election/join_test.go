@@ -83,8 +83,8 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// A process took a new base copy, which is another disk, and became the member with that. What it had asked for as the disk
-// before arrives late, and does not bring that back in the place of its own.
+// A process took a new base copy, which is another disk, and became the member with that. What it had asked for
+// as the disk before arrives late, and does not bring that back in the place of its own.
 func TestJoinOvertaken(t *testing.T) {
 	sail(t, majority, 3, func(f *fleet) {
 		now := syncrep.ID{Node: 2, Incarnation: 2}

@@ -53,9 +53,10 @@ func (k *Keeper) beginJoint() joint {
 	return joint{since: time.Now(), target: max(k.cfg.Group.Horizon().Load(), k.cfg.First)}
 }
 
-// endJoint ends a change. The new rule may stand alone once all that was ever released is held under it,
-// under it alone: the old one may be what cannot be met any more. Before, the change can be called off.
-// (The primary itself has flushed what it released.) Raft takes whichever of the two reaches it first: their version is never used again.
+// endJoint ends a change. The new rule may stand alone once all that was ever released is held under it, under
+// it alone: the old one may be what cannot be met any more. Before, the change can be called off. (The primary
+// itself has flushed what it released.) Raft takes whichever of the two reaches it first: their version is never
+// used again.
 func (k *Keeper) endJoint(s *raftlog.State, now time.Time) step {
 	j, there := &k.force.joint, k.there()
 	j.held = j.held || k.force.held.Load() >= j.target || there.hold(s.Joint.Resolved) >= j.target

@@ -22,8 +22,9 @@ func (k *Keeper) wanted(s *raftlog.State, there presence) (wish, error) {
 	})
 }
 
-// bridges reports whether all that count and keep a table have got as far as the log was when a new witness was first
-// seen here. Its own begins at a checkpoint before that; to stream is not to have got there, where the rule asks for little.
+// bridges reports whether all that count and keep a table have got as far as the log was when a new witness was
+// first seen here. Its own begins at a checkpoint before that; to stream is not to have got there, where the
+// rule asks for little.
 func (k *Keeper) bridges(s *raftlog.State, there presence, witness raftlog.Member) bool {
 	from, known := k.witnesses[witness.ID]
 	if !known {
@@ -72,11 +73,12 @@ func resolve(s *raftlog.State, self syncrep.ID, text string, streams func(raftlo
 	return w, err
 }
 
-// counts reports whether a member other than the primary shall count from now on. One that is new does
-// once it has caught up, and then for good, whether it is there or not. A new witness has the log only
-// from when it came, and no table: it counts once all that count and keep one stream too, and have got that far
-// (Keeper.bridges), for whoever has less than the witness's beginning could not be brought forward from it. One that leaves does as long as
-// the member that has its name now does not, so that the two change places in one step.
+// counts reports whether a member other than the primary shall count from now on. One that is new does once it
+// has caught up, and then for good, whether it is there or not. A new witness has the log only from when it
+// came, and no table: it counts once all that count and keep one stream too, and have got that far
+// (Keeper.bridges), for whoever has less than the witness's beginning could not be brought forward from it. One
+// that leaves does as long as the member that has its name now does not, so that the two change places in one
+// step.
 func counts(s *raftlog.State, m raftlog.Member, streams func(raftlog.Member) bool) bool {
 	if !m.Leaving {
 		return m.Counted || streams(m) && (!m.Witness || !slices.ContainsFunc(s.Members, func(o raftlog.Member) bool {

@@ -560,8 +560,8 @@ func (n *node) flushed() wal.LSN {
 // isWitness reports whether the node keeps the log alone.
 func (n *node) isWitness() bool { return slices.Contains(n.flags, "--witness") }
 
-// awaitLSN waits until the node has applied everything up to lsn; a witness, flushed. A standby that follows its primary
-// to another timeline meanwhile ends the session that waits: then another one waits on.
+// awaitLSN waits until the node has applied everything up to lsn; a witness, flushed. A standby that follows its
+// primary to another timeline meanwhile ends the session that waits: then another one waits on.
 func (n *node) awaitLSN(lsn wal.LSN) {
 	n.t.Helper()
 	if n.isWitness() {

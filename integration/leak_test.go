@@ -48,7 +48,8 @@ func TestNoLeaks(t *testing.T) {
 	n.awaitThat("SELECT count(*) FROM pg_stat_replication", func(string) bool { return n.openFiles() <= files+8 },
 		fmt.Sprintf("(and %d open files, as at first)", files))
 
-	// An idle primary with one standby and one session needs some dozens of goroutines, those of Pebble, Raft and gossip included.
+	// An idle primary with one standby and one session needs some dozens of goroutines, those of Pebble, Raft
+	// and gossip included.
 	n.down()
 	n.proc.signal(syscall.SIGQUIT)
 	n.proc.wait(ctx)

@@ -79,8 +79,8 @@ func (n *node) awaitRedo(segno uint64) {
 }
 
 // What rots in closed segments is found and repaired from another member, on the primary, too. What nobody has
-// is said, and stays known. It keeps nobody from being promoted who can do without it, restarted or not, and is repaired
-// by itself once somebody has it.
+// is said, and stays known. It keeps nobody from being promoted who can do without it, restarted or not, and is
+// repaired by itself once somebody has it.
 func TestScrub(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, "--wal-keep-size=64MB")

@@ -59,8 +59,8 @@ func TestStrictSerializability(t *testing.T) {
 	}
 }
 
-// tokenCoversAbsence verifies what a client waits for elsewhere that has read on the primary, after another one's commit, a
-// row that is not there: it has no LSN, and yet the client has seen the state after that commit.
+// tokenCoversAbsence verifies what a client waits for elsewhere that has read on the primary, after another
+// one's commit, a row that is not there: it has no LSN, and yet the client has seen the state after that commit.
 func tokenCoversAbsence(t *testing.T, primary *node) {
 	t.Helper()
 	primary.exec("INSERT INTO kv VALUES ('somebody', 'else')")

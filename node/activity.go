@@ -11,8 +11,8 @@ import (
 // databaseOID is the only database's.
 const databaseOID = 5
 
-// viewStatActivity is pg_stat_activity: a row for each connection. Times are to a second, and what a statement waits for
-// is not told, since that would cost each of them.
+// viewStatActivity is pg_stat_activity: a row for each connection. Times are to a second, and what a statement
+// waits for is not told, since that would cost each of them.
 func (n *Node) viewStatActivity(context.Context) ([][]sql.Value, error) {
 	var rows [][]sql.Value
 	for _, c := range n.server.Conns() {

@@ -249,8 +249,8 @@ func (s *scrubber) repair(ctx context.Context, f wal.Fault, ask bool) (done bool
 }
 
 // recover finds the end of the log, and has the other members mend it first if it is damaged before that. What
-// recovery can do without is mended too, if somebody is there to do it now: in the segment that will be written it could
-// not be later.
+// recovery can do without is mended too, if somebody is there to do it now: in the segment that will be written
+// it could not be later.
 func (n *Node) recover(ctx context.Context) (*startup.Recovered, error) {
 	deadline := time.Now().Add(mendPatience)
 	for spare := true; ; {

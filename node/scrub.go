@@ -176,8 +176,8 @@ func (s *scrubber) drop() {
 // inspectRate is how fast a suspected segment is read, in bytes per second: somebody waits for it.
 const inspectRate = 32 << 20
 
-// inspect reads the segment of a record that a member has refused, and the next one, in which the record may end. It does
-// so once a minute at the most, should nothing be wrong with it here.
+// inspect reads the segment of a record that a member has refused, and the next one, in which the record may
+// end. It does so once a minute at the most, should nothing be wrong with it here.
 func (s *scrubber) inspect(ctx context.Context, at wal.LSN) error {
 	dir := s.r.found.Dir
 	segno := dir.Format.SegmentSize.Segno(at)

@@ -173,8 +173,8 @@ func TestRepairBacksOff(t *testing.T) {
 	})
 }
 
-// What a member refuses is read at once, in the middle of a pause and at a rate of 0, too, but not again and again if it
-// is well.
+// What a member refuses is read at once, in the middle of a pause and at a rate of 0, too, but not again and
+// again if it is well.
 func TestSuspectedSegmentIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestScrubber(t, vfs.NewMem(), 6)

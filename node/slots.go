@@ -64,9 +64,9 @@ func (r *reign) keepSlots(ctx context.Context) error {
 	}
 }
 
-// mirrorSlots makes this node's permanent slots those of a state, which must not be older than what they were made
-// from: a slot that was further back then would seem to be lost here, and its WAL would go. What cannot be written is tried
-// again with the next; only a disk of which nobody knows any more what it holds is an error.
+// mirrorSlots makes this node's permanent slots those of a state, which must not be older than what they were
+// made from: a slot that was further back then would seem to be lost here, and its WAL would go. What cannot be
+// written is tried again with the next; only a disk of which nobody knows any more what it holds is an error.
 func (r *reign) mirrorSlots(s *raftlog.State, leading bool) error {
 	if !s.Initialised() {
 		return nil

@@ -30,9 +30,10 @@ type reader struct {
 	held       int // of share: the size of a large buf
 }
 
-// next returns the next message; body is valid until the next call. A message longer than maxLen is
-// an ERROR 54000 that the conversation survives, and so is one for which there is no memory, 53200: its type
-// is returned and its body read past by the following call. What PostgreSQL never sends is a FATAL 08P01. io.EOF stands between messages.
+// next returns the next message; body is valid until the next call. A message longer than maxLen is an ERROR
+// 54000 that the conversation survives, and so is one for which there is no memory, 53200: its type is returned
+// and its body read past by the following call. What PostgreSQL never sends is a FATAL 08P01. io.EOF stands
+// between messages.
 func (r *reader) next(maxLen int) (typ byte, body []byte, err error) {
 	if err := r.discard(); err != nil {
 		return 0, nil, err

@@ -75,7 +75,8 @@ func (c *client) run(ctx context.Context) {
 	}
 }
 
-// fill writes rows that are large, with a pause of at most so long between two, so that segments of the log come and go.
+// fill writes rows that are large, with a pause of at most so long between two, so that segments of the log come
+// and go.
 func (c *client) fill(ctx context.Context, pause time.Duration) {
 	for ctx.Err() == nil {
 		conn := c.connect(ctx)

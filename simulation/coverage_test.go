@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// What is demanded of runs is counted, by the same name, and a state that was not reached is told of after so many runs.
+// What is demanded of runs is counted, by the same name, and a state that was not reached is told of after so
+// many runs.
 func TestUnreached(t *testing.T) {
 	known := NewCounts()
 	all := Counts{}

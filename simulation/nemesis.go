@@ -302,7 +302,8 @@ func (n *nemesis) fill(context.Context) string {
 	return fmt.Sprintf("%s for %v", m.name, d)
 }
 
-// manifests are the files of which a sync or a write that fails has Pebble panic, and with it the process: this one, too.
+// manifests are the files of which a sync or a write that fails has Pebble panic, and with it the process: this
+// one, too.
 const manifests = dataDir + "/store/MANIFEST"
 
 // failSync has one sync fail: of the log, of Raft's store, or of any file. What it was to make durable is not.

@@ -30,7 +30,8 @@ const (
 // journal, and synced, when it returns. In memory it is raft.InmemStore.
 //
 // The journal is a list of records: CRC-32C and length, 4 bytes each, little endian, and a change in JSON. One
-// that is torn is the last, and so are zeros, which a crash may leave. Opening it writes it anew, without what is not needed any more.
+// that is torn is the last, and so are zeros, which a crash may leave. Opening it writes it anew, without what
+// is not needed any more.
 type raftStore struct {
 	*raft.InmemStore
 	keys map[string][]byte // all of InmemStore's, which cannot list them

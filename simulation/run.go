@@ -97,8 +97,9 @@ func newPlan(rng *source) plan {
 	return p
 }
 
-// Run simulates what a seed stands for, or a short version of that. It is called in a bubble of testing/synctest, in a process of its own:
-// what its nodes leave running when they end in the middle of something goes with that.
+// Run simulates what a seed stands for, or a short version of that. It is called in a bubble of
+// testing/synctest, in a process of its own: what its nodes leave running when they end in the middle of
+// something goes with that.
 func Run(seed uint64, short bool, level slog.Level) Result {
 	rng := newSource(seed, 0)
 	p := newPlan(rng)

@@ -87,8 +87,8 @@ func TestInvalidateIdle(t *testing.T) {
 	})
 }
 
-// For how long a slot has been idle is not what the machine's clock says: set ahead it takes no slot, set back it spares none.
-// What the cluster says of a slot counts from when this process hears of it, once.
+// For how long a slot has been idle is not what the machine's clock says: set ahead it takes no slot, set back
+// it spares none. What the cluster says of a slot counts from when this process hears of it, once.
 func TestInvalidateIdleWhenClockIsSet(t *testing.T) {
 	set := wallclock.Rerun(t)
 	if set == nil {

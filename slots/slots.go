@@ -180,9 +180,10 @@ func (s *Slots) remove(sl *slot) {
 // clock is the time as views show it, which survives its way through the cluster's agreement.
 func clock() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
-// rest notes since when nobody has used the slot; zero: somebody does. For how long is then measured by the monotonic clock,
-// from now on: clocks are set, and a slot that is lost by that takes a copy of everything. A process that has just started does not
-// know how long it has been before, as in PostgreSQL. The caller holds mu.
+// rest notes since when nobody has used the slot; zero: somebody does. For how long is then measured by the
+// monotonic clock, from now on: clocks are set, and a slot that is lost by that takes a copy of everything. A
+// process that has just started does not know how long it has been before, as in PostgreSQL. The caller holds
+// mu.
 func (sl *slot) rest(since time.Time) {
 	if !since.Equal(sl.idle) {
 		sl.idle, sl.unused = since, time.Now()

@@ -129,7 +129,8 @@ func TestCopyAndCursorsHoldMemory(t *testing.T) {
 	}
 }
 
-// The row that a COPY is reading is held, however slowly it comes, and what of it is there twice. The next row takes its place.
+// The row that a COPY is reading is held, however slowly it comes, and what of it is there twice. The next row
+// takes its place.
 func TestCopyHoldsItsRow(t *testing.T) {
 	const limit, size = 1 << 20, 400 << 10
 	long := strings.Repeat("v", size)

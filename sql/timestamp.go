@@ -141,8 +141,8 @@ const noYear = math.MinInt
 // leapCycle is after how many years the calendar repeats itself.
 const leapCycle = 400
 
-// cutYear takes the year, of four digits or more, and the era out of a text: what is left has a year of four digits with
-// the same calendar. The year of 1 BC is 0.
+// cutYear takes the year, of four digits or more, and the era out of a text: what is left has a year of four
+// digits with the same calendar. The year of 1 BC is 0.
 func cutYear(s string) (text string, year int, ok bool) {
 	beforeChrist := false
 	if n := len(s) - 3; n > 0 && (strings.EqualFold(s[n:], " BC") || strings.EqualFold(s[n:], " AD")) {

@@ -478,8 +478,9 @@ func TestSwitchTimelinePowerCuts(t *testing.T) {
 	}
 }
 
-// Who follows a new timeline from exactly where its own log ends has nothing to cut. What comes is written by another node,
-// and proves nothing of this one's disk: so this node's own reign is over in the control file, too.
+// Who follows a new timeline from exactly where its own log ends has nothing to cut. What comes is written by
+// another node, and proves nothing of this one's disk: so this node's own reign is over in the control file,
+// too.
 func TestSwitchWithoutCut(t *testing.T) {
 	p := startPrimary(t, newCluster(t, vfs.NewCrashableMem()))
 	p.commitFlushed(0, 5)

@@ -51,9 +51,9 @@ func directBuffer() []byte {
 	return b[skip:][:n:n]
 }
 
-// writeThrough writes p, at most maxDirect bytes, at offset off, and zeros behind it up to stop, which is on the same
-// page as the end of p, and up to the end of a block in any case. It is durable then. What the file holds before off has
-// been written, and what went through the page cache is synced.
+// writeThrough writes p, at most maxDirect bytes, at offset off, and zeros behind it up to stop, which is on the
+// same page as the end of p, and up to the end of a block in any case. It is durable then. What the file holds
+// before off has been written, and what went through the page cache is synced.
 //
 // The first block is written as a whole, with the bytes before off, which may have been acknowledged: they do not
 // change. So does the page cache, which writes at least the block of the file system. A loss of power meanwhile

@@ -34,14 +34,15 @@ func WriteFileDurably(fsys vfs.FS, dir, name string, data []byte) error {
 	return SyncDir(fsys, dir)
 }
 
-// A NoRoomError says that a file could not be replaced for lack of disk space, or of file descriptors. It is certain that the
-// old one is there as it was, so that this can be tried again.
+// A NoRoomError says that a file could not be replaced for lack of disk space, or of file descriptors. It is
+// certain that the old one is there as it was, so that this can be tried again.
 type NoRoomError struct{ Err error }
 
 func (e *NoRoomError) Error() string { return e.Err.Error() }
 func (e *NoRoomError) Unwrap() error { return e.Err }
 
-// NoRoom reports whether err says that there is no room on the disk, or that no file can be opened: neither is an error of the disk.
+// NoRoom reports whether err says that there is no room on the disk, or that no file can be opened: neither is
+// an error of the disk.
 func NoRoom(err error) bool {
 	return slices.ContainsFunc([]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE}, func(lack error) bool { return errors.Is(err, lack) })
 }

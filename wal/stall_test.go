@@ -62,8 +62,8 @@ func TestStalled(t *testing.T) {
 	}
 }
 
-// How long a write has been under way is not what the machine's clock says: set ahead in the middle of one it would have the
-// watchdog end the process, set back it would never notice a disk that hangs.
+// How long a write has been under way is not what the machine's clock says: set ahead in the middle of one it
+// would have the watchdog end the process, set back it would never notice a disk that hangs.
 func TestStallWhenClockIsSet(t *testing.T) {
 	set := wallclock.Rerun(t)
 	if set == nil {

@@ -92,8 +92,8 @@ func TestReceiverSyncAllocations(t *testing.T) {
 	}
 }
 
-// When an upstream is asked for a sign of life is not what the machine's clock says: set ahead it asks nothing too early, set back
-// it does not hold it up.
+// When an upstream is asked for a sign of life is not what the machine's clock says: set ahead it asks nothing
+// too early, set back it does not hold it up.
 func TestPingWhenClockIsSet(t *testing.T) {
 	set := wallclock.Rerun(t)
 	if set == nil {

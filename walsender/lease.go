@@ -52,9 +52,9 @@ func (st *stream) leaseWantedC() <-chan struct{} {
 	return st.sync.LeaseWanted()
 }
 
-// promised takes a member's promise: it lasts from the sending of the request on, by our clock, and a little less, and so
-// ends here before it does there, though our clock be slower (invariant I11). A promise that was not asked for would name a time
-// that has not come.
+// promised takes a member's promise: it lasts from the sending of the request on, by our clock, and a little
+// less, and so ends here before it does there, though our clock be slower (invariant I11). A promise that was
+// not asked for would name a time that has not come.
 func (st *stream) promised(request pgwire.LeaseRequest) error {
 	switch {
 	case request == 0:

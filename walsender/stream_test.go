@@ -94,7 +94,8 @@ func TestReceiverStaysBelowHorizon(t *testing.T) {
 	})
 }
 
-// A receiver that a rule names gets nothing that is not durable here: a primary that loses its power comes back without it.
+// A receiver that a rule names gets nothing that is not durable here: a primary that loses its power comes back
+// without it.
 func TestNamedReceiverGetsWhatIsFlushed(t *testing.T) {
 	var flushed wal.Position
 	flushed.Advance(segmentStart)

@@ -30,7 +30,8 @@ func EnvironmentWithoutSettings() []string {
 	return environment(func(name string) bool { return !strings.HasPrefix(name, "LONGSHIP_") })
 }
 
-// environment is those of our variables whose names are wanted, but for the one that says whom to tell that we are ready.
+// environment is those of our variables whose names are wanted, but for the one that says whom to tell that we
+// are ready.
 func environment(wanted func(name string) bool) (env []string) {
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); name != "NOTIFY_SOCKET" && wanted(name) {
@@ -40,8 +41,8 @@ func environment(wanted func(name string) bool) (env []string) {
 	return env
 }
 
-// Reign is the epoch in what a node says when it is ready, behind "ready: ": "primary n1 127.0.0.1:5433 epoch 1". It is 0
-// for what a standby says.
+// Reign is the epoch in what a node says when it is ready, behind "ready: ": "primary n1 127.0.0.1:5433 epoch
+// 1". It is 0 for what a standby says.
 func Reign(role string) uint64 {
 	words := strings.Fields(role)
 	if len(words) != 5 || words[0] != "primary" || words[3] != "epoch" {

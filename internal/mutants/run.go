@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// testTimeout bounds the run of one test. A test that takes longer has noticed nothing, unless its mutant says that it hangs.
+// testTimeout bounds the run of one test. A test that takes longer has noticed nothing, unless its mutant says
+// that it hangs.
 const testTimeout = 2 * time.Minute
 
 // A Result is what came of a run of tests. Tests are those at the top: subtests are theirs.

@@ -21,9 +21,9 @@ type Test interface {
 	Fatalf(format string, args ...any)
 }
 
-// Rerun runs the test that calls it once more, in a process of its own, and returns there a function that sets the wall
-// clock of that process, so many seconds ahead of the true time. In the process that the test was begun in it returns nil, when
-// all is over: then the test ends, too. It skips the test where no clock can be set.
+// Rerun runs the test that calls it once more, in a process of its own, and returns there a function that sets
+// the wall clock of that process, so many seconds ahead of the true time. In the process that the test was begun
+// in it returns nil, when all is over: then the test ends, too. It skips the test where no clock can be set.
 func Rerun(t Test) (set func(seconds int64)) {
 	t.Helper()
 	if os.Getenv(inChild) == t.Name() {

@@ -14,9 +14,9 @@ import (
 	"syscall"
 )
 
-// code takes the place of __vdso_clock_gettime(clock, *timespec): clock is in edi, the address of the seconds in rsi. Behind
-// it, aligned, come the two offsets and the index of the one that is used; their distance from the instruction that follows
-// is filled in.
+// code takes the place of __vdso_clock_gettime(clock, *timespec): clock is in edi, the address of the seconds in
+// rsi. Behind it, aligned, come the two offsets and the index of the one that is used; their distance from the
+// instruction that follows is filled in.
 var code = []byte{
 	0xb8, 228, 0, 0, 0, // mov eax, SYS_clock_gettime
 	0x0f, 0x05, // syscall
