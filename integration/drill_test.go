@@ -19,15 +19,7 @@ import (
 func TestDrill(t *testing.T) {
 	t.Parallel()
 	p, left := startDrill(t, "run", "kill-primary", "--rounds", "1", "--clients", "6", "--json")
-	ctx, cancel := testContext(t)
-	defer cancel()
-	if err := p.wait(ctx); err != nil {
-		t.Fatalf("%v\n%s%s", err, p.stdout, p.stderr)
-	}
-	var report drill.Report
-	if err := json.Unmarshal([]byte(p.stdout.String()), &report); err != nil {
-		t.Fatalf("%v\n%s", err, p.stdout)
-	}
+	report := reportOf(t, p)
 	d := report.Drills[0]
 	if !report.OK || d.Commits.Acknowledged < 100 || d.Commits.Lost == nil || *d.Commits.Lost != 0 || d.Looks < 20 || d.Transactions.Elsewhere < 5 || d.Registers.Operations < 50 {
 		t.Errorf("report %s: too little to show anything, or not all held", p.stdout)
@@ -53,15 +45,7 @@ func TestDrillFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, left := startDrill(t, "run", name, "--rounds", "1", "--clients", "4", "--json")
-			ctx, cancel := testContext(t)
-			defer cancel()
-			if err := p.wait(ctx); err != nil {
-				t.Fatalf("%v\n%s%s", err, p.stdout, p.stderr)
-			}
-			var report drill.Report
-			if err := json.Unmarshal([]byte(p.stdout.String()), &report); err != nil {
-				t.Fatalf("%v\n%s", err, p.stdout)
-			}
+			report := reportOf(t, p)
 			for _, kind := range kinds {
 				if !slices.ContainsFunc(report.Drills[0].Rounds[0].Events, func(e drill.Event) bool { return e.Kind == kind }) {
 					t.Errorf("the timeline %v has no %s", report.Drills[0].Rounds[0].Events, kind)
@@ -79,15 +63,7 @@ func TestDrillClock(t *testing.T) {
 	}
 	t.Parallel()
 	p, left := startDrill(t, "run", "clock-jump", "--rounds", "1", "--clients", "4", "--json")
-	ctx, cancel := testContext(t)
-	defer cancel()
-	if err := p.wait(ctx); err != nil {
-		t.Fatalf("%v\n%s%s", err, p.stdout, p.stderr)
-	}
-	var report drill.Report
-	if err := json.Unmarshal([]byte(p.stdout.String()), &report); err != nil {
-		t.Fatalf("%v\n%s", err, p.stdout)
-	}
+	report := reportOf(t, p)
 	faults := 0
 	for _, e := range report.Drills[0].Rounds[0].Events {
 		if e.Kind == "fault" && strings.Contains(e.What, "the clock of n1") {
@@ -110,15 +86,7 @@ func TestDrillNamespaces(t *testing.T) {
 	}
 	t.Parallel()
 	p, left := startDrill(t, "run", "partition-oneway", "--rounds", "1", "--clients", "4", "--network", "namespaces", "--json")
-	ctx, cancel := testContext(t)
-	defer cancel()
-	if err := p.wait(ctx); err != nil {
-		t.Fatalf("%v\n%s%s", err, p.stdout, p.stderr)
-	}
-	var report drill.Report
-	if err := json.Unmarshal([]byte(p.stdout.String()), &report); err != nil {
-		t.Fatalf("%v\n%s", err, p.stdout)
-	}
+	report := reportOf(t, p)
 	if d := report.Drills[0]; d.Network != "namespaces" || d.Commits.Acknowledged < 100 || d.Rounds[0].GapFrom == d.Rounds[0].GapTo {
 		t.Errorf("report %s: too little to show anything, or no namespaces", p.stdout)
 	}
@@ -201,6 +169,20 @@ func TestDrillTarget(t *testing.T) {
 	if left := c.primary().rows("", ""); len(left) != 1 || len(report.Drills) != 2 {
 		t.Errorf("%d drills have left the rows %v, want the one that was there", len(report.Drills), left)
 	}
+}
+
+// reportOf waits for a drill that was run with --json, all of which must hold, and returns its report.
+func reportOf(t *testing.T, p *process) (report drill.Report) {
+	t.Helper()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if err := p.wait(ctx); err != nil {
+		t.Fatalf("%v\n%s%s", err, p.stdout, p.stderr)
+	}
+	if err := json.Unmarshal([]byte(p.stdout.String()), &report); err != nil {
+		t.Fatalf("%v\n%s", err, p.stdout)
+	}
+	return report
 }
 
 // startDrill starts longship drill, and returns what verifies that it has left nothing.

@@ -34,17 +34,24 @@ type teller struct {
 	clock *Clock
 }
 
-func startTeller(t *testing.T, argv ...string) *teller {
+// lockedProgram is this program, to be started from the thread that it locks (Start); the caller unlocks it.
+func lockedProgram(t *testing.T) string {
 	t.Helper()
 	if lacks := Lacks(); lacks != "" {
 		t.Skip(lacks)
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	runtime.LockOSThread()
+	return program
+}
+
+func startTeller(t *testing.T, argv ...string) *teller {
+	t.Helper()
+	program := lockedProgram(t)
+	defer runtime.UnlockOSThread()
 	argv = append(argv, program)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), asChild+"=1")
@@ -128,15 +135,8 @@ func TestBecomesProgram(t *testing.T) {
 
 // A command that never becomes the program has no clock to be set, and is not left behind.
 func TestNeverBecomesProgram(t *testing.T) {
-	if lacks := Lacks(); lacks != "" {
-		t.Skip(lacks)
-	}
-	runtime.LockOSThread()
+	program := lockedProgram(t)
 	defer runtime.UnlockOSThread()
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	cmd := exec.Command("/bin/sh", "-c", "exit 3")
 	if c, err := Start(cmd, program); err == nil {
 		t.Errorf("Start() = %v, want an error", c)
