@@ -12,12 +12,13 @@ import (
 
 // A base is what Pebble held at one time. It is closed when nobody reads it any more.
 type base struct {
+	number   uint64 // one more than that of the base before
 	snapshot *pebble.Snapshot
 	refs     atomic.Int32 // the store has one while the base is the current one
 }
 
-func newBase(db *pebble.DB) *base {
-	b := &base{snapshot: db.NewSnapshot()}
+func newBase(db *pebble.DB, number uint64) *base {
+	b := &base{number: number, snapshot: db.NewSnapshot()}
 	b.refs.Store(1)
 	return b
 }
@@ -32,6 +33,7 @@ func (b *base) release() {
 type reading struct {
 	applied wal.LSN
 	memory  [2]*memtable // the newest first; nil if there is none
+	cache   *rowCache
 	base    *base
 }
 
@@ -40,7 +42,7 @@ func (s *Store) read() reading {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	s.base.refs.Add(1)
-	return reading{applied: s.Applied(), memory: [2]*memtable{s.memory, s.retired}, base: s.base}
+	return reading{applied: s.Applied(), memory: [2]*memtable{s.memory, s.retired}, cache: s.cache, base: s.base}
 }
 
 // get reads a row. buf is scratch space.
@@ -54,6 +56,9 @@ func (r *reading) get(key string, buf *[]byte) (Row, bool, error) {
 			return row, ok, nil
 		}
 	}
+	if row, ok := r.cache.get(key, r.base.number); ok {
+		return row, true, nil
+	}
 	*buf = appendRowKey((*buf)[:0], key)
 	stored, closer, err := r.base.snapshot.Get(*buf)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -66,5 +71,6 @@ func (r *reading) get(key string, buf *[]byte) (Row, bool, error) {
 	if err := errors.Join(err, closer.Close()); err != nil {
 		return Row{}, false, err
 	}
+	r.cache.put(row, r.base.number)
 	return row, true, nil
 }

@@ -28,6 +28,7 @@ const maxFailures = 3
 // StoreOptions are the options of OpenStore. The zero value of a field means its default.
 type StoreOptions struct {
 	CacheSize    int64        // memory for blocks of the store's files, in bytes; default 64 MiB
+	RowCacheSize int          // memory for rows that were read from there, in bytes; default 32 MiB
 	MemTableSize int          // what is collected in memory before it is written to a file, in bytes; default 16 MiB
 	Logger       *slog.Logger // default: no log
 
@@ -42,6 +43,7 @@ type StoreOptions struct {
 
 func (o StoreOptions) withDefaults() StoreOptions {
 	o.CacheSize = cmp.Or(o.CacheSize, 64<<20)
+	o.RowCacheSize = cmp.Or(o.RowCacheSize, 32<<20)
 	o.MemTableSize = cmp.Or(o.MemTableSize, 16<<20)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.Fatal == nil {
@@ -60,7 +62,8 @@ func (o StoreOptions) withDefaults() StoreOptions {
 //	| ≤ applied                         ≤ retired |  ≤ base |
 //
 // Pebble has memtables of its own, but they are skip lists: an insert looks for its place in order, which
-// costs three microseconds on each node where ours costs a few tenths. It gets whole memtables, in order.
+// costs three microseconds on each node where ours costs a few tenths. It gets whole memtables, in order. Rows that
+// were read from it by key stay in a rowCache.
 //
 // One goroutine applies (NewBatch, Apply). The other methods may be called by any.
 type Store struct {
@@ -76,6 +79,8 @@ type Store struct {
 	memory  *memtable
 	retired *memtable // nil if there is none
 	base    *base
+
+	cache *rowCache
 
 	written wal.Position // what Pebble has been given
 	wanted  wal.Position // what somebody wants it to be given
@@ -100,6 +105,7 @@ func OpenStore(fs vfs.FS, dir string, opts StoreOptions) (*Store, error) {
 		bare:   opts.Positions,
 		limit:  opts.MemTableSize,
 		memory: newMemtable(0),
+		cache:  newRowCache(opts.RowCacheSize),
 		kick:   make(chan struct{}, 1),
 		stop:   make(chan struct{}),
 		ended:  make(chan struct{}),
@@ -118,7 +124,7 @@ func OpenStore(fs vfs.FS, dir string, opts StoreOptions) (*Store, error) {
 	}
 	s.applied.Store(uint64(applied))
 	s.written.Advance(applied)
-	s.base = newBase(db)
+	s.base = newBase(db, 0)
 	go s.write()
 	return s, nil
 }

@@ -84,9 +84,10 @@ func (s *Store) writeMemory() error {
 	if err := s.writeRows(retired, end); err != nil {
 		return err
 	}
-	next := newBase(s.db)
+	old := s.base // nobody else changes it
+	next := newBase(s.db, old.number+1)
+	s.cache.advance(next.number, retired.keys)
 	s.mu.Lock()
-	old := s.base
 	s.base, s.retired = next, nil
 	s.mu.Unlock()
 	old.release()
