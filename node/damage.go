@@ -111,6 +111,21 @@ func (r *reign) writing() wal.LSN {
 	return r.found.Dir.Format.SegmentSize.SegmentStart(r.flushed().Load())
 }
 
+// closeUp has a primary end the segment that it writes if a fault lies there: only a file that nobody writes can be
+// replaced. A standby's is full when its primary's is.
+func (r *reign) closeUp(ctx context.Context, f wal.Fault) error {
+	size := r.found.Dir.Format.SegmentSize
+	if _, last := f.Segments(size); r.primary == nil || size.Start(last) < r.writing() {
+		return nil
+	}
+	r.node.log.Warn("ending the segment that is being written, since it is damaged", "from", f.From)
+	w := r.primary.writer
+	if _, err := r.backups.finishSegment(w); err != nil {
+		return fmt.Errorf("end the segment that is damaged, and is being written: %w", err)
+	}
+	return w.Flush(ctx, w.Inserted().Load())
+}
+
 // removedBelow is the number of the segment before which all have been removed, as far as nobody needs one of them:
 // then it was lost.
 func (r *reign) removedBelow() (uint64, error) {
@@ -226,7 +241,9 @@ func (s *scrubber) repair(ctx context.Context, f wal.Fault, ask bool) (done bool
 	case !ask:
 		return false, nil
 	default:
-		how, err = s.mend(ctx, f)
+		if err = s.closeUp(ctx, f); err == nil {
+			how, err = s.mend(ctx, f)
+		}
 		if wal.IsFatal(err) {
 			return false, err
 		}

@@ -87,7 +87,7 @@ var (
 	mCheckpointTime = counter("longship_checkpoint_time_seconds_total", "Time that checkpoints took, in the present role.")
 
 	mScrubbed     = counter("longship_wal_scrub_bytes_total", "WAL that was read again to find what has rotted.")
-	mScrubPasses  = counter("longship_wal_scrub_passes_total", "How often all closed segments were.")
+	mScrubPasses  = counter("longship_wal_scrub_passes_total", "How often all of the log was.")
 	mScrubFound   = counter("longship_wal_scrub_found_total", "Damaged places that were found.")
 	mScrubMended  = counter("longship_wal_scrub_repaired_total", "Damaged places that were repaired from another member, or are not needed any more.")
 	mScrubDamaged = gauge("longship_wal_scrub_damaged", "Damaged places that are known and not repaired.")

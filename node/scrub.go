@@ -12,7 +12,7 @@ import (
 )
 
 // What is on a disk may rot, and is not read again before it is needed: then it is too late. So each node
-// reads the closed segments of its log again and again, slowly, in any role; what it finds damaged it
+// reads its log again and again, slowly, in any role, up to where it is durable; what it finds damaged it
 // repairs with what another member has. Until that is done it hands the damaged segments to nobody
 // (wal.DamagedError), and is not promoted if its own recovery reads there (raftlog.Answer). All up to its position
 // it has flushed all the same: what it acknowledges of new WAL counts.
@@ -23,7 +23,7 @@ const (
 	forever    = 24 * time.Hour
 )
 
-// scrubbing is what a node knows of its closed segments, whatever its roles.
+// scrubbing is what a node knows of its log as the disk has it, whatever its roles.
 type scrubbing struct {
 	mu       sync.Mutex
 	faults   []wal.Fault // found and not repaired
@@ -50,7 +50,7 @@ func (s *scrubbing) suspect(at wal.LSN) {
 	}
 }
 
-// scrub reads the closed segments again and repairs what it finds, until ctx ends.
+// scrub reads the log again and repairs what it finds, until ctx ends.
 func (r *reign) scrub(ctx context.Context) error {
 	n := r.node
 	s := newScrubber(r)
@@ -84,6 +84,7 @@ type scrubber struct {
 
 	mend       func(context.Context, wal.Fault) (how string, err error) // gets what a fault spoils from another member
 	checkpoint func(context.Context) error
+	closeUp    func(context.Context, wal.Fault) error // ends the segment that is being written, if a fault lies there
 
 	rate   int64         // as of the last reading; -1: there was none
 	pass   *wal.Scrubber // nil between two passes
@@ -101,7 +102,7 @@ type scrubber struct {
 }
 
 func newScrubber(r *reign) *scrubber {
-	s := &scrubber{r: r, state: &r.node.scrubbing, rate: -1, checkpoint: r.checkpointer.Request}
+	s := &scrubber{r: r, state: &r.node.scrubbing, rate: -1, checkpoint: r.checkpointer.Request, closeUp: r.closeUp}
 	s.mend = func(ctx context.Context, f wal.Fault) (string, error) {
 		return r.node.mend(ctx, r.found.Dir, r.found.History, f, s.r.writing())
 	}
@@ -181,7 +182,7 @@ const inspectRate = 32 << 20
 func (s *scrubber) inspect(ctx context.Context, at wal.LSN) error {
 	dir := s.r.found.Dir
 	segno := dir.Format.SegmentSize.Segno(at)
-	if at >= s.r.writing() || s.state.isReading() || segno == s.inspected && time.Since(s.inspectedAt) < repairRetryMax {
+	if at >= s.r.flushed().Load() || s.state.isReading() || segno == s.inspected && time.Since(s.inspectedAt) < repairRetryMax {
 		return nil
 	}
 	s.inspected, s.inspectedAt = segno, time.Now()
@@ -243,7 +244,7 @@ type reading struct {
 // readSome reads a little, or gives up when the role ends: a disk may keep who reads waiting for longer than a failover
 // may wait. Nothing comes of what is read then, and nobody reads before that has ended.
 func (s *scrubber) readSome(ctx context.Context) (r reading, ok bool) {
-	pass, limit, done := s.pass, s.r.writing(), make(chan reading)
+	pass, limit, done := s.pass, s.r.flushed().Load(), make(chan reading)
 	s.state.setReading(true)
 	go func() {
 		n, fault, err := pass.Step(limit)

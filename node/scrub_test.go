@@ -78,11 +78,13 @@ func (s *scrubber) path(segno uint64) string {
 }
 
 // spoil changes a byte in the middle of a segment.
-func (s *scrubber) spoil(t *testing.T, segno uint64) {
+func (s *scrubber) spoil(t *testing.T, segno uint64) { s.spoilAt(t, segno, int64(scrubSegment)/2+1000) }
+
+func (s *scrubber) spoilAt(t *testing.T, segno uint64, off int64) {
 	t.Helper()
 	f, err := s.r.node.dir.FS.OpenReadWrite(s.path(segno), vfs.WriteCategoryUnspecified)
 	mustBeNil(t, err)
-	_, err = f.WriteAt([]byte{0xff}, int64(scrubSegment)/2+1000)
+	_, err = f.WriteAt([]byte{0xff}, off)
 	mustBeNil(t, errors.Join(err, f.Close()))
 }
 
@@ -110,18 +112,19 @@ const testRate = 1 << 20
 // changes the rate sees the next one begin.
 func TestScrubRests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestScrubber(t, vfs.NewMem(), 4) // three closed segments of a MiB
+		s := newTestScrubber(t, vfs.NewMem(), 4) // three closed segments of a MiB, and some more
+		all := int64(s.r.flushed().Load() - scrubSegment.Start(1))
 		begin := time.Now()
 		for s.state.passes == 0 {
 			s.run(t, time.Second/16, testRate)
 		}
-		if took := time.Since(begin); took < 2900*time.Millisecond || took > 4*time.Second || s.state.checked != 3<<20 {
+		if took := time.Since(begin); took < 2900*time.Millisecond || took > 4*time.Second || s.state.checked != all {
 			t.Errorf("a pass over 3 MiB took %v and read %d bytes", took, s.state.checked)
 		}
 		for range 56 { // settings that change wake it
 			s.run(t, time.Second, testRate)
 		}
-		if s.state.passes != 1 || s.state.checked != 3<<20 {
+		if s.state.passes != 1 || s.state.checked != all {
 			t.Errorf("%d passes and %d bytes in the minute after the first", s.state.passes, s.state.checked)
 		}
 		s.run(t, 10*time.Second, testRate)
@@ -200,8 +203,42 @@ func TestSuspectedSegmentIsRead(t *testing.T) {
 		if len(s.onDisk(t)) != 2 {
 			t.Errorf("on disk %+v", s.onDisk(t))
 		}
-		mustBeNil(t, s.inspect(t.Context(), s.r.writing()+100)) // is being written
+		mustBeNil(t, s.inspect(t.Context(), s.r.flushed().Load())) // is not there
 	})
+}
+
+// A primary ends the segment that it writes if that is damaged, and has it repaired at once: the others may need it, and it
+// may not be full for long. A standby waits.
+func TestDamageInTheSegmentThatIsWritten(t *testing.T) {
+	for _, leads := range []bool{false, true} {
+		s := newTestScrubber(t, vfs.NewMem(), 4)
+		r := s.r
+		s.spoilAt(t, 4, 30)
+		if leads {
+			r.primary = &primary{writer: wal.NewWriter(r.found.Dir, r.found.End, wal.WriterConfig{})}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- r.primary.writer.Run(ctx) }()
+			defer func() { cancel(); mustBeNil(t, <-ended) }()
+		}
+		mended := 0
+		s.mend = func(_ context.Context, f wal.Fault) (string, error) {
+			if leads && r.writing() != scrubSegment.Start(5) || !leads && r.writing() != scrubSegment.Start(4) {
+				t.Errorf("primary %v: the segment at %s is being written", leads, r.writing())
+			}
+			mended++
+			return "", errNoHelpers
+		}
+		mustBeNil(t, s.inspect(t.Context(), scrubSegment.Start(4)+20))
+		if faults := s.state.list(); mended != 1 || len(faults) != 1 || scrubSegment.Segno(faults[0].From) != 4 {
+			t.Errorf("primary %v: mended %d times, faults %+v", leads, mended, faults)
+		}
+		s.tendAt, s.askAt = time.Time{}, time.Time{}
+		mustBeNil(t, s.tend(t.Context()))
+		if mended != 2 || r.writing() > scrubSegment.Start(5) {
+			t.Errorf("primary %v: mended %d times, the segment at %s is being written", leads, mended, r.writing())
+		}
+	}
 }
 
 // Without room for the control file what is damaged is known in memory, and noted when there is room. Another failure

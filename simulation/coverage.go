@@ -31,6 +31,8 @@ var sights = []sight{
 	{"stream interrupted", []string{"replication stream interrupted"}},
 	{"disk watchdog", []string{"the disk hangs"}},
 	{"failed sync", []string{"has ended", "sync", "input/output error"}},
+	{"damage found and repaired", []string{"damaged WAL is repaired"}},
+	{"damaged segment ended early", []string{"ending the segment that is being written, since it is damaged"}},
 	{"corruption found at start", []string{"has ended", "Nothing has been cut"}},
 	{"handed over by a switchover", []string{"named a primary", "switchover"}},
 	{"Raft's leader missed at once", []string{"Raft's leader has ended"}},

@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -51,6 +50,7 @@ var faults = []fault{
 	{"sync fails", (*nemesis).failSync},
 	{"disk lost", (*nemesis).wipe},
 	{"bit flipped", (*nemesis).flip},
+	{"bit flipped in the log of the next primary", (*nemesis).rot},
 	{"switchover", (*nemesis).switchover},
 	{"rule changed", (*nemesis).changeRule},
 	{"member removed", (*nemesis).remove},
@@ -328,7 +328,14 @@ func (n *nemesis) failSync(context.Context) string {
 // wipe replaces a disk by an empty one.
 func (n *nemesis) wipe(ctx context.Context) string {
 	m := n.someone()
-	if !n.expendable(ctx) || !m.kill(true) {
+	if !n.expendable(ctx) {
+		return ""
+	}
+	return n.wipeOne(m)
+}
+
+func (n *nemesis) wipeOne(m *machine) string {
+	if !m.kill(true) {
 		return ""
 	}
 	n.sound = false
@@ -347,29 +354,30 @@ func (n *nemesis) flip(ctx context.Context) string {
 		return ""
 	}
 	defer m.start()
-	name, at, err := n.redoByte(m)
-	if err != nil || !m.content().Flip(name, at, n.cluster.rng.n(8)) {
+	return n.flipAt(m, func(l diskLog) (from, to wal.LSN) { return l.control.Redo, l.control.Durable })
+}
+
+// flipAt changes a bit of the log of a node that is down, between two positions, if there is something between.
+func (n *nemesis) flipAt(m *machine, where func(diskLog) (from, to wal.LSN)) string {
+	l, err := openLog(m)
+	if err != nil {
+		return ""
+	}
+	from, to := where(l)
+	if to <= from {
+		return ""
+	}
+	lsn := from + wal.LSN(n.cluster.rng.n(int(to-from)))
+	size := l.dir.Format.SegmentSize
+	segno := size.Segno(lsn)
+	data := startup.DataDir{FS: l.fs, Path: dataDir}
+	name, at := path.Join(data.WAL(), size.FileName(l.history.FileTimeline(segno, size), segno)), size.Offset(lsn)
+	if !m.content().Flip(name, at, n.cluster.rng.n(8)) {
 		return ""
 	}
 	n.sound = false
 	m.flipped.Store(true)
 	return fmt.Sprintf("%s byte %d of %s", m.name, at, name)
-}
-
-// redoByte is a byte of the log from the redo position to where the control file knows it to be durable.
-func (n *nemesis) redoByte(m *machine) (name string, at int64, err error) {
-	l, err := openLog(m)
-	if err != nil {
-		return "", 0, err
-	}
-	if l.control.Durable <= l.control.Redo {
-		return "", 0, errors.New("nothing to redo")
-	}
-	lsn := l.control.Redo + wal.LSN(n.cluster.rng.n(int(l.control.Durable-l.control.Redo)))
-	size := l.dir.Format.SegmentSize
-	segno := size.Segno(lsn)
-	data := startup.DataDir{FS: l.fs, Path: dataDir}
-	return path.Join(data.WAL(), size.FileName(l.history.FileTimeline(segno, size), segno)), size.Offset(lsn), nil
 }
 
 // settle is what the rule takes to follow when a disk has been replaced, and some more.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/longship-db/longship/wal"
 )
 
 // Some states take several things in the right order, which chance alone seldom brings about. These faults watch
@@ -185,4 +187,28 @@ func (n *nemesis) remove(ctx context.Context) string {
 	m.removed.Store(true)
 	n.order(ctx, fmt.Sprintf("SELECT longship_remove_member('%s')", m.name))
 	return n.downFor(m, true, n.cluster.rng.upTo(3*time.Second))
+}
+
+// rot changes a bit of the log of a node that runs, in the segment that is being written. That node becomes the primary,
+// and another one, whose disk is lost, needs that part of the log.
+func (n *nemesis) rot(ctx context.Context) string {
+	m := n.pick()
+	if m.witness || !n.expendable(ctx) {
+		return ""
+	}
+	what := n.flipAt(m, func(l diskLog) (from, to wal.LSN) {
+		return l.dir.Format.SegmentSize.SegmentStart(l.control.Durable), l.control.Durable
+	})
+	if what == "" {
+		return ""
+	}
+	if m.name != n.tally.leader() {
+		next := n.tally.next(takenOffice)
+		n.order(ctx, fmt.Sprintf("SELECT longship_switchover('%s')", m.name))
+		n.heard(ctx, next)
+	}
+	if o := n.pick(); o != m && n.expendable(ctx) {
+		what += ", " + n.wipeOne(o)
+	}
+	return what
 }

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -31,6 +32,7 @@ type Format struct {
 type Decoder struct {
 	format  Format
 	history *History // nil: page headers may carry any timelines that do not go back
+	strict  bool     // see Strict
 	pos     LSN      // of the first byte of in
 	in      []byte   // fed and not yet consumed; belongs to the feeder unless it is in own
 	own     []byte   // what was left over from an earlier Feed, with the new bytes after it
@@ -45,6 +47,7 @@ type Decoder struct {
 	recLen  uint32 // 0: no record is being put together
 	skip    uint32 // bytes of a continued record to pass over, at the start
 	skipTo  LSN    // pass over everything before: the rest of the segment after a SWITCH
+	padded  Record // if strict: decoded, and not returned before all up to skipTo is there; its LSN is 0 if there is none
 	failure error
 }
 
@@ -57,6 +60,10 @@ func NewDecoder(f Format, start, prev LSN) *Decoder {
 
 // Follow has page headers carry the timelines that h says. It is called before the first Feed.
 func (d *Decoder) Follow(h History) { d.history = &h }
+
+// Strict has it demand zeros where no checksum covers the bytes: between two records, and behind a SWITCH. Who only
+// reads the log can do without, but a standby takes nothing else. It is called before the first Feed.
+func (d *Decoder) Strict() { d.strict = true }
 
 // Pos is the position of the next byte to feed.
 func (d *Decoder) Pos() LSN { return d.pos + LSN(len(d.in)) }
@@ -130,9 +137,7 @@ func invalidRecord(at, to LSN, format string, args ...any) error {
 func (d *Decoder) step() (progress bool, rec *Record, err error) {
 	switch {
 	case d.pos < d.skipTo:
-		n := min(len(d.in), int(d.skipTo-d.pos))
-		d.consume(n)
-		return n > 0, nil, nil
+		return d.pass()
 	case d.pos%PageSize == 0:
 		return d.pageHeader()
 	case d.skip > 0:
@@ -145,6 +150,33 @@ func (d *Decoder) step() (progress bool, rec *Record, err error) {
 	default:
 		return d.beginRecord()
 	}
+}
+
+// pass passes over bytes before skipTo.
+func (d *Decoder) pass() (progress bool, rec *Record, err error) {
+	at := d.pos
+	b := d.consume(min(len(d.in), int(d.skipTo-d.pos)))
+	if d.padded.LSN == 0 {
+		return len(b) > 0, nil, nil
+	}
+	if err := d.zero(d.padded.LSN, at, b); err != nil {
+		return false, nil, err
+	}
+	if d.pos < d.skipTo {
+		return len(b) > 0, nil, nil
+	}
+	rec = d.found(d.padded)
+	d.padded = Record{}
+	return true, rec, nil
+}
+
+// zero demands that the bytes at at, which belong to the record at rec, are zero.
+func (d *Decoder) zero(rec, at LSN, b []byte) error {
+	if i := NonZero(b); d.strict && i >= 0 {
+		at += LSN(i)
+		return invalidRecord(rec, at+1, "a byte between records is not zero at %s", at)
+	}
+	return nil
 }
 
 // pageRest is how many bytes are left on the current page.
@@ -213,8 +245,11 @@ func (d *Decoder) beginRecord() (progress bool, rec *Record, err error) {
 		if len(d.in) < int(align8(n)) {
 			return false, nil, nil
 		}
-		b := d.in[:n]
+		b, padding := d.in[:n], d.in[n:align8(n)]
 		if err := d.checkHeader(b, at); err != nil {
+			return false, nil, err
+		}
+		if err := d.zero(at, at+LSN(n), padding); err != nil {
 			return false, nil, err
 		}
 		d.consume(int(align8(n)))
@@ -282,7 +317,32 @@ func (d *Decoder) complete(b []byte, at LSN) (*Record, error) {
 		}
 		d.skipTo = rec.End
 	}
-	d.prev, d.started = at, true
+	if d.strict && d.pos < d.skipTo {
+		d.padded = rec
+		return nil, nil
+	}
+	return d.found(rec), nil
+}
+
+// found is the next record.
+func (d *Decoder) found(rec Record) *Record {
+	d.prev, d.started = rec.LSN, true
 	d.last = rec
-	return &d.last, nil
+	return &d.last
+}
+
+// NonZero is the index of the first byte that is not zero, or -1.
+func NonZero(p []byte) int {
+	for i := 0; i < len(p); i += len(zeroPage) {
+		part := p[i:min(i+len(zeroPage), len(p))]
+		if bytes.Equal(part, zeroPage[:len(part)]) {
+			continue
+		}
+		for j, b := range part {
+			if b != 0 {
+				return i + j
+			}
+		}
+	}
+	return -1
 }

@@ -135,6 +135,7 @@ func (m *mending) taste(ctx context.Context, source Source) error {
 	size := m.dir.Format.SegmentSize
 	dec := NewDecoder(m.dir.Format, m.fault.From, m.fault.Prev)
 	dec.Follow(m.history)
+	dec.Strict()
 	buf := make([]byte, min(mendChunk, size))
 	for at := m.fault.From; at < m.end; at = dec.Pos() {
 		b := buf[:min(LSN(len(buf)), LSN(size)-LSN(size.Offset(at)))]
@@ -263,6 +264,7 @@ func (m *mending) readable() (to LSN, cause error) {
 	raw := NewRawReader(m.dir, m.history, nil)
 	raw.instead = m.copies
 	r := NewReader(raw, m.fault.From, m.fault.Prev)
+	r.dec.Strict()
 	defer r.Close()
 	for r.dec.End() < m.end {
 		if _, _, err := r.Next(^LSN(0)); err != nil {

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Fault is a place in the closed segments of a log that cannot be read.
+// A Fault is a place in a log that cannot be read.
 type Fault struct {
 	From   LSN    `json:"from"`   // end of the last record before it that can be read, or the first byte that was read
 	Prev   LSN    `json:"prev"`   // start of that record; 0: there is none
@@ -40,8 +40,8 @@ func IsDamage(err error) bool {
 	return invalid || short || errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) || errors.Is(err, unix.EBADMSG)
 }
 
-// A Scrubber reads closed segments again, one after the other, as recovery would: page headers, the
-// chain of records and their CRCs. What is cached of them is dropped first, since it is the disk that is
+// A Scrubber reads segments again, one after the other, as a standby would that gets them: page headers, the chain of
+// records, their CRCs, and the zeros between them. What is cached of them is dropped first, since it is the disk that is
 // to be read, and dropped again, since nobody else asked for it. Nothing is read ahead. It is used by one
 // goroutine, and holds the largest record in memory at most.
 //
@@ -66,6 +66,7 @@ func NewScrubber(dir *Dir, h History, segno uint64) *Scrubber {
 func (s *Scrubber) place(at End) {
 	s.dec = NewDecoder(s.raw.dir.Format, at.LSN, at.Prev)
 	s.dec.Follow(s.raw.history)
+	s.dec.Strict()
 }
 
 // Mended has reading go on where a fault was.
@@ -84,9 +85,9 @@ func (s *Scrubber) Close() error { return s.raw.Close() }
 // Segno is the segment that is read next.
 func (s *Scrubber) Segno() uint64 { return s.raw.dir.Format.SegmentSize.Segno(s.dec.Pos()) }
 
-// Step reads on, below limit, the start of the segment that is being written. It returns how much it has
-// read: nothing when all is read. A fault is given as found: Mended or Skip must follow. The error is a
-// *RemovedError when the segment has been removed meanwhile, and otherwise one of the machine.
+// Step reads on, below limit, up to which the log is durable. It returns how much it has read: nothing when all is
+// read. A fault is given as found: Mended or Skip must follow. The error is a *RemovedError when the segment has been
+// removed meanwhile, and otherwise one of the machine.
 func (s *Scrubber) Step(limit LSN) (n int, fault *Fault, err error) {
 	at := s.dec.Pos()
 	if at >= limit {

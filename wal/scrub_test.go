@@ -91,8 +91,8 @@ func (p *patient) want(what string) {
 	}
 }
 
-// Whatever bit of a closed segment rots, the scrubber finds it, if anybody reads it at all, says where,
-// and the segment is as it was once it is mended.
+// Whatever bit of a closed segment rots, the scrubber finds it, if anybody reads it at all or a member refuses it, says
+// where, and the segment is as it was once it is mended.
 func TestScrubAndMend(t *testing.T) {
 	s := newSpecimen(t)
 	p := s.patient(t)
@@ -106,10 +106,10 @@ func TestScrubAndMend(t *testing.T) {
 		}
 		bit := rng.IntN(8)
 		p.write(at, []byte{s.bytes[at-tinyStart.LSN] ^ 1<<bit})
-		bad := p.hit(damage{from: at, to: at + 1, broken: func(a, b LSN) bool { return a <= at && at < b }})
+		bad := slices.IndexFunc(p.log, func(e entry) bool { return at < e.End }) // the padding is the record's
 		faults := p.scrub()
 		switch {
-		case bad == len(p.log) || s.meaningless(at, bit) || p.log[bad].End > s.closed():
+		case s.meaningless(at, bit) || p.log[bad].End > s.closed():
 			p.write(at, []byte{s.bytes[at-tinyStart.LSN]})
 			continue
 		case len(faults) == 0 || faults[0].From != p.from(bad) || faults[0].To <= at && at >= p.log[bad].LSN:
@@ -120,6 +120,57 @@ func TestScrubAndMend(t *testing.T) {
 		}
 		p.want(fmt.Sprintf("bit %d of %s", bit, at))
 		p.reopen()
+	}
+}
+
+// The zeros behind a SWITCH are read, too, as far as the log is durable: a member takes no others.
+func TestScrubBehindSwitch(t *testing.T) {
+	d := newDir(t, vfs.NewMem())
+	w := start(t, d, emptyLog, WriterConfig{})
+	last := w.insert(t, []byte("x"), true)
+	_, err := w.Switch()
+	must(t, err)
+	next := MinSegmentSize.Start(2)
+	must(t, w.Flush(t.Context(), next))
+	must(t, w.stop())
+	if found := scrubOne(t, d, next); found != nil {
+		t.Fatalf("a good log has a fault: %v", found)
+	}
+	good, err := ReadFile(d.FS, d.file(MinSegmentSize.FileName(1, 1)), int64(MinSegmentSize))
+	must(t, err)
+	source := func(_ context.Context, p []byte, at LSN) (int, error) {
+		return copy(p, good[MinSegmentSize.Offset(at):]), nil
+	}
+	for spoilt := last.End + 24; spoilt < next; spoilt += 100_001 {
+		bad := slices.Clone(good)
+		bad[MinSegmentSize.Offset(spoilt)] = 4
+		must(t, WriteFileDurably(d.FS, d.Path, MinSegmentSize.FileName(1, 1), bad))
+		if found := scrubOne(t, d, spoilt); found != nil {
+			t.Errorf("spoilt at %s, %v is found below", spoilt, found)
+		}
+		found := scrubOne(t, d, next)
+		if found == nil || found.From != last.End || found.Prev != last.LSN || found.To != spoilt+1 {
+			t.Fatalf("spoilt at %s: %v", spoilt, found)
+		}
+		if d.Readable(first, *found) {
+			t.Errorf("spoilt at %s: it counts as readable", spoilt)
+		}
+		if _, changed, err := d.Mend(t.Context(), first, *found, ^LSN(0), source); err != nil || changed != 1 {
+			t.Fatalf("spoilt at %s: %d bytes mended, %v", spoilt, changed, err)
+		}
+	}
+}
+
+// scrubOne is the first fault below limit, nil if there is none.
+func scrubOne(t *testing.T, d *Dir, limit LSN) *Fault {
+	t.Helper()
+	s := NewScrubber(d, first, 1)
+	for {
+		n, fault, err := s.Step(limit)
+		must(t, err)
+		if n == 0 || fault != nil {
+			return fault
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package walreceiver
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/longship-db/longship/wal"
@@ -177,7 +176,7 @@ func (v *verifier) switchRecord(rec wal.Record) (int, error) {
 }
 
 func (v *verifier) zero(at wal.LSN, p []byte) error {
-	if i := firstNonZero(p); i >= 0 {
+	if i := wal.NonZero(p); i >= 0 {
 		return v.invalid(at+wal.LSN(i), "a byte between records is not zero")
 	}
 	return nil
@@ -207,22 +206,4 @@ func switchEnd(at wal.LSN, size wal.SegmentSize) wal.LSN {
 	default:
 		return at + switchLen + shortPageHeader
 	}
-}
-
-var zeros [4096]byte
-
-// firstNonZero is the index of the first byte that is not zero, or -1.
-func firstNonZero(p []byte) int {
-	for i := 0; i < len(p); i += len(zeros) {
-		part := p[i:min(i+len(zeros), len(p))]
-		if bytes.Equal(part, zeros[:len(part)]) {
-			continue
-		}
-		for j, b := range part {
-			if b != 0 {
-				return i + j
-			}
-		}
-	}
-	return -1
 }
