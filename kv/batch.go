@@ -88,7 +88,10 @@ func (b *Batch) clear() {
 // Apply makes the batch, and its end as the applied LSN, part of the store and empties it. On a node
 // with a Table, Table.Apply must be called instead. The error is ErrOrder, wrapped, if the batch
 // begins at or before the applied LSN; any other is final for the store.
-func (s *Store) Apply(b *Batch) error {
+func (s *Store) Apply(b *Batch) error { return s.apply(b, func() {}) }
+
+// apply is Apply. No memtable is retired in between the moves of the applied LSN and what applied does.
+func (s *Store) apply(b *Batch, applied func()) error {
 	if b.last == 0 {
 		return nil
 	}
@@ -103,5 +106,6 @@ func (s *Store) Apply(b *Batch) error {
 	s.memory.insert(b.rows) // seen by nobody before the applied LSN has moved
 	s.applied.Store(uint64(b.last))
 	b.clear()
+	applied()
 	return nil
 }

@@ -47,6 +47,42 @@ func (m *memtable) whole() (run []uint32, keys []string) {
 	return run, keys
 }
 
+// A memPiece is what was written in a memtable between two LSNs, in the order of the keys: of each key what was
+// written last.
+type memPiece struct {
+	rows  []struct{ key, version uint32 }
+	bytes int     // about what the rows take in a batch
+	end   wal.LSN // the latest of them
+}
+
+// pieces returns what was written up to the first of stops, which are in order, then up to the second, and so on,
+// then up to the end. Nothing is inserted any more.
+func (m *memtable) pieces(stops []wal.LSN) []memPiece {
+	pieces := make([]memPiece, len(stops)+1)
+	ids, keys := m.whole()
+	pieces[len(stops)].rows = make([]struct{ key, version uint32 }, 0, len(ids))
+	for i, id := range ids {
+		if i%yieldSteps == 0 {
+			runtime.Gosched()
+		}
+		last := len(pieces)
+		for at := m.newest[id] + 1; at != 0; at = m.versions[at-1].older {
+			v := &m.versions[at-1]
+			if piece, _ := slices.BinarySearch(stops, v.lsn); piece < last {
+				last = piece
+				p := &pieces[piece]
+				p.rows = append(p.rows, struct{ key, version uint32 }{id, at - 1})
+				p.bytes += len(keys[id]) + len(v.value) + memRowOverhead
+				p.end = max(p.end, v.lsn)
+			}
+			if last == 0 { // the rest is older, and of the same piece
+				break
+			}
+		}
+	}
+	return pieces
+}
+
 // yieldSteps is how many keys are compared, or written, before others may have the processor: Go's scheduler
 // would take it away after ten milliseconds only, for which a commit may have to wait.
 const yieldSteps = 1024

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/google/btree"
 
@@ -58,27 +57,6 @@ func newCommit(ops []Op) *commit {
 		c.bytes += len(op.Key) + len(op.Value) + versionOverhead
 	}
 	return c
-}
-
-// A view is the table as a transaction sees it: the store at one time, and the commits after it
-// that are, or were when the store moved on, pending. Transactions that begin between two batches
-// of the applier share one.
-type view struct {
-	reading
-	refs atomic.Int32
-
-	// The pending commits after applied. While the view is the current one that is the table's own
-	// tree; when the table replaces the view it leaves a clone here, from before it drops what the
-	// next view's reading holds. Guarded by Table.mu.
-	overlay *versionTree
-}
-
-// release gives up one reference. The table holds one while the view is current, so nobody acquires
-// a view that has none left.
-func (v *view) release() {
-	if v.refs.Add(-1) == 0 {
-		v.base.release()
-	}
 }
 
 // pendingLog is the commits of the log that matter to transactions, in memory. Its owner guards it.

@@ -38,11 +38,11 @@ type reading struct {
 }
 
 // read begins a reading; its base is to be released.
-func (s *Store) read() reading {
+func (s *Store) read() *reading {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	s.base.refs.Add(1)
-	return reading{applied: s.Applied(), memory: [2]*memtable{s.memory, s.retired}, cache: s.cache, base: s.base}
+	return &reading{applied: s.Applied(), memory: [2]*memtable{s.memory, s.retired}, cache: s.cache, base: s.base}
 }
 
 // get reads a row. buf is scratch space.

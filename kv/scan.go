@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -21,7 +22,7 @@ const ctxInterval = 256
 // Scan returns the rows of r in the order of their keys (of their bytes). It sees the transaction's
 // own writes up to when the iteration began; writing while it goes on is allowed. After an error,
 // which comes with a zero row, the iteration is over. If it ends early, by the caller or by an error,
-// what has been read is up to the last row given and no further.
+// what has been read is up to where it has come and no further.
 func (tx *Txn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		if err := tx.open(ctx); err != nil {
@@ -37,19 +38,19 @@ func (tx *Txn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
 			return
 		}
 		defer s.close()
-		for last := ""; ; {
+		for {
 			row, ok, err := s.next()
 			switch {
 			case err != nil:
-				tx.reads.addRange(Range{Lo: r.Lo, Hi: last + "\x00"})
+				tx.reads.addRange(Range{Lo: r.Lo, Hi: s.position()})
 				yield(Row{}, err)
 				return
 			case !ok:
 				tx.reads.addRange(r)
 				return
 			}
-			if last = row.Key; !yield(row, nil) {
-				tx.reads.addRange(Range{Lo: r.Lo, Hi: last + "\x00"})
+			if !yield(row, nil) {
+				tx.reads.addRange(Range{Lo: r.Lo, Hi: s.position()})
 				return
 			}
 		}
@@ -60,7 +61,11 @@ func (tx *Txn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
 type scan struct {
 	tx  *Txn
 	ctx context.Context
-	r   Range
+
+	mu   sync.Mutex // held while the scan moves, as interrupt may come from elsewhere
+	r    Range      // what is left of it
+	last string     // the key that it has moved past; it may be shared with a memtable
+	any  bool       // whether there is one
 
 	own []Op // what is left of them
 
@@ -69,38 +74,97 @@ type scan struct {
 	resume  version // where those after them begin
 	more    bool    // whether there may be any
 
-	memory []*memScan // the newest first
-	stored *pebble.Iterator
+	memory []*memScan       // the newest first
+	stored *pebble.Iterator // nil if the scan is interrupted
 	steps  int
 }
 
 func (tx *Txn) newScan(ctx context.Context, r Range) (*scan, error) {
-	opts := pebble.IterOptions{LowerBound: appendRowKey(nil, r.Lo), UpperBound: []byte{rowPrefix + 1}}
-	if !r.Unbounded {
-		opts.UpperBound = appendRowKey(nil, r.Hi)
-	}
-	stored, err := tx.view.base.snapshot.NewIterWithContext(ctx, &opts)
+	s := &scan{tx: tx, ctx: ctx, r: r, own: tx.writes.inRange(r)}
+	tx.view.mu.Lock()
+	tx.scans = append(tx.scans, s)
+	tx.view.mu.Unlock()
+	s.mu.Lock()
+	err := s.begin()
+	s.mu.Unlock()
 	if err != nil {
-		return nil, fmt.Errorf("scan table: %w", err)
-	}
-	stored.First()
-	s := &scan{tx: tx, ctx: ctx, r: r, own: tx.writes.inRange(r), stored: stored, more: true}
-	s.resume = version{key: r.Lo, lsn: ^wal.LSN(0)} // before every version of Lo
-	for _, m := range tx.view.memory {
-		if m != nil {
-			s.memory = append(s.memory, m.scan(r, tx.view.applied))
-		}
+		s.close()
+		return nil, err
 	}
 	return s, nil
 }
 
-func (s *scan) close() {
+// begin opens what is read, at the beginning of what is left. The caller holds mu.
+func (s *scan) begin() error {
+	if s.tx.done {
+		return ErrTxnDone
+	}
+	r := s.tx.reading.Load()
+	opts := pebble.IterOptions{LowerBound: appendRowKey(nil, s.r.Lo), UpperBound: []byte{rowPrefix + 1}}
+	if !s.r.Unbounded {
+		opts.UpperBound = appendRowKey(nil, s.r.Hi)
+	}
+	stored, err := r.base.snapshot.NewIterWithContext(s.ctx, &opts)
+	if err != nil {
+		return fmt.Errorf("scan table: %w", err)
+	}
+	stored.First()
+	s.stored = stored
+	s.more = true
+	s.resume = version{key: s.r.Lo, lsn: ^wal.LSN(0)} // before every version of Lo
+	for _, m := range r.memory {
+		if m != nil {
+			s.memory = append(s.memory, m.scan(s.r, r.applied))
+		}
+	}
+	return nil
+}
+
+// interrupt has the scan let go of memory and files. It begins anew where it is when the next row is asked for,
+// which may take hours, or never happen.
+func (s *scan) interrupt() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stored == nil {
+		return
+	}
 	// What can go wrong in reading, next has reported.
 	_ = s.stored.Close()
+	s.stored, s.memory, s.pending, s.chunk, s.resume = nil, nil, nil, nil, version{}
+	s.r.Lo, s.last, s.any = s.left(), "", false
+}
+
+// left is where the range that is left begins. The caller holds mu.
+func (s *scan) left() string {
+	if s.any {
+		return s.last + "\x00"
+	}
+	return s.r.Lo
+}
+
+// position is the key that the scan has come to, with nothing left before it.
+func (s *scan) position() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.left()
+}
+
+func (s *scan) close() {
+	s.interrupt()
+	s.tx.view.mu.Lock()
+	s.tx.scans = slices.DeleteFunc(s.tx.scans, func(x *scan) bool { return x == s })
+	s.tx.view.mu.Unlock()
 }
 
 // next returns the next row; ok is false at the end.
 func (s *scan) next() (row Row, ok bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stored == nil {
+		if err := s.begin(); err != nil {
+			return Row{}, false, err
+		}
+	}
 	for {
 		if s.steps++; s.steps%ctxInterval == 0 && s.ctx.Err() != nil {
 			return Row{}, false, context.Cause(s.ctx)
@@ -115,7 +179,9 @@ func (s *scan) next() (row Row, ok bool, err error) {
 			}
 			return Row{}, false, nil
 		}
-		if row, ok, err = s.take(key); ok || err != nil {
+		row, ok, err = s.take(key)
+		s.last, s.any = key, true
+		if ok || err != nil {
 			return row, ok, err
 		}
 	}

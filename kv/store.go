@@ -81,6 +81,7 @@ type Store struct {
 	base    *base
 
 	cache *rowCache
+	table atomic.Pointer[Table] // whose transactions read the store; nil if there is none
 
 	written wal.Position // what Pebble has been given
 	wanted  wal.Position // what somebody wants it to be given

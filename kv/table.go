@@ -70,6 +70,7 @@ func NewTable(store *Store, log Log, horizon *wal.Position, opts TableOptions) *
 	t := &Table{store: store, log: log, horizon: horizon, opts: opts}
 	t.pending.tree = newVersionTree()
 	t.view = t.newView()
+	store.table.Store(t)
 	t.applied.Advance(t.view.applied)
 	t.added.Store(uint64(t.view.applied))
 	t.nextXID.Store(firstXID)
@@ -78,9 +79,8 @@ func NewTable(store *Store, log Log, horizon *wal.Position, opts TableOptions) *
 
 // newView must be called by the goroutine that applies: the store must not move meanwhile.
 func (t *Table) newView() *view {
-	v := &view{reading: t.store.read()}
-	v.refs.Store(1)
-	return v
+	r := t.store.read()
+	return &view{applied: r.applied, base: r.base, reading: r, current: true}
 }
 
 // Close lets go of the store. Every transaction must have ended.
@@ -90,7 +90,8 @@ func (t *Table) Close() {
 	t.view = nil
 	t.mu.Unlock()
 	if v != nil {
-		v.release()
+		t.store.table.CompareAndSwap(t, nil)
+		v.retire()
 	}
 }
 
@@ -135,11 +136,7 @@ func (t *Table) Apply(b *Batch) error {
 	if h := t.horizon.Load(); end > h {
 		return fmt.Errorf("apply up to %s, horizon is %s: %w", end, h, ErrPastHorizon)
 	}
-	if err := t.store.Apply(b); err != nil {
-		return err
-	}
-	t.trim()
-	return nil
+	return t.store.apply(b, t.trim)
 }
 
 // trim replaces the current view by one of the store as it is now, and pending by what is after it.
@@ -149,15 +146,15 @@ func (t *Table) trim() {
 	t.mu.Lock()
 	old := t.view
 	t.view = next
-	t.older = slices.DeleteFunc(t.older, func(v *view) bool { return v.refs.Load() == 0 })
-	if old.refs.Load() > 1 { // somebody else's than the table's
+	t.older = slices.DeleteFunc(t.older, func(v *view) bool { return !v.isRead() })
+	if old.isRead() {
 		old.overlay = t.pending.tree.Clone()
 		t.older = append(t.older, old)
 	}
 	t.dropStored()
 	t.mu.Unlock()
 
-	old.release()
+	old.retire()
 	t.applied.Advance(next.applied)
 }
 
@@ -199,23 +196,22 @@ func (t *Table) settle() wal.LSN {
 	return h
 }
 
-// acquire returns the current view and the position at which a transaction reads it.
-func (t *Table) acquire(own wal.LSN, latest bool) (*view, wal.LSN) {
-	upTo := max(t.settle(), own)
+// enter has a transaction read the current view, and settles at which position.
+func (t *Table) enter(tx *Txn) {
+	upTo := max(t.settle(), tx.opts.Own)
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	v := t.view
-	v.refs.Add(1)
 	added := wal.LSN(t.added.Load())
-	if latest {
-		return v, max(v.applied, added)
+	if tx.opts.Latest {
+		upTo = added
 	}
 	// The store may have moved past upTo; it is within the horizon all the same.
-	return v, max(v.applied, min(upTo, added))
+	v.enter(tx, max(v.applied, min(upTo, added)))
 }
 
 // find returns the newest version of pivot.key that is pending in v, at or before pivot.lsn; nil if
-// the store has it.
+// the store has it. Its reading is to be loaded after that, see Table.letGo.
 func (t *Table) find(v *view, pivot *version) (found *version) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -228,7 +224,8 @@ func (t *Table) find(v *view, pivot *version) (found *version) {
 	return found
 }
 
-// treeOf returns the pending versions of v. The caller holds mu.
+// treeOf returns the pending versions of v; others, later than what is seen, if all that read v are settled. The
+// caller holds mu.
 func (t *Table) treeOf(v *view) *versionTree {
 	if v.overlay != nil {
 		return v.overlay

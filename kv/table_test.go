@@ -100,7 +100,12 @@ type testTable struct {
 
 func newTestTable(t testing.TB, opts TableOptions) *testTable {
 	t.Helper()
-	store := openTestStore(t, vfs.NewMem(), StoreOptions{MemTableSize: 2 << 10}) // so that some are written out
+	return newTestTableOf(t, opts, 2<<10) // so that some memtables are written out
+}
+
+func newTestTableOf(t testing.TB, opts TableOptions, memTableSize int) *testTable {
+	t.Helper()
+	store := openTestStore(t, vfs.NewMem(), StoreOptions{MemTableSize: memTableSize})
 	x := &testTable{t: t, log: &fakeLog{}, horizon: new(wal.Position), batch: store.NewBatch()}
 	x.Table = NewTable(store, x.log, x.horizon, opts)
 	t.Cleanup(func() {
@@ -127,9 +132,19 @@ func (x *testTable) applyTo(lsn wal.LSN) error {
 // put commits one value.
 func (x *testTable) put(key, value string) wal.LSN {
 	x.t.Helper()
+	return x.write(func(tx *Txn) error { return tx.Put(key, []byte(value)) })
+}
+
+// delete commits that there is no such row.
+func (x *testTable) delete(key string) wal.LSN {
+	x.t.Helper()
+	return x.write(func(tx *Txn) error { return tx.Delete(key) })
+}
+
+func (x *testTable) write(f func(*Txn) error) wal.LSN {
+	x.t.Helper()
 	tx := x.Begin(TxnOptions{})
-	err := tx.Put(key, []byte(value))
-	if err != nil {
+	if err := f(tx); err != nil {
 		x.t.Fatal(err)
 	}
 	end, err := tx.Commit(x.t.Context())

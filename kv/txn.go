@@ -3,6 +3,7 @@ package kv
 import (
 	"bytes"
 	"context"
+	"sync/atomic"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -29,8 +30,16 @@ type Txn struct {
 	table *Table
 	opts  TxnOptions
 
-	view *view   // nil before the first read
-	at   wal.LSN // commits up to here are visible
+	view    *view                   // nil before the first read
+	at      wal.LSN                 // commits up to here are visible
+	reading atomic.Pointer[reading] // the view's, or, once settled, Pebble as of at
+
+	// Guarded by view.mu.
+	next, previous *Txn
+	left           bool    // has ended
+	settled        *base   // that of reading, if it is not the view's
+	scans          []*scan // under way
+
 	seen wal.LSN // the newest pending version read, if opts.Latest
 
 	reads  readSet
@@ -67,7 +76,7 @@ func (tx *Txn) open(ctx context.Context) error {
 			return err
 		}
 	}
-	tx.view, tx.at = t.acquire(tx.opts.Own, tx.opts.Latest)
+	t.enter(tx)
 	return nil
 }
 
@@ -88,7 +97,7 @@ func (tx *Txn) Get(ctx context.Context, key string) (Row, bool, error) {
 		}
 		return v.row(), true, nil
 	}
-	return tx.view.get(key, &tx.keyBuf)
+	return tx.reading.Load().get(key, &tx.keyBuf)
 }
 
 // note remembers that the transaction depends on a pending version.
@@ -176,6 +185,6 @@ func (tx *Txn) end() {
 		tx.table.resign(tx)
 	}
 	if tx.view != nil {
-		tx.view.release()
+		tx.view.leave(tx)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -78,27 +79,47 @@ func (s *Store) write() {
 	}
 }
 
-// writeMemory writes what is in memory to Pebble.
+// writeMemory writes what is in memory to Pebble. Transactions that see an older state go on with that of Pebble.
 func (s *Store) writeMemory() error {
-	retired, end := s.retire()
-	if err := s.writeRows(retired, end); err != nil {
+	retired, end, old := s.retire()
+	stops := make([]wal.LSN, len(old))
+	for i, tx := range old {
+		stops[i] = tx.at
+	}
+	stops = slices.Compact(stops)
+	bases, err := s.writeStops(retired, stops, end)
+	if err != nil {
 		return err
 	}
-	old := s.base // nobody else changes it
-	next := newBase(s.db, old.number+1)
-	s.cache.advance(next.number, retired.keys)
+	s.cache.advance(bases[len(stops)].number, retired.keys)
 	s.mu.Lock()
-	s.base, s.retired = next, nil
+	previous := s.base
+	s.base, s.retired = bases[len(stops)], nil
 	s.mu.Unlock()
-	old.release()
+	previous.release()
+	for _, tx := range old {
+		i, _ := slices.BinarySearch(stops, tx.at)
+		tx.view.settle(tx, bases[i])
+	}
+	for _, b := range bases[:len(stops)] {
+		b.release()
+	}
+	if t := s.table.Load(); t != nil {
+		t.letGo()
+	}
 	s.written.Advance(end)
 	return nil
 }
 
-// retire puts an empty memtable in the place of the one that there is.
-func (s *Store) retire() (retired *memtable, end wal.LSN) {
+// retire puts an empty memtable in the place of the one that there is. old are the transactions that see no more than
+// what is in it, see Table.unsettled.
+func (s *Store) retire() (retired *memtable, end wal.LSN, old []*Txn) {
 	s.applying.Lock() // not in the middle of a batch
 	defer s.applying.Unlock()
+	end = s.Applied()
+	if t := s.table.Load(); t != nil {
+		old = t.unsettled(end)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
@@ -107,24 +128,48 @@ func (s *Store) retire() (retired *memtable, end wal.LSN) {
 	}
 	s.retired, s.memory = s.memory, newMemtable(n)
 	close(s.retired.retired)
-	return s.retired, s.Applied()
+	return s.retired, end, old
 }
 
-// writeRows writes the newest version of each key, and the LSN up to which that is everything, as one.
+// writeStops writes a memtable to Pebble, in pieces: up to each of stops, then up to end. It returns what Pebble
+// holds after each. Most of the time there are no stops, and what was overwritten in the memtable is not written.
+func (s *Store) writeStops(m *memtable, stops []wal.LSN, end wal.LSN) (bases []*base, err error) {
+	defer func() {
+		if err != nil {
+			for _, b := range bases {
+				b.release()
+			}
+		}
+	}()
+	for i, p := range m.pieces(stops) {
+		upTo := end
+		if i < len(stops) {
+			upTo = p.end // redo can begin there: it is the end of a record
+		}
+		if len(p.rows) > 0 || i == len(stops) {
+			if err := s.writePiece(m, &p, upTo); err != nil {
+				return bases, err
+			}
+		}
+		bases = append(bases, newBase(s.db, s.base.number+1+uint64(i))) // nobody else changes s.base
+	}
+	return bases, nil
+}
+
+// writePiece writes the rows, and the LSN up to which that is everything, as one.
 // In order: Pebble makes a file of so much at once, without its own memtable, if it need not sort.
-func (s *Store) writeRows(m *memtable, end wal.LSN) error {
-	batch := s.db.NewBatchWithSize(m.bytes + appliedSize)
+func (s *Store) writePiece(m *memtable, p *memPiece, end wal.LSN) error {
+	batch := s.db.NewBatchWithSize(p.bytes + appliedSize)
 	defer batch.Close()
 	var buf [appliedSize]byte
 	if err := batch.Set(appliedKey, appendApplied(buf[:0], end), nil); err != nil {
 		return err
 	}
-	ids, keys := m.whole()
-	for i, id := range ids {
+	for i, r := range p.rows {
 		if i%yieldSteps == 0 {
 			runtime.Gosched()
 		}
-		if err := writeRow(batch, keys[id], &m.versions[m.newest[id]]); err != nil {
+		if err := writeRow(batch, m.keys[r.key], &m.versions[r.version]); err != nil {
 			return err
 		}
 	}

@@ -77,6 +77,7 @@ var (
 	mHorizon  = gauge("longship_horizon_lsn_bytes", "How far the log is durable under the rule, as this node knows.")
 	mApplied  = gauge("longship_applied_lsn_bytes", "How far the log is applied to the table.")
 	mPending  = gauge("longship_pending_bytes", "Memory held by commits that are not applied yet, on the primary.")
+	mTable    = gauge("longship_table_memory_bytes", "Memory held by the newest part of the table, which is applied and not written to files, or that old transactions read.")
 	mReplayed = gauge("pg_last_xact_replay_timestamp_seconds", "Commit time of the last transaction applied, on a standby.")
 	mTimeline = gauge("longship_timeline", "Timeline of this node's log.")
 
@@ -117,6 +118,8 @@ func (s *scrape) log(r *reign) {
 	s.lsn(mWritten, r.written().Load())
 	s.lsn(mInserted, r.inserted().Load())
 	s.put(mTimeline, float64(r.found.End.Timeline))
+
+	s.put(mTable, float64(r.table.MemoryBytes()))
 
 	control := r.checkpointer.Control()
 	s.lsn(mRedo, control.Redo)
