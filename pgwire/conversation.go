@@ -104,6 +104,9 @@ func (v *conversation) message(typ byte, body []byte, tooLong *Error) error {
 		}
 	}
 	if v.skipping && typ != 'S' && typ != 'X' {
+		if typ == 'H' { // the error is for a client that waits for it before it sends Sync
+			return v.Flush()
+		}
 		return nil
 	}
 	switch typ {

@@ -216,6 +216,7 @@ func (a *analyzer) unify(l, r expr, ln, rn node, op string, at int) (expr, expr)
 	case r.typ() == Unknown:
 		r = a.coerce(r, l.typ(), rn.at())
 	}
+	l, r = sameTime(l, r)
 	lf, rf := l.typ().family(), r.typ().family()
 	if lf == familyArray && rf == familyArray && l.typ() != r.typ() {
 		a.noOperator(at, l.typ(), op, r.typ())
@@ -224,6 +225,21 @@ func (a *analyzer) unify(l, r expr, ln, rn node, op string, at int) (expr, expr)
 		rf == familyID && l.typ().isNumber() && numberRank(l.typ()) <= numberRank(Int8)
 	if lf == familyNone || lf != rf && !ids {
 		a.noOperator(at, l.typ(), op, r.typ())
+	}
+	return l, r
+}
+
+// sameTime makes times of two types of one that both convert to.
+func sameTime(l, r expr) (expr, expr) {
+	lt, rt := l.typ(), r.typ()
+	if lt.family() != familyTime || rt.family() != familyTime {
+		return l, r
+	}
+	switch {
+	case timeRank(lt) < timeRank(rt):
+		return &castExpr{l, rt}, r
+	case timeRank(lt) > timeRank(rt):
+		return l, &castExpr{r, lt}
 	}
 	return l, r
 }
@@ -338,7 +354,7 @@ func (a *analyzer) coerce(x expr, t Type, at int) expr {
 		if err != nil {
 			panic(a.placed(err, at))
 		}
-		if t == Timestamptz {
+		if t.family() == familyTime {
 			// What it means depends on the clock and the time zone when it runs.
 			return &castExpr{&constExpr{Text, x.v}, t}
 		}

@@ -94,6 +94,7 @@ func (a *analyzer) arithmetic(n binaryNode) expr {
 	case r.typ() == Unknown:
 		r = a.coerce(r, partner(l.typ(), n.op), n.r.at())
 	}
+	l, r = sameTime(l, r)
 	t, ok := arithType(n.op[0], l.typ(), r.typ())
 	if !ok {
 		a.noOperator(n.at(), l.typ(), n.op, r.typ())
@@ -106,7 +107,7 @@ func partner(t Type, op string) Type {
 	switch {
 	case t == PgLSN && op == "+":
 		return Numeric
-	case t == Timestamptz && op == "+":
+	case t.family() == familyTime && op == "+":
 		return Interval
 	case t == Interval && (op == "*" || op == "/"):
 		return Float8
@@ -141,18 +142,39 @@ func arithType(op byte, l, r Type) (Type, bool) {
 		return PgLSN, additive
 	case r == PgLSN && l.isNumber() && !isFloat(l):
 		return PgLSN, op == '+'
-	case l == Timestamptz && r == Timestamptz:
-		return Interval, op == '-'
-	case l == Timestamptz && r == Interval:
-		return Timestamptz, additive
-	case l == Interval && r == Timestamptz:
-		return Timestamptz, op == '+'
+	case l.family() == familyTime || r.family() == familyTime:
+		return timeArithType(op, l, r)
 	case l == Interval && r == Interval:
 		return Interval, additive
 	case l == Interval && r.isNumber():
 		return Interval, op == '*' || op == '/'
 	case r == Interval && l.isNumber():
 		return Interval, op == '*'
+	}
+	return 0, false
+}
+
+// timeArithType is arithType if one side is a time; two are of one type.
+func timeArithType(op byte, l, r Type) (Type, bool) {
+	additive := op == '+' || op == '-'
+	isInt := func(t Type) bool { return t == Int2 || t == Int4 }
+	switch {
+	case l == Date && r == Date:
+		return Int4, op == '-'
+	case l == Date && isInt(r):
+		return Date, additive
+	case r == Date && isInt(l):
+		return Date, op == '+'
+	case l == r:
+		return Interval, op == '-'
+	case l == Date && r == Interval:
+		return Timestamp, additive
+	case l == Interval && r == Date:
+		return Timestamp, op == '+'
+	case r == Interval:
+		return l, additive
+	case l == Interval:
+		return r, op == '+'
 	}
 	return 0, false
 }

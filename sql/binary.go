@@ -31,9 +31,9 @@ func appendBinary(b []byte, v Value) []byte {
 		return append(b, byte(v.n))
 	case Int2:
 		return binary.BigEndian.AppendUint16(b, uint16(v.n))
-	case Int4, OID, XID:
+	case Int4, OID, XID, Date:
 		return binary.BigEndian.AppendUint32(b, uint32(v.n))
-	case Int8, Float8, PgLSN, Timestamptz:
+	case Int8, Float8, PgLSN, Timestamptz, Timestamp, Time, XID8:
 		return binary.BigEndian.AppendUint64(b, uint64(v.n))
 	case Interval:
 		b = binary.BigEndian.AppendUint64(b, uint64(v.n))
@@ -41,6 +41,10 @@ func appendBinary(b []byte, v Value) []byte {
 		return binary.BigEndian.AppendUint32(b, uint32(v.months))
 	case Numeric:
 		return appendNumeric(b, v)
+	case UUID:
+		return appendUUID(b, v.s)
+	case JSONB:
+		b = append(b, jsonbVersion)
 	case Inet:
 		return appendInet(b, v)
 	case Float4:
@@ -115,6 +119,15 @@ func parseBinary(b []byte, t Type) (Value, error) {
 		return parseValue(string(b), t, time.UTC)
 	case Numeric:
 		return parseBinaryNumeric(b)
+	case Bytea:
+		return Value{typ: t, s: string(b)}, nil
+	case JSON:
+		return parseJSON(string(b), t)
+	case JSONB:
+		if len(b) == 0 || b[0] != jsonbVersion {
+			return Null, invalidBinary()
+		}
+		return parseJSON(string(b[1:]), t)
 	case Inet:
 		return parseBinaryInet(b)
 	}
@@ -137,8 +150,16 @@ func parseBinary(b []byte, t Type) (Value, error) {
 		return Value{typ: t, n: int64(math.Float64bits(float64(math.Float32frombits(binary.BigEndian.Uint32(b)))))}, nil
 	case Int8, Float8, PgLSN:
 		return Value{typ: t, n: int64(binary.BigEndian.Uint64(b))}, nil
-	case Timestamptz:
-		return parseBinaryTimestamp(int64(binary.BigEndian.Uint64(b)))
+	case Timestamptz, Timestamp:
+		return parseBinaryTimestamp(int64(binary.BigEndian.Uint64(b)), t)
+	case Date:
+		return checkedDate(int64(int32(binary.BigEndian.Uint32(b))))
+	case Time:
+		return parseBinaryTime(int64(binary.BigEndian.Uint64(b)))
+	case UUID:
+		return uuidValue([16]byte(b)), nil
+	case XID8:
+		return Value{typ: t, n: int64(binary.BigEndian.Uint64(b))}, nil
 	case Interval:
 		return Value{typ: t, n: int64(binary.BigEndian.Uint64(b)),
 			days:   int32(binary.BigEndian.Uint32(b[8:])),
@@ -147,11 +168,11 @@ func parseBinary(b []byte, t Type) (Value, error) {
 	return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot accept a value of type %s", t)
 }
 
-func parseBinaryTimestamp(us int64) (Value, error) {
+func parseBinaryTimestamp(us int64, t Type) (Value, error) {
 	if !isTimestamp(us) && !isInfinite(us) {
 		return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "timestamp out of range")
 	}
-	return Value{typ: Timestamptz, n: us}, nil
+	return Value{typ: t, n: us}, nil
 }
 
 func invalidBinary() error {

@@ -24,7 +24,9 @@ func compareValues(a, b Value) int {
 		daysA, usA := intervalOrder(a)
 		daysB, usB := intervalOrder(b)
 		return cmp.Or(cmp.Compare(daysA, daysB), cmp.Compare(usA, usB))
-	case familyText, familyInet, familyArray, familyNone:
+	case familyXID8:
+		return cmp.Compare(uint64(a.n), uint64(b.n))
+	case familyText, familyInet, familyBytea, familyUUID, familyArray, familyNone:
 		return strings.Compare(a.s, b.s)
 	}
 	return cmp.Compare(a.n, b.n)
@@ -87,12 +89,10 @@ func arith(op byte, l, r Value, t Type, loc *time.Location) (Value, error) {
 		return moveLSN(op, l, r)
 	case r.typ == PgLSN:
 		return moveLSN(op, r, l)
-	case l.typ == Timestamptz && r.typ == Timestamptz:
-		return intervalBetween(l.n, r.n)
-	case l.typ == Timestamptz:
-		return addInterval(l.n, r, sign, loc)
-	case r.typ == Timestamptz:
-		return addInterval(r.n, l, sign, loc)
+	case l.typ.family() == familyTime:
+		return timeArith(l, r, sign, loc)
+	case r.typ.family() == familyTime:
+		return timeArith(r, l, sign, loc)
 	case l.typ == Interval && op != '+' && op != '-':
 		return scaleInterval(op, l, toFloat(r))
 	case r.typ == Interval && op == '*':
@@ -212,6 +212,12 @@ func castValue(v Value, t Type, loc *time.Location) (Value, error) {
 		return parseValue(v.s, t, loc)
 	case from.elem() != 0:
 		return castArray(v, t, loc)
+	case from.family() == familyTime:
+		return castTime(v, t, loc), nil
+	case from == JSON || from == JSONB:
+		return parseJSON(v.s, t)
+	case from == XID8:
+		return Value{typ: XID, n: int64(uint32(v.n))}, nil
 	case t == Float8 && from == Numeric, t == Float4:
 		return parseFloat(textOf(v, loc), t)
 	case t == Float8:

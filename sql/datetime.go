@@ -242,3 +242,40 @@ func intervalOrder(v Value) (days, us int64) {
 	}
 	return days, us
 }
+
+// age is age(later, earlier) or age(earlier), which is up to midnight: years, months, days and time as the calendar
+// counts them.
+func age(e *env, args []Value) (Value, error) {
+	later, earlier := args[0], args[0]
+	if len(args) == 2 {
+		earlier = args[1]
+	} else {
+		later = castTime(castTime(TimeValue(e.session.now()), Date, e.loc()), Timestamptz, e.loc())
+	}
+	if isInfinite(later.n) || isInfinite(earlier.n) {
+		return Null, pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, "timestamp out of range")
+	}
+	return calendarAge(timeOf(later.n).In(e.loc()), timeOf(earlier.n).In(e.loc())), nil
+}
+
+// calendarAge is a − b as timestamp_age counts: what is borrowed from a month is the days of the earlier one.
+func calendarAge(a, b time.Time) Value {
+	sign := int64(1)
+	if a.Before(b) {
+		a, b, sign = b, a, -1
+	}
+	months := (a.Year()-b.Year())*12 + int(a.Month()) - int(b.Month())
+	days := a.Day() - b.Day()
+	clock := func(t time.Time) int64 {
+		return int64(t.Hour())*usPerHour + int64(t.Minute())*usPerMinute + int64(t.Second())*usPerSecond + int64(t.Nanosecond())/1000
+	}
+	us := clock(a) - clock(b)
+	if us < 0 {
+		us, days = us+usPerDay, days-1
+	}
+	if days < 0 {
+		days += time.Date(b.Year(), b.Month()+1, 0, 0, 0, 0, 0, time.UTC).Day()
+		months--
+	}
+	return Value{typ: Interval, months: int32(sign) * int32(months), days: int32(sign) * int32(days), n: sign * us}
+}

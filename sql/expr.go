@@ -335,9 +335,10 @@ func (x *castExpr) eval(e *env) (Value, error) {
 	if x.to.isReg() {
 		return e.session.named(v, x.to)
 	}
-	if x.to == Timestamptz {
-		if at, ok := namedTime(strings.TrimSpace(v.s), e.session.now().In(e.loc())); ok {
-			return at, nil // now is the time of the transaction
+	if x.to.family() == familyTime && v.typ.family() == familyText {
+		word := strings.ToLower(strings.TrimSpace(v.s))
+		if at, ok := namedTime(word, e.session.now().In(e.loc())); ok && word != "epoch" {
+			return castTime(at, x.to, e.loc()), nil // now is the time of the transaction
 		}
 	}
 	return castValue(v, x.to, e.loc())

@@ -33,6 +33,9 @@ var sessionFunctions = []Func{
 	{Name: "now", Result: Timestamptz, builtin: transactionTime},
 	{Name: "transaction_timestamp", Result: Timestamptz, builtin: transactionTime},
 	{Name: "current_timestamp", Result: Timestamptz, builtin: transactionTime},
+	{Name: "localtimestamp", Result: Timestamp, builtin: localTime(Timestamp)},
+	{Name: "current_date", Result: Date, builtin: localTime(Date)},
+	{Name: "localtime", Result: Time, builtin: localTime(Time)},
 	{Name: "statement_timestamp", Result: Timestamptz, builtin: wallTime},
 	{Name: "clock_timestamp", Result: Timestamptz, builtin: wallTime},
 	{Name: "current_setting", Args: []Type{Text, Bool}, Defaults: []Value{BoolValue(false)}, Result: Text, builtin: currentSetting},
@@ -49,6 +52,11 @@ func currentUser(e *env, _ []Value) (Value, error) { return NameValue(e.session.
 func currentDatabase(e *env, _ []Value) (Value, error) { return NameValue(e.session.id.Database), nil }
 
 func transactionTime(e *env, _ []Value) (Value, error) { return TimeValue(e.session.now()), nil }
+
+// localTime is the time of the transaction by the session's clock.
+func localTime(t Type) func(*env, []Value) (Value, error) {
+	return func(e *env, _ []Value) (Value, error) { return castTime(TimeValue(e.session.now()), t, e.loc()), nil }
+}
 
 func wallTime(*env, []Value) (Value, error) { return TimeValue(time.Now()), nil }
 

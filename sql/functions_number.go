@@ -64,15 +64,23 @@ var numberFunctions = []Func{
 		}
 		return Value{typ: Timestamptz, n: int64(us)}, nil
 	}},
-	{Name: "isfinite", Args: []Type{Timestamptz}, Result: Bool, builtin: func(_ *env, args []Value) (Value, error) {
-		return BoolValue(!isInfinite(args[0].n)), nil
-	}},
+	{Name: "isfinite", Args: []Type{Timestamptz}, Result: Bool, builtin: isFinite},
+	{Name: "isfinite", Args: []Type{Timestamp}, Result: Bool, builtin: isFinite},
+	{Name: "timezone", Args: []Type{Text, Timestamptz}, Result: Timestamp, builtin: atTimeZone},
+	{Name: "timezone", Args: []Type{Text, Timestamp}, Result: Timestamptz, builtin: atTimeZone},
+	{Name: "age", Args: []Type{Timestamptz, Timestamptz}, Result: Interval, builtin: age},
+	{Name: "age", Args: []Type{Timestamptz}, Result: Interval, builtin: age},
 	{Name: "date_trunc", Args: []Type{Text, Timestamptz}, Result: Timestamptz, builtin: dateTrunc},
+	{Name: "date_trunc", Args: []Type{Text, Timestamp}, Result: Timestamp, builtin: dateTrunc},
 	{Name: "pg_size_pretty", Args: []Type{Int8}, Result: Text, builtin: sizePretty},
 	{Name: "pg_size_pretty", Args: []Type{Numeric}, Result: Text, builtin: sizePretty},
 	{Name: "extract", Args: []Type{Text, Timestamptz}, Result: Numeric, builtin: extractField},
+	{Name: "extract", Args: []Type{Text, Timestamp}, Result: Numeric, builtin: extractField},
+	{Name: "extract", Args: []Type{Text, Date}, Result: Numeric, builtin: extractField},
 	{Name: "extract", Args: []Type{Text, Interval}, Result: Numeric, builtin: extractField},
 	{Name: "date_part", Args: []Type{Text, Timestamptz}, Result: Float8, builtin: datePart},
+	{Name: "date_part", Args: []Type{Text, Timestamp}, Result: Float8, builtin: datePart},
+	{Name: "date_part", Args: []Type{Text, Date}, Result: Float8, builtin: datePart},
 	{Name: "date_part", Args: []Type{Text, Interval}, Result: Float8, builtin: datePart},
 }
 
@@ -92,17 +100,32 @@ func modulo(e *env, args []Value) (Value, error) {
 	return arith('%', args[0], args[1], args[0].typ, e.loc())
 }
 
-// dateTrunc is date_trunc(field, time) in the session's time zone.
+func isFinite(_ *env, args []Value) (Value, error) { return BoolValue(!isInfinite(args[0].n)), nil }
+
+// zoneOf is the time zone that fields of a time are in: the session's, or UTC, as which a timestamp is kept.
+func zoneOf(v Value, e *env) *time.Location {
+	if v.typ == Timestamptz {
+		return e.loc()
+	}
+	return time.UTC
+}
+
+// dateTrunc is date_trunc(field, time), of a timestamptz in the session's time zone.
 func dateTrunc(e *env, args []Value) (Value, error) {
 	if isInfinite(args[1].n) {
 		return args[1], nil
 	}
-	t := timeOf(args[1].n).In(e.loc())
+	v, err := truncated(args[0].s, args[1], timeOf(args[1].n).In(zoneOf(args[1], e)))
+	v.typ = args[1].typ
+	return v, err
+}
+
+func truncated(field string, v Value, t time.Time) (Value, error) {
 	year, month, day := t.Date()
 	at := func(year int, month time.Month, day, hour, minute, second int) (Value, error) {
-		return timestampOf(time.Date(year, month, day, hour, minute, second, 0, e.loc())), nil
+		return timestampOf(time.Date(year, month, day, hour, minute, second, 0, t.Location())), nil
 	}
-	switch field := strings.TrimSuffix(strings.ToLower(args[0].s), "s"); field {
+	switch strings.TrimSuffix(strings.ToLower(field), "s") {
 	case "year":
 		return at(year, 1, 1, 0, 0, 0)
 	case "quarter":
@@ -120,7 +143,7 @@ func dateTrunc(e *env, args []Value) (Value, error) {
 	case "second":
 		return timestampOf(t.Truncate(time.Second)), nil
 	}
-	return Null, pgwire.Errorf(pgwire.CodeInvalidParameterValue, `unit "%s" not recognized for type timestamp with time zone`, args[0].s)
+	return Null, pgwire.Errorf(pgwire.CodeInvalidParameterValue, `unit "%s" not recognized for type %s`, field, v.typ)
 }
 
 func absolute(_ *env, args []Value) (Value, error) {
@@ -168,25 +191,37 @@ func sizePretty(_ *env, args []Value) (Value, error) {
 func extractField(e *env, args []Value) (Value, error) {
 	field := strings.ToLower(args[0].s)
 	us, whole, ok := int64(0), int64(0), true
-	if args[1].typ == Timestamptz && isInfinite(args[1].n) {
-		if _, grows, err := infiniteField(args); err != nil || !grows {
+	v := ofDay(args[1])
+	if v.typ != Interval && isInfinite(v.n) {
+		if _, grows, err := infiniteField(args[0].s, args[1].typ, v.n); err != nil || !grows {
 			return Null, err
 		}
 		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "a numeric cannot be infinite here").
 			WithHint("Use date_part, which returns a double precision.")
 	}
-	if args[1].typ == Interval {
-		us, whole, ok = intervalField(field, args[1])
+	if v.typ == Interval {
+		us, whole, ok = intervalField(field, v)
 	} else {
-		us, whole, ok = timeField(field, args[1].n, e.loc())
+		us, whole, ok = timeField(field, v.n, zoneOf(v, e))
 	}
 	if !ok {
 		return Null, pgwire.Errorf(pgwire.CodeInvalidParameterValue, `unit "%s" not recognized for type %s`, args[0].s, args[1].typ)
+	}
+	if args[1].typ == Date && us != 0 {
+		return decimalValue(decimalFromInt(us / usPerSecond)), nil
 	}
 	if us != 0 || field == "epoch" || field == "second" || field == "seconds" {
 		return decimalValue(decimal{big.NewInt(us), 6}), nil
 	}
 	return decimalValue(decimalFromInt(whole)), nil
+}
+
+// ofDay is v, or when it begins if it is a date.
+func ofDay(v Value) Value {
+	if v.typ == Date {
+		return castTime(v, Timestamp, time.UTC)
+	}
+	return v
 }
 
 // timeField returns a field as microseconds, for epoch and second, or as a whole number.
@@ -238,13 +273,13 @@ func intervalField(field string, v Value) (us, whole int64, ok bool) {
 }
 
 // infiniteField is a field of infinity: infinite if it grows with time, else there is none.
-func infiniteField(args []Value) (f float64, grows bool, err error) {
-	field := strings.ToLower(args[0].s)
+func infiniteField(unit string, t Type, us int64) (f float64, grows bool, err error) {
+	field := strings.ToLower(unit)
 	if _, _, ok := timeField(field, 0, time.UTC); !ok {
-		return 0, false, pgwire.Errorf(pgwire.CodeInvalidParameterValue, `unit "%s" not recognized for type %s`, args[0].s, args[1].typ)
+		return 0, false, pgwire.Errorf(pgwire.CodeInvalidParameterValue, `unit "%s" not recognized for type %s`, unit, t)
 	}
 	sign := 1
-	if args[1].n < 0 {
+	if us < 0 {
 		sign = -1
 	}
 	field = strings.TrimSuffix(field, "s")
@@ -252,8 +287,8 @@ func infiniteField(args []Value) (f float64, grows bool, err error) {
 }
 
 func datePart(e *env, args []Value) (Value, error) {
-	if args[1].typ == Timestamptz && isInfinite(args[1].n) {
-		f, grows, err := infiniteField(args)
+	if v := ofDay(args[1]); v.typ != Interval && isInfinite(v.n) {
+		f, grows, err := infiniteField(args[0].s, args[1].typ, v.n)
 		if err != nil || !grows {
 			return Null, err
 		}

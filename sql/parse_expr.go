@@ -311,7 +311,8 @@ func (p *parser) cast() node {
 			}
 			p.expectOp("]")
 		case p.acceptBoth("at", "time"):
-			p.unsupported(int(at), "AT TIME ZONE", "There is no type timestamp without time zone. SET TimeZone says in which zone times are shown.")
+			p.expect("zone")
+			x = callNode{pos: at, name: "timezone", args: []node{p.primary(), x}}
 		case p.accept("collate"):
 			c := collateNode{pos: at, x: x, name: p.label()}
 			if p.acceptOp(".") {

@@ -52,7 +52,7 @@ func (p *parser) keywordExpr(at pos) (node, bool) {
 		return p.caseExpr(at), true
 	case "cast":
 		return p.castCall(at), true
-	case "current_user", "session_user", "user", "current_role", "current_catalog", "current_timestamp", "current_schema":
+	case "current_user", "session_user", "user", "current_role", "current_catalog", "current_timestamp", "current_schema", "current_date", "localtime", "localtimestamp":
 		if word == "current_schema" && p.peek().kind == tokOp && p.peek().text == "(" {
 			return nil, false
 		}

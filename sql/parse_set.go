@@ -1,5 +1,12 @@
 package sql
 
+import (
+	"errors"
+	"time"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
 // setStatement reads SET [SESSION | LOCAL] name {TO | =} {value, … | DEFAULT} and the SQL
 // standard's spellings of it.
 func (p *parser) setStatement() statementNode {
@@ -25,6 +32,10 @@ func (p *parser) setStatement() statementNode {
 			s.isReset = true
 			return s
 		}
+		if p.isKeyword("interval") && p.peek().kind == tokString {
+			s.values = []string{p.intervalZone()}
+			return s
+		}
 		s.values = []string{p.settingValue()}
 		return s
 	case p.isKeyword("names") && p.peek().kind == tokString:
@@ -39,6 +50,28 @@ func (p *parser) setStatement() statementNode {
 	s.name, s.values = p.assignment()
 	s.isReset = s.values == nil
 	return s
+}
+
+// intervalZone reads INTERVAL 'hours and minutes to the east' [HOUR TO MINUTE], as the name of that zone.
+func (p *parser) intervalZone() string {
+	p.advance()
+	at := p.tok.pos
+	zone := (*time.Location)(nil)
+	v, err := parseInterval(p.stringLiteral())
+	if err == nil {
+		zone, err = intervalZone(v)
+	}
+	if e, ok := errors.AsType[*pgwire.Error](err); ok {
+		panic(e)
+	}
+	if err != nil {
+		p.fail(at, pgwire.CodeInvalidParameterValue, "%w", err)
+	}
+	if p.accept("hour") {
+		p.expect("to")
+		p.expect("minute")
+	}
+	return zone.String()
 }
 
 // setRole reads SET [SESSION | LOCAL] ROLE {NONE | name} and SET [SESSION | LOCAL] SESSION AUTHORIZATION {DEFAULT |

@@ -12,9 +12,11 @@ func (p *parser) typedLiteral() (Type, bool) {
 	if !known && !missingTypes[word] && longTypes[word] == "" && word != "pg_catalog" {
 		return 0, false // which most names are: no need to look further
 	}
-	if next := p.peek(); next.kind == tokIdent && longTypes[word] == next.text || word == "pg_catalog" {
+	next := p.peek()
+	if next.kind == tokIdent && (longTypes[word] == next.text || known && next.text == "without") || word == "pg_catalog" {
 		return p.longTypedLiteral()
-	} else if next.kind != tokString {
+	}
+	if next.kind != tokString {
 		return 0, false
 	}
 	if !known && missingTypes[word] {
@@ -74,6 +76,11 @@ func (p *parser) typeName() Type {
 	case name == "timestamp" && p.acceptBoth("with", "time"):
 		p.expect("zone")
 		name = "timestamptz"
+	case name == "time" && p.acceptBoth("with", "time"):
+		p.expect("zone")
+		name = "timetz"
+	case (name == "timestamp" || name == "time") && p.acceptBoth("without", "time"):
+		p.expect("zone")
 	}
 	typ, ok := typeNames[name]
 	if !ok {
@@ -89,8 +96,8 @@ func (p *parser) typeName() Type {
 }
 
 // missingTypes are the types of PostgreSQL that there is no use for here.
-var missingTypes = wordSet(`bit bpchar bytea char character cidr circle date json jsonb line lseg macaddr macaddr8
-	money nchar national path point polygon time timestamp timetz tsquery tsvector uuid varbit xid8 xml regoper regconfig regdictionary regcollation`)
+var missingTypes = wordSet(`bit bpchar char character cidr circle line lseg macaddr macaddr8
+	money nchar national path point polygon timetz tsquery tsvector varbit xml regoper regconfig regdictionary regcollation`)
 
 // arrayType reads [] after the name of a type, in which a bound means nothing.
 func (p *parser) arrayType(at int, elem Type) Type {

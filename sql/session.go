@@ -244,6 +244,9 @@ func (s *Session) checkParam(b []byte, t Type, format int16, number int) error {
 	switch size := int(typeInfos[t].size); {
 	case format != binaryFormat && !validText(stringOf(b)), t == Text, t == Varchar:
 		err = checkText(stringOf(b))
+	case format != binaryFormat && t.isReg():
+		text = true
+		_, err = s.resolveName(stringOf(b), t)
 	case format != binaryFormat:
 		text = true
 		_, err = parseValue(stringOf(b), t, s.settings.location())
@@ -251,6 +254,7 @@ func (s *Session) checkParam(b []byte, t Type, format int16, number int) error {
 		err = pgwire.Errorf(pgwire.CodeProtocolViolation, "insufficient data left in message")
 	case size > 0 && len(b) > size && t != Name:
 		err = pgwire.Errorf(pgwire.CodeInvalidBinaryRepresentation, "incorrect binary data format in bind parameter %d", number)
+	case t.isReg():
 	default:
 		_, err = parseBinary(b, t)
 	}

@@ -244,7 +244,9 @@ func (s *Settings) All() []Setting {
 func (s *Settings) all() []*Setting {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.SortedFunc(maps.Values(s.defs), func(a, b *Setting) int {
-		return strings.Compare(foldName(a.Name), foldName(b.Name))
-	})
+	list := make([]*Setting, 0, len(s.defs))
+	for _, folded := range slices.Sorted(maps.Keys(s.defs)) {
+		list = append(list, s.defs[folded])
+	}
+	return list
 }

@@ -40,10 +40,10 @@ const (
 )
 
 // builtinSettings lists the settings of PostgreSQL 15 that mean something here, with its defaults
-// unless DESIGN says otherwise, and those of failover, which are Longship's own.
+// unless DESIGN says otherwise, those of failover, which are Longship's own, and those that are only accepted.
 func builtinSettings() []Setting {
 	var list []Setting
-	for _, group := range [][]Setting{clientSettings(), presetSettings(), replicationSettings(), failoverSettings(), walSettings()} {
+	for _, group := range [][]Setting{clientSettings(), presetSettings(), replicationSettings(), failoverSettings(), walSettings(), acceptedSettings()} {
 		list = append(list, group...)
 	}
 	return list
@@ -89,9 +89,18 @@ func onlyUTF8(value string) (string, error) {
 		WithHint("The only encoding is UTF8.")
 }
 
-// isUTF8 reports whether that is a name of the one encoding there is.
+// isUTF8 reports whether that is a name of the one encoding there is. As in PostgreSQL only letters and digits count:
+// asyncpg sends 'utf-8' with its quotes.
 func isUTF8(name string) bool {
-	switch strings.ToUpper(strings.NewReplacer("-", "", "_", "").Replace(name)) {
+	switch strings.Map(func(c rune) rune {
+		switch {
+		case c >= 'a' && c <= 'z':
+			return c - 'a' + 'A'
+		case c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+			return c
+		}
+		return -1
+	}, name) {
 	case "UTF8", "UNICODE", "SQLASCII":
 		return true
 	}
@@ -131,6 +140,9 @@ func presetSettings() []Setting {
 		{Name: "max_index_keys", Kind: KindInt, Boot: "32", Min: 32, Max: 32, Context: internal, Category: catPreset, Short: "Most columns of an index, as PostgreSQL has it: drivers ask."},
 		{Name: "integer_datetimes", Kind: b, Boot: "on", Context: internal, Category: catPreset, Report: true, Short: "Time stamps are integers."},
 		{Name: "is_superuser", Kind: b, Boot: "on", Context: internal, Category: catPreset, Report: true, Short: "There is one role."},
+		{Name: "lc_collate", Kind: s, Boot: "C", Context: internal, Category: catPreset, Short: "Text compares byte by byte."},
+		{Name: "lc_ctype", Kind: s, Boot: "C", Context: internal, Category: catPreset, Short: "Classes of characters are those of Unicode."},
+		{Name: "max_prepared_transactions", Kind: KindInt, Boot: "0", Context: internal, Category: catPreset, Short: "There are no prepared transactions."},
 		{Name: "server_encoding", Kind: s, Boot: "UTF8", Context: internal, Category: catPreset, Report: true, Short: "Encoding of the table."},
 		{Name: "server_version", Kind: s, Boot: "15.18", Context: internal, Category: catPreset, Report: true, Short: "The PostgreSQL version whose behaviour the node follows."},
 		{Name: "server_version_num", Kind: KindInt, Boot: "150018", Min: 150000, Max: 190000, Context: internal, Category: catPreset, Short: "The same as a number."},

@@ -96,13 +96,15 @@ func (s *statement) analyze() (err error) {
 
 // paramType is the type a client declared for a parameter; other character types are text.
 func paramType(oid uint32) Type {
-	const bpchar = 1042
+	const bpchar, bpcharArray, varcharArray = 1042, 1014, 1015
 	t := Type(oid)
 	switch {
 	case oid == 0, t == Unknown:
 		return Unknown
 	case oid == bpchar || t == Varchar:
 		return Text
+	case oid == bpcharArray || oid == varcharArray:
+		return TextArray
 	case typeInfos[t].name == "" || t.family() == familyNone:
 		panic(pgwire.Errorf(pgwire.CodeUndefinedObject, "parameters of type %d are not supported", oid))
 	}

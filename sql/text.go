@@ -57,10 +57,14 @@ func bytesOf(s string) []byte {
 // invalidInput is PostgreSQL's complaint about a text form that is not one of t.
 func invalidInput(t Type, s string) error {
 	code := pgwire.CodeInvalidTextRepresentation
-	if t == Timestamptz || t == Interval {
+	if t.family() == familyTime || t == Time || t == Interval {
 		code = pgwire.CodeInvalidDatetimeFormat
 	}
-	return pgwire.Errorf(code, `invalid input syntax for type %s: "%s"`, t, s)
+	name := t.String()
+	if t == Time || t == Timestamp {
+		name = internalName(t)
+	}
+	return pgwire.Errorf(code, `invalid input syntax for type %s: "%s"`, name, s)
 }
 
 func outOfRange(t Type) error {
@@ -98,8 +102,20 @@ func parseValue(s string, t Type, loc *time.Location) (Value, error) {
 		return LSNValue(lsn), nil
 	case Inet:
 		return parseInet(s)
-	case Timestamptz:
-		return parseTimestamp(s, loc)
+	case Timestamptz, Timestamp:
+		return parseTimestamp(s, t, loc)
+	case Date:
+		return parseDate(s, loc)
+	case Time:
+		return parseTime(s)
+	case Bytea:
+		return parseBytea(s)
+	case UUID:
+		return parseUUID(s)
+	case JSON, JSONB:
+		return parseJSON(s, t)
+	case XID8:
+		return parseXID8(s)
 	case Interval:
 		return parseInterval(s)
 	}
@@ -215,6 +231,16 @@ func appendText(b []byte, v Value, loc *time.Location) []byte {
 		return b
 	case Timestamptz:
 		return appendTimestamp(b, v.n, loc)
+	case Timestamp:
+		return appendTimestamp(b, v.n, nil)
+	case Date:
+		return appendDate(b, v.n)
+	case Time:
+		return appendTime(b, v.n)
+	case Bytea:
+		return appendBytea(b, v.s)
+	case XID8:
+		return strconv.AppendUint(b, uint64(v.n), 10)
 	case Interval:
 		return appendInterval(b, v)
 	}
@@ -227,7 +253,7 @@ func appendText(b []byte, v Value, loc *time.Location) []byte {
 // textOf is the text form of v as a string.
 func textOf(v Value, loc *time.Location) string {
 	switch v.typ {
-	case Text, Name, Varchar, Char, Numeric, Inet, Record:
+	case Text, Name, Varchar, Char, Numeric, Inet, Record, UUID, JSON, JSONB:
 		return v.s
 	}
 	return string(appendText(nil, v, loc))

@@ -38,7 +38,8 @@ func microseconds(t time.Time) int64 {
 // timestampOf is the value of a time, the zero time too.
 func timestampOf(t time.Time) Value { return Value{typ: Timestamptz, n: microseconds(t)} }
 
-// appendTimestamp prints ISO style: 2026-11-21 04:03:03.123456+00, 0044-03-15 12:00:00+00 BC, infinity.
+// appendTimestamp prints ISO style: 2026-11-21 04:03:03.123456+00, 0044-03-15 12:00:00+00 BC, infinity. Without a time
+// zone it prints a timestamp, which has none.
 func appendTimestamp(b []byte, us int64, loc *time.Location) []byte {
 	switch us {
 	case infinitelyEarly:
@@ -46,20 +47,29 @@ func appendTimestamp(b []byte, us int64, loc *time.Location) []byte {
 	case infinitelyLate:
 		return append(b, "infinity"...)
 	}
-	t := timeOf(us).In(loc)
-	if year := t.Year(); year > 0 {
-		b = t.AppendFormat(b, "2006-01-02 15:04:05")
-	} else { // 1 BC is the year 0
-		digits := strconv.Itoa(1 - year)
-		b = append(append(b, "0000"[min(len(digits), 4):]...), digits...)
-		b = t.AppendFormat(b, "-01-02 15:04:05")
+	t := timeOf(us).UTC()
+	if loc != nil {
+		t = t.In(loc)
 	}
+	b = appendDay(b, t, " 15:04:05")
 	b = appendFraction(b, int64(t.Nanosecond())/1000)
-	b = appendOffset(b, t)
+	if loc != nil {
+		b = appendOffset(b, t)
+	}
 	if t.Year() <= 0 {
 		b = append(b, " BC"...)
 	}
 	return b
+}
+
+// appendDay prints the day of t, and what layout says after it. Before Christ the year stands without its era.
+func appendDay(b []byte, t time.Time, layout string) []byte {
+	if t.Year() > 0 {
+		return t.AppendFormat(b, "2006-01-02"+layout)
+	}
+	digits := strconv.Itoa(1 - t.Year()) // 1 BC is the year 0
+	b = append(append(b, "0000"[min(len(digits), 4):]...), digits...)
+	return t.AppendFormat(b, "-01-02"+layout)
 }
 
 // appendOffset prints the time zone: +02, -03:30.
@@ -107,30 +117,40 @@ func namedTime(word string, now time.Time) (v Value, ok bool) {
 	return TimeValue(time.Date(now.Year(), now.Month(), now.Day()+days, 0, 0, 0, 0, now.Location())), true
 }
 
-// parseTimestamp reads ISO 8601 forms with or without a zone, before Christ or not, and the words of namedTime.
-// Without a zone the session's applies.
-func parseTimestamp(s string, loc *time.Location) (Value, error) {
+// parseTimestamp reads ISO 8601 forms with or without a zone, before Christ or not, and the words of namedTime, as a
+// timestamptz or a timestamp. Without a zone the session's applies; a timestamp takes no notice of one.
+func parseTimestamp(s string, typ Type, loc *time.Location) (Value, error) {
 	text := strings.TrimSpace(s)
 	if v, ok := namedTime(text, time.Now().In(loc)); ok {
+		if typ == Timestamp && !strings.EqualFold(text, "epoch") {
+			return castTime(v, typ, loc), nil
+		}
+		v.typ = typ
 		return v, nil
+	}
+	if typ == Timestamp {
+		loc = time.UTC
 	}
 	outOfRange := func(what string) error {
 		return pgwire.Errorf(pgwire.CodeDatetimeFieldOverflow, `%s out of range: "%s"`, what, s)
 	}
 	text, year, ok := cutYear(text)
 	if !ok {
-		return Null, invalidInput(Timestamptz, s)
+		return Null, invalidInput(typ, s)
 	}
 	t, ok := parseDateTime(text, year, loc)
 	switch {
 	case !ok && looksLikeDate(text):
 		return Null, outOfRange("date/time field value")
 	case !ok:
-		return Null, invalidInput(Timestamptz, s)
+		return Null, invalidInput(typ, s)
 	case year == noYear:
 		return Null, outOfRange("date/time field value")
 	case t.Year() < -4713 || t.Year() > 294277 || !isTimestamp(microseconds(t)):
 		return Null, outOfRange("timestamp")
+	}
+	if typ == Timestamp {
+		return Value{typ: typ, n: wallClock(t)}, nil
 	}
 	return timestampOf(t), nil
 }

@@ -9,6 +9,7 @@ type Type uint32
 // are what functions take: any type, any array, and that array's element.
 const (
 	Bool        Type = 16
+	Bytea       Type = 17
 	Char        Type = 18 // "char", a single byte
 	Name        Type = 19
 	Int8        Type = 20
@@ -20,6 +21,7 @@ const (
 	OID         Type = 26
 	XID         Type = 28
 	OIDVector   Type = 30
+	JSON        Type = 114
 	NodeTree    Type = 194
 	Float4      Type = 700
 	Float8      Type = 701
@@ -36,6 +38,9 @@ const (
 	OIDArray    Type = 1028
 	ACLArray    Type = 1034
 	Varchar     Type = 1043
+	Date        Type = 1082
+	Time        Type = 1083
+	Timestamp   Type = 1114
 	Timestamptz Type = 1184
 	Interval    Type = 1186
 	Numeric     Type = 1700
@@ -45,9 +50,21 @@ const (
 	Regtype     Type = 2206
 	Record      Type = 2249
 	Void        Type = 2278
+	UUID        Type = 2950
 	PgLSN       Type = 3220
+	JSONB       Type = 3802
 	Regnsp      Type = 4089
 	Regrole     Type = 4096
+	XID8        Type = 5069
+
+	Float8Array      Type = 1022
+	TimestampArray   Type = 1115
+	DateArray        Type = 1182
+	TimestamptzArray Type = 1185
+	IntervalArray    Type = 1187
+	NumericArray     Type = 1231
+	UUIDArray        Type = 2951
+	LSNArray         Type = 3221
 
 	// indexKey is what information_schema._pg_expandarray returns, the only record whose fields can be
 	// selected: an element and its number. Clients see a record.
@@ -81,11 +98,16 @@ const (
 	familyTime
 	familyInterval
 	familyInet
+	familyBytea
+	familyClock
+	familyUUID
+	familyXID8
 	familyArray
 )
 
 var typeInfos = map[Type]typeInfo{
 	Bool:        {"boolean", "bool", 1, familyBool, 'B', 0},
+	Bytea:       {"bytea", "bytea", -1, familyBytea, 'U', 0},
 	Char:        {`"char"`, "char", 1, familyText, 'Z', 0},
 	Name:        {"name", "name", 64, familyText, 'S', 0},
 	Int8:        {"bigint", "int8", 8, familyNumber, 'N', 0},
@@ -97,6 +119,7 @@ var typeInfos = map[Type]typeInfo{
 	OID:         {"oid", "oid", 4, familyID, 'N', 0},
 	XID:         {"xid", "xid", 4, familyID, 'U', 0},
 	OIDVector:   {"oidvector", "oidvector", -1, familyArray, 'A', OID},
+	JSON:        {"json", "json", -1, familyNone, 'U', 0},
 	NodeTree:    {"pg_node_tree", "pg_node_tree", -1, familyText, 'Z', 0},
 	Float4:      {"real", "float4", 4, familyNumber, 'N', 0},
 	Float8:      {"double precision", "float8", 8, familyNumber, 'N', 0},
@@ -113,6 +136,9 @@ var typeInfos = map[Type]typeInfo{
 	OIDArray:    {"oid[]", "_oid", -1, familyArray, 'A', OID},
 	ACLArray:    {"aclitem[]", "_aclitem", -1, familyArray, 'A', Text},
 	Varchar:     {"character varying", "varchar", -1, familyText, 'S', 0},
+	Date:        {"date", "date", 4, familyTime, 'D', 0},
+	Time:        {"time without time zone", "time", 8, familyClock, 'D', 0},
+	Timestamp:   {"timestamp without time zone", "timestamp", 8, familyTime, 'D', 0},
 	Timestamptz: {"timestamp with time zone", "timestamptz", 8, familyTime, 'D', 0},
 	Interval:    {"interval", "interval", 16, familyInterval, 'T', 0},
 	Numeric:     {"numeric", "numeric", -1, familyNumber, 'N', 0},
@@ -122,13 +148,25 @@ var typeInfos = map[Type]typeInfo{
 	Regtype:     {"regtype", "regtype", 4, familyID, 'N', 0},
 	Record:      {"record", "record", -1, familyNone, 'P', 0},
 	Void:        {"void", "void", 4, familyNone, 'P', 0},
+	UUID:        {"uuid", "uuid", 16, familyUUID, 'U', 0},
 	PgLSN:       {"pg_lsn", "pg_lsn", 8, familyLSN, 'U', 0},
+	JSONB:       {"jsonb", "jsonb", -1, familyNone, 'U', 0},
 	Regnsp:      {"regnamespace", "regnamespace", 4, familyID, 'N', 0},
 	Regrole:     {"regrole", "regrole", 4, familyID, 'N', 0},
+	XID8:        {"xid8", "xid8", 8, familyXID8, 'U', 0},
 	indexKey:    {"record", "record", -1, familyNone, 'P', 0},
 	Any:         {`"any"`, "any", 4, familyNone, 'P', 0},
 	AnyArray:    {"anyarray", "anyarray", -1, familyNone, 'P', 0},
 	AnyElement:  {"anyelement", "anyelement", 4, familyNone, 'P', 0},
+
+	Float8Array:      {"double precision[]", "_float8", -1, familyArray, 'A', Float8},
+	TimestampArray:   {"timestamp without time zone[]", "_timestamp", -1, familyArray, 'A', Timestamp},
+	DateArray:        {"date[]", "_date", -1, familyArray, 'A', Date},
+	TimestamptzArray: {"timestamp with time zone[]", "_timestamptz", -1, familyArray, 'A', Timestamptz},
+	IntervalArray:    {"interval[]", "_interval", -1, familyArray, 'A', Interval},
+	NumericArray:     {"numeric[]", "_numeric", -1, familyArray, 'A', Numeric},
+	UUIDArray:        {"uuid[]", "_uuid", -1, familyArray, 'A', UUID},
+	LSNArray:         {"pg_lsn[]", "_pg_lsn", -1, familyArray, 'A', PgLSN},
 }
 
 // String is the type's name as PostgreSQL's messages spell it.
@@ -174,6 +212,7 @@ var typeNames = map[string]Type{
 	"float4": Float4, "real": Float4, "int2vector": Int2Vector, "oidvector": OIDVector,
 	"regproc": Regproc, "regprocedure": Regprocsig, "regoperator": Regoperator, "regclass": Regclass, "regtype": Regtype, "regnamespace": Regnsp, "regrole": Regrole,
 	"inet": Inet, "timestamptz": Timestamptz, "interval": Interval, "pg_lsn": PgLSN,
+	"date": Date, "timestamp": Timestamp, "time": Time, "bytea": Bytea, "uuid": UUID, "json": JSON, "jsonb": JSONB, "xid8": XID8,
 }
 
 // A Column is a column of a view or of a function that returns a record.
@@ -201,6 +240,8 @@ func implicitly(from, to Type) bool {
 		return true
 	case from.isNumber() && to.isNumber():
 		return numberRank(from) < numberRank(to)
+	case from.family() == familyTime && to.family() == familyTime:
+		return timeRank(from) < timeRank(to)
 	case from.isReg():
 		return to == OID
 	case from == OID:
@@ -209,6 +250,18 @@ func implicitly(from, to Type) bool {
 		return to.family() == familyID && to != XID
 	}
 	return false
+}
+
+// timeRank orders the types of times by what they convert to implicitly.
+func timeRank(t Type) int {
+	switch t {
+	case Date:
+		return 1
+	case Timestamp:
+		return 2
+	default:
+		return 3
+	}
 }
 
 // numberRank orders the number types by what they convert to implicitly.
@@ -235,6 +288,10 @@ func castable(from, to Type) bool {
 	case implicitly(from, to), from.family() == familyText, to.family() == familyText && to != Unknown:
 		return true
 	case from.isNumber() && to.isNumber():
+		return true
+	case from.family() == familyTime && to.family() == familyTime, from.family() == familyTime && from != Date && to == Time:
+		return true
+	case from == JSON && to == JSONB, from == JSONB && to == JSON, from == XID8 && to == XID:
 		return true
 	case from.elem() != 0 && to.elem() != 0:
 		return castable(from.elem(), to.elem())

@@ -15,10 +15,12 @@ type Value struct {
 	days   int32 // interval
 	months int32 // interval
 	// n is a boolean (0, 1), an integer, an oid, an LSN, a float8's bits, a timestamptz in
-	// microseconds since 2000-01-01 UTC, or an interval's microseconds.
+	// microseconds since 2000-01-01 UTC, a timestamp as if it were one in UTC, a date in days since then, a time in
+	// microseconds since midnight, or an interval's microseconds.
 	n int64
 	// s is a text, a numeric in decimal, an inet in text form, a record in text form, the name that a
-	// regclass and its like are shown as, or the elements of an array in text form, separated by NULs.
+	// regclass and its like are shown as, a json or uuid in text form, the bytes of a bytea, or the elements of an
+	// array in text form, separated by NULs.
 	s string
 }
 

@@ -25,6 +25,12 @@ func sampleValues() []Value {
 		{typ: Inet, s: "10.0.0.0/8"}, TextArrayValue(nil), TextArrayValue([]string{"a", "", "b c", `q"\`, "null", nullElem}),
 		arrayValue(Int4Array, []string{"1", nullElem, "-3"}), arrayValue(Int2Vector, []string{"1", "2"}), charValue("r"), charValue(""),
 		{typ: Float4, n: int64(math.Float64bits(1.5))}, arrayValue(BoolArray, []string{"t", "f"}),
+		{typ: Date, n: 0}, {typ: Date, n: -1_000_000}, {typ: Date, n: infiniteDay}, {typ: Date, n: minusInfDay}, {typ: Date, n: endDay - 1}, {typ: Date, n: minDay},
+		{typ: Time, n: 0}, {typ: Time, n: usPerLongDay}, {typ: Time, n: 3_723_000_004}, {typ: Timestamp, n: -1}, {typ: Timestamp, n: infinitelyLate},
+		{typ: Timestamp, n: minTimestamp}, {typ: Bytea, s: "a\x00\xff\\"}, {typ: Bytea}, uuidValue([16]byte{1, 15: 255}), {typ: XID8, n: -1},
+		{typ: JSON, s: ` {"b":1.50, "a":null}`}, {typ: JSONB, s: `{"a": [1.50, "\u0001é"], "bb": {}}`},
+		arrayValue(DateArray, []string{"2020-01-02", nullElem}), arrayValue(UUIDArray, []string{"00000000-0000-0000-0000-000000000005"}),
+		arrayValue(NumericArray, []string{"1.50"}), arrayValue(Float8Array, []string{"0.1"}), arrayValue(LSNArray, []string{"0/10"}),
 	}
 }
 
@@ -142,8 +148,8 @@ func FuzzValues(f *testing.F) {
 		if err != nil || again != v {
 			t.Errorf("%s %q: binary reads back as %+v, %v; want %+v", typ, b, again, err, v)
 		}
-		if text := textOf(v, time.UTC); typ == Timestamptz {
-			if again, err := parseTimestamp(text, time.UTC); err != nil || again != v {
+		if text := textOf(v, time.UTC); typ.family() == familyTime || typ == JSONB || typ == Bytea || typ == Time {
+			if again, err := parseValue(text, typ, time.UTC); err != nil || again != v {
 				t.Errorf("%q: %s reads back as %+v, %v; want %+v", b, text, again, err, v)
 			}
 		}

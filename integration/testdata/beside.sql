@@ -491,3 +491,57 @@ state: SELECT 1 OPERATOR(pg_catalog.=) ANY (array['x'])
 # set_config resets what it sets to NULL.
 SELECT set_config(NULL, 'x', false)
 SELECT set_config('statement_timeout', '5s', false), set_config('statement_timeout', NULL, false), set_config('statement_timeout', '0', NULL)
+
+# Types that drivers send for their own, with which nothing is kept: values are text
+SELECT date '2020-02-29', '2020-01-02'::date + 30, date '2020-01-02' - date '2019-12-31', 5 + date '2020-01-01', date '2020-01-01' - 1, 'infinity'::date
+SELECT date '0044-03-15 BC', '2020-01-02 03:04:05+05'::date, date '2020-01-02' + interval '1 day 02:00', interval '1 month' + date '2020-01-31'
+code: SELECT '2020-13-01'::date
+SELECT 'nope'::date
+SELECT timestamp '2020-01-02 03:04:05.678', timestamp without time zone '2020-01-02', '2020-01-02 03:04:05+05'::timestamp, 'infinity'::timestamp, '-infinity'::timestamp::date
+SELECT timestamp '2020-01-02' - timestamp '2020-01-01 12:00', timestamp '2020-01-31' + interval '1 month', timestamp '2020-01-02' - interval '1 hour'
+SELECT 'x'::timestamp
+SELECT timestamp '2020-01-02' > date '2020-01-01', date '2020-01-02' = timestamptz '2020-01-02 00:00:00+00', timestamp '2020-01-02' < '2020-01-03', date '2020-01-01' IN ('2020-01-01', '2020-01-02')
+SELECT time '03:04:05.5', time without time zone '24:00', '3:4'::time, time '03:04' < time '04:00'
+SELECT '25:00'::time
+SELECT 'x'::time
+SELECT timestamptz '2020-01-02 03:04:05+00' AT TIME ZONE 'Europe/Helsinki', timestamp '2020-01-02 03:04:05' AT TIME ZONE 'America/New_York', timestamp '2020-07-02 12:00' AT TIME ZONE 'UTC' AT TIME ZONE 'Asia/Tokyo'
+SELECT now() AT TIME ZONE 'nope'
+SELECT current_date = now()::date, localtimestamp = now()::timestamp, localtime = now()::time, pg_typeof(current_date), pg_typeof(localtimestamp)
+SELECT '2020-01-02 03:04:05+00'::timestamptz::date, '2020-01-02 03:04:05+00'::timestamptz::timestamp, '2020-01-02'::date::timestamptz, timestamp '2020-01-02 03:04:05'::time, timestamp '2020-01-02 03:04:05'::date
+SELECT extract(epoch from date '2020-01-02'), extract(year from date '2020-01-02'), extract(dow from timestamp '2020-01-02 03:04:05'), date_part('epoch', timestamp '2020-01-02 03:04:05.25'), extract(second from timestamp '2020-01-02 03:04:05.25')
+SELECT date_trunc('month', timestamp '2020-02-15 03:04:05'), date_trunc('day', date '2020-02-15'), date_trunc('hour', timestamp 'infinity'), isfinite(timestamp 'infinity'), isfinite(date '2020-01-01')
+SELECT age(timestamptz '2020-03-01 00:00+00', timestamptz '2020-01-31 12:00+00'), age(timestamptz '2020-01-31 12:00+00', timestamptz '2020-03-01 00:00+00'), age(timestamptz '2020-03-01+00', timestamptz '2019-03-01+00')
+SELECT '\x6100ff'::bytea, 'a\\b\001'::bytea, '\x61'::bytea < '\x62'::bytea
+SELECT '\x6'::bytea
+SELECT '\x6g'::bytea
+SELECT 'a\b'::bytea
+SELECT 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::uuid, '{a0eebc999c0b4ef8bb6d6bb9bd380a11}'::uuid, uuid 'a0ee-bc99-9c0b-4ef8-bb6d-6bb9-bd38-0a11' > '00000000-0000-0000-0000-000000000005'
+SELECT 'a0eebc99'::uuid
+SELECT '{"b":1.50,  "a":null}'::json, '{"bb":1.50,  "a":[true,"x\u00e9\n"], "a":1e2}'::jsonb, json '1'::jsonb::text
+code: SELECT '{'::json
+SELECT '"\u0000"'::jsonb
+code: SELECT '{"a":1}'::json = '{}'::json
+SELECT '18446744073709551615'::xid8, '5'::xid8 < '6'::xid8, '5'::xid8::xid
+INSERT INTO kv VALUES ('types', date '2020-01-02') RETURNING value
+UPDATE kv SET value = uuid 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11' WHERE key = 'types' RETURNING value
+UPDATE kv SET value = timestamp '2020-01-02 03:04' WHERE key = 'types' RETURNING value
+UPDATE kv SET value = '\x61'::bytea WHERE key = 'types' RETURNING value
+DELETE FROM kv WHERE key = 'types'
+SELECT ARRAY[date '2020-01-02', null], '{1.50,2}'::numeric[], '{0.1}'::float8[], ARRAY['0/10'::pg_lsn], ARRAY[interval '1 day'], '{2020-01-02 03:04:05}'::timestamp[], ARRAY['a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::uuid]
+SET TIME ZONE INTERVAL '+02:00' HOUR TO MINUTE; SHOW timezone; SELECT timestamptz '2020-01-01 00:00:00+00'
+SET TIME ZONE INTERVAL '1 day'
+RESET timezone
+SET timezone = 'UTC'
+
+# Settings for what is not here
+SET work_mem = '64MB'; SHOW work_mem
+SET work_mem = '1kB'
+SET jit = off; SHOW jit
+SET enable_seqscan = nope
+SET LOCAL row_security = off
+SET plan_cache_mode = force_custom_plan; SHOW plan_cache_mode
+SET random_page_cost = 1.1; SHOW random_page_cost; RESET random_page_cost; SHOW random_page_cost
+SELECT name, setting, unit, vartype, context, min_val, max_val, enumvals, boot_val FROM pg_settings WHERE name IN ('work_mem', 'jit', 'xmloption', 'vacuum_cost_delay') ORDER BY 1
+SET client_encoding = '''utf-8'''; SHOW client_encoding
+SHOW max_prepared_transactions
+SHOW lc_collate
