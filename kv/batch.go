@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"context"
 	"fmt"
 	"unsafe"
 
@@ -67,12 +68,6 @@ func (b *Batch) End() wal.LSN { return b.last }
 // efficient.
 func (b *Batch) Size() int { return b.size }
 
-// Close discards what is in the batch.
-func (b *Batch) Close() error {
-	*b = Batch{bare: b.bare}
-	return nil
-}
-
 // maxKeptRows is how many rows a batch keeps room for when it is emptied, at the most. One of 100 KiB has less.
 const maxKeptRows = 32 << 10
 
@@ -87,18 +82,19 @@ func (b *Batch) clear() {
 
 // Apply makes the batch, and its end as the applied LSN, part of the store and empties it. On a node
 // with a Table, Table.Apply must be called instead. The error is ErrOrder, wrapped, if the batch
-// begins at or before the applied LSN; any other is final for the store.
-func (s *Store) Apply(b *Batch) error { return s.apply(b, func() {}) }
+// begins at or before the applied LSN; the cause of ctx if that ended while there was no room in memory, and nothing
+// was done; any other is final for the store.
+func (s *Store) Apply(ctx context.Context, b *Batch) error { return s.apply(ctx, b, func() {}) }
 
 // apply is Apply. No memtable is retired in between the moves of the applied LSN and what applied does.
-func (s *Store) apply(b *Batch, applied func()) error {
+func (s *Store) apply(ctx context.Context, b *Batch, applied func()) error {
 	if b.last == 0 {
 		return nil
 	}
 	if applied := s.Applied(); b.first <= applied {
 		return fmt.Errorf("apply record ending at %s, store is at %s: %w", b.first, applied, ErrOrder)
 	}
-	if err := s.awaitMemory(); err != nil {
+	if err := s.awaitMemory(ctx); err != nil {
 		return fmt.Errorf("apply up to %s: %w", b.last, err)
 	}
 	s.applying.Lock()

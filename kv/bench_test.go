@@ -45,14 +45,13 @@ func BenchmarkApply(b *testing.B) {
 			b.Fatal(err)
 		}
 		if end%(256*8) == 0 {
-			if err := table.Apply(batch); err != nil {
+			if err := table.Apply(b.Context(), batch); err != nil {
 				b.Fatal(err)
 			}
 		}
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	table.Close()
-	batch.Close()
 	if err := store.Close(); err != nil {
 		b.Fatal(err)
 	}
@@ -86,10 +85,9 @@ func newBenchTable(b *testing.B, n int) (*Table, *benchLog) {
 			b.Fatal(err)
 		}
 	}
-	if err := store.Apply(batch); err != nil {
+	if err := store.Apply(b.Context(), batch); err != nil {
 		b.Fatal(err)
 	}
-	batch.Close()
 	if err := store.Flush(b.Context()); err != nil {
 		b.Fatal(err)
 	}
@@ -101,11 +99,10 @@ func newBenchTable(b *testing.B, n int) (*Table, *benchLog) {
 // drain stands in for the applier: it moves the store on without writing the rows.
 func drain(b *testing.B, table *Table, log *benchLog) {
 	batch := table.store.NewBatch()
-	defer batch.Close()
 	if err := batch.Add(log.end, nil); err != nil {
 		b.Fatal(err)
 	}
-	if err := table.Apply(batch); err != nil {
+	if err := table.Apply(b.Context(), batch); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -104,7 +106,7 @@ func TestStoreWritesWholeBatches(t *testing.T) {
 			for j := range ops {
 				ops[j] = Op{Kind: Put, Key: fmt.Sprint(j), Value: fmt.Append(nil, i)}
 			}
-			if err := errors.Join(b.Add(wal.LSN(i+1), ops), s.Apply(b)); err != nil {
+			if err := errors.Join(b.Add(wal.LSN(i+1), ops), s.Apply(t.Context(), b)); err != nil {
 				done <- err
 				return
 			}
@@ -171,9 +173,9 @@ func TestStoreReadsWhatIsWrittenOut(t *testing.T) {
 		b := s.NewBatch()
 		var err error
 		for end := wal.LSN(1); err == nil && !stop.Load(); end++ {
-			err = errors.Join(b.Add(end, []Op{{Kind: Put, Key: fmt.Sprint(end), Value: make([]byte, 1000)}}), s.Apply(b))
+			err = errors.Join(b.Add(end, []Op{{Kind: Put, Key: fmt.Sprint(end), Value: make([]byte, 1000)}}), s.Apply(t.Context(), b))
 		}
-		ended <- errors.Join(err, b.Close())
+		ended <- err
 	}()
 	<-stalled // Pebble takes no more, and the writer waits for it
 	from := int(s.Applied())
@@ -218,15 +220,66 @@ func TestStoreApplyEndsWhenBroken(t *testing.T) {
 	failing.Store(true)
 	defer failing.Store(false) // let the background work of this test end
 	b := s.NewBatch()
-	defer b.Close()
 	var err error
 	for end := wal.LSN(1); err == nil; end++ {
-		err = errors.Join(b.Add(end, []Op{{Kind: Put, Key: fmt.Sprint(end), Value: make([]byte, 1000)}}), s.Apply(b))
+		err = errors.Join(b.Add(end, []Op{{Kind: Put, Key: fmt.Sprint(end), Value: make([]byte, 1000)}}), s.Apply(t.Context(), b))
 	}
 	if !errors.Is(err, errDisk) {
 		t.Errorf("Apply() = %v, want %v", err, errDisk)
 	}
 }
+
+// Who applies while the disk is full waits for room, and can be called off: the batch is whole, and is applied later.
+func TestStoreApplyEndsWithContext(t *testing.T) {
+	var full atomic.Bool
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if full.Load() && op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}))
+	s := openTestStore(t, fs, StoreOptions{MemTableSize: 64 << 10})
+	full.Store(true)
+	cause := errors.New("shutting down")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var end wal.LSN
+	b := s.NewBatch()
+	fill := func() error {
+		end++
+		return errors.Join(b.Add(end, []Op{{Kind: Put, Key: fmt.Sprint(end), Value: make([]byte, 1000)}}), s.Apply(ctx, b))
+	}
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		for err == nil {
+			err = fill()
+		}
+		ended <- err
+	}()
+	for !s.isStuck() { // until Pebble takes no more, and there is no room in memory
+		runtime.Gosched()
+	}
+	cancel(cause)
+	if err := <-ended; !errors.Is(err, cause) {
+		t.Fatalf("Apply() = %v, want %v", err, cause)
+	}
+	if s.Applied() != end-1 || b.End() != end {
+		t.Errorf("applied up to %s, the batch ends at %s, want %s and %s", s.Applied(), b.End(), end-1, end)
+	}
+	full.Store(false)
+	if err := s.Apply(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(contents(t, s)); n != int(end) {
+		t.Errorf("%d rows, want %d", n, end)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// isStuck reports whether Apply would wait for room.
+func (s *Store) isStuck() bool { return s.newestMemory().size() >= 2*s.limit }
 
 // What a transaction of very many rows has taken in memory is not kept for the next ones.
 func TestLargeTransactionLeavesNoRoom(t *testing.T) {
@@ -237,7 +290,7 @@ func TestLargeTransactionLeavesNoRoom(t *testing.T) {
 	for i := range ops {
 		ops[i] = Op{Kind: Put, Key: fmt.Sprint(i)}
 	}
-	if err := errors.Join(b.Add(1, ops), s.Apply(b), s.Flush(t.Context())); err != nil {
+	if err := errors.Join(b.Add(1, ops), s.Apply(t.Context(), b), s.Flush(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if n := cap(b.rows); n > maxKeptRows {
@@ -246,7 +299,7 @@ func TestLargeTransactionLeavesNoRoom(t *testing.T) {
 	if n := cap(s.newestMemory().versions); n*memRowOverhead > limit {
 		t.Errorf("the next memtable has room for %d rows of %d bytes, and is retired with %d", n, memRowOverhead, limit)
 	}
-	if err := errors.Join(b.Close(), s.Close()); err != nil {
+	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }

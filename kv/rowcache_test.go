@@ -82,7 +82,7 @@ func TestRowCacheWhileMemtableIsWritten(t *testing.T) {
 			for j := range ops {
 				ops[j] = Op{Kind: Put, Key: fmt.Sprint(j), Value: fmt.Append(nil, i)}
 			}
-			if err := errors.Join(b.Add(wal.LSN(i+1), ops), s.Apply(b), s.Flush(t.Context())); err != nil {
+			if err := errors.Join(b.Add(wal.LSN(i+1), ops), s.Apply(t.Context(), b), s.Flush(t.Context())); err != nil {
 				done <- err
 				return
 			}

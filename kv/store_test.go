@@ -137,7 +137,7 @@ func TestStoreCrashLeavesPrefix(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := s.Apply(b); err != nil {
+		if err := s.Apply(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
 		states[end] = maps.Clone(rows)
@@ -156,9 +156,6 @@ func TestStoreCrashLeavesPrefix(t *testing.T) {
 			durable.Store(max(durable.Load(), uint64(lsn)))
 			cutPower()
 		}
-	}
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -198,7 +195,7 @@ func TestStoreFlushAndReopen(t *testing.T) {
 	fs := vfs.NewMem()
 	s := openTestStore(t, fs, StoreOptions{})
 	b := s.NewBatch()
-	if err := s.Apply(b); err != nil || s.Applied() != 0 {
+	if err := s.Apply(t.Context(), b); err != nil || s.Applied() != 0 {
 		t.Errorf("empty batch: Apply() = %v, Applied() = %s, want nil, 0/0", err, s.Applied())
 	}
 	add := func(end wal.LSN, ops ...Op) {
@@ -217,7 +214,7 @@ func TestStoreFlushAndReopen(t *testing.T) {
 	checkLSNs(0, 0)
 	add(0x100, Op{Kind: Put, Key: "a", Value: []byte{}}, Op{Kind: PutNull, Key: "b"})
 	add(0x200) // of another resource manager
-	if err := s.Apply(b); err != nil {
+	if err := s.Apply(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	checkLSNs(0x200, 0)
@@ -226,7 +223,7 @@ func TestStoreFlushAndReopen(t *testing.T) {
 	}
 	checkLSNs(0x200, 0x200)
 	add(0x300, Op{Kind: Put, Key: "a", Value: []byte("1")}, Op{Kind: Put, Key: "a", Value: []byte("2")}, Op{Kind: Delete, Key: "b"})
-	if err := s.Apply(b); err != nil {
+	if err := s.Apply(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	checkLSNs(0x300, 0x200)
@@ -234,7 +231,7 @@ func TestStoreFlushAndReopen(t *testing.T) {
 	if err := s.Checkpoint(t.Context(), "data/copy"); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(b.Close(), s.Close()); err != nil {
+	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{"a": `"2"@0/300`}
@@ -255,20 +252,19 @@ func TestStoreFlushAndReopen(t *testing.T) {
 func TestStoreOrder(t *testing.T) {
 	s := newTestStore(t)
 	b := s.NewBatch()
-	defer b.Close()
 	if err := b.Add(0x100, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Add(0x100, nil); !errors.Is(err, ErrOrder) {
 		t.Errorf("Add at the same LSN = %v, want ErrOrder", err)
 	}
-	if err := s.Apply(b); err != nil {
+	if err := s.Apply(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Add(0x100, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Apply(b); !errors.Is(err, ErrOrder) {
+	if err := s.Apply(t.Context(), b); !errors.Is(err, ErrOrder) {
 		t.Errorf("Apply of what is applied = %v, want ErrOrder", err)
 	}
 	if s.Applied() != 0x100 {
@@ -298,7 +294,7 @@ func TestStoreFailingFlush(t *testing.T) {
 			if err := b.Add(8, []Op{{Kind: Put, Key: "k", Value: []byte("v")}}); err != nil {
 				t.Fatal(err)
 			}
-			if err := errors.Join(s.Apply(b), b.Close()); err != nil {
+			if err := s.Apply(t.Context(), b); err != nil {
 				t.Fatal(err)
 			}
 			failures.Store(tt.failures)
@@ -332,7 +328,7 @@ func TestStoreDiskFull(t *testing.T) {
 	if err := b.Add(8, []Op{{Kind: Put, Key: "k", Value: []byte("v")}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.Apply(b), b.Close()); err != nil {
+	if err := s.Apply(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
 	full.Store(true)
@@ -369,7 +365,7 @@ func TestStoreFlushEndsWithContext(t *testing.T) {
 	}))
 	s := openTestStore(t, fs, StoreOptions{})
 	b := s.NewBatch()
-	if err := errors.Join(b.Add(8, []Op{{Kind: Delete, Key: "k"}}), s.Apply(b), b.Close()); err != nil {
+	if err := errors.Join(b.Add(8, []Op{{Kind: Delete, Key: "k"}}), s.Apply(t.Context(), b)); err != nil {
 		t.Fatal(err)
 	}
 	block.Store(true)

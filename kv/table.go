@@ -130,13 +130,13 @@ func (t *Table) SetNextXID(xid uint32) {
 }
 
 // Apply writes a batch to the store, empties it, and drops from pending what the store now holds.
-// It takes an error of Store.Apply, or ErrPastHorizon, to mean that the node must stop.
-func (t *Table) Apply(b *Batch) error {
+// Errors are those of Store.Apply, and ErrPastHorizon, which means that the node must stop.
+func (t *Table) Apply(ctx context.Context, b *Batch) error {
 	end := b.End()
 	if h := t.horizon.Load(); end > h {
 		return fmt.Errorf("apply up to %s, horizon is %s: %w", end, h, ErrPastHorizon)
 	}
-	return t.store.apply(b, t.trim)
+	return t.store.apply(ctx, b, t.trim)
 }
 
 // trim replaces the current view by one of the store as it is now, and pending by what is after it.

@@ -110,7 +110,7 @@ func newTestTableOf(t testing.TB, opts TableOptions, memTableSize int) *testTabl
 	x.Table = NewTable(store, x.log, x.horizon, opts)
 	t.Cleanup(func() {
 		x.Close()
-		if err := errors.Join(x.batch.Close(), store.Close()); err != nil {
+		if err := store.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -126,7 +126,7 @@ func (x *testTable) applyTo(lsn wal.LSN) error {
 			}
 		}
 	}
-	return x.Apply(x.batch)
+	return x.Apply(x.t.Context(), x.batch)
 }
 
 // put commits one value.
@@ -219,7 +219,6 @@ func TestVisibility(t *testing.T) {
 	tx := x.Begin(TxnOptions{})
 	defer tx.Rollback()
 	x.read(tx, "other") // settles what it sees
-	x.batch.Close()
 	x.batch = x.store.NewBatch()
 	x.settleAll()
 	x.mustRead(TxnOptions{}, "k", "2")
@@ -583,8 +582,7 @@ func TestStandby(t *testing.T) {
 		t.Errorf("Get before the standby is there = %v, want it to wait", err)
 	}
 	b := store.NewBatch()
-	defer b.Close()
-	if err := errors.Join(b.Add(0x100, []Op{{Kind: PutNull, Key: "k"}}), table.Apply(b)); err != nil {
+	if err := errors.Join(b.Add(0x100, []Op{{Kind: PutNull, Key: "k"}}), table.Apply(t.Context(), b)); err != nil {
 		t.Fatal(err)
 	}
 	if row, ok, err := tx.Get(t.Context(), "k"); !ok || err != nil || row.LSN != 0x100 {

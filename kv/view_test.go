@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -10,6 +11,8 @@ import (
 	"testing"
 	"unsafe"
 	"weak"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // An oldReader is a transaction that stays open, with a scan that stays where it is.
@@ -111,7 +114,39 @@ func TestOldTransactionsTakeNoMemory(t *testing.T) {
 			t.Errorf("scan %d of %d gave %q, want %q", i, len(readers), r.seen, r.want)
 		}
 		r.stop()
+		checkSettled(t, r.tx)
 		r.tx.Rollback()
+	}
+}
+
+// checkSettled looks at what Pebble says of itself where a transaction reads it: a crash at that time would have had
+// redo begin there.
+func checkSettled(t *testing.T, tx *Txn) {
+	t.Helper()
+	if tx.settled == nil {
+		return
+	}
+	applied, err := readApplied(tx.settled.snapshot, &pebble.IterOptions{})
+	if err != nil || applied > tx.at {
+		t.Errorf("Pebble is at %s, %v, where a transaction sees it as of %s", applied, err, tx.at)
+	}
+}
+
+// A memtable is not retired between the moves of the applied LSN and of the view: those who began then would see an
+// earlier part of it, and be overlooked.
+func TestMemtableIsNotRetiredBeforeTheViewMoves(t *testing.T) {
+	s := newTestStore(t)
+	b := s.NewBatch()
+	moved := false
+	err := errors.Join(b.Add(8, []Op{{Kind: Delete, Key: "k"}}), s.apply(t.Context(), b, func() {
+		moved = s.Applied() == 8
+		if s.applying.TryLock() {
+			s.applying.Unlock()
+			t.Error("a memtable could be retired")
+		}
+	}))
+	if err != nil || !moved {
+		t.Errorf("apply() = %v; the applied LSN is %s before the view moves, want 0/8", err, s.Applied())
 	}
 }
 

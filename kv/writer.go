@@ -35,8 +35,8 @@ func (s *Store) wake() {
 }
 
 // awaitMemory has the memtable written out if it is large enough. If it has become twice as large, because the
-// one before is still being written, it waits.
-func (s *Store) awaitMemory() error {
+// one before is still being written, it waits: on a full disk until there is room, or ctx ends.
+func (s *Store) awaitMemory(ctx context.Context) error {
 	for {
 		m := s.newestMemory()
 		size := m.size()
@@ -50,6 +50,8 @@ func (s *Store) awaitMemory() error {
 		case <-m.retired:
 		case <-s.broken:
 			return s.cause
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
 }

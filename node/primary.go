@@ -55,9 +55,9 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	if err != nil {
 		return err
 	}
-	if err := r.loadTable(log.End.LSN); err != nil {
+	if err := r.loadTable(ctx, log.End.LSN); err != nil {
 		r.table.Close()
-		return err
+		return stopped(ctx, err)
 	}
 	writer := n.start(r.primary.writer.Run)
 	redo := n.start(r.redo.Run)
@@ -163,7 +163,7 @@ func (r *reign) endReign(ctx context.Context, keeper, redo, writer *task) error 
 		keeper.stop,
 		r.slotKeeper.stop,
 		redo.stop,
-		r.redo.CatchUp,
+		func() error { return r.redo.CatchUp(ctx) },
 		r.checkpoints.stop,
 		n.failed,
 		func() error { return r.finishEpoch(ctx) },
@@ -263,11 +263,11 @@ func (n *Node) writerConfig(p *primary, r *reign) wal.WriterConfig {
 
 // loadTable brings the table up to the end of the log: what is within the horizon is applied, the
 // rest is pending.
-func (r *reign) loadTable(end wal.LSN) error {
+func (r *reign) loadTable(ctx context.Context, end wal.LSN) error {
 	if applied := r.node.store.Applied(); applied > end {
 		return fmt.Errorf("the store has applied the log up to %s, but the log ends at %s: WAL has been removed by hand; put it back, or start again with an empty directory", applied, end)
 	}
-	if err := r.redo.CatchUp(); err != nil {
+	if err := r.redo.CatchUp(ctx); err != nil {
 		return err
 	}
 	next, err := startup.LoadPending(r.log.Dir, r.log.History, r.redoStart(), end, r.redo.NextXID(r.log.Control.NextXID), r.table.Recover)

@@ -21,9 +21,9 @@ func (n *Node) runStandby(ctx context.Context, role Role, log *startup.Recovered
 	if err != nil {
 		return err
 	}
-	if err := r.redo.CatchUp(); err != nil {
+	if err := r.redo.CatchUp(ctx); err != nil {
 		r.table.Close()
-		return err
+		return stopped(ctx, err)
 	}
 	r.applying = n.start(r.redo.Run)
 	r.checkpoints = n.start(r.checkpointer.Run)
@@ -172,7 +172,7 @@ func (r *reign) endStream(ctx context.Context, stopping bool, end error) error {
 	}
 	_, replaced := errors.AsType[*replacement](end)
 	if stopping {
-		if err := r.redo.CatchUp(); err != nil {
+		if err := r.redo.CatchUp(ctx); err != nil {
 			return err
 		}
 		if err := r.checkpointer.Shutdown(ctx); err != nil {

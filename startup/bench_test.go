@@ -37,14 +37,13 @@ func BenchmarkRedo(b *testing.B) {
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
-	must(b, redo.CatchUp())
+	must(b, redo.CatchUp(b.Context()))
 	b.StopTimer()
 	if applied.Load() != end {
 		b.Fatalf("applied up to %s, want %s", applied.Load(), end)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	table.Close()
-	must(b, redo.Batch.Close())
 	must(b, store.Close())
 }
 

@@ -228,7 +228,7 @@ func TestShutdownPowerCuts(t *testing.T) {
 		return nil
 	})
 	p.tasks[1].stop(t)
-	must(t, p.redo.CatchUp())
+	must(t, p.redo.CatchUp(t.Context()))
 	p.tasks[2].stop(t)
 	must(t, p.checkpointer.Shutdown(context.Background()))
 	c.off()

@@ -153,7 +153,7 @@ func newPrimary(t testing.TB, d DataDir, log *Recovered) *primary {
 	c.Save = func() error { return nil }
 	c.Log = quiet
 	p.checkpointer = c
-	must(t, p.redo.CatchUp())
+	must(t, p.redo.CatchUp(t.Context()))
 	_, err = LoadPending(log.Dir, log.History, max(p.store.Applied(), log.Control.Redo), log.End.LSN, 3, p.table.Recover)
 	must(t, err)
 	return p
@@ -237,7 +237,6 @@ func (p *primary) stop() {
 	}
 	p.tasks = nil
 	p.table.Close()
-	must(p.t, p.redo.Batch.Close())
 	must(p.t, p.store.Close())
 }
 
@@ -245,7 +244,7 @@ func (p *primary) stop() {
 func (p *primary) shutdown() {
 	p.t.Helper()
 	p.tasks[1].stop(p.t)
-	must(p.t, p.redo.CatchUp())
+	must(p.t, p.redo.CatchUp(p.t.Context()))
 	p.tasks[2].stop(p.t)
 	must(p.t, p.checkpointer.Shutdown(p.t.Context()))
 	p.tasks = p.tasks[:1]
@@ -331,8 +330,7 @@ func load(d DataDir) (l loaded, err error) {
 		Apply:   table.Apply,
 		Applied: &applied,
 	}
-	defer redo.Batch.Close()
-	if err := redo.CatchUp(); err != nil {
+	if err := redo.CatchUp(context.Background()); err != nil {
 		return l, err
 	}
 	if _, err := LoadPending(r.Dir, r.History, max(store.Applied(), l.redo), r.End.LSN, 3, table.Recover); err != nil {

@@ -221,7 +221,7 @@ func TestUnknownRecord(t *testing.T) {
 	var limit, applied wal.Position
 	limit.Advance(end)
 	redo := &Redo{Reader: wal.NewReader(wal.NewRawReader(dir, h, nil), from, 0), Limits: []*wal.Position{&limit}, Batch: store.NewBatch(), Apply: store.Apply, Applied: &applied}
-	if err := redo.CatchUp(); err == nil || applied.Load() != 0 {
+	if err := redo.CatchUp(t.Context()); err == nil || applied.Load() != 0 {
 		t.Errorf("redo passed it over: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ type Redo struct {
 	Reader  *wal.Reader     // stands at the store's applied LSN, or at the start of the log
 	Limits  []*wal.Position // on a primary the horizon; on a standby also what it has flushed
 	Batch   *kv.Batch
-	Apply   func(*kv.Batch) error // writes the batch, and its end as the applied LSN
+	Apply   func(context.Context, *kv.Batch) error // writes the batch, and its end as the applied LSN
 	Applied *wal.Position
 
 	// Linger is a pause between two batches, in which more arrives. It ends when somebody waits for what
@@ -61,7 +61,7 @@ func (r *Redo) Run(ctx context.Context) error {
 			continue
 		}
 		full := r.Batch.Size() >= batchSize
-		if err := r.apply(); err != nil {
+		if err := r.apply(ctx); err != nil {
 			return err
 		}
 		if err := r.linger(ctx, full); err != nil {
@@ -70,9 +70,9 @@ func (r *Redo) Run(ctx context.Context) error {
 	}
 }
 
-func (r *Redo) apply() error {
+func (r *Redo) apply(ctx context.Context) error {
 	end := r.Batch.End()
-	if err := r.Apply(r.Batch); err != nil {
+	if err := r.Apply(ctx, r.Batch); err != nil {
 		return err
 	}
 	r.lastCommit.Store(int64(r.batch.commit))
@@ -83,8 +83,8 @@ func (r *Redo) apply() error {
 }
 
 // CatchUp applies what there is up to the limits as they are now, without waiting for more. It is
-// called before Run, or after it.
-func (r *Redo) CatchUp() error {
+// called before Run, or after it. The end of ctx ends a wait for room only.
+func (r *Redo) CatchUp(ctx context.Context) error {
 	defer r.Reader.Close() // it opens its file again when it goes on
 	for limit := r.limit(); ; {
 		if err := r.fill(limit); err != nil {
@@ -93,7 +93,7 @@ func (r *Redo) CatchUp() error {
 		if r.Batch.End() == 0 {
 			return nil
 		}
-		if err := r.apply(); err != nil {
+		if err := r.apply(ctx); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package startup
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -38,12 +39,12 @@ func newRedoTest(t *testing.T, sizes ...int) *redoTest {
 		Reader: wal.NewReader(wal.NewRawReader(x.dir, wal.History{Timeline: 1}, nil), segment.Start(1), 0),
 		Limits: []*wal.Position{&x.horizon, &x.flushed},
 		Batch:  x.store.NewBatch(),
-		Apply: func(b *kv.Batch) error {
+		Apply: func(ctx context.Context, b *kv.Batch) error {
 			x.batches = append(x.batches, b.End())
 			if limit := min(x.horizon.Load(), x.flushed.Load()); b.End() > limit {
 				t.Errorf("applied up to %s, the limit is %s", b.End(), limit)
 			}
-			return x.store.Apply(b)
+			return x.store.Apply(ctx, b)
 		},
 		Applied: &x.applied,
 	}
@@ -51,7 +52,6 @@ func newRedoTest(t *testing.T, sizes ...int) *redoTest {
 }
 
 func (x *redoTest) close(t *testing.T) {
-	must(t, x.Batch.Close())
 	must(t, x.store.Close())
 }
 
@@ -71,7 +71,7 @@ func TestRedoLimits(t *testing.T) {
 	for i, s := range steps {
 		x.horizon.Advance(s.horizon)
 		x.flushed.Advance(s.flushed)
-		must(t, x.CatchUp())
+		must(t, x.CatchUp(t.Context()))
 		if x.applied.Load() != s.want || x.store.Applied() != s.want {
 			t.Errorf("step %d: applied %s, want %s", i, x.applied.Load(), s.want)
 		}
@@ -98,7 +98,7 @@ func TestRedoRun(t *testing.T) {
 	if next := x.NextXID(3); next != 4 {
 		t.Errorf("next xid %d", next)
 	}
-	must(t, x.CatchUp()) // after Run, too
+	must(t, x.CatchUp(t.Context())) // after Run, too
 }
 
 // A heartbeat tells the time and moves the applied position; it is no commit, and nothing important.
@@ -125,13 +125,13 @@ func TestRedoHeartbeat(t *testing.T) {
 		t.Error("something is known before the first record")
 	}
 	x.horizon.Advance(commit)
-	must(t, x.CatchUp())
+	must(t, x.CatchUp(t.Context()))
 	committed, _ := x.LastCommit()
 	if last, ok := x.LastTime(); !ok || !last.Equal(committed) || x.Important() != commit {
 		t.Errorf("after the commit of %s, which ends at %s: %s, %s", committed, commit, last, x.Important())
 	}
 	x.horizon.Advance(beat)
-	must(t, x.CatchUp())
+	must(t, x.CatchUp(t.Context()))
 	if last, _ := x.LastTime(); !last.Equal(at) || x.Important() != commit || x.applied.Load() != beat {
 		t.Errorf("after the heartbeat of %s: %s, %s, applied %s", at, last, x.Important(), x.applied.Load())
 	}
@@ -146,7 +146,7 @@ func TestRedoBatches(t *testing.T) {
 	defer x.close(t)
 	x.horizon.Advance(x.ends[4])
 	x.flushed.Advance(x.ends[4])
-	must(t, x.CatchUp())
+	must(t, x.CatchUp(t.Context()))
 	want := []wal.LSN{x.ends[1], x.ends[3], x.ends[4]}
 	if len(x.batches) != 3 || x.batches[0] != want[0] || x.batches[1] != want[1] || x.batches[2] != want[2] {
 		t.Errorf("batches end at %v, want %v", x.batches, want)
@@ -201,7 +201,7 @@ func TestRedoFails(t *testing.T) {
 	x := newRedoTest(t, 10)
 	defer x.close(t)
 	boom := errors.New("boom")
-	x.Apply = func(*kv.Batch) error { return boom }
+	x.Apply = func(context.Context, *kv.Batch) error { return boom }
 	x.horizon.Advance(x.ends[0])
 	x.flushed.Advance(x.ends[0])
 	if err := x.Run(t.Context()); !errors.Is(err, boom) || IsStopped(t.Context(), err) || x.applied.Load() != 0 {
@@ -231,5 +231,34 @@ func TestLoadPending(t *testing.T) {
 	_, err = LoadPending(x.dir, wal.History{Timeline: 1}, x.ends[0], x.ends[2], 3, func(wal.LSN, []kv.Op) error { return boom })
 	if !errors.Is(err, boom) {
 		t.Error(err)
+	}
+}
+
+// A redo that waits for room on a full disk ends with its context, and a later one applies what it had read.
+func TestRedoEndsWithContext(t *testing.T) {
+	x := newRedoTest(t, 10, 10)
+	defer x.close(t)
+	apply := x.Apply
+	waiting := make(chan struct{})
+	x.Apply = func(ctx context.Context, b *kv.Batch) error {
+		close(waiting)
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	x.horizon.Advance(x.ends[1])
+	x.flushed.Advance(x.ends[1])
+	ended := make(chan error)
+	go func() { ended <- x.Run(ctx) }()
+	<-waiting
+	cause := errors.New("deposed")
+	cancel(cause)
+	if err := <-ended; !IsStopped(ctx, err) {
+		t.Errorf("Run() = %v, want %v", err, cause)
+	}
+	x.Apply = apply
+	must(t, x.CatchUp(t.Context()))
+	if got := x.applied.Load(); got != x.ends[1] {
+		t.Errorf("applied up to %s, want %s", got, x.ends[1])
 	}
 }

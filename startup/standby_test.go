@@ -114,7 +114,7 @@ func newStandby(t *testing.T, d DataDir) *standby {
 	c.Save = func() error { return nil }
 	c.Log = quiet
 	s.checkpointer = c
-	must(t, s.redo.CatchUp())
+	must(t, s.redo.CatchUp(t.Context()))
 	return s
 }
 
@@ -141,7 +141,6 @@ func (s *standby) stop() {
 	s.t.Helper()
 	must(s.t, s.raw.Close())
 	s.table.Close()
-	must(s.t, s.redo.Batch.Close())
 	must(s.t, s.store.Close())
 }
 
@@ -253,7 +252,7 @@ func TestStandbyPowerCuts(t *testing.T) {
 			}
 			if rng.IntN(4) == 0 {
 				s.horizon.Advance(from.ends[rng.IntN(i+1)])
-				must(t, s.redo.CatchUp())
+				must(t, s.redo.CatchUp(t.Context()))
 			}
 			if rng.IntN(15) == 0 {
 				s.restartpoint()
@@ -325,7 +324,7 @@ func TestLongLastRecord(t *testing.T) {
 	s.receive(newSource(t, p, s.log.End.LSN), end)
 	s.flush()
 	s.horizon.Advance(end)
-	must(t, s.redo.CatchUp())
+	must(t, s.redo.CatchUp(t.Context()))
 	s.restartpoint()
 	if c := s.checkpointer.Control(); c.Redo != end {
 		t.Errorf("redo at %s, want %s", c.Redo, end)
