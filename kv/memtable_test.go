@@ -84,7 +84,7 @@ func TestMemtableAgainstModel(t *testing.T) {
 				if !slices.IsSortedFunc(runs, func(a, b []uint32) int { return cmp.Compare(len(b), len(a)) }) {
 					t.Errorf("%d runs, not the longest first", len(runs))
 				}
-				ids, keys := m.whole()
+				ids, keys := m.whole(func() {})
 				if !slices.IsSortedFunc(ids, func(a, b uint32) int { return strings.Compare(keys[a], keys[b]) }) || len(ids) != len(at(end)) {
 					t.Errorf("the whole has %d keys, in order or not, want %d in order", len(ids), len(at(end)))
 				}

@@ -29,22 +29,29 @@ func (m *memtable) sorted() (runs [][]uint32, keys []string) {
 	keys = m.keys
 	m.mu.RUnlock()
 	if len(keys) > o.n {
-		runs := append(slices.Clone(o.runs), sortedRun(keys, o.n))
+		runs := append(slices.Clone(o.runs), sortedRun(keys, o.n, runtime.Gosched))
 		for n := len(runs); n > 1 && len(runs[n-2]) < 2*len(runs[n-1]); n-- {
-			runs = append(runs[:n-2], mergeRuns(keys, runs[n-2], runs[n-1]))
+			runs = append(runs[:n-2], mergeRuns(keys, runs[n-2], runs[n-1], runtime.Gosched))
 		}
 		o.runs, o.n = runs, len(keys)
 	}
 	return o.runs, keys
 }
 
-// whole returns the numbers of all keys, in the order of the keys, and the keys.
-func (m *memtable) whole() (run []uint32, keys []string) {
-	runs, keys := m.sorted()
-	for i := len(runs) - 1; i >= 0; i-- {
-		run = mergeRuns(keys, runs[i], run)
+// whole returns the numbers of all keys, in the order of the keys, and the keys. Nothing is inserted any more. rest
+// is called now and then, and no scan waits for that.
+func (m *memtable) whole(rest func()) (run []uint32, keys []string) {
+	o := &m.order
+	o.mu.Lock()
+	runs, n := o.runs, o.n
+	o.mu.Unlock()
+	if n < len(m.keys) {
+		run = sortedRun(m.keys, n, rest)
 	}
-	return run, keys
+	for i := len(runs) - 1; i >= 0; i-- {
+		run = mergeRuns(m.keys, runs[i], run, rest)
+	}
+	return run, m.keys
 }
 
 // A memPiece is what was written in a memtable between two LSNs, in the order of the keys: of each key what was
@@ -56,14 +63,14 @@ type memPiece struct {
 }
 
 // pieces returns what was written up to the first of stops, which are in order, then up to the second, and so on,
-// then up to the end. Nothing is inserted any more.
-func (m *memtable) pieces(stops []wal.LSN) []memPiece {
+// then up to the end. Nothing is inserted any more. rest is called now and then.
+func (m *memtable) pieces(stops []wal.LSN, rest func()) []memPiece {
 	pieces := make([]memPiece, len(stops)+1)
-	ids, keys := m.whole()
+	ids, keys := m.whole(rest)
 	pieces[len(stops)].rows = make([]struct{ key, version uint32 }, 0, len(ids))
 	for i, id := range ids {
 		if i%yieldSteps == 0 {
-			runtime.Gosched()
+			rest()
 		}
 		last := len(pieces)
 		for at := m.newest[id] + 1; at != 0; at = m.versions[at-1].older {
@@ -89,7 +96,7 @@ const yieldSteps = 1024
 
 // sortedRun puts the keys from number from on in order. Most comparisons are of numbers: of the eight bytes
 // that follow what all these keys begin with.
-func sortedRun(keys []string, from int) []uint32 {
+func sortedRun(keys []string, from int, rest func()) []uint32 {
 	type key struct {
 		part uint64
 		id   uint32
@@ -104,7 +111,7 @@ func sortedRun(keys []string, from int) []uint32 {
 	steps := 0
 	slices.SortFunc(ids, func(a, b key) int {
 		if steps++; steps%yieldSteps == 0 {
-			runtime.Gosched()
+			rest()
 		}
 		if c := cmp.Compare(a.part, b.part); c != 0 {
 			return c
@@ -134,7 +141,7 @@ func commonPrefix(keys []string) int {
 }
 
 // mergeRuns merges two runs, which have no key in common.
-func mergeRuns(keys []string, a, b []uint32) []uint32 {
+func mergeRuns(keys []string, a, b []uint32, rest func()) []uint32 {
 	switch {
 	case len(a) == 0:
 		return b
@@ -143,6 +150,9 @@ func mergeRuns(keys []string, a, b []uint32) []uint32 {
 	}
 	merged := make([]uint32, 0, len(a)+len(b))
 	for len(a) > 0 && len(b) > 0 {
+		if len(merged)%yieldSteps == 0 {
+			rest()
+		}
 		if keys[a[0]] < keys[b[0]] {
 			merged, a = append(merged, a[0]), a[1:]
 		} else {

@@ -133,7 +133,7 @@ func OpenStore(fs vfs.FS, dir string, opts StoreOptions) (*Store, error) {
 func (s *Store) pebbleOptions(fs vfs.FS, opts StoreOptions) *pebble.Options {
 	memtable := max(64<<10, opts.MemTableSize/16) // for what is written before one of ours is full
 	o := &pebble.Options{
-		FS:                          vfs.OnDiskFull(markerFS{fs}, s.awaitRoom),
+		FS:                          pacedFS{vfs.OnDiskFull(markerFS{fs}, s.awaitRoom), s.pacer},
 		DisableWAL:                  true,
 		FormatMajorVersion:          storeFormat,
 		CacheSize:                   opts.CacheSize,

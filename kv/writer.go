@@ -3,7 +3,6 @@ package kv
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -66,7 +65,7 @@ func (s *Store) newestMemory() *memtable {
 func (s *Store) write() {
 	defer close(s.ended)
 	for {
-		if s.newestMemory().size() >= s.limit || s.wanted.Load() > s.written.Load() {
+		if s.hurried() || s.wanted.Load() > s.written.Load() {
 			if err := s.writeMemory(); err != nil {
 				s.fail(fmt.Errorf("write to store: %w", err))
 				return
@@ -143,13 +142,14 @@ func (s *Store) writeStops(m *memtable, stops []wal.LSN, end wal.LSN) (bases []*
 			}
 		}
 	}()
-	for i, p := range m.pieces(stops) {
+	rest := s.pacer()
+	for i, p := range m.pieces(stops, rest) {
 		upTo := end
 		if i < len(stops) {
 			upTo = p.end // redo can begin there: it is the end of a record
 		}
 		if len(p.rows) > 0 || i == len(stops) {
-			if err := s.writePiece(m, &p, upTo); err != nil {
+			if err := s.writePiece(m, &p, upTo, rest); err != nil {
 				return bases, err
 			}
 		}
@@ -160,7 +160,7 @@ func (s *Store) writeStops(m *memtable, stops []wal.LSN, end wal.LSN) (bases []*
 
 // writePiece writes the rows, and the LSN up to which that is everything, as one.
 // In order: Pebble makes a file of so much at once, without its own memtable, if it need not sort.
-func (s *Store) writePiece(m *memtable, p *memPiece, end wal.LSN) error {
+func (s *Store) writePiece(m *memtable, p *memPiece, end wal.LSN, rest func()) error {
 	batch := s.db.NewBatchWithSize(p.bytes + appliedSize)
 	defer batch.Close()
 	var buf [appliedSize]byte
@@ -169,7 +169,7 @@ func (s *Store) writePiece(m *memtable, p *memPiece, end wal.LSN) error {
 	}
 	for i, r := range p.rows {
 		if i%yieldSteps == 0 {
-			runtime.Gosched()
+			rest()
 		}
 		if err := writeRow(batch, m.keys[r.key], &m.versions[r.version]); err != nil {
 			return err
