@@ -14,6 +14,7 @@ import (
 // nobody waits for the cluster to recover in between. In the end all is well by itself: nothing lost,
 // nothing seen and gone, one order of all that clients saw, equal nodes.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ nodes, events int }{{3, 18}, {5, 18}} {
 		if long {
 			c.events = 1000

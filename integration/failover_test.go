@@ -17,6 +17,7 @@ import (
 // is primary after a moment, nothing acknowledged is lost, nothing seen is gone, what clients saw can
 // have happened in one order, and all nodes end up equal.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ nodes, rounds int }{{3, 3}, {5, 1}} {
 		if long {
 			c.rounds = 200

@@ -18,7 +18,7 @@ var long = os.Getenv("LONGSHIP_LONG") == "1"
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if !explicit("test.parallel") {
-		flag.Set("test.parallel", "2") // each test is a cluster of processes
+		flag.Set("test.parallel", "4") // each test is a cluster of processes, which mostly wait
 	}
 	os.Exit(run(m))
 }

@@ -45,6 +45,7 @@ func TestRaftDirDeleted(t *testing.T) {
 // All nodes are killed at once and started again in any order, one of them late: the cluster opens as
 // soon as two are there, whichever they are, and a node alone says why it waits.
 func TestAllNodesKilled(t *testing.T) {
+	t.Parallel()
 	rounds := 4
 	if long {
 		rounds = 60

@@ -62,6 +62,7 @@ var partitions = []partition{
 // who can reach each other go on, what clients saw can have happened in one order, and once the network
 // is healed all follow one primary without a hand.
 func TestPartitions(t *testing.T) {
+	t.Parallel()
 	if !inNetwork(t) {
 		return
 	}
@@ -124,6 +125,7 @@ func (k *clientele) endure(w *network, p partition) {
 // Without a majority of Raft nobody can become primary, and the one there is goes on: the control plane
 // is not needed for writes (I10).
 func TestRaftMajorityStopped(t *testing.T) {
+	t.Parallel()
 	if !inNetwork(t) {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 // that the next primary does not have, and nobody reads from it what is no longer so. Clients stay
 // connected to it, with statements under way, and send it more before it wakes up.
 func TestPausedPrimary(t *testing.T) {
+	t.Parallel()
 	rounds, longest := 2, 4*time.Second
 	if long {
 		rounds, longest = 40, 30*time.Second
