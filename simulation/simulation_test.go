@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -76,7 +77,8 @@ func runChild(t *testing.T) {
 			panic(err)
 		}
 		os.Stdout.Write(append(append([]byte(resultMark), b...), '\n'))
-		syscall.Exit(0) // os.Exit(0) counts as a failure of the test
+		pprof.StopCPUProfile() // if -test.cpuprofile has begun one
+		syscall.Exit(0)        // os.Exit(0) counts as a failure of the test
 	})
 }
 
