@@ -48,3 +48,38 @@ func TestLostDiskWithOneFarBehind(t *testing.T) {
 	c.awaitStreaming()
 	c.awaitCounted(3)
 }
+
+// The disk of the only standby that the next primary's rule names is lost, and then the primary. The successor's epoch
+// cannot be opened before that standby is back: with an empty disk it takes its copy of a primary that is not in office
+// yet.
+func TestLostDiskThatOpens(t *testing.T) {
+	t.Parallel()
+	c := unstarted(t)
+	c.flags = append(c.flags, "--synchronous-standby-names=ANY 1 (n2, n3)")
+	n1, lost, successor := c.node(1), c.node(2), c.node(3)
+	successor.flags = append(successor.flags, "--failover-priority=200")
+	c.start()
+	n1.exec("INSERT INTO kv VALUES ('before', '1')")
+	c.awaitCaughtUp()
+
+	lost.kill9()
+	if err := os.RemoveAll(lost.dir); err != nil {
+		t.Fatal(err)
+	}
+	n1.kill9()
+	n1.launch()
+	ctx, cancel := testContext(t)
+	defer cancel()
+	if _, err := successor.proc.await(ctx, successor.proc.stderr, "too few are there to open the epoch"); err != nil {
+		t.Fatal(err)
+	}
+	lost.start()
+	if p := c.primary(); p != successor {
+		t.Fatalf("%s is the primary, want %s", p.name, successor.name)
+	}
+	successor.exec("INSERT INTO kv VALUES ('after', '2')")
+	c.awaitStreaming()
+	c.awaitCounted(3)
+	c.awaitCaughtUp()
+	c.checkSame()
+}

@@ -92,11 +92,13 @@ func (n *Node) primaryAddress() string {
 	return m.Address
 }
 
-// awaitPrimary returns the primary that a new copy of the data can be taken from.
+// awaitPrimary returns the primary that a new copy of the data can be taken from. Its epoch need not be steady: this
+// node may be the only one that it can be opened with, in the place of one whose disk is lost. Should the epoch come to
+// nothing another copy is taken (walreceiver.ErrUnbegun).
 func (n *Node) awaitPrimary(ctx context.Context) (raftlog.Member, error) {
 	for {
 		s, changed := n.raft.Watch()
-		if m, ok := s.Member(s.Primary.ID); ok && m.ID != n.memberID() && s.Phase == raftlog.Steady {
+		if m, ok := s.Member(s.Primary.ID); ok && m.ID != n.memberID() && s.Phase != raftlog.Sealing {
 			return m, nil
 		}
 		select {

@@ -18,6 +18,7 @@ import (
 	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
+	"github.com/longship-db/longship/walreceiver"
 )
 
 // Where a base copy takes the place of a standby's data, its store is closed, and removed. Nobody goes on reading it:
@@ -67,6 +68,25 @@ func TestRebuildEndsSessions(t *testing.T) {
 	}
 	if now := n2.node.identity(); now != before {
 		t.Errorf("the node is %+v now, and was %+v", now, before)
+	}
+}
+
+// A standby whose copy is of an epoch that came to nothing, with no log of its own yet, takes another one.
+func TestUnbegunCopyIsReplaced(t *testing.T) {
+	n1 := newTestNode(t, "n1")
+	n1.start()
+	n1.exec("INSERT INTO kv VALUES ('a', '1')")
+	n2 := newTestNode(t, "n2", n1.cfg.Listen)
+	n2.start()
+	r, _ := n2.node.present.load()
+	r.stopStream(fmt.Errorf("%w: at the fork", walreceiver.ErrUnbegun))
+	<-r.over
+	if _, err := n2.node.present.await(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n2.exec("WAIT FOR LSN '" + n1.lsn().String() + "'")
+	if got := n2.value("SELECT value FROM kv WHERE key = 'a'"); got != "1" {
+		t.Errorf("a = %q in the new copy, want 1", got)
 	}
 }
 

@@ -31,7 +31,8 @@ func errRebuilding() *pgwire.Error {
 func (r *reign) follow(ctx, streaming context.Context) error {
 	err := r.stream.Run(streaming)
 	_, gone := errors.AsType[*wal.RemovedError](err)
-	if ctx.Err() != nil || r.fetch != nil || !gone && !errors.Is(err, startup.ErrStoreAhead) {
+	apart := gone || errors.Is(err, startup.ErrStoreAhead) || errors.Is(err, walreceiver.ErrUnbegun)
+	if ctx.Err() != nil || r.fetch != nil || !apart {
 		return err
 	}
 	if r.wasCut {

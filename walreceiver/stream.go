@@ -102,8 +102,8 @@ var errDiskFull = errors.New("no space left on device for WAL")
 
 // Run follows the upstream until ctx ends, reconnecting whenever that may help. It returns the cause
 // of ctx, a *SwitchError, a *wal.RemovedError when the upstream does not have the WAL any more that
-// comes next, an *OtherSystemError, a *DivergedError, or what it passed to Config.Fatal. Unless that
-// was called, everything written is durable when Run returns. Run is called once.
+// comes next, an *OtherSystemError, a *DivergedError, ErrUnbegun, or what it passed to Config.Fatal. Unless
+// that was called, everything written is durable when Run returns. Run is called once.
 func (s *Stream) Run(ctx context.Context) error {
 	defer s.setState(StateStopped)
 	defer s.raw.Close() // everything is flushed, or nothing counts any more
@@ -142,7 +142,7 @@ func (s *Stream) finish(ctx context.Context, err error) error {
 	_, removed := errors.AsType[*wal.RemovedError](err)
 	_, other := errors.AsType[*OtherSystemError](err)
 	_, diverged := errors.AsType[*DivergedError](err)
-	if removed || other || diverged {
+	if removed || other || diverged || errors.Is(err, ErrUnbegun) {
 		return err
 	}
 	return nil

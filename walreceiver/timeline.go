@@ -2,6 +2,7 @@ package walreceiver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/longship-db/longship/wal"
@@ -25,6 +26,11 @@ func (e *SwitchError) Error() string {
 type DivergedError struct{ Reason string }
 
 func (e *DivergedError) Error() string { return "the upstream's log is not ours: " + e.Reason }
+
+// ErrUnbegun says that our log ends before its own timeline begins, and that the upstream's log is of another one: a
+// base copy was made of a primary whose epoch came to nothing. There is no log that could be followed to its end, nor
+// one that could be cut.
+var ErrUnbegun = errors.New("this node's copy is of a timeline that came to nothing")
 
 // A route is the way from our log to the upstream's.
 type route struct {
@@ -55,8 +61,8 @@ func plan(ours, theirs wal.History, end wal.LSN) (route, error) {
 		return route{}, &DivergedError{Reason: fmt.Sprintf("timelines %d and %d have no common ancestor", ours.Timeline, theirs.Timeline)}
 	case end >= fork:
 		return route{fork: fork, next: historyAt(theirs, fork), cut: end > fork}, nil
-	case fork < ours.Begin(ours.Timeline):
-		return route{}, &DivergedError{Reason: fmt.Sprintf("our log ends at %s, before timeline %d begins", end, ours.Timeline)}
+	case end < ours.Begin(ours.Timeline) && fork <= ours.Begin(ours.Timeline):
+		return route{}, fmt.Errorf("%w: our log ends at %s, before timeline %d begins", ErrUnbegun, end, ours.Timeline)
 	}
 	return route{fork: fork}, nil
 }

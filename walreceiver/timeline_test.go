@@ -45,6 +45,10 @@ func TestPlan(t *testing.T) {
 		{"their line stayed longer on the parent", history(2, 1, 100), history(3, 1, 150), 120, "cut, go on 1 at 0/64"},
 		{"nothing written on our timeline yet", history(2, 1, 100), history(3, 1, 150), 100, "go on 1 at 0/64"},
 		{"same number, other ancestry", history(3, 1, 100), history(3, 1, 150), 120, "cut, go on 1 at 0/64"},
+		{"a copy of a timeline that came to nothing", history(3, 1, 150), history(4, 1, 100), 50, "copy"},
+		{"the same, and theirs begins there", history(3, 1, 100), history(4, 1, 100), 50, "copy"},
+		{"the same, and theirs begins later", history(3, 1, 100), history(4, 1, 150), 50, "copy"},
+		{"a copy of a timeline that theirs came from", history(3, 1, 100), history(4, 1, 100, 3, 120), 50, "follow to 0/78"},
 		{"they are behind", history(3, 1, 100), history(2, 1, 100), 120, "error"},
 		{"nothing in common", history(2), history(5), 120, "error"},
 	}
@@ -52,6 +56,8 @@ func TestPlan(t *testing.T) {
 		r, err := plan(tt.ours, tt.theirs, tt.end)
 		got := "follow"
 		switch {
+		case errors.Is(err, ErrUnbegun):
+			got = "copy"
 		case err != nil:
 			got = "error"
 		case r.next.Timeline != 0:
