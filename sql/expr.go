@@ -157,11 +157,11 @@ func (x *betweenExpr) eval(e *env) (Value, error) {
 	if err != nil || v.IsNull() {
 		return Null, err
 	}
-	lo, err := x.lo.eval(e)
+	lo, err := e.beside(x.lo, v)
 	if err != nil {
 		return Null, err
 	}
-	hi, err := x.hi.eval(e)
+	hi, err := e.beside(x.hi, v, lo)
 	if err != nil {
 		return Null, err
 	}
@@ -257,7 +257,7 @@ func (x *distinctExpr) eval(e *env) (Value, error) {
 	if err != nil {
 		return Null, err
 	}
-	r, err := x.r.eval(e)
+	r, err := e.beside(x.r, l)
 	if err != nil {
 		return Null, err
 	}
@@ -281,7 +281,7 @@ func (x *inExpr) eval(e *env) (Value, error) {
 	}
 	unknown := false
 	for _, item := range x.list {
-		w, err := item.eval(e)
+		w, err := e.beside(item, v)
 		if err != nil {
 			return Null, err
 		}
@@ -349,7 +349,7 @@ func evalPair(e *env, a, b expr) (l, r Value, ok bool, err error) {
 	if l, err = a.eval(e); err != nil || l.IsNull() {
 		return l, r, false, err
 	}
-	r, err = b.eval(e)
+	r, err = e.beside(b, l)
 	return l, r, err == nil && !r.IsNull(), err
 }
 
@@ -416,7 +416,7 @@ func (x *caseExpr) eval(e *env) (Value, error) {
 		}
 	}
 	for _, w := range x.whens {
-		v, err := w.cond.eval(e)
+		v, err := e.beside(w.cond, operand)
 		if err != nil {
 			return Null, err
 		}
@@ -437,7 +437,7 @@ func (x *nullIfExpr) eval(e *env) (Value, error) {
 	if err != nil || l.IsNull() {
 		return Null, err
 	}
-	r, err := x.r.eval(e)
+	r, err := e.beside(x.r, l)
 	if err != nil || !r.IsNull() && compareValues(l, r) == 0 {
 		return Null, err
 	}
@@ -456,7 +456,7 @@ func (x *choiceExpr) typ() Type { return x.t }
 func (x *choiceExpr) eval(e *env) (Value, error) {
 	best := Null
 	for _, arg := range x.args {
-		v, err := arg.eval(e)
+		v, err := e.beside(arg, best)
 		switch {
 		case err != nil:
 			return Null, err

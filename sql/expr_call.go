@@ -19,7 +19,9 @@ func (x *callExpr) eval(e *env) (Value, error) {
 	if x.fn.set != nil {
 		return e.set[x.slot], nil
 	}
-	vals, null, err := x.evalArgs(e)
+	making := unfinished{e: e}
+	defer making.done()
+	vals, null, err := x.evalArgs(&making)
 	if err != nil || null {
 		return Null, err
 	}
@@ -38,11 +40,11 @@ func (x *callExpr) eval(e *env) (Value, error) {
 	return recordValue(row, e.loc()), nil
 }
 
-// evalArgs evaluates the arguments; null means that the result is NULL without a call.
-func (x *callExpr) evalArgs(e *env) (vals []Value, null bool, err error) {
+// evalArgs evaluates the arguments, which making holds; null means that the result is NULL without a call.
+func (x *callExpr) evalArgs(making *unfinished) (vals []Value, null bool, err error) {
 	vals = make([]Value, len(x.args))
 	for i, arg := range x.args {
-		if vals[i], err = arg.eval(e); err != nil {
+		if vals[i], err = making.value(arg); err != nil {
 			return nil, false, err
 		}
 		null = null || vals[i].IsNull()

@@ -122,8 +122,10 @@ func (v *view) tuples(e *env) ([][]Value, error) {
 
 // tuples are the rows of a function in FROM.
 func (x *callExpr) tuples(e *env) ([][]Value, error) {
+	making := unfinished{e: e}
+	defer making.done()
 	if x.fn.set != nil {
-		args, null, err := x.evalArgs(e)
+		args, null, err := x.evalArgs(&making)
 		if err != nil || null {
 			return nil, err
 		}
@@ -133,7 +135,7 @@ func (x *callExpr) tuples(e *env) ([][]Value, error) {
 		v, err := x.eval(e)
 		return [][]Value{{v}}, err
 	}
-	args, null, err := x.evalArgs(e)
+	args, null, err := x.evalArgs(&making)
 	if err != nil {
 		return nil, err
 	}

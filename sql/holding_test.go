@@ -68,6 +68,19 @@ func TestStatementsHoldMemory(t *testing.T) {
 		"begin; declare c cursor for select key from kv order by value; fetch c",
 		"begin; declare c cursor for select 1 in (select 1 from generate_series(1, 40000)); fetch c",
 		"select 1 in (" + strings.Repeat("1,", 15000) + "1)",
+		"select length(concat(" + strings.TrimSuffix(wide, ", ") + "))",
+		"select count(*) from unnest(array[" + strings.TrimSuffix(wide, ", ") + "])",
+		"select array_length(array[" + strings.TrimSuffix(wide, ", ") + "], 1)",
+		"select length(" + strings.Repeat("repeat('x', 500000) || (", 10) + "'a'" + strings.Repeat(")", 11),
+		"select repeat('x', 700000) between repeat('y', 700000) and repeat('z', 700000) || 'a'",
+		"select repeat('x', 1400000) between repeat('y', 700000) || 'a' and 'b'",
+		"select repeat('x', 1400000) is distinct from repeat('y', 700000) || 'a'",
+		"select repeat('x', 1400000) in ('x', repeat('y', 700000) || 'a')",
+		"select repeat('x', 1400000) = any(array[repeat('y', 700000)])",
+		"select case repeat('x', 1400000) when repeat('y', 700000) || 'a' then 1 end",
+		"select length(nullif(repeat('x', 1400000), repeat('y', 700000) || 'a'))",
+		"select length(greatest(repeat('x', 1400000), repeat('y', 700000) || 'a'))",
+		"select array_length(array[repeat('x', 1400000)] || array[repeat('y', 700000)], 1)",
 	} {
 		s, c := newHolder(t, m, limit)
 		if err := runAll(s, refused); code(err) != pgwire.CodeOutOfMemory {
@@ -81,6 +94,7 @@ func TestStatementsHoldMemory(t *testing.T) {
 		}
 	}
 	for _, allowed := range []string{
+		"select length(greatest(" + wide + "'y'))", "select count(*) from kv where key in (" + wide + "'k0001')",
 		"select key, value from kv", "select count(*), max(value) from kv", "select value from kv order by value limit 1 offset 3",
 		"select (select count(*) from generate_series(1, 5000 + g)) from generate_series(1, 100) as g",
 		"update kv set value = 'x' where key < 'k0100' returning value",
@@ -197,4 +211,18 @@ func heap() int64 {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// A result has so many columns at the most, as in PostgreSQL: a message counts them in 16 bits.
+func TestTooManyColumns(t *testing.T) {
+	m := newMemory()
+	for n, want := range map[int]string{1664: "<nil>", 1665: pgwire.CodeTooManyColumns, 70_000: pgwire.CodeTooManyColumns} {
+		ones := strings.TrimSuffix(strings.Repeat("1,", n), ",")
+		for _, text := range []string{"select " + ones, "insert into kv values ('k', 'v') on conflict (key) do nothing returning " + ones} {
+			s, _ := newHolder(t, m, 1<<30)
+			if err := runAll(s, text); code(err) != want {
+				t.Errorf("%.30s… with %d columns: %v, want %s", text, n, err, want)
+			}
+		}
+	}
 }

@@ -88,7 +88,7 @@ func (x *joinExpr) eval(e *env) (Value, error) {
 	if err != nil {
 		return Null, err
 	}
-	r, err := x.r.eval(e)
+	r, err := e.beside(x.r, l)
 	switch {
 	case err != nil:
 		return Null, err

@@ -2,7 +2,8 @@ package sql
 
 // What a session holds is counted before it grows: pgwire.Memory is the account of all sessions together. The rows of
 // a statement are given back when it has run, those of a cursor when it is closed, what a transaction has written when
-// it ends. Not counted is what an expression builds for one value, at most maxTextLen for each argument of a function.
+// it ends. So are the large values that an expression has while it computes others. Not counted is what a function or an
+// operator makes of them, a few times maxTextLen at the most.
 
 // A Holder is a Conn that keeps account of memory, as [pgwire.Conn.Hold] does; *pgwire.Conn is one.
 type Holder interface {
@@ -102,7 +103,24 @@ func grown(b []byte, n int, hold func(n int) error) ([]byte, error) {
 	return larger, nil
 }
 
-// An unfinished row counts its large values while others are computed, which may be as large. When it is made, who
+// beside evaluates x while other values are held, which are counted if they are large.
+func (e *env) beside(x expr, others ...Value) (Value, error) {
+	n := 0
+	for _, v := range others {
+		n += len(v.s)
+	}
+	if n < largeRow {
+		return x.eval(e)
+	}
+	if err := e.hold(n); err != nil {
+		return Null, err
+	}
+	v, err := x.eval(e)
+	_ = e.hold(-n) // less, which cannot fail
+	return v, err
+}
+
+// An unfinished row, or list of arguments, counts its large values while others are computed, which may be as large. When it is made, who
 // keeps or sends it counts it as a whole.
 type unfinished struct {
 	e    *env

@@ -186,7 +186,7 @@ func (a *access) keys(e *env, dst []string) ([]string, error) {
 			return nil, err
 		}
 		switch {
-		case v.IsNull():
+		case v.IsNull(), len(v.s) >= largeRow && v.typ.elem() == 0: // no key is that long
 		case v.typ.elem() != 0:
 			dst = append(dst, slices.DeleteFunc(v.elements(), func(s string) bool { return s == nullElem })...)
 		default:

@@ -144,8 +144,14 @@ func (a *analyzer) targets(list []target) []output {
 		}
 		outs = append(outs, output{name, a.typed(t.expr)})
 	}
+	if len(outs) > maxTargets {
+		panic(pgwire.Errorf(pgwire.CodeTooManyColumns, "target lists can have at most %d entries", maxTargets))
+	}
 	return outs
 }
+
+// maxTargets is how many columns a result can have, as in PostgreSQL. A message counts them in 16 bits.
+const maxTargets = 1664
 
 func (a *analyzer) star(t target) []output {
 	a.checkTable(t.table, t.at())

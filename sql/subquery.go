@@ -254,7 +254,7 @@ func (x *anyExpr) eval(e *env) (Value, error) {
 	if err != nil {
 		return Null, err
 	}
-	values, null, err := x.values(e)
+	values, null, err := x.values(e, l)
 	if err != nil || null {
 		return Null, err
 	}
@@ -274,12 +274,12 @@ func (x *anyExpr) eval(e *env) (Value, error) {
 }
 
 // values are what l is compared with; null says that there is no array.
-func (x *anyExpr) values(e *env) (values []Value, null bool, err error) {
+func (x *anyExpr) values(e *env, l Value) (values []Value, null bool, err error) {
 	if x.sub != nil {
 		rows, err := x.sub.rows(e)
 		return firstColumn(rows), false, err
 	}
-	v, err := x.array.eval(e)
+	v, err := e.beside(x.array, l)
 	if err != nil || v.IsNull() {
 		return nil, true, err
 	}
@@ -308,10 +308,11 @@ func (a *analyzer) array(n arrayNode) expr {
 }
 
 func (x *arrayExpr) eval(e *env) (Value, error) {
-	values := make([]Value, len(x.elems))
+	values, making := make([]Value, len(x.elems)), unfinished{e: e}
+	defer making.done()
 	for i, elem := range x.elems {
 		var err error
-		if values[i], err = elem.eval(e); err != nil {
+		if values[i], err = making.value(elem); err != nil {
 			return Null, err
 		}
 	}
