@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -314,12 +315,11 @@ func (n *nemesis) failSync(context.Context) string {
 		return ""
 	}
 	where := []string{dataDir + "/pg_wal/", dataDir + "/raft/", dataDir}[n.cluster.rng.n(3)]
-	failed := false
+	var failed atomic.Bool
 	p.mount.Break(func(op, name string) error {
-		if failed || op != "sync" || !strings.HasPrefix(name, where) || strings.HasPrefix(name, manifests) {
+		if op != "sync" || !strings.HasPrefix(name, where) || strings.HasPrefix(name, manifests) || failed.Swap(true) {
 			return nil
 		}
-		failed = true
 		return syscall.EIO
 	})
 	return m.name + " in " + where

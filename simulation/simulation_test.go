@@ -143,7 +143,8 @@ func (s *summary) one(seed uint64) {
 		args = append(args, "-sim.debug")
 	}
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=400")
+	// A race, in a build with -race, ends the process: else nobody would read of it.
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=400", "GORACE=halt_on_error=1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
