@@ -82,7 +82,8 @@ lint:
 
 # The PostgreSQL tools that integration tests run Longship against, and Prometheus' promtool, of which the
 # package is not installed: it would start a server. Without them, and without root to install them,
-# those tests skip themselves by name. node-postgres, where there is npm, goes to bin/node.
+# those tests skip themselves by name. node-postgres, where there is npm, goes to bin/node. The drivers of Python are
+# for the system's, 9 MB in all.
 tools:
 	@if [ ! -x $(PGBIN)/pg_waldump ] || ! command -v psql >/dev/null; then \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -95,6 +96,12 @@ tools:
 	    dpkg-deb --fsys-tarfile $$dir/prometheus_*.deb | tar -xO ./usr/bin/promtool > $$dir/promtool && \
 	    install $$dir/promtool bin/promtool; rm -rf $$dir; \
 	  else echo 'promtool not found: the test of the alert rules will be skipped'; fi; fi
+
+	@if [ -x /usr/bin/python3 ] && ! /usr/bin/python3 -c 'import asyncpg, psycopg2, sqlalchemy' 2>/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	      python3-asyncpg python3-psycopg2 python3-sqlalchemy || echo 'the drivers of Python could not be installed: their tests will be skipped'; \
+	  else echo 'the drivers of Python are not there: their tests will be skipped'; fi; fi
 
 	@if command -v npm >/dev/null && [ ! -d bin/node/node_modules/pg-cursor ]; then \
 	  npm install --silent --no-audit --no-fund --no-save --prefix bin/node pg@8 pg-cursor@2 || \

@@ -32,6 +32,9 @@ func TestDrivers(t *testing.T) {
 		"lib/pq errors":    testPQ,
 		"pgxpool":          testPool,
 		"node-postgres":    testNodePostgres,
+		"psycopg2":         func(t *testing.T, n *node) { testPython(t, n, "psycopg2") },
+		"asyncpg":          func(t *testing.T, n *node) { testPython(t, n, "asyncpg") },
+		"SQLAlchemy":       func(t *testing.T, n *node) { testPython(t, n, "sqlalchemy") },
 		"psql":             testPsqlScript,
 		"psql one":         testPsqlSingleTransaction,
 		"pgbench pipeline": testPgbenchPipeline,
@@ -211,6 +214,23 @@ func testNodePostgres(t *testing.T, n *node) {
 	cmd := exec.CommandContext(ctx, program, "testdata/node-postgres.js", fmt.Sprint(n.port))
 	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// A driver of Python (testdata/python-clients.py), which make tools installs for the system's Python.
+func testPython(t *testing.T, n *node, driver string) {
+	const python, notInstalled = "/usr/bin/python3", 77
+	if _, err := os.Stat(python); err != nil {
+		t.Skip(python + " is not there")
+	}
+	ctx, cancel := testContext(t)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, python, "testdata/python-clients.py", driver, fmt.Sprint(n.port)).CombinedOutput()
+	switch {
+	case exitCode(err) == notInstalled:
+		t.Skipf("%s is not installed: make tools", driver)
+	case err != nil:
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -1,18 +1,24 @@
 package sql
 
 import (
+	"reflect"
 	"strings"
 
 	"github.com/longship-db/longship/pgwire"
 )
 
-// An aggregate is one call of count, min, max, sum and their like over all rows; there is no GROUP BY.
+// An aggregate is one call of count, min, max, sum and their like over all rows, or those of each group.
 type aggregate struct {
-	name string
-	arg  expr // nil for count(*)
-	by   expr // what string_agg puts between
-	t    Type
+	name     string
+	arg      expr // nil for count(*)
+	by       expr // what string_agg puts between
+	t        Type
+	distinct bool      // equal values count once
+	order    []sortKey // in which the values come; nil: as they are read
+	filter   expr      // which rows count; nil: all
 }
+
+var isAggregate = wordSet("count min max sum string_agg avg array_agg bool_and bool_or every")
 
 // aggregate analyzes a call of an aggregate function.
 func (a *analyzer) aggregate(n callNode) expr {
@@ -30,6 +36,21 @@ func (a *analyzer) aggregate(n callNode) expr {
 		agg.arg, agg.by, agg.t = a.aggregateArg(n)
 	} else if n.name != "count" {
 		a.fail(n.at(), pgwire.CodeUndefinedFunction, "function %s() does not exist", n.name)
+	}
+	agg.distinct = n.distinct
+	a.inAggregate = true
+	if n.filter != nil {
+		agg.filter = a.boolean(n.filter, "FILTER")
+	}
+	for _, item := range n.order {
+		agg.order = append(agg.order, sortKey{a.typed(item.expr), item.desc, item.nullsFirst})
+	}
+	a.inAggregate = false
+	if n.distinct && len(n.order) == 0 && agg.arg != nil {
+		agg.order = []sortKey{{x: agg.arg}} // as PostgreSQL, which finds equal values by sorting them
+	}
+	if n.distinct && len(n.order) > 0 && !(len(n.order) == 1 && reflect.DeepEqual(agg.order[0].x, agg.arg)) {
+		a.fail(n.order[0].expr.at(), pgwire.CodeInvalidColumnReference, "in an aggregate with DISTINCT, ORDER BY expressions must appear in argument list")
 	}
 	a.aggregates = append(a.aggregates, agg)
 	return &aggResult{len(a.aggregates) - 1, agg.t}
@@ -95,6 +116,9 @@ type tally struct {
 	value Value
 	text  []byte
 	count int64 // rows of avg
+
+	seen   map[string]bool // values of DISTINCT
+	sorted []sortedRow     // values that wait for the last one, to be put in order
 }
 
 // start is the tally over no rows.
@@ -107,6 +131,12 @@ func (g *aggregate) start() tally {
 
 // result is the aggregate of all rows.
 func (g *aggregate) result(t *tally, e *env) (Value, error) {
+	sortRows(t.sorted, g.order)
+	for _, row := range t.sorted {
+		if err := g.addValue(t, row.outs[0], row.outs[1], e); err != nil {
+			return Null, err
+		}
+	}
 	if g.name == "avg" && t.count > 0 {
 		return arith('/', t.value, Int8Value(t.count), g.t, e.loc())
 	}
@@ -118,22 +148,73 @@ func (g *aggregate) result(t *tally, e *env) (Value, error) {
 
 // add counts one row in. Texts are cloned: a row does not outlive its turn.
 func (g *aggregate) add(t *tally, e *env) error {
+	if g.filter != nil {
+		if wanted, err := passes(g.filter, e); err != nil || !wanted {
+			return err
+		}
+	}
 	if g.arg == nil {
 		t.value.n++
 		return nil
 	}
 	v, err := g.arg.eval(e)
-	if err == nil && g.name == "array_agg" {
-		return t.addElement(g.t, v, e)
-	}
-	if err != nil || v.IsNull() {
+	if err != nil || v.IsNull() && g.name != "array_agg" {
 		return err
 	}
+	if g.distinct {
+		if fresh, err := t.first(v, e); err != nil || !fresh {
+			return err
+		}
+	}
+	by := Null
+	if g.by != nil {
+		if by, err = g.by.eval(e); err != nil {
+			return err
+		}
+	}
+	if g.order != nil {
+		return t.wait(g.order, v, by, e)
+	}
+	return g.addValue(t, v, by, e)
+}
+
+// first reports whether a value has not been seen before.
+func (t *tally) first(v Value, e *env) (bool, error) {
+	key := groupKey([]Value{v}, e)
+	if t.seen[key] {
+		return false, nil
+	}
+	if t.seen == nil {
+		t.seen = map[string]bool{}
+	}
+	t.seen[key] = true
+	return true, e.hold(rowSize + len(key))
+}
+
+// wait keeps a value until all are there.
+func (t *tally) wait(order []sortKey, v, by Value, e *env) error {
+	row := sortedRow{outs: []Value{v.clone(), by.clone()}}
+	for _, key := range order {
+		k, err := key.x.eval(e)
+		if err != nil {
+			return err
+		}
+		row.keys = append(row.keys, k.clone())
+	}
+	t.sorted = append(t.sorted, row)
+	return e.hold(row.size())
+}
+
+// addValue counts one value in, which is NULL only for array_agg.
+func (g *aggregate) addValue(t *tally, v, by Value, e *env) error {
+	var err error
 	switch {
+	case g.name == "array_agg":
+		return t.addElement(g.t, v, e)
 	case g.name == "count":
 		t.value.n++
 	case g.name == "string_agg":
-		return t.addText(v, g.by, e)
+		return t.addText(v, by, e)
 	case g.name == "sum" || g.name == "avg":
 		t.count++
 		if v, err = castValue(v, g.t, e.loc()); err == nil && !t.value.IsNull() {
@@ -148,13 +229,9 @@ func (g *aggregate) add(t *tally, e *env) error {
 }
 
 // addText adds a text to those of string_agg, after what stands between.
-func (t *tally) addText(v Value, between expr, e *env) error {
-	by := Null
-	if !t.value.IsNull() {
-		var err error
-		if by, err = between.eval(e); err != nil {
-			return err
-		}
+func (t *tally) addText(v, by Value, e *env) error {
+	if t.value.IsNull() {
+		by = Null
 	}
 	t.value = Value{typ: Text}
 	return t.grow(e, by.s, v.s)

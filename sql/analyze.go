@@ -18,6 +18,8 @@ type analyzer struct {
 	params   []Type
 	noParams bool // a simple query has no parameters
 
+	with []*withTable // that can be selected from
+
 	queryLevel // of the SELECT, subquery or write that is being analyzed
 }
 
@@ -33,6 +35,8 @@ type queryLevel struct {
 	inAggregate bool
 	noAggregate string // clause in which aggregates are refused, "" if allowed
 	bare        *columnNode
+
+	grouping *grouping // with GROUP BY or HAVING, once those are known
 
 	noGenerated bool // WHERE of COPY FROM: lsn is not known
 
@@ -56,6 +60,11 @@ func (a *analyzer) placed(err error, at int) error {
 // expr analyzes n. The result's type is Unknown for a literal, NULL or parameter that nothing
 // has decided yet: coerce decides.
 func (a *analyzer) expr(n node) expr {
+	if a.grouping != nil && !a.inAggregate {
+		if x := a.groupColumn(n); x != nil {
+			return x
+		}
+	}
 	switch n := n.(type) {
 	case literalNode:
 		return a.literal(n)

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/longship-db/longship/pgwire"
 )
@@ -145,7 +146,7 @@ func (a *analyzer) checkTable(table string, at int) {
 // from resolves the relations of FROM and makes their columns visible, one after the other: a function's
 // arguments and a join's condition see those before it.
 func (a *analyzer) from(items []fromItem, p *selectPlan) {
-	if len(items) == 1 && items[0].name == "kv" && items[0].call == nil {
+	if len(items) == 1 && items[0].name == "kv" && items[0].call == nil && a.withTable("kv") == nil {
 		ref := &items[0]
 		if a.scope.outer != nil {
 			a.alone(ref.at(), "kv in a subquery, with UNION or with DISTINCT")
@@ -173,7 +174,7 @@ func tableName(ref *tableRef) string {
 	if ref.alias != "" {
 		return ref.alias
 	}
-	return ref.name
+	return strings.TrimPrefix(ref.name, "information_schema.")
 }
 
 func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
@@ -185,11 +186,14 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 	}
 	step := joinStep{left: item.left, offset: p.width}
 	a.noAggregate = "functions in FROM"
-	switch v := a.catalog.view(item.name); {
+	switch v, with := a.catalog.view(item.name), a.withTable(item.name); {
 	case item.query != nil:
 		step.source, rel.columns, step.lateral = a.derived(item.query)
 	case item.call != nil:
 		step.source, rel.columns, step.lateral = a.fromCall(item)
+	case with != nil:
+		step.source, rel.columns, step.lateral = withSource{with.source, a.depth() - with.depth}, with.columns, with.changes
+		a.outerRef = a.outerRef || with.changes
 	case item.name == "kv":
 		a.alone(item.at(), "kv in a join")
 	case v == nil:

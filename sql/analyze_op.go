@@ -184,13 +184,16 @@ func (a *analyzer) call(n callNode) expr {
 	if n.over != nil {
 		return a.rowNumber(n)
 	}
-	switch n.name {
-	case "coalesce", "greatest", "least":
+	switch {
+	case n.name == "coalesce" || n.name == "greatest" || n.name == "least":
 		return a.choice(n)
-	case "nullif":
+	case n.name == "nullif":
 		return a.nullIf(n)
-	case "count", "min", "max", "sum", "string_agg", "avg", "array_agg", "bool_and", "bool_or", "every":
+	case isAggregate[n.name]:
 		return a.aggregate(n)
+	}
+	if what := map[bool]string{n.distinct: "DISTINCT", n.order != nil: "ORDER BY", n.filter != nil: "FILTER"}[true]; what != "" && len(a.catalog.functions(n.name)) > 0 {
+		a.fail(n.at(), pgwire.CodeWrongObjectType, "%s specified, but %s is not an aggregate function", what, n.name)
 	}
 	if n.star && len(a.catalog.functions(n.name)) > 0 {
 		a.fail(n.at(), pgwire.CodeWrongObjectType, "%s(*) specified, but %s is not an aggregate function", n.name, n.name)

@@ -93,6 +93,11 @@ type (
 		args []node
 		star bool // count(*)
 		over *windowNode
+
+		// Of an aggregate.
+		distinct bool
+		order    []orderItem
+		filter   node
 	}
 	// windowNode is what follows OVER.
 	windowNode struct {
@@ -188,6 +193,12 @@ type fromItem struct {
 	using []columnName
 }
 
+// A withQuery is name [(column, …)] AS (SELECT …) after WITH.
+type withQuery struct {
+	tableRef  // the name, its columns, and the query
+	recursive bool
+}
+
 // A derivedNode is a chain of SELECTs between UNIONs; it is also how SELECT DISTINCT is carried out.
 type derivedNode struct {
 	arms     []*selectStmt
@@ -221,6 +232,11 @@ type (
 		targets       []target
 		from          []fromItem
 		where         node
+		groupBy       []node
+		groupAll      bool // groupBy is all that is selected: SELECT DISTINCT
+		having        node
+		with          []withQuery
+		probe         []target // of EXISTS, which this SELECT stands for: its first row decides
 		orderBy       []orderItem
 		limit, offset node
 	}

@@ -23,6 +23,7 @@ type env struct {
 	excluded Row     // the row proposed by INSERT … ON CONFLICT
 	tuple    []Value // the row of the relations of FROM, if not kv
 	aggs     []Value // results of the aggregates, at the end
+	group    []Value // what GROUP BY lists, of the rows they are of
 	set      []Value // of the functions in the select list that return sets
 	numbers  []int64 // of the window functions
 	outer    *env    // of the query around

@@ -37,6 +37,12 @@ var arrayFunctions = []Func{
 		values, err := args[0].values()
 		return oneColumn(values), err
 	}},
+	{Name: "unnest", Args: []Type{Int2Vector}, Result: Int2, set: func(_ *env, args []Value) ([][]Value, error) {
+		values, err := args[0].values()
+		return oneColumn(values), err
+	}},
+	{Name: "generate_subscripts", Args: []Type{AnyArray, Int4}, Result: Int4, set: subscripts},
+	{Name: "json_build_object", Args: []Type{Any}, Result: JSON, NullOK: true, variadic: true, builtin: buildObject},
 	{Name: "generate_series", Args: []Type{Int4, Int4}, Result: Int4, set: generateSeries},
 	{Name: "generate_series", Args: []Type{Int4, Int4, Int4}, Result: Int4, set: generateSeries},
 	{Name: "generate_series", Args: []Type{Int8, Int8}, Result: Int8, set: generateSeries},
@@ -67,6 +73,17 @@ func oneColumn(values []Value) [][]Value {
 		rows[i] = values[i : i+1]
 	}
 	return rows
+}
+
+// subscripts are those of an array's only dimension.
+func subscripts(_ *env, args []Value) ([][]Value, error) {
+	var all []Value
+	for i := range args[0].n {
+		if args[1].n == 1 {
+			all = append(all, Int4Value(int32(args[0].lowerBound()+i)))
+		}
+	}
+	return oneColumn(all), nil
 }
 
 func arrayToString(_ *env, args []Value) (Value, error) {

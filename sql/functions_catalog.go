@@ -254,6 +254,8 @@ func (s *Session) nameOf(oid uint32, t Type) string {
 		return obj.qualifiedName()
 	case t == Regproc && fn != nil:
 		return fn.Name
+	case t == Regproc && typeFunctionNames()[oid] != "":
+		return typeFunctionNames()[oid]
 	case t == Regprocsig && fn != nil:
 		return fn.Name + "(" + strings.ReplaceAll(fn.argumentText(), ", ", ",") + ")"
 	case t == Regtype && typeInfos[Type(oid)].name != "":
@@ -290,8 +292,10 @@ func (s *Session) resolveName(name string, t Type) (Value, error) {
 		plain, _, _ = strings.Cut(plain, "(")
 		what, code = "function", pgwire.CodeUndefinedFunction
 		plain = strings.TrimPrefix(plain, "pg_catalog.")
-		if oid = arrayFunctionOIDs[plain]; oid != 0 {
-			return Value{typ: t, n: int64(oid), s: plain}, nil
+		for id, function := range typeFunctionNames() {
+			if function == plain {
+				return Value{typ: t, n: int64(id), s: plain}, nil
+			}
 		}
 		oid = o.functionOID(plain)
 	case Regnsp:

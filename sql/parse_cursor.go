@@ -43,7 +43,7 @@ func (p *parser) query() *selectStmt {
 	case p.isKeyword("values"):
 		return p.valuesStatement()
 	case p.isKeyword("with"):
-		p.unsupported(p.tok.pos, "WITH", refused["with"])
+		return p.withStatement()
 	case p.isOp("("):
 		p.unsupported(p.tok.pos, "a SELECT in parentheses", "")
 	}

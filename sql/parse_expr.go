@@ -115,7 +115,10 @@ func (p *parser) anyOf(at pos, op string, l node) node {
 
 // subquery reads SELECT …, if that is what comes. The parentheses are the caller's.
 func (p *parser) subquery(kind subqueryKind, at pos) (subqueryNode, bool) {
-	if p.isKeyword("with", "values") {
+	if p.isKeyword("with") {
+		return subqueryNode{pos: at, kind: kind, query: p.withStatement()}, true
+	}
+	if p.isKeyword("values") {
 		p.unsupported(p.tok.pos, commandName(p.tok.text)+" in a subquery", "")
 	}
 	if !p.isKeyword("select") {

@@ -265,21 +265,39 @@ func (p *parser) call(at int, name string) *callNode {
 	if p.acceptOp("*") {
 		c.star = true
 		p.expectOp(")")
+		p.filter(c)
 		p.window(c)
 		return c
 	}
 	if !p.isOp(")") {
-		if p.isKeyword("distinct") {
-			p.unsupported(p.tok.pos, "an aggregate with DISTINCT", "")
+		if c.distinct = p.accept("distinct"); !c.distinct {
+			p.accept("all")
 		}
 		c.args = p.exprList()
+		if p.accept("order") {
+			p.expect("by")
+			c.order = p.orderItems()
+		}
 	}
 	if least := specialForms[name]; len(c.args) < least || name == "nullif" && len(c.args) > least {
 		p.unexpected()
 	}
 	p.expectOp(")")
+	p.filter(c)
 	p.window(c)
 	return c
+}
+
+// filter reads FILTER (WHERE condition) after an aggregate.
+func (p *parser) filter(c *callNode) {
+	if next := p.peek(); !p.isKeyword("filter") || next.kind != tokOp || next.text != "(" {
+		return
+	}
+	p.advance()
+	p.expectOp("(")
+	p.expect("where")
+	c.filter = p.expr()
+	p.expectOp(")")
 }
 
 // specialForms are what the grammar has instead of functions, and how many arguments they take at least.
@@ -287,14 +305,14 @@ var specialForms = map[string]int{"coalesce": 1, "greatest": 1, "least": 1, "nul
 
 // window reads OVER ([PARTITION BY …] [ORDER BY …]) after a call, and refuses its like.
 func (p *parser) window(c *callNode) {
-	if !p.isKeyword("over", "filter", "within") {
+	if !p.isKeyword("over", "within") {
 		return
 	}
 	if next := p.peek(); next.kind != tokOp || next.text != "(" {
 		return
 	}
 	if !p.isKeyword("over") || c.name != "row_number" {
-		what := map[string]string{"over": "a window function other than row_number", "filter": "FILTER", "within": "WITHIN GROUP"}[p.tok.text]
+		what := map[string]string{"over": "a window function other than row_number", "within": "WITHIN GROUP"}[p.tok.text]
 		p.unsupported(p.tok.pos, what, "")
 	}
 	p.advance()

@@ -31,19 +31,6 @@ func (p *parser) orderAndLimit(s *selectStmt) {
 	p.locking()
 }
 
-// locking reads FOR READ ONLY, which means nothing, and refuses FOR UPDATE and its like.
-func (p *parser) locking() {
-	at := p.tok.pos
-	if !p.accept("for") {
-		return
-	}
-	if p.accept("read") {
-		p.expect("only")
-		return
-	}
-	p.unsupported(at, "FOR UPDATE", "Transactions are serializable without locks.")
-}
-
 // values reads VALUES (…), …: each row is a SELECT without FROM, and UNION ALL stands between.
 func (p *parser) values() *derivedNode {
 	d := &derivedNode{}
@@ -88,7 +75,7 @@ func (p *parser) selectCore() *selectStmt {
 	} else {
 		p.accept("all")
 	}
-	if s.distinct || !p.isKeyword("from", "where", "order", "limit", "offset", "union") && p.tok.kind != tokEOF && !p.isOp(";") && !p.isOp(")") {
+	if s.distinct || !p.isKeyword("from", "where", "group", "having", "order", "limit", "offset", "union") && p.tok.kind != tokEOF && !p.isOp(";") && !p.isOp(")") {
 		s.targets = p.targets()
 	}
 	if p.isKeyword("into") {
@@ -98,6 +85,7 @@ func (p *parser) selectCore() *selectStmt {
 		s.from = p.fromList()
 	}
 	s.where = p.whereClause()
+	p.groupClauses(s)
 	return s
 }
 
@@ -118,10 +106,7 @@ func (p *parser) union(first *selectStmt) *selectStmt {
 }
 
 func (p *parser) refuseClause() {
-	if p.isKeyword("group") {
-		p.unsupported(p.tok.pos, "GROUP BY", "Aggregates are over all rows.")
-	}
-	if p.isKeyword("having", "window", "intersect", "except") {
+	if p.isKeyword("window", "intersect", "except") {
 		p.unsupported(p.tok.pos, commandName(p.tok.text), "")
 	}
 }
@@ -298,6 +283,8 @@ func (p *parser) derived(ref tableRef, from bool) tableRef {
 	switch {
 	case p.isKeyword("select"):
 		ref.query = &derivedNode{arms: []*selectStmt{p.selectStatement()}, distinct: []bool{false}}
+	case p.isKeyword("with"):
+		ref.query = &derivedNode{arms: []*selectStmt{p.withStatement()}, distinct: []bool{false}}
 	case p.isKeyword("values"):
 		ref.query = p.values()
 	default:

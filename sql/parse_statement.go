@@ -45,7 +45,6 @@ var refused = map[string]string{
 	"security": "",
 	"truncate": "Use DELETE FROM kv.",
 	"vacuum":   "There is nothing to vacuum.",
-	"with":     "Put the query in its place: FROM (SELECT …) AS name.",
 }
 
 // refusal is the hint for a command of PostgreSQL that Longship does not have, and whether it is one.
@@ -73,6 +72,8 @@ func (p *parser) statement() statementNode {
 	switch word {
 	case "select":
 		return p.selectStatement()
+	case "with":
+		return p.withStatement()
 	case "table":
 		return p.tableStatement()
 	case "values":

@@ -12,6 +12,7 @@ import (
 type output struct {
 	name string
 	x    expr
+	raw  expr // x before an undecided literal became a text; nil for others
 }
 
 // A selectPlan is an analyzed SELECT. At most one of kv and from is set.
@@ -21,6 +22,8 @@ type selectPlan struct {
 	from       *fromPlan // views, functions and subqueries
 	filter     expr      // without FROM
 	aggregates []aggregate
+	group      *grouping   // with GROUP BY or HAVING
+	firstOnly  bool        // the aggregates are of the first row alone
 	sets       []*callExpr // functions among outs that return sets
 	windows    []*rowNumber
 	order      []sortKey // nil if rows come in the wanted order
@@ -40,10 +43,20 @@ func (p *selectPlan) outputs() []output { return p.outs }
 func (p *selectPlan) readsTable() bool { return p.kv != nil }
 
 func (a *analyzer) selectPlan(n *selectStmt) planNode {
+	if len(n.with) > 0 {
+		defer func(with []*withTable) { a.with = with }(a.with)
+		a.withTables(n.with)
+	}
+	if probe := existsInKV(n); probe != nil {
+		n = probe
+	}
+	if a.distinctKV(n) {
+		n = groupedByAll(n)
+	}
 	if n.distinct || len(n.orderBy) > 0 && a.returnsSets(n.targets) {
 		n = a.overRows(n)
 	}
-	p := &selectPlan{}
+	p := &selectPlan{firstOnly: n.probe != nil}
 	if len(n.from) > 0 {
 		a.from(n.from, p)
 	}
@@ -56,21 +69,61 @@ func (a *analyzer) selectPlan(n *selectStmt) planNode {
 	default:
 		p.filter = a.where(n.where)
 	}
+	a.groupBy(n)
+	a.targets(n.probe) // for what they may refer to
 	a.bare, a.allowed = nil, true
 	p.outs = a.targets(n.targets)
 	a.allowed = false
+	p.group = a.grouping
+	if n.having != nil {
+		p.group.having = a.boolean(n.having, "HAVING")
+	}
 	p.order = a.orderBy(n.orderBy, p.outs)
 	p.aggregates, p.sets, p.windows = a.aggregates, a.sets, a.windows
 	a.checkSets(n, p)
-	if len(p.aggregates) > 0 && a.bare != nil {
+	if (len(p.aggregates) > 0 || p.group != nil) && a.bare != nil {
 		a.ungrouped(a.bare)
 	}
-	if p.kv != nil && inKeyOrder(p.order) || len(p.aggregates) > 0 {
+	if p.group == nil && (p.kv != nil && inKeyOrder(p.order) || len(p.aggregates) > 0) {
 		p.order = nil
 	}
 	p.limit = a.rowCount(n.limit, "LIMIT")
 	p.offset = a.rowCount(n.offset, "OFFSET")
 	return p
+}
+
+// existsInKV is SELECT EXISTS (SELECT … FROM kv …), which drivers and people ask, as a SELECT that reads kv by itself:
+// nil if n is anything else.
+func existsInKV(n *selectStmt) *selectStmt {
+	if len(n.targets) != 1 || len(n.from) > 0 || n.where != nil || n.groupBy != nil || n.having != nil || n.distinct || n.with != nil ||
+		n.limit != nil || n.offset != nil || n.orderBy != nil {
+		return nil
+	}
+	exists, ok := n.targets[0].expr.(subqueryNode)
+	if !ok || exists.kind != subqueryExists {
+		return nil
+	}
+	q := exists.query
+	limit, limited := q.limit.(literalNode)
+	if len(q.from) != 1 || q.from[0].name != "kv" || q.from[0].call != nil || q.groupBy != nil || q.having != nil || q.with != nil ||
+		q.offset != nil || q.limit != nil && (!limited || limit.text == "0") || slices.ContainsFunc(q.targets, func(t target) bool { return !isPlain(t) }) {
+		return nil
+	}
+	t := n.targets[0]
+	if t.alias == "" {
+		t.alias = "exists"
+	}
+	t.expr = binaryNode{pos: exists.pos, op: ">", l: callNode{pos: exists.pos, name: "count", star: true}, r: literalNode{pos: exists.pos, kind: tokInt, text: "0"}}
+	return &selectStmt{pos: n.pos, targets: []target{t}, from: q.from, where: q.where, probe: q.targets}
+}
+
+// isPlain reports whether a target is *, a column or a literal, and so makes no aggregate of the rows.
+func isPlain(t target) bool {
+	switch t.expr.(type) {
+	case nil, literalNode, nullNode, columnNode:
+		return true
+	}
+	return false
 }
 
 // ungrouped refuses a column beside aggregates.
@@ -80,6 +133,9 @@ func (a *analyzer) ungrouped(n *columnNode) {
 		if table == "" && rel.column(n.name, false, 0) != nil {
 			table = rel.table
 		}
+	}
+	if a.grouping != nil && a.grouping.distinct {
+		a.fail(n.at(), pgwire.CodeInvalidColumnReference, "for SELECT DISTINCT, ORDER BY expressions must appear in select list")
 	}
 	a.fail(n.at(), pgwire.CodeGroupingError, `column "%s.%s" must appear in the GROUP BY clause or be used in an aggregate function`, table, n.name)
 }
@@ -109,7 +165,7 @@ func (a *analyzer) hasSet(n node) bool {
 // checkSets refuses what the rows of a set, or their numbers, cannot be combined with.
 func (a *analyzer) checkSets(n *selectStmt, p *selectPlan) {
 	switch {
-	case len(p.sets) > 0 && len(p.windows) > 0, len(p.aggregates) > 0 && len(p.sets)+len(p.windows) > 0:
+	case len(p.sets) > 0 && len(p.windows) > 0, (len(p.aggregates) > 0 || p.group != nil) && len(p.sets)+len(p.windows) > 0:
 		a.fail(n.at(), pgwire.CodeFeatureNotSupported, "only one of aggregates, window functions and functions that return sets is supported")
 	case len(n.orderBy) > 0 && len(p.sets)+len(p.windows) > 0:
 		a.fail(n.at(), pgwire.CodeFeatureNotSupported, "sorting by what returns a set inside another expression is not supported")
@@ -142,7 +198,12 @@ func (a *analyzer) targets(list []target) []output {
 		if name == "" {
 			name = columnLabel(t.expr)
 		}
-		outs = append(outs, output{name, a.typed(t.expr)})
+		out := output{name: name, x: a.expr(t.expr)}
+		if literal, ok := out.x.(*constExpr); ok && literal.t == Unknown {
+			out.raw = literal
+		}
+		out.x = a.text(out.x, t.expr.at())
+		outs = append(outs, out)
 	}
 	if len(outs) > maxTargets {
 		panic(pgwire.Errorf(pgwire.CodeTooManyColumns, "target lists can have at most %d entries", maxTargets))
@@ -165,6 +226,10 @@ func (a *analyzer) star(t target) []output {
 			continue
 		}
 		a.columnRef++
+		if a.grouping != nil {
+			outs = append(outs, a.groupedStar(t, rel)...)
+			continue
+		}
 		if a.bare == nil && len(rel.columns) > 0 {
 			a.bare = &columnNode{pos: t.pos, table: rel.table, name: rel.columns[0].Name}
 		}
@@ -173,9 +238,9 @@ func (a *analyzer) star(t target) []output {
 				continue
 			}
 			if a.scope.kv {
-				outs = append(outs, output{c.Name, &kvColumn{index: i}})
+				outs = append(outs, output{name: c.Name, x: &kvColumn{index: i}})
 			} else {
-				outs = append(outs, output{c.Name, &viewColumn{index: rel.offset + i, t: c.Type}})
+				outs = append(outs, output{name: c.Name, x: &viewColumn{index: rel.offset + i, t: c.Type}})
 			}
 		}
 	}

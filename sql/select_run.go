@@ -21,6 +21,7 @@ type selection struct {
 
 	numbered []*numberedRow
 	sums     []tally
+	groups   groups
 }
 
 type sortedRow struct {
@@ -94,13 +95,15 @@ func (s *selection) takeIf(filter expr) (more bool, err error) {
 // take takes the row in s.e.
 func (s *selection) take() (more bool, err error) {
 	switch {
+	case s.plan.group != nil:
+		return true, s.takeGrouped()
 	case len(s.plan.aggregates) > 0:
 		for i := range s.plan.aggregates {
 			if err := s.plan.aggregates[i].add(&s.sums[i], s.e); err != nil {
 				return false, err
 			}
 		}
-		return true, nil
+		return !s.plan.firstOnly, nil
 	case s.plan.order != nil:
 		return true, s.collect()
 	case len(s.plan.sets) > 0:
@@ -259,9 +262,12 @@ func (s *selection) drop() error {
 // size is about how much memory the row takes, in bytes.
 func (r *sortedRow) size() int { return rowSize + valuesSize(r.keys) + valuesSize(r.outs) }
 
-func (s *selection) sort() {
-	slices.SortStableFunc(s.sorted, func(a, b sortedRow) int {
-		for i, key := range s.plan.order {
+func (s *selection) sort() { sortRows(s.sorted, s.plan.order) }
+
+// sortRows puts rows in the order of their keys.
+func sortRows(rows []sortedRow, order []sortKey) {
+	slices.SortStableFunc(rows, func(a, b sortedRow) int {
+		for i, key := range order {
 			if c := key.compare(a.keys[i], b.keys[i]); c != 0 {
 				return c
 			}
@@ -286,7 +292,11 @@ func (k *sortKey) compare(a, b Value) int {
 
 // finish sends what had to wait for the last row.
 func (s *selection) finish() error {
-	if len(s.plan.aggregates) > 0 {
+	if s.plan.group != nil {
+		if more, err := s.emitGroups(); err != nil || !more {
+			return err
+		}
+	} else if len(s.plan.aggregates) > 0 {
 		if s.limit == 0 {
 			return nil
 		}

@@ -207,7 +207,7 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 // forget lets go of what the statement held: a session may be idle for long, and values are large.
 func (s *Session) forget() {
 	s.encoder.forget()
-	s.selection.sorted = nil
+	s.selection.sorted, s.selection.groups = nil, groups{}
 	s.letGo()
 	s.env = env{session: s}
 	clear(s.params)

@@ -105,7 +105,7 @@ func paramType(oid uint32) Type {
 		return Text
 	case oid == bpcharArray || oid == varcharArray:
 		return TextArray
-	case typeInfos[t].name == "" || t.family() == familyNone:
+	case typeInfos[t].name == "" || t.family() == familyNone && t != JSON && t != JSONB:
 		panic(pgwire.Errorf(pgwire.CodeUndefinedObject, "parameters of type %d are not supported", oid))
 	}
 	return t

@@ -2,7 +2,6 @@ package sql
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/longship-db/longship/pgwire"
 )
@@ -20,6 +19,9 @@ func (a *analyzer) nested(n *selectStmt) *subplan {
 	s := &subplan{plan: a.selectPlan(n).(*selectPlan)}
 	s.correlated = a.outerRef
 	a.queryLevel = saved
+	if s.correlated && a.grouping != nil && a.scope.kv {
+		a.alone(n.at(), "a subquery about a row of kv, in a query with GROUP BY or HAVING,")
+	}
 	if s.correlated {
 		// Whatever it refers to, it is not the same for every row.
 		a.columnRef++
@@ -81,6 +83,12 @@ func (a *analyzer) unionType(s *derivedSource, n *derivedNode, i int) Type {
 	exprs, nodes := make([]expr, len(s.arms)), make([]node, len(s.arms))
 	for k, arm := range s.arms {
 		exprs[k], nodes[k] = arm.plan.outs[i].x, n.arms[k].pos
+		if raw := arm.plan.outs[i].raw; raw != nil && len(s.arms) > 1 {
+			exprs[k] = raw
+			if targets := n.arms[k].targets; i < len(targets) && targets[i].expr != nil {
+				nodes[k] = targets[i].expr
+			}
+		}
 	}
 	t := a.common("UNION", exprs, nodes)
 	for k, arm := range s.arms {
@@ -111,17 +119,8 @@ func distinctRows(rows [][]Value, e *env) [][]Value {
 	seen := make(map[string]bool, len(rows))
 	kept := rows[:0:0]
 	for _, row := range rows {
-		var key strings.Builder
-		for _, v := range row {
-			if v.IsNull() {
-				key.WriteString("-")
-				continue
-			}
-			text := textOf(v, e.loc())
-			key.WriteString(strconv.Itoa(len(text)) + ":" + text)
-		}
-		if !seen[key.String()] {
-			seen[key.String()] = true
+		if key := groupKey(row, e); !seen[key] {
+			seen[key] = true
 			kept = append(kept, row)
 		}
 	}
@@ -132,7 +131,7 @@ func distinctRows(rows [][]Value, e *env) [][]Value {
 // functions in the select list that return sets, so that what they return can be sorted.
 func (a *analyzer) overRows(n *selectStmt) *selectStmt {
 	inner := *n
-	inner.distinct, inner.orderBy, inner.limit, inner.offset = false, nil, nil, nil
+	inner.distinct, inner.orderBy, inner.limit, inner.offset, inner.with = false, nil, nil, nil, nil
 	outer := &selectStmt{pos: n.pos, targets: []target{{pos: n.pos}}, limit: n.limit, offset: n.offset}
 	for _, item := range n.orderBy {
 		if column, ok := item.expr.(columnNode); ok && column.table != "" {

@@ -207,7 +207,7 @@ func complete(v *view, rows []fields) [][]Value {
 		for k, c := range v.columns {
 			value, ok := row[c.Name]
 			switch {
-			case !ok && (c.Type == Bool || c.Type == Int2 || c.Type == Int4 || c.Type == OID || c.Type == XID || c.Type.isReg()):
+			case !ok && !strings.HasPrefix(v.name, "information_schema.") && (c.Type == Bool || c.Type == Int2 || c.Type == Int4 || c.Type == OID || c.Type == XID || c.Type.isReg()):
 				value = Value{typ: c.Type, s: noName(c.Type)}
 			case !value.IsNull():
 				value.typ = c.Type

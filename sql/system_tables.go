@@ -34,6 +34,10 @@ var sessionCatalogs = map[string]func(*Session) []fields{
 	"information_schema.schemata": schemata,
 	"information_schema.tables":   infoTables,
 	"information_schema.columns":  infoColumns,
+
+	"information_schema.table_constraints":       tableConstraints,
+	"information_schema.key_column_usage":        keyColumnUsage,
+	"information_schema.constraint_column_usage": constraintColumnUsage,
 }
 
 func classes(o *objects) []fields {
@@ -129,6 +133,7 @@ func types(*objects) []fields {
 			continue
 		}
 		info := typeInfos[t]
+		functions := typeFunctions()[info.typname]
 		kind := "b"
 		if info.category == 'P' || info.category == 'X' {
 			kind = "p"
@@ -141,28 +146,12 @@ func types(*objects) []fields {
 			"typdelim":       charValue(","), "typelem": OIDValue(uint32(info.elem)), "typarray": OIDValue(uint32(arrays[t])),
 			"typalign": charValue(alignment(t)), "typstorage": charValue(storage(t)), "typtypmod": Int4Value(-1),
 			"typcollation": OIDValue(collation(t)),
-			"typinput":     procName(info, "in"), "typoutput": procName(info, "out"),
-			"typreceive": procName(info, "recv"), "typsend": procName(info, "send"),
+			"typinput":     functions[0].value(), "typoutput": functions[1].value(),
+			"typreceive": functions[2].value(), "typsend": functions[3].value(),
 		})
 	}
 	return rows
 }
-
-// procName names the function that converts a type, which drivers look at to recognise arrays.
-func procName(info typeInfo, what string) Value {
-	name := info.typname
-	switch {
-	case name[0] == '_':
-		return Value{typ: Regproc, n: int64(arrayFunctionOIDs["array_"+what]), s: "array_" + what}
-	case name == "numeric" || name == "timestamptz" || name == "interval" || name == "inet" || name == "pg_lsn" ||
-		name == "pg_node_tree" || name == "void" || name == "any" || name == "anyarray" || name == "record":
-		name += "_"
-	}
-	return Value{typ: Regproc, s: name + what}
-}
-
-// arrayFunctionOIDs are PostgreSQL's of the functions by which drivers recognise arrays.
-var arrayFunctionOIDs = map[string]uint32{"array_in": 750, "array_out": 751, "array_recv": 2400, "array_send": 2401}
 
 func namespaces(*objects) []fields {
 	var rows []fields
@@ -234,6 +223,14 @@ func procedures(o *objects) []fields {
 			"proisstrict": BoolValue(!f.NullOK), "proretset": BoolValue(f.set != nil), "provolatile": charValue("v"),
 			"proparallel": charValue("u"), "pronargs": Int4Value(int32(len(f.Args))), "pronargdefaults": Int4Value(int32(len(f.Defaults))),
 			"prorettype": OIDValue(uint32(f.Result)), "proargtypes": arrayValue(OIDVector, args), "prosrc": TextValue(f.Name),
+		})
+	}
+	names := typeFunctionNames()
+	for _, oid := range slices.Sorted(maps.Keys(names)) {
+		rows = append(rows, fields{
+			"oid": OIDValue(oid), "proname": NameValue(names[oid]), "pronamespace": OIDValue(oidCatalogSchema), "proowner": OIDValue(oidOwner),
+			"prolang": OIDValue(oidInternal), "prokind": charValue("f"), "procost": Float8Value(1), "proisstrict": BoolValue(true),
+			"provolatile": charValue("i"), "proparallel": charValue("s"), "prosrc": TextValue(names[oid]),
 		})
 	}
 	return rows
@@ -312,6 +309,46 @@ var infoSchemaColumns = map[string][]Column{
 		{"numeric_precision", Int4}, {"numeric_scale", Int4}, {"datetime_precision", Int4}, {"udt_schema", Name}, {"udt_name", Name},
 		{"is_identity", Varchar}, {"is_generated", Varchar}, {"is_updatable", Varchar},
 	},
+	"table_constraints": {
+		{"constraint_catalog", Name}, {"constraint_schema", Name}, {"constraint_name", Name}, {"table_catalog", Name}, {"table_schema", Name},
+		{"table_name", Name}, {"constraint_type", Varchar}, {"is_deferrable", Varchar}, {"initially_deferred", Varchar}, {"enforced", Varchar},
+		{"nulls_distinct", Varchar},
+	},
+	"key_column_usage": {
+		{"constraint_catalog", Name}, {"constraint_schema", Name}, {"constraint_name", Name}, {"table_catalog", Name}, {"table_schema", Name},
+		{"table_name", Name}, {"column_name", Name}, {"ordinal_position", Int4}, {"position_in_unique_constraint", Int4},
+	},
+	"constraint_column_usage": {
+		{"table_catalog", Name}, {"table_schema", Name}, {"table_name", Name}, {"column_name", Name}, {"constraint_catalog", Name},
+		{"constraint_schema", Name}, {"constraint_name", Name},
+	},
+	"referential_constraints": {
+		{"constraint_catalog", Name}, {"constraint_schema", Name}, {"constraint_name", Name}, {"unique_constraint_catalog", Name},
+		{"unique_constraint_schema", Name}, {"unique_constraint_name", Name}, {"match_option", Varchar}, {"update_rule", Varchar}, {"delete_rule", Varchar},
+	},
+}
+
+// primaryKey is what the views on constraints say of the one that there is.
+func primaryKey(s *Session, more fields) []fields {
+	public, database := NameValue("public"), NameValue(s.id.Database)
+	row := fields{
+		"constraint_catalog": database, "constraint_schema": public, "constraint_name": NameValue("kv_pkey"),
+		"table_catalog": database, "table_schema": public, "table_name": NameValue("kv"),
+	}
+	maps.Copy(row, more)
+	return []fields{row}
+}
+
+func tableConstraints(s *Session) []fields {
+	return primaryKey(s, fields{"constraint_type": TextValue("PRIMARY KEY"), "is_deferrable": yesNo(false), "initially_deferred": yesNo(false), "enforced": yesNo(true)})
+}
+
+func keyColumnUsage(s *Session) []fields {
+	return primaryKey(s, fields{"column_name": NameValue("key"), "ordinal_position": Int4Value(1)})
+}
+
+func constraintColumnUsage(s *Session) []fields {
+	return primaryKey(s, fields{"column_name": NameValue("key")})
 }
 
 func schemata(s *Session) []fields {

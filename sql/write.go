@@ -36,6 +36,7 @@ const (
 type updatePlan struct {
 	access access
 	value  expr // nil: nothing is assigned
+	key    expr // nil: nothing is assigned; else it must be what it is
 	outs   []output
 }
 
@@ -164,7 +165,10 @@ func (a *analyzer) conflict(n *conflictClause, p *insertPlan) {
 	p.conflict = conflictUpdate
 	a.scope.excluded = true
 	a.noAggregate = "UPDATE"
-	p.value = a.assignments(n.set)
+	var key expr
+	if p.value, key = a.assignments(n.set); key != nil && !isKeyOf(key, true) {
+		panic(errKeyUpdate())
+	}
 	p.where = a.where(n.where)
 	a.scope.excluded = false
 	p.blind = p.where == nil && isExcludedValue(p.value)
@@ -175,13 +179,31 @@ func isExcludedValue(x expr) bool {
 	return ok && c.excluded && c.index == valueColumn
 }
 
-// assignments analyzes SET, which may assign to value alone.
-func (a *analyzer) assignments(set []assignment) (value expr) {
+// isKeyOf reports whether x is the key of the row that is updated, or of the one that was proposed.
+func isKeyOf(x expr, excluded bool) bool {
+	c, ok := x.(*kvColumn)
+	return ok && c.index == keyColumn && (excluded || !c.excluded)
+}
+
+func errKeyUpdate() *pgwire.Error {
+	return pgwire.Errorf(pgwire.CodeFeatureNotSupported, `column "key" cannot be updated`).
+		WithHint("Delete the row and insert another, in one transaction.")
+}
+
+// assignments analyzes SET, which may assign to value, and to key what it is already: so write those who list all
+// columns.
+func (a *analyzer) assignments(set []assignment) (value, key expr) {
 	for _, s := range set {
 		switch a.tableColumn(s.column, s.at()) {
 		case keyColumn:
-			panic(errorAt(a.src, s.at(), pgwire.CodeFeatureNotSupported, `column "key" cannot be updated`).
-				WithHint("Delete the row and insert another, in one transaction."))
+			if _, ok := s.value.(defaultNode); ok {
+				panic(a.placed(errKeyUpdate(), s.at()))
+			}
+			if key != nil {
+				panic(pgwire.Errorf(pgwire.CodeSyntaxError, `multiple assignments to same column "key"`))
+			}
+			key = a.assign(s.value, "key")
+			continue
 		case lsnColumn:
 			panic(errorAt(a.src, s.at(), codeGeneratedAlways, `column "lsn" can only be updated to DEFAULT`).
 				WithDetail(`Column "lsn" is the commit that last wrote the row.`))
@@ -195,7 +217,7 @@ func (a *analyzer) assignments(set []assignment) (value expr) {
 			value = a.assign(s.value, "value")
 		}
 	}
-	return value
+	return value, key
 }
 
 func (a *analyzer) returning(list []target) []output {
@@ -206,9 +228,9 @@ func (a *analyzer) returning(list []target) []output {
 func (a *analyzer) updatePlan(n *updateStmt) planNode {
 	a.target(&n.table, "update")
 	a.noAggregate = "UPDATE"
-	value := a.assignments(n.set)
+	value, key := a.assignments(n.set)
 	access := planAccess(a.where(n.where))
-	return &updatePlan{access, value, a.returning(n.returning)}
+	return &updatePlan{access, value, key, a.returning(n.returning)}
 }
 
 func (a *analyzer) deletePlan(n *deleteStmt) planNode {

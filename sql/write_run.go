@@ -256,6 +256,15 @@ func (p *updatePlan) run(w *writing) error {
 	}
 	for _, row := range rows {
 		w.e.row = row
+		if p.key != nil {
+			key, err := p.key.eval(w.e)
+			if err != nil {
+				return err
+			}
+			if key.IsNull() || key.s != row.Key {
+				return errKeyUpdate()
+			}
+		}
 		if row.Value, err = assigned(p.value, w.e); err != nil {
 			return err
 		}

@@ -545,3 +545,86 @@ SELECT name, setting, unit, vartype, context, min_val, max_val, enumvals, boot_v
 SET client_encoding = '''utf-8'''; SHOW client_encoding
 SHOW max_prepared_transactions
 SHOW lc_collate
+
+# GROUP BY, HAVING, and what aggregates take
+INSERT INTO kv VALUES ('g1', 'x'), ('g2', 'x'), ('g3', 'y'), ('g4', NULL), ('g5', 'y'), ('g6', 'x')
+SELECT value, count(*), min(key), max(key) FROM kv WHERE key LIKE 'g_' GROUP BY value ORDER BY value
+SELECT value, count(*) FROM kv WHERE key LIKE 'g_' GROUP BY value ORDER BY 2 DESC, 1 NULLS FIRST LIMIT 2
+SELECT value AS v, count(*) AS n FROM kv WHERE key LIKE 'g_' GROUP BY v HAVING count(*) > 1 ORDER BY n DESC
+SELECT upper(value) || '!', sum(length(key)) FROM kv WHERE key LIKE 'g_' GROUP BY upper(value) ORDER BY 1
+SELECT left(key, 1), count(*) FROM kv WHERE key LIKE 'g_' GROUP BY 1
+SELECT key, value, length(value) FROM kv WHERE key LIKE 'g_' GROUP BY key HAVING value = 'x' ORDER BY key DESC
+SELECT * FROM (SELECT n % 2 AS m, count(*) AS c, avg(n) AS a FROM generate_series(1, 5) n GROUP BY n % 2) t ORDER BY m
+SELECT count(*) FROM kv WHERE key = 'none' GROUP BY value
+SELECT count(*) FROM kv WHERE key = 'none' HAVING count(*) = 0
+SELECT 1 FROM kv WHERE key = 'none' HAVING true
+SELECT 1 FROM generate_series(1, 3) HAVING false
+SELECT key FROM kv GROUP BY value
+SELECT key, count(*) FROM kv GROUP BY value
+SELECT value FROM kv GROUP BY value HAVING key = 'a'
+SELECT value FROM kv GROUP BY value ORDER BY key
+SELECT value FROM kv GROUP BY count(*)
+SELECT value FROM kv GROUP BY 2
+SELECT value FROM kv GROUP BY 'x'
+SELECT value FROM kv GROUP BY nope
+SELECT value FROM kv HAVING count(*)
+SELECT * FROM kv GROUP BY value
+SELECT count(DISTINCT value), count(value), string_agg(DISTINCT value, ','), sum(DISTINCT length(key)) FROM kv WHERE key LIKE 'g_'
+SELECT string_agg(key, ',' ORDER BY value DESC NULLS LAST, key), array_agg(key ORDER BY key DESC) FROM kv WHERE key LIKE 'g_'
+SELECT count(*) FILTER (WHERE value = 'x'), count(value) FILTER (WHERE value <> 'x'), max(key) FILTER (WHERE value IS NULL) FROM kv WHERE key LIKE 'g_'
+SELECT array_agg(DISTINCT n % 3) FROM generate_series(1, 7) n
+SELECT string_agg(DISTINCT value, ',' ORDER BY key) FROM kv
+SELECT length(DISTINCT 'a')
+SELECT state, count(*) FROM (SELECT 'a' AS state UNION ALL SELECT 'b' UNION ALL SELECT 'a') AS s GROUP BY state ORDER BY state
+SELECT a.n, (SELECT a.n + 1), count(*) FROM generate_series(1, 2) a(n), generate_series(1, 3) b GROUP BY a.n ORDER BY a.n
+SELECT n / 2.0, count(*) FROM (SELECT 1 AS n UNION ALL SELECT 2 UNION ALL SELECT 1) t GROUP BY n / 2.0 ORDER BY 1
+SELECT x, count(*) FROM (SELECT 1.0 AS x UNION ALL SELECT 1.00 UNION ALL SELECT NULL UNION ALL SELECT NULL) t GROUP BY x ORDER BY x
+SELECT DISTINCT value FROM kv WHERE key LIKE 'g_' ORDER BY value DESC
+SELECT DISTINCT left(key, 1) AS l, value IS NULL FROM kv WHERE key LIKE 'g_' ORDER BY l, 2
+SELECT DISTINCT * FROM kv WHERE key = 'none'
+SELECT DISTINCT count(*) FROM generate_series(1, 3) n GROUP BY n ORDER BY 1
+SELECT DISTINCT value FROM kv ORDER BY key
+SELECT datname, count(*) > 0 FROM pg_stat_activity WHERE datname IS NOT NULL GROUP BY datname HAVING datname = 'nope'
+DELETE FROM kv WHERE key LIKE 'g_'
+
+# WITH
+WITH t AS (SELECT 1 AS a, 'x' AS b) SELECT * FROM t
+WITH t(x, y) AS (SELECT 1, 2), u AS (SELECT x + y AS z FROM t) SELECT t.x, u.z FROM t, u
+WITH t AS NOT MATERIALIZED (SELECT generate_series(1, 3) AS n) SELECT sum(n), (SELECT count(*) FROM t) FROM t
+SELECT * FROM (WITH t AS (SELECT 5 AS a) SELECT a FROM t) s
+SELECT (WITH t AS (SELECT 5 AS a) SELECT a FROM t)
+WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 5) SELECT sum(n), count(*) FROM t
+WITH RECURSIVE t(n) AS (SELECT 1 UNION SELECT (n + 1) % 4 FROM t) SELECT n FROM t ORDER BY n
+WITH RECURSIVE t AS (SELECT 1 AS a, 0 AS depth UNION ALL SELECT s.n, t.depth + 1 FROM t, (SELECT generate_series(1, 2) AS n) AS s WHERE t.depth < 2) SELECT a, depth, count(*) FROM t GROUP BY a, depth ORDER BY depth, a
+state: WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT 'x' FROM t) SELECT * FROM t
+WITH t(a, b) AS (SELECT 1) SELECT * FROM t
+WITH t AS (SELECT nope) SELECT * FROM t
+WITH t AS (SELECT 1) SELECT * FROM u
+WITH t AS (VALUES (1, 'a'), (2, 'b')) SELECT column2 FROM t ORDER BY 1 DESC
+SELECT 1 UNION SELECT 'x'
+SELECT NULL UNION ALL SELECT 1 UNION ALL SELECT '2'
+
+# What ORMs write
+INSERT INTO kv (key, value) VALUES ('o1', '1') ON CONFLICT (key) DO UPDATE SET key = EXCLUDED.key, value = EXCLUDED.value RETURNING key, value
+INSERT INTO kv (key, value) VALUES ('o1', '2') ON CONFLICT (key) DO UPDATE SET key = EXCLUDED.key, value = EXCLUDED.value RETURNING key, value
+INSERT INTO kv (key, value) VALUES ('o1', '3') ON CONFLICT (key) DO UPDATE SET key = EXCLUDED.key RETURNING key, value
+UPDATE kv SET key = 'o1', value = '4' WHERE key = 'o1' RETURNING key, value
+UPDATE kv SET key = key, value = '5' WHERE key = 'o1' RETURNING value
+UPDATE kv SET key = 'o1', key = 'o1' WHERE key = 'o1'
+SELECT EXISTS (SELECT 1 FROM kv WHERE key = 'o1')
+SELECT EXISTS (SELECT * FROM kv AS t WHERE t.key LIKE 'o%' AND value = 'none' LIMIT 1) AS found
+SELECT EXISTS (SELECT nope FROM kv)
+SELECT EXISTS (SELECT key FROM kv WHERE nope = 1)
+SELECT key FROM kv WHERE key = 'o1' FOR UPDATE
+SELECT key FROM kv WHERE key = 'o1' FOR NO KEY UPDATE OF kv NOWAIT
+SELECT key FROM kv WHERE key = 'o1' LIMIT 1 FOR SHARE
+SELECT key FROM kv FOR NOTHING
+DELETE FROM kv WHERE key = 'o1'
+SELECT tc.constraint_name, tc.constraint_type, kcu.column_name, kcu.ordinal_position FROM information_schema.table_constraints tc JOIN information_schema.key_column_usage kcu ON tc.constraint_name = kcu.constraint_name WHERE tc.table_name = 'kv' AND tc.constraint_type = 'PRIMARY KEY'
+SELECT columns.column_name, columns.data_type, columns.character_maximum_length, columns.numeric_precision FROM information_schema.columns WHERE columns.table_name = 'kv' ORDER BY ordinal_position
+SELECT a.attname FROM pg_attribute a JOIN (SELECT unnest(ix.indkey) attnum, generate_subscripts(ix.indkey, 1) ord FROM pg_index ix WHERE ix.indrelid = 'kv'::regclass AND ix.indisprimary) k ON a.attnum = k.attnum WHERE a.attrelid = 'kv'::regclass ORDER BY k.ord
+SELECT t.typname, t.oid, t.typinput, t.typinput::oid, t.typoutput, t.typreceive::oid, t.typsend::oid, ti.proname, t.typlen, t.typelem FROM pg_type t JOIN pg_proc ti ON ti.oid = t.typinput WHERE t.typname IN ('bool', 'date', '_text', 'uuid', 'numeric', 'jsonb', 'pg_lsn', 'timestamptz', '_float8') ORDER BY t.oid
+SELECT json_build_object('a', 1, 'b', null, 'c', 'x"y', 'd', true, 'e', now() IS NULL), json_build_object()
+SELECT json_build_object('a')
+SELECT t.oid, (WITH RECURSIVE b(oid, depth) AS (SELECT t2.typelem, 0 FROM pg_type t2 WHERE t2.oid = t.oid UNION ALL SELECT t2.typelem, depth + 1 FROM pg_type t2, b WHERE t2.oid = b.oid) SELECT oid FROM b ORDER BY depth LIMIT 1) FROM pg_type t WHERE t.typname IN ('_text', 'text') ORDER BY t.oid
+SELECT n, (WITH t AS (SELECT a.n * 2 AS d) SELECT (SELECT d + 1 FROM t) FROM t) FROM generate_series(1, 3) AS a(n)
