@@ -83,6 +83,19 @@ func TestImpossibleHistoryRefused(t *testing.T) {
 	}
 }
 
+// A stream with nothing of a timeline that came to nothing ends: no other attempt would go better.
+func TestStreamOfUnbegunCopyEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fork := logStart + 1000
+		s := newStandby(t, vfs.NewMem(), wal.End{LSN: logStart, Timeline: 3}, history(3, 1, fork), nil)
+		s.run()
+		s.accept().handshake().identify(history(4, 1, fork))
+		if err := <-s.done; !errors.Is(err, ErrUnbegun) {
+			t.Errorf("Run() = %v, want %v", err, ErrUnbegun)
+		}
+	})
+}
+
 // While the stream is on it, the upstream's timeline ends: the stream answers, looks up where the log
 // goes on, and ends. The next one continues on the new timeline.
 func TestStreamFollowsToNewTimeline(t *testing.T) {
