@@ -19,6 +19,7 @@ const (
 	repairRetry    = 3 * time.Second  // between two looks whether it can be read again
 	repairRetryMax = time.Minute      // between two times that the others are asked, at the most
 	readTimeout    = 10 * time.Second // for a member to answer with a part of its log
+	repairPatience = time.Minute      // for the others to repair what this node's recovery reads; then a base copy is taken
 	maxFaults      = 64               // that are noted, in a file of limited size; the others are found again
 )
 
@@ -103,8 +104,26 @@ func (r *reign) forgetRemoved() error {
 	return nil
 }
 
-// refuse keeps what is damaged from being handed out.
-func (r *reign) refuse(faults []wal.Fault) { r.found.Dir.SetDamaged(faults, r.writing()) }
+// refuse keeps what is damaged from being handed out, and from being acknowledged.
+func (r *reign) refuse(faults []wal.Fault) {
+	r.found.Dir.SetDamaged(faults, r.writing())
+	r.doubt()
+}
+
+// doubt has a standby acknowledge nothing from where its own recovery would find its log damaged. Such a node is not
+// promoted, and whoever is in its place may have to fetch the log from it across that: no commit may rely on it.
+func (r *reign) doubt() {
+	if r.stream == nil {
+		return
+	}
+	redo, from := r.checkpointer.Control().Redo, noLimit
+	for _, f := range r.node.scrubbing.list() {
+		if f.To > redo {
+			from = min(from, f.From)
+		}
+	}
+	r.stream.Doubt(from)
+}
 
 // writing is the start of the segment that is being written.
 func (r *reign) writing() wal.LSN {
@@ -166,7 +185,34 @@ func (s *scrubber) tend(ctx context.Context) error {
 			s.passBy(ctx, f)
 		}
 	}
+	s.r.doubt()
+	s.giveUp()
 	return nil
+}
+
+// giveUp has a standby take a base copy when its recovery has read for too long where nobody could repair its log.
+func (s *scrubber) giveUp() {
+	redo := s.r.checkpointer.Control().Redo
+	switch _, lacking := s.state.damage(s.r.found.Dir.Format.SegmentSize, redo); {
+	case !lacking:
+		s.lacking = time.Time{}
+	case s.lacking.IsZero():
+		s.lacking = time.Now()
+	case time.Since(s.lacking) >= repairPatience:
+		s.replace()
+	}
+}
+
+// replaceByCopy ends the stream of a standby that follows a primary: a base copy takes the place of its data.
+func (r *reign) replaceByCopy() {
+	select {
+	case <-r.opened:
+	default:
+		return // of a standby: the stream has not begun
+	}
+	if r.stream != nil && r.fetch == nil {
+		r.stopStream(errBeyondRepair)
+	}
 }
 
 // untilTend is how long there is nothing to tend to.

@@ -90,6 +90,47 @@ func TestUnbegunCopyIsReplaced(t *testing.T) {
 	}
 }
 
+// A standby whose log nobody can repair takes a base copy; if none can be taken now, it follows on. So does one whose
+// upstream cannot send it what is damaged there.
+func TestCopyForDamage(t *testing.T) {
+	n1 := newTestNode(t, "n1")
+	var full atomic.Bool
+	n1.cfg.Machine.FS = errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if full.Load() && op.Kind == errorfs.OpMkdirAll && strings.Contains(op.Path, backupFolder) {
+			return errorfs.ErrInjected
+		}
+		return nil
+	}))
+	n1.start()
+	n1.exec("INSERT INTO kv VALUES ('a', '1')")
+	n2 := newTestNode(t, "n2", n1.cfg.Listen)
+	n2.start()
+	for _, upstream := range []bool{false, true} {
+		for _, refused := range []bool{true, false} {
+			n1.exec("INSERT INTO kv VALUES ('a', '2') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value")
+			n2.exec("WAIT FOR LSN '" + n1.lsn().String() + "'")
+			full.Store(refused)
+			r, _ := n2.node.present.load()
+			store := n2.node.store
+			if upstream {
+				r.stopStream(&wal.DamagedError{Segment: "a segment"})
+			} else {
+				r.replaceByCopy()
+			}
+			<-r.over
+			next, err := n2.node.present.await(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			n1.exec("INSERT INTO kv VALUES ('a', '3') ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value")
+			n2.exec("WAIT FOR LSN '" + n1.lsn().String() + "'")
+			if kept := n2.node.store == store; kept != refused || next.stream == nil {
+				t.Errorf("upstream damaged %v, copy refused %v: the data is what it was: %v", upstream, refused, kept)
+			}
+		}
+	}
+}
+
 // A standby that takes a new base copy is what it was until that is complete: it answers reads, and a request to seal
 // with the log that it has, durably, and at once. That is the end of the copy.
 func TestCopyUntilSealed(t *testing.T) {

@@ -25,14 +25,14 @@ func errRebuilding() *pgwire.Error {
 		WithHint("Connect again, here in a moment, or to another node.").Fatal()
 }
 
-// follow takes the upstream's log. If that does not go on where this node's ends, a base copy is taken. Until it is
-// complete, which may take long, the role goes on: what this node has, a rule in force may count on, and clients read
-// it. The end of the role, for whatever reason, is the end of the copy.
+// follow takes the upstream's log. If that does not go on where this node's ends, or this node's is beyond
+// repair, a base copy is taken. Until it is complete, which may take long, the role goes on: what this node has,
+// a rule in force may count on, and clients read it. The end of the role, for whatever reason, is the end of the
+// copy.
 func (r *reign) follow(ctx, streaming context.Context) error {
 	err := r.stream.Run(streaming)
-	_, gone := errors.AsType[*wal.RemovedError](err)
-	apart := gone || errors.Is(err, startup.ErrStoreAhead) || errors.Is(err, walreceiver.ErrUnbegun)
-	if ctx.Err() != nil || r.fetch != nil || !apart {
+	takes, later := takesCopy(err)
+	if ctx.Err() != nil || r.fetch != nil || !takes {
 		return err
 	}
 	if r.wasCut {
@@ -57,10 +57,27 @@ func (r *reign) follow(ctx, streaming context.Context) error {
 		if ctx.Err() == nil {
 			n.log.Warn("no base copy was taken: will try again", "err", err)
 		}
+		if later {
+			return errRoleEnds
+		}
 		if err := pause(ctx, copyPause(err)); err != nil {
 			return err
 		}
 	}
+}
+
+// errBeyondRepair says that a standby's own recovery reads where its log is damaged, and that nobody could help.
+var errBeyondRepair = errors.New("the log is damaged where this node's recovery reads it, " +
+	"and no other member could repair it")
+
+// takesCopy reports whether a base copy helps a standby whose stream has ended with err. If none can be taken now, but
+// what is damaged may be repaired yet, the log is followed again, and a copy is taken later.
+func takesCopy(err error) (takes, later bool) {
+	_, gone := errors.AsType[*wal.RemovedError](err)
+	_, damaged := errors.AsType[*wal.DamagedError](err)
+	apart := gone || errors.Is(err, startup.ErrStoreAhead) || errors.Is(err, walreceiver.ErrUnbegun)
+	later = damaged || errors.Is(err, errBeyondRepair)
+	return apart || later, later
 }
 
 // copyRetry is the pause between two attempts to take a base copy, if not just the connection was interrupted.

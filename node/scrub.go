@@ -85,6 +85,7 @@ type scrubber struct {
 	mend       func(context.Context, wal.Fault) (how string, err error) // gets what a fault spoils from another member
 	checkpoint func(context.Context) error
 	closeUp    func(context.Context, wal.Fault) error // ends the segment that is being written, if a fault lies there
+	replace    func()                                 // has a base copy take the place of this node's data
 
 	rate   int64         // as of the last reading; -1: there was none
 	pass   *wal.Scrubber // nil between two passes
@@ -95,6 +96,7 @@ type scrubber struct {
 	tendAt   time.Time     // when faults are looked at again
 	askAt    time.Time     // when others are asked for them again
 	askPause time.Duration // how long that was after the time before
+	lacking  time.Time     // since when this node's recovery reads what is damaged; zero: it does not
 	warned   bool          // that there is no room for the list
 
 	inspected   uint64    // the segment that was suspected last
@@ -102,7 +104,8 @@ type scrubber struct {
 }
 
 func newScrubber(r *reign) *scrubber {
-	s := &scrubber{r: r, state: &r.node.scrubbing, rate: -1, checkpoint: r.checkpointer.Request, closeUp: r.closeUp}
+	s := &scrubber{r: r, state: &r.node.scrubbing, rate: -1}
+	s.checkpoint, s.closeUp, s.replace = r.checkpointer.Request, r.closeUp, r.replaceByCopy
 	s.mend = func(ctx context.Context, f wal.Fault) (string, error) {
 		return r.node.mend(ctx, r.found.Dir, r.found.History, f, s.r.writing())
 	}
@@ -338,6 +341,7 @@ func (s *scrubber) found(ctx context.Context, f wal.Fault) error {
 			return nil
 		}
 		s.passBy(ctx, f)
+		s.r.doubt()
 	}
 	s.pass.Skip(f)
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/wal"
+	"github.com/longship-db/longship/walreceiver"
 )
 
 const scrubSegment = wal.MinSegmentSize
@@ -338,6 +339,41 @@ func TestLacking(t *testing.T) {
 	if to, lacking := s.damage(scrubSegment, at); to != 0 || lacking {
 		t.Errorf("after a cut damaged up to %s, lacking %v", to, lacking)
 	}
+}
+
+// A standby acknowledges nothing from where its recovery would find its log damaged, nor stays so: if nobody can repair
+// it, a base copy takes its place.
+func TestLackingStandby(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestScrubber(t, vfs.NewMem(), 4)
+		r := s.r
+		var copies []time.Duration
+		begin := time.Now()
+		s.replace = func() { copies = append(copies, time.Since(begin)) }
+		log := walreceiver.Log{Dir: r.found.Dir, End: r.found.End, History: r.found.History}
+		r.stream = walreceiver.New(walreceiver.Config{Logger: r.node.log}, log)
+		s.spoil(t, 2)
+		s.spoil(t, 3)
+		s.run(t, repairPatience-time.Second, 1<<30)
+		faults := s.state.list()
+		if len(faults) != 2 || r.stream.Acknowledged() != faults[0].From || len(copies) > 0 {
+			t.Errorf("faults %v, acknowledged up to %s, copies after %v", faults, r.stream.Acknowledged(), copies)
+		}
+		control := r.checkpointer.Control()
+		control.Redo = faults[0].To
+		r.checkpointer = startup.NewCheckpointer(control)
+		s.run(t, 3*repairRetry, 1<<30)
+		if got := r.stream.Acknowledged(); got != faults[1].From || len(copies) == 0 || copies[0] < repairPatience {
+			t.Errorf("with redo at %s, acknowledged up to %s, copies after %v", control.Redo, got, copies)
+		}
+		copies = nil
+		control.Redo = faults[1].To
+		r.checkpointer = startup.NewCheckpointer(control)
+		s.run(t, 2*repairPatience, 1<<30)
+		if got := r.stream.Acknowledged(); got != r.found.End.LSN || len(copies) > 0 {
+			t.Errorf("with redo at %s, acknowledged up to %s, copies after %v", control.Redo, got, copies)
+		}
+	})
 }
 
 // A disk that keeps a reader waiting does not keep the role from ending, and the next role reads only when that read is

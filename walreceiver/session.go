@@ -88,7 +88,7 @@ func (s *Stream) stream(ctx context.Context, c *conn, limit wal.LSN) error {
 		ver:   newVerifier(s.dir.Format, s.history, s.at),
 		began: time.Now().Add(-1),
 		begun: make(chan struct{}),
-		wake:  make(chan struct{}, 1),
+		wake:  s.wake,
 
 		replying: make(chan struct{}, 1),
 	}
@@ -103,7 +103,7 @@ func (s *Stream) stream(ctx context.Context, c *conn, limit wal.LSN) error {
 			return err
 		}
 	}
-	return s.removed(err)
+	return s.missing(err)
 }
 
 // run returns when both goroutines have ended, with what ended the first.
@@ -388,7 +388,7 @@ func (r *session) due(now time.Time) (due, ping bool) {
 	cfg := &r.s.cfg
 	since := now.Sub(r.sentAt)
 	switch {
-	case r.requested.Swap(false), r.lease.Load() != 0, r.s.Flushed().Load() != r.sent.Flush:
+	case r.requested.Swap(false), r.lease.Load() != 0, r.s.Acknowledged() != r.sent.Flush:
 		due = true
 	case r.applyDue(since):
 		due = true
@@ -458,7 +458,7 @@ func (r *session) send(ping bool) error {
 	now := time.Now()
 	r.sent = pgwire.StatusUpdate{
 		Write:          r.s.Written().Load(),
-		Flush:          r.s.Flushed().Load(),
+		Flush:          r.s.Acknowledged(),
 		Apply:          r.s.applied.Load(),
 		Time:           wal.TimestampOf(now),
 		ReplyRequested: ping,

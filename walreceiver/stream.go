@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,6 +48,10 @@ type Stream struct {
 	epoch  uint64 // of the upstream, the latest promised: nothing older is followed; owned by Run
 	failed int    // attempts in a row that brought nothing; owned by Run
 
+	damaged time.Time     // since when all attempts end at WAL that is damaged upstream; zero: none; owned by Run
+	sound   atomic.Uint64 // what is here is acknowledged up to here: see Doubt
+	wake    chan struct{} // says "look again" to the replier of a session
+
 	clock Clock // the upstream's
 
 	mu     sync.Mutex
@@ -66,8 +71,10 @@ func New(cfg Config, log Log) *Stream {
 		cut:     log.Cut,
 		log:     cfg.Logger.With("component", "walreceiver", "primary", cfg.Primary),
 		raw:     wal.NewRawWriter(log.Dir, log.End.Timeline, log.End.LSN, cfg.SyncMethod),
+		wake:    make(chan struct{}, 1),
 		at:      mark{End: log.End},
 	}
+	s.sound.Store(uint64(noDoubt))
 	s.status.State = StateStopped
 	s.status.Slot = cfg.Slot
 	return s
@@ -77,6 +84,24 @@ func New(cfg Config, log Log) *Stream {
 // what they are when a connection ends.
 func (s *Stream) Written() *wal.Position { return s.raw.Written() }
 func (s *Stream) Flushed() *wal.Position { return s.raw.Flushed() }
+
+// noDoubt is where what is not acknowledged begins, if that is nothing.
+const noDoubt = ^wal.LSN(0)
+
+// Doubt has what is durable here be acknowledged up to from at most, until it is told otherwise: what has rotted behind
+// that is not here any more. ^0: all of it is.
+func (s *Stream) Doubt(from wal.LSN) {
+	if s.sound.Swap(uint64(from)) == uint64(from) {
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Acknowledged is how far the log may be acknowledged.
+func (s *Stream) Acknowledged() wal.LSN { return min(s.Flushed().Load(), wal.LSN(s.sound.Load())) }
 
 // ReadBuffered reads from the newest part of the log in memory.
 func (s *Stream) ReadBuffered(p []byte, at wal.LSN) (n int, ok bool) {
@@ -102,8 +127,9 @@ var errDiskFull = errors.New("no space left on device for WAL")
 
 // Run follows the upstream until ctx ends, reconnecting whenever that may help. It returns the cause
 // of ctx, a *SwitchError, a *wal.RemovedError when the upstream does not have the WAL any more that
-// comes next, an *OtherSystemError, a *DivergedError, ErrUnbegun, or what it passed to Config.Fatal. Unless
-// that was called, everything written is durable when Run returns. Run is called once.
+// comes next, a *wal.DamagedError when it has not been able to send it for a while, an *OtherSystemError, a
+// *DivergedError, ErrUnbegun, or what it passed to Config.Fatal. Unless that was called, everything written is durable
+// when Run returns. Run is called once.
 func (s *Stream) Run(ctx context.Context) error {
 	defer s.setState(StateStopped)
 	defer s.raw.Close() // everything is flushed, or nothing counts any more
@@ -111,6 +137,7 @@ func (s *Stream) Run(ctx context.Context) error {
 	for {
 		begin, before := time.Now(), s.at.LSN
 		err := s.attempt(ctx)
+		s.noteDamage(err, begin)
 		if final := s.finish(ctx, err); final != nil {
 			return final
 		}
@@ -123,6 +150,18 @@ func (s *Stream) Run(ctx context.Context) error {
 		}
 		s.setState(StateWaiting)
 		s.pause(ctx, s.backoff(err))
+	}
+}
+
+// damagePatience is how long an upstream is waited for that may have WAL repaired which it cannot send.
+const damagePatience = time.Minute
+
+// noteDamage notes what an attempt has ended with that began at begin.
+func (s *Stream) noteDamage(err error, begin time.Time) {
+	if _, damaged := errors.AsType[*wal.DamagedError](err); !damaged {
+		s.damaged = time.Time{}
+	} else if s.damaged.IsZero() {
+		s.damaged = begin
 	}
 }
 
@@ -142,7 +181,8 @@ func (s *Stream) finish(ctx context.Context, err error) error {
 	_, removed := errors.AsType[*wal.RemovedError](err)
 	_, other := errors.AsType[*OtherSystemError](err)
 	_, diverged := errors.AsType[*DivergedError](err)
-	if removed || other || diverged || errors.Is(err, ErrUnbegun) {
+	lost := !s.damaged.IsZero() && time.Since(s.damaged) >= damagePatience
+	if removed || other || diverged || lost || errors.Is(err, ErrUnbegun) {
 		return err
 	}
 	return nil
@@ -222,17 +262,25 @@ func (s *Stream) startReplication(c *conn) error {
 	}
 	err := c.startCopy(fmt.Sprintf("START_REPLICATION %s%s TIMELINE %d", slot, s.at.LSN, s.at.Timeline))
 	if err != nil {
-		return s.removed(err)
+		return s.missing(err)
 	}
 	s.log.Info("started streaming WAL", "start", s.at.LSN, "timeline", s.at.Timeline)
 	return nil
 }
 
-// removed recognises the upstream's answer that the WAL we need is gone there.
-func (s *Stream) removed(err error) error {
-	if e, ok := errors.AsType[*pgwire.Error](err); ok && e.Code == pgwire.CodeUndefinedFile {
-		size := s.dir.Format.SegmentSize
-		return &wal.RemovedError{Segment: size.FileName(s.at.Timeline, size.Segno(s.at.LSN))}
+// missing recognises the upstream's answer that the WAL we need is gone there, or damaged.
+func (s *Stream) missing(err error) error {
+	e, ok := errors.AsType[*pgwire.Error](err)
+	if !ok {
+		return err
+	}
+	size := s.dir.Format.SegmentSize
+	segment := size.FileName(s.at.Timeline, size.Segno(s.at.LSN))
+	switch e.Code {
+	case pgwire.CodeUndefinedFile:
+		return &wal.RemovedError{Segment: segment}
+	case pgwire.CodeDataCorrupted:
+		return &wal.DamagedError{Segment: segment}
 	}
 	return err
 }

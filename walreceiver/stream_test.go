@@ -415,6 +415,61 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
+// An upstream that cannot send what is damaged is waited for, a minute long, as it may be repaired. Then
+// somebody has to know.
+func TestDamagedUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, nil)
+		s.run()
+		begin := time.Now()
+		for n := 0; ; n++ {
+			if n == 6 { // another failure says nothing of that
+				begin = time.Now()
+				s.refuse()
+			} else {
+				c := s.accept().handshake()
+				c.identify(timeline1)
+				c.expect("START_REPLICATION")
+				go c.refuse(pgwire.CodeDataCorrupted, "WAL segment 000000010000000000000001 is damaged on this node")
+			}
+			time.Sleep(6 * time.Second)
+			select {
+			case err := <-s.done:
+				_, damaged := errors.AsType[*wal.DamagedError](err)
+				if took := time.Since(begin); !damaged || took < damagePatience || took > damagePatience+20*time.Second {
+					t.Errorf("Run() = %v after %v", err, took)
+				}
+				return
+			default:
+			}
+			if time.Since(begin) > time.Hour {
+				t.Fatal("it waits")
+			}
+		}
+	})
+}
+
+// What is in doubt is not acknowledged, whatever comes behind it, and all of it at once when it is no more.
+func TestDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := makeLog(t, 100, 100, 5000)
+		first, second := log.endOf(0).LSN, log.endOf(1).LSN
+		s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, nil)
+		s.run()
+		c := s.accept().stream(logStart)
+		c.sendLog(log, logStart, second)
+		lastReport(t, c, second, second, 0)
+		s.Doubt(first)
+		lastReport(t, c, second, first, 0)
+		c.sendLog(log, second, log.end())
+		c.keepalive(log.end(), true)
+		lastReport(t, c, log.end(), first, 0)
+		s.Doubt(^wal.LSN(0))
+		lastReport(t, c, log.end(), log.end(), 0)
+		s.stop()
+	})
+}
+
 // Identify says what the upstream is.
 func TestIdentify(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

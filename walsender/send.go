@@ -106,6 +106,9 @@ func walError(err error) error {
 	if removed, ok := errors.AsType[*wal.RemovedError](err); ok {
 		return pgwire.Errorf(pgwire.CodeUndefinedFile, "%w", removed)
 	}
+	if damaged, ok := errors.AsType[*wal.DamagedError](err); ok {
+		return pgwire.Errorf(pgwire.CodeDataCorrupted, "%w", damaged)
+	}
 	return pgwire.Errorf(pgwire.CodeIOError, "%w", err)
 }
 
