@@ -226,3 +226,18 @@ func TestTooManyColumns(t *testing.T) {
 		}
 	}
 }
+
+// The rows of a UNION of many arms are copied once, and not for each arm.
+func TestUnionOfManyArms(t *testing.T) {
+	const arms = 4000
+	s, _ := newHolder(t, newMemory(), 1<<30)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if err := runAll(s, "select 1"+strings.Repeat(" union all select 1", arms-1)); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 20_000*arms {
+		t.Errorf("%d arms took %d bytes each", arms, n/arms)
+	}
+}

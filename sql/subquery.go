@@ -104,7 +104,7 @@ func (s *derivedSource) tuples(e *env) ([][]Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		if all = append(all[:len(all):len(all)], rows...); len(all) > maxDerivedRows {
+		if all = append(all, rows...); len(all) > maxDerivedRows {
 			return nil, tooManyRows()
 		}
 		if s.distinct[i] {
