@@ -236,7 +236,8 @@ type (
 		groupAll      bool // groupBy is all that is selected: SELECT DISTINCT
 		having        node
 		with          []withQuery
-		probe         []target // of EXISTS, which this SELECT stands for: its first row decides
+		arms          *derivedNode // of UNION, which from is made of
+		probe         []target     // of EXISTS, which this SELECT stands for: its first row decides
 		orderBy       []orderItem
 		limit, offset node
 	}

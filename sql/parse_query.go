@@ -102,7 +102,7 @@ func (p *parser) union(first *selectStmt) *selectStmt {
 		}
 		d.arms, d.distinct = append(d.arms, p.selectCore()), append(d.distinct, distinct)
 	}
-	return &selectStmt{pos: at, targets: []target{{pos: at}}, from: []fromItem{{tableRef: tableRef{pos: at, alias: "union", query: d}}}}
+	return &selectStmt{pos: at, targets: []target{{pos: at}}, from: []fromItem{{tableRef: tableRef{pos: at, alias: "union", query: d}}}, arms: d}
 }
 
 func (p *parser) refuseClause() {

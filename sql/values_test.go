@@ -93,6 +93,8 @@ func FuzzParse(f *testing.F) {
 		"select -1::int2, +2.5e-3, interval '1 day' + now(), extract(epoch from now())", "select \"q\"\"q\", a.b, a.* from a", "wait for lsn '0/1' timeout 5", "explain failover", "explain commit '16/B374D848'", "explain commit 'x'",
 		"select distinct a.x, (select 1) from pg_class c left join pg_type t on c.oid = t.oid, generate_series(1, 2) as a(x) where exists (select 1) union all select 1, 2 order by 1",
 		"select array[1, 2][1], array(select oid from pg_class), 'a' ~ '(' collate \"C\", x operator(pg_catalog.~~) any ('{a}'::text[]), trim(both 'x' from 'y'), substring('a' from 1 for 2)",
+		"with recursive t(a) as (select 1 union select a + 1 from t where a < 3), u as (select 1) select a, count(distinct a order by a) filter (where a > 1) from t group by 1 having true for update",
+		"select exists (select * from kv where key = 'a'), date '2020-01-01' at time zone 'UTC', '{}'::jsonb", "update kv set key = $1, value = $2 where key = $1",
 		"declare c no scroll cursor without hold for select $1", "fetch forward all in c", "move 3 c; close c; close all",
 		"select (key, $1) in (('a', 2), row(kv, value)) from kv, 1 ^ 2, timestamp with time zone 'x', pg_catalog.int4 '5', 'a'\n-- c\n'b', e'a'\n'b'",
 		"set constraints a, b deferred; set session authorization 'x'; set role none", "copy kv from stdin with (format csv, delimiter ';', null '', quote '\"', header match, force_null (key))", "copy (select key from kv) to stdout (format 'binary', encoding utf8)",

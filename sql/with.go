@@ -12,6 +12,7 @@ type withTable struct {
 	columns []Column
 	source  source
 	changes bool // it depends on a row of the queries around it, or is the result so far of its own query
+	used    bool // it has been selected from
 	depth   int  // how many queries are around the one that it is for
 }
 
@@ -48,9 +49,7 @@ func (a *analyzer) withTables(list []withQuery) {
 	for i := range list {
 		a.queryLevel = queryLevel{scope: scope{outer: saved.scope.outer}}
 		w := &withTable{name: list[i].name, depth: a.depth()}
-		if arms := list[i].recursion(); arms != nil {
-			a.recursive(w, &list[i], arms)
-		} else {
+		if arms := list[i].recursion(); arms == nil || !a.recursive(w, &list[i], arms) {
 			w.source, w.columns, _ = a.derived(list[i].query)
 			w.columns = a.withColumns(&list[i], w.columns)
 		}
@@ -73,10 +72,10 @@ func (a *analyzer) withColumns(w *withQuery, columns []Column) []Column {
 // recursion is the arms of a query whose last one selects from itself; nil if it may not.
 func (w *withQuery) recursion() *derivedNode {
 	s := w.query.arms[0]
-	if !w.recursive || len(s.from) != 1 || s.from[0].query == nil || s.from[0].alias != "union" || len(s.with) > 0 {
+	if !w.recursive || len(s.with) > 0 {
 		return nil
 	}
-	return s.from[0].query
+	return s.arms
 }
 
 // A recursion is a query of WITH RECURSIVE: its last arm is run on what it has added, until that is nothing.
@@ -93,7 +92,8 @@ func (r *recursion) tuples(*env) ([][]Value, error) { return r.added, nil }
 // A recursionResult is all rows of a recursion.
 type recursionResult struct{ *recursion }
 
-func (a *analyzer) recursive(w *withTable, n *withQuery, arms *derivedNode) {
+// recursive analyzes a query that may select from itself, and reports whether it does.
+func (a *analyzer) recursive(w *withTable, n *withQuery, arms *derivedNode) bool {
 	last := len(arms.arms) - 1
 	r := &recursion{distinct: arms.distinct[last]}
 	r.start, w.columns, _ = a.derived(&derivedNode{arms: arms.arms[:last], distinct: arms.distinct[:last]})
@@ -104,6 +104,12 @@ func (a *analyzer) recursive(w *withTable, n *withQuery, arms *derivedNode) {
 	r.step = a.nested(arms.arms[last])
 	a.outerRef = before || a.scope.outer != nil // of the step it is known that it refers to the result so far
 	a.with = a.with[:len(a.with)-1]
+	if !w.used {
+		return false
+	}
+	if s := n.query.arms[0]; s.orderBy != nil || s.limit != nil || s.offset != nil {
+		a.fail(s.at(), pgwire.CodeFeatureNotSupported, "ORDER BY, LIMIT and OFFSET in a recursive query are not supported")
+	}
 	w.source = recursionResult{r}
 	if len(r.step.plan.outs) != len(w.columns) {
 		a.fail(arms.arms[last].at(), pgwire.CodeSyntaxError, "each UNION query must have the same number of columns")
@@ -117,6 +123,7 @@ func (a *analyzer) recursive(w *withTable, n *withQuery, arms *derivedNode) {
 			a.fail(n.at(), pgwire.CodeDatatypeMismatch, `recursive query "%s" column %d has type %s in non-recursive term but type %s overall`, w.name, i+1, w.columns[i].Type, t)
 		}
 	}
+	return true
 }
 
 func (r recursionResult) tuples(e *env) ([][]Value, error) {

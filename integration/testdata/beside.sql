@@ -628,3 +628,8 @@ SELECT json_build_object('a', 1, 'b', null, 'c', 'x"y', 'd', true, 'e', now() IS
 SELECT json_build_object('a')
 SELECT t.oid, (WITH RECURSIVE b(oid, depth) AS (SELECT t2.typelem, 0 FROM pg_type t2 WHERE t2.oid = t.oid UNION ALL SELECT t2.typelem, depth + 1 FROM pg_type t2, b WHERE t2.oid = b.oid) SELECT oid FROM b ORDER BY depth LIMIT 1) FROM pg_type t WHERE t.typname IN ('_text', 'text') ORDER BY t.oid
 SELECT n, (WITH t AS (SELECT a.n * 2 AS d) SELECT (SELECT d + 1 FROM t) FROM t) FROM generate_series(1, 3) AS a(n)
+WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT 2) SELECT * FROM t
+WITH RECURSIVE t AS (SELECT n + 1 AS m FROM (SELECT 1 AS n UNION ALL SELECT 2) "union") SELECT * FROM t ORDER BY m
+WITH RECURSIVE t AS (SELECT n FROM (SELECT 1 AS n) "union") SELECT * FROM t
+WITH RECURSIVE t AS (SELECT 3 AS n UNION SELECT 1 ORDER BY n LIMIT 1) SELECT * FROM t
+state: WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t ORDER BY 1) SELECT * FROM t
