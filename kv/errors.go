@@ -13,6 +13,9 @@ var (
 	// ErrReadOnly says that the table has no log to write to: the node is a standby.
 	ErrReadOnly = errors.New("table is read-only: this node is a standby")
 
+	// ErrClosed says that the transaction had not read anything when the table was closed, and cannot any more.
+	ErrClosed = errors.New("table is closed: the node's role has changed")
+
 	// ErrTxnDone says that the transaction was committed or rolled back before.
 	ErrTxnDone = errors.New("transaction has already been committed or rolled back")
 

@@ -37,6 +37,9 @@ type modelTxn struct {
 	writes map[string]Op
 	marks  []int           // savepoints
 	saved  []map[string]Op // writes as they were at each
+
+	cursors  []*modelCursor
+	outlived bool // its table is closed
 }
 
 // rowsAt replays the log up to lsn: the last operation on each key, and when.
@@ -116,6 +119,13 @@ func (m *model) savepoint(t *rapid.T) {
 	}
 }
 
+func (m *model) drop(x *modelTxn) {
+	m.ts = slices.DeleteFunc(m.ts, func(y *modelTxn) bool { return x == y })
+	for len(x.cursors) > 0 {
+		x.cursors[0].close()
+	}
+}
+
 func (m *model) pick(t *rapid.T) *modelTxn {
 	if len(m.ts) == 0 {
 		t.Skip("no transaction")
@@ -176,6 +186,9 @@ func (m *model) scan(t *rapid.T) {
 
 func (m *model) write(t *rapid.T) {
 	x, op := m.pick(t), drawOp(t, modelKeys)
+	if x.outlived {
+		t.Skip("it is on a standby")
+	}
 	x.writes[op.Key] = op
 	var err error
 	if op.Kind == Delete {
@@ -190,7 +203,7 @@ func (m *model) write(t *rapid.T) {
 
 func (m *model) commit(t *rapid.T) {
 	x := m.pick(t)
-	m.ts = slices.DeleteFunc(m.ts, func(y *modelTxn) bool { return x == y })
+	m.drop(x)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // no wait is fine, or reported
 	var want error
@@ -214,7 +227,7 @@ func (m *model) commit(t *rapid.T) {
 
 func (m *model) rollback(t *rapid.T) {
 	x := m.pick(t)
-	m.ts = slices.DeleteFunc(m.ts, func(y *modelTxn) bool { return x == y })
+	m.drop(x)
 	x.tx.Rollback()
 }
 
@@ -268,7 +281,9 @@ func TestTableAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{x: newTestTable(t, TableOptions{})}
 		defer func() {
-			for _, x := range m.ts {
+			for len(m.ts) > 0 {
+				x := m.ts[0]
+				m.drop(x)
 				x.tx.Rollback()
 			}
 		}()
@@ -277,6 +292,10 @@ func TestTableAgainstModel(t *testing.T) {
 			"get":       m.get,
 			"get2":      m.get,
 			"scan":      m.scan,
+			"cursor":    m.cursor,
+			"fetch":     m.fetch,
+			"fetch2":    m.fetch,
+			"role":      m.changeRole,
 			"savepoint": m.savepoint,
 			"write":     m.write,
 			"write2":    m.write,

@@ -46,13 +46,22 @@ type commit struct {
 	keyBytes int
 }
 
-// newCommit makes the commit of ops, to be placed in the log. Keys and values are shared with ops.
+// newCommit makes the commit of ops, to be placed in the log. Values are shared with ops; keys are copied, all into one
+// string: they stay for long, and may be parts of statements that are much longer.
 func newCommit(ops []Op) *commit {
 	c := &commit{keys: make([]string, len(ops)), versions: make([]version, len(ops))}
+	var all strings.Builder
+	size := 0
+	for i := range ops {
+		size += len(ops[i].Key)
+	}
+	all.Grow(size)
 	for i := range ops {
 		op := &ops[i]
-		c.keys[i] = op.Key
-		c.versions[i] = version{key: op.Key, kind: op.Kind, value: op.Value}
+		all.WriteString(op.Key)
+		key := all.String()[all.Len()-len(op.Key):]
+		c.keys[i] = key
+		c.versions[i] = version{key: key, kind: op.Kind, value: op.Value}
 		c.keyBytes += len(op.Key) + 16
 		c.bytes += len(op.Key) + len(op.Value) + versionOverhead
 	}

@@ -128,8 +128,7 @@ func (s *scan) interrupt() {
 	if s.stored == nil {
 		return
 	}
-	// What can go wrong in reading, next has reported.
-	_ = s.stored.Close()
+	_ = s.stored.Close() // reports what went wrong in reading, which is tried again, or over
 	s.stored, s.memory, s.pending, s.chunk, s.resume = nil, nil, nil, nil, version{}
 	s.r.Lo, s.last, s.any = s.left(), "", false
 }
@@ -172,11 +171,13 @@ func (s *scan) next() (row Row, ok bool, err error) {
 		if len(s.pending) == 0 && s.more {
 			s.refill()
 		}
-		key, ok := s.lowest()
-		if !ok {
+		if !s.stored.Valid() { // at its end, or where it cannot be read, and what follows in memory must not be given
 			if err := s.stored.Error(); err != nil {
 				return Row{}, false, fmt.Errorf("scan table: %w", err)
 			}
+		}
+		key, ok := s.lowest()
+		if !ok {
 			return Row{}, false, nil
 		}
 		row, ok, err = s.take(key)

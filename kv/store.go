@@ -79,9 +79,9 @@ type Store struct {
 	memory  *memtable
 	retired *memtable // nil if there is none
 	base    *base
+	tables  []*Table // whose transactions read the store: one that is open, others only until these have ended
 
 	cache *rowCache
-	table atomic.Pointer[Table] // whose transactions read the store; nil if there is none
 
 	written wal.Position // what Pebble has been given
 	wanted  wal.Position // what somebody wants it to be given

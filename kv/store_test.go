@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -92,6 +93,11 @@ func randomOps(rng *rand.Rand) []Op {
 // it said was durable.
 func TestStoreCrashLeavesPrefix(t *testing.T) {
 	slow.Test(t)
+	t.Run("alone", func(t *testing.T) { testCrashLeavesPrefix(t, false) })
+	t.Run("beside old transactions", func(t *testing.T) { testCrashLeavesPrefix(t, true) })
+}
+
+func testCrashLeavesPrefix(t *testing.T, read bool) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
@@ -124,6 +130,10 @@ func TestStoreCrashLeavesPrefix(t *testing.T) {
 	}))
 
 	s := openTestStore(t, fs, StoreOptions{MemTableSize: 64 << 10})
+	var all wal.Position
+	all.Advance(math.MaxUint64)
+	table := NewTable(s, nil, &all, TableOptions{})
+	readers := make([]*Txn, 10)
 	states := map[wal.LSN]map[string]string{0: {}}
 	rows := make(map[string]string)
 	b := s.NewBatch()
@@ -136,11 +146,23 @@ func TestStoreCrashLeavesPrefix(t *testing.T) {
 			if err := b.Add(end, ops); err != nil {
 				t.Fatal(err)
 			}
+			if read { // memtables are written in parts
+				states[end] = maps.Clone(rows)
+			}
 		}
-		if err := s.Apply(t.Context(), b); err != nil {
+		if err := table.Apply(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
 		states[end] = maps.Clone(rows)
+		if i := rng.IntN(len(readers)); read && rng.IntN(3) == 0 {
+			if readers[i] != nil {
+				readers[i].Rollback()
+			}
+			readers[i] = table.Begin(TxnOptions{})
+			if _, _, err := readers[i].Get(t.Context(), "key"); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if rng.IntN(30) == 0 {
 			if err := s.Flush(t.Context()); err != nil {
 				t.Fatal(err)
@@ -157,6 +179,12 @@ func TestStoreCrashLeavesPrefix(t *testing.T) {
 			cutPower()
 		}
 	}
+	for _, tx := range readers {
+		if tx != nil {
+			tx.Rollback()
+		}
+	}
+	table.Close()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +200,7 @@ func TestStoreCrashLeavesPrefix(t *testing.T) {
 		applied := s.Applied()
 		want, ok := states[applied]
 		if !ok || applied < c.durable {
-			t.Errorf("crash %d: applied %s, want the end of a batch, at least %s", i, applied, c.durable)
+			t.Errorf("crash %d: applied %s, want the end of a batch, or of a record, at least %s", i, applied, c.durable)
 		}
 		if got := contents(t, s); !maps.Equal(got, want) {
 			t.Errorf("crash %d: store at %s holds %v, want %v", i, applied, got, want)

@@ -70,7 +70,7 @@ func NewTable(store *Store, log Log, horizon *wal.Position, opts TableOptions) *
 	t := &Table{store: store, log: log, horizon: horizon, opts: opts}
 	t.pending.tree = newVersionTree()
 	t.view = t.newView()
-	store.table.Store(t)
+	store.addTable(t)
 	t.applied.Advance(t.view.applied)
 	t.added.Store(uint64(t.view.applied))
 	t.nextXID.Store(firstXID)
@@ -83,16 +83,19 @@ func (t *Table) newView() *view {
 	return &view{applied: r.applied, base: r.base, reading: r, current: true}
 }
 
-// Close lets go of the store. Every transaction must have ended.
+// Close ends the table: it is neither applied to nor written to any more. Transactions that have read something, and
+// have no log, see what they saw until they end, which must be before the store is closed. Those of a primary must
+// have ended: what they saw past the horizon may not be what comes to be there.
 func (t *Table) Close() {
 	t.mu.Lock()
-	v := t.view
-	t.view = nil
-	t.mu.Unlock()
-	if v != nil {
-		t.store.table.CompareAndSwap(t, nil)
-		v.retire()
+	if t.view == nil {
+		t.mu.Unlock()
+		return
 	}
+	old := t.replace(nil)
+	t.mu.Unlock()
+	old.retire()
+	t.store.forgetTables()
 }
 
 // Recover makes the commit whose record ends at end pending: one that a new primary found in its
@@ -104,7 +107,7 @@ func (t *Table) Recover(end wal.LSN, ops []Op) error {
 	}
 	own := make([]Op, len(ops))
 	for i, op := range ops {
-		own[i] = Op{Kind: op.Kind, Key: string([]byte(op.Key)), Value: slices.Clone(op.Value)}
+		own[i] = Op{Kind: op.Kind, Key: op.Key, Value: slices.Clone(op.Value)} // newCommit copies keys
 	}
 	t.add(newCommit(own), end)
 	return nil
@@ -144,18 +147,24 @@ func (t *Table) trim() {
 	next := t.newView()
 
 	t.mu.Lock()
-	old := t.view
-	t.view = next
-	t.older = slices.DeleteFunc(t.older, func(v *view) bool { return !v.isRead() })
-	if old.isRead() {
-		old.overlay = t.pending.tree.Clone()
-		t.older = append(t.older, old)
-	}
+	old := t.replace(next)
 	t.dropStored()
 	t.mu.Unlock()
 
 	old.retire()
 	t.applied.Advance(next.applied)
+}
+
+// replace makes next the current view, nil: there will be none, and returns the one before. The caller holds mu, and
+// retires that.
+func (t *Table) replace(next *view) (old *view) {
+	old, t.view = t.view, next
+	t.older = slices.DeleteFunc(t.older, func(v *view) bool { return !v.isRead() })
+	if old.isRead() {
+		old.overlay = t.pending.tree.Clone()
+		t.older = append(t.older, old)
+	}
+	return old
 }
 
 // dropStored drops from pending what the current view's reading holds. The caller holds mu.
@@ -196,18 +205,22 @@ func (t *Table) settle() wal.LSN {
 	return h
 }
 
-// enter has a transaction read the current view, and settles at which position.
-func (t *Table) enter(tx *Txn) {
+// enter has a transaction read the current view, and settles at which position. The error is ErrClosed.
+func (t *Table) enter(tx *Txn) error {
 	upTo := max(t.settle(), tx.opts.Own)
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	v := t.view
+	if v == nil {
+		return ErrClosed
+	}
 	added := wal.LSN(t.added.Load())
 	if tx.opts.Latest {
 		upTo = added
 	}
 	// The store may have moved past upTo; it is within the horizon all the same.
 	v.enter(tx, max(v.applied, min(upTo, added)))
+	return nil
 }
 
 // find returns the newest version of pivot.key that is pending in v, at or before pivot.lsn; nil if

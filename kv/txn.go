@@ -76,8 +76,7 @@ func (tx *Txn) open(ctx context.Context) error {
 			return err
 		}
 	}
-	t.enter(tx)
-	return nil
+	return t.enter(tx)
 }
 
 // Get returns the row of key, if there is one.

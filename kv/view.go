@@ -1,7 +1,6 @@
 package kv
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 
@@ -130,16 +129,15 @@ func (v *view) shrink() {
 	v.reading, v.overlay = nil, nil
 }
 
-// unsettled returns the transactions on older views that see nothing past end, in the order of what they see. The
-// store calls it when it has retired a memtable that ends there, in between two calls of Apply: so whoever
-// begins later sees everything up to end, at the least.
+// unsettled returns the transactions on older views that see nothing past end. The store calls it when it has retired
+// a memtable that ends there, in between two calls of Apply: so whoever begins later sees everything up to end, at the
+// least.
 func (t *Table) unsettled(end wal.LSN) (txns []*Txn) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, v := range t.older {
 		txns = append(txns, v.unsettled(end)...)
 	}
-	slices.SortStableFunc(txns, func(a, b *Txn) int { return cmp.Compare(a.at, b.at) })
 	return txns
 }
 
@@ -156,6 +154,34 @@ func (t *Table) letGo() {
 	for _, v := range older {
 		v.shrink()
 	}
+}
+
+// isOver reports whether the table is closed, and nobody reads it any more.
+func (t *Table) isOver() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.view == nil && !slices.ContainsFunc(t.older, (*view).isRead)
+}
+
+// addTable says that transactions of t will read the store.
+func (s *Store) addTable(t *Table) {
+	s.mu.Lock()
+	s.tables = append(s.tables, t)
+	s.mu.Unlock()
+}
+
+// readBy returns the tables whose transactions read the store.
+func (s *Store) readBy() []*Table {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Clone(s.tables)
+}
+
+// forgetTables drops the tables that are over.
+func (s *Store) forgetTables() {
+	s.mu.Lock()
+	s.tables = slices.DeleteFunc(s.tables, (*Table).isOver)
+	s.mu.Unlock()
 }
 
 // MemoryBytes is about how much memory the newest part of the table takes, which is applied and not written to

@@ -8,11 +8,16 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 	"weak"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/longship-db/longship/wal"
 )
 
 // An oldReader is a transaction that stays open, with a scan that stays where it is.
@@ -129,6 +134,118 @@ func checkSettled(t *testing.T, tx *Txn) {
 	applied, err := readApplied(tx.settled.snapshot, &pebble.IterOptions{})
 	if err != nil || applied > tx.at {
 		t.Errorf("Pebble is at %s, %v, where a transaction sees it as of %s", applied, err, tx.at)
+	}
+}
+
+// Sessions of a standby outlive its role, and with it the table: those who have read go on reading what they saw, and
+// take no memory; for others the table is not there any more.
+func TestTransactionsOutliveTable(t *testing.T) {
+	x := newTestTableOf(t, TableOptions{}, 1<<20)
+	for i := range 10 {
+		x.put(fmt.Sprint("key", i), "1")
+	}
+	x.settleAll()
+	late := x.Begin(TxnOptions{})
+	r := newOldReader(x, TxnOptions{})
+	r.step(t, 3)
+	memory := weak.Make(x.store.newestMemory())
+
+	x.Close()
+	x.Close()
+	x.Table = NewTable(x.store, x.log, x.horizon, TableOptions{})
+	for i := range 10 {
+		x.put(fmt.Sprint("key", i), "2")
+	}
+	x.settleAll()
+	if err := x.store.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x.put("key", "2") // the view before has been the current one
+	x.settleAll()
+	runtime.GC()
+	if memory.Value() != nil {
+		t.Error("the memtable that a transaction on the closed table has read is in memory")
+	}
+	if got := sees(x, r.tx); got != r.want {
+		t.Errorf("the transaction sees %q, at first it saw %q", got, r.want)
+	}
+	for r.step(t, 1) {
+	}
+	if r.seen != r.want {
+		t.Errorf("the scan gave %q, want %q", r.seen, r.want)
+	}
+	if _, _, err := late.Get(t.Context(), "key1"); !errors.Is(err, ErrClosed) {
+		t.Errorf("Get() by who begins to read = %v, want %v", err, ErrClosed)
+	}
+	r.stop()
+	r.tx.Rollback()
+	late.Rollback()
+	x.put("key", "3")
+	x.settleAll()
+	if err := x.store.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(x.store.readBy()); n != 1 {
+		t.Errorf("the store knows %d tables, want 1", n)
+	}
+}
+
+// Where files cannot be read a scan ends with an error, and not with rows from memory that come after the gap.
+func TestScanEndsWhereItCannotRead(t *testing.T) {
+	var failing atomic.Bool
+	errDisk := errors.New("input/output error")
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if failing.Load() && op.Kind == errorfs.OpFileReadAt && strings.HasSuffix(op.Path, ".sst") {
+			return errDisk
+		}
+		return nil
+	}))
+	s := openTestStore(t, fs, StoreOptions{})
+	var horizon wal.Position
+	horizon.Advance(2)
+	table := NewTable(s, nil, &horizon, TableOptions{})
+	const rows = 2000
+	var stored []Op
+	for i := range rows {
+		stored = append(stored, Op{Kind: Put, Key: fmt.Sprintf("%04d", i), Value: make([]byte, 100)})
+	}
+	b := s.NewBatch()
+	err := errors.Join(b.Add(1, stored), table.Apply(t.Context(), b), s.Flush(t.Context()),
+		b.Add(2, []Op{{Kind: Put, Key: "later"}}), table.Apply(t.Context(), b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := table.Begin(TxnOptions{})
+	n := 0
+	var failed error
+	for row, err := range tx.Scan(t.Context(), everything) {
+		failing.Store(true)
+		if failed = err; err == nil && row.Key != fmt.Sprintf("%04d", n) {
+			t.Errorf("row %d is %q", n, row.Key)
+		}
+		n++
+	}
+	if !errors.Is(failed, errDisk) || n > rows {
+		t.Errorf("after %d of %d rows: %v, want %v", n, rows, failed, errDisk)
+	}
+	failing.Store(false)
+	tx.Rollback()
+	table.Close()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Keys of commits stay in memory for as long as an old transaction may conflict with them. They may be parts of
+// statements, which are not to stay with them.
+func TestCommitCopiesKeys(t *testing.T) {
+	statement := strings.Repeat("key", 1000)
+	c := newCommit([]Op{{Kind: Delete, Key: statement[3:6]}, {Kind: Delete, Key: statement[6:9]}})
+	from := uintptr(unsafe.Pointer(unsafe.StringData(statement)))
+	for _, key := range append(c.keys, c.versions[0].key, c.versions[1].key) {
+		if at := uintptr(unsafe.Pointer(unsafe.StringData(key))); key != "key" || at >= from && at < from+uintptr(len(statement)) {
+			t.Errorf("the key %q is a part of the statement", key)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -105,22 +106,24 @@ func (s *Store) writeMemory() error {
 	for _, b := range bases[:len(stops)] {
 		b.release()
 	}
-	if t := s.table.Load(); t != nil {
+	for _, t := range s.readBy() {
 		t.letGo()
 	}
+	s.forgetTables()
 	s.written.Advance(end)
 	return nil
 }
 
 // retire puts an empty memtable in the place of the one that there is. old are the transactions that see no more than
-// what is in it, see Table.unsettled.
+// what is in it, in the order of what they see, see Table.unsettled.
 func (s *Store) retire() (retired *memtable, end wal.LSN, old []*Txn) {
 	s.applying.Lock() // not in the middle of a batch
 	defer s.applying.Unlock()
 	end = s.Applied()
-	if t := s.table.Load(); t != nil {
-		old = t.unsettled(end)
+	for _, t := range s.readBy() {
+		old = append(old, t.unsettled(end)...)
 	}
+	slices.SortFunc(old, func(a, b *Txn) int { return cmp.Compare(a.at, b.at) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0

@@ -269,6 +269,8 @@ func clientError(err error) error {
 	case errors.Is(err, syscall.ENOSPC):
 		return pgwire.Errorf(pgwire.CodeDiskFull, "%w", err).
 			WithHint("Free space in the data directory; the node tries again by itself.")
+	case errors.Is(err, kv.ErrClosed):
+		return errRoleChanged()
 	case errors.Is(err, kv.ErrReadOnly):
 		return pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "cannot write on a standby")
 	}
