@@ -106,6 +106,7 @@ type cluster struct {
 	nodes   map[string]*Node
 	members map[string]Member
 	broken  atomic.Pointer[disk]
+	newTerm atomic.Pointer[func()] // called once, before a server stores the term that it has begun
 
 	loseAnswers atomic.Bool
 	forwarded   atomic.Int32 // commands, their answers lost
@@ -166,7 +167,7 @@ func (c *cluster) open(name string, found bool) *Node {
 func (c *cluster) start(cfg Config) (*Node, error) {
 	cfg.Storage = func(dir string) (Storage, error) {
 		db, err := openBolt(dir)
-		return &disk{Storage: db, broken: &c.broken}, err
+		return &disk{Storage: db, broken: &c.broken, newTerm: &c.newTerm}, err
 	}
 	return Open(cfg)
 }
@@ -174,7 +175,17 @@ func (c *cluster) start(cfg Config) (*Node, error) {
 // A disk fails all writes once it is broken.
 type disk struct {
 	Storage
-	broken *atomic.Pointer[disk]
+	broken  *atomic.Pointer[disk]
+	newTerm *atomic.Pointer[func()]
+}
+
+func (d *disk) SetUint64(key []byte, v uint64) error {
+	if string(key) == "CurrentTerm" {
+		if call := d.newTerm.Swap(nil); call != nil {
+			(*call)()
+		}
+	}
+	return d.Storage.SetUint64(key, v)
 }
 
 func (d *disk) StoreLogs(logs []*raft.Log) error {

@@ -18,19 +18,41 @@ import (
 // turnPause is what each follower waits for the one before it to be elected.
 const turnPause = 100 * time.Millisecond
 
-// watchLoss has the follower look after its leader when a connection ends. The only voter has no leader to wait for.
+// watchLoss has the follower look after its leader when a connection ends, and the candidate after itself. The only voter
+// has no leader to wait for.
 func (n *Node) watchLoss() {
 	if n.onlyVoter() {
 		n.stand()
 	}
+	look := time.NewTicker(n.cfg.Election)
+	defer look.Stop()
+	misled := false
 	for {
 		select {
 		case <-n.stream.ended:
 			n.succeed()
+		case <-look.C:
+			misled = n.misled(misled)
 		case <-n.quit:
 			return
 		}
 	}
+}
+
+// misled reports whether this server is a candidate that knows a leader, and has it forget the leader if it was so
+// before. No candidate should know one: its own log may be too old for it to win, and to those that could it denies
+// its vote for the leader's sake, so that nobody leads any more. hashicorp/raft lets it happen to who is told to stand
+// at once, by a heartbeat of the leader before that comes while the new term is being stored.
+func (n *Node) misled(before bool) bool {
+	address, _ := n.raft.LeaderWithID()
+	if address == "" || n.raft.State() != raft.Candidate {
+		return false
+	}
+	if before {
+		n.cfg.Logger.Warn("a candidate that knows a leader, and so helps nobody to be elected: forgetting it", "leader", address)
+		n.stand()
+	}
+	return true
 }
 
 // succeed stands for election if the leader is gone, when it is this follower's turn. An election is

@@ -3,6 +3,8 @@ package raftlog
 import (
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // A leader whose process has ended is replaced at once, though most of the voters that are left must
@@ -46,6 +48,41 @@ func TestOnlyVoter(t *testing.T) {
 			if took := time.Since(begin); took > 50*time.Millisecond {
 				t.Errorf("%s, it leads after %v", what, took)
 			}
+		}
+	})
+}
+
+// A server that stands for election hears its old leader, whose heartbeat was late, while it stores its term. It is
+// behind and cannot win, and lets the one that can.
+func TestLateHeartbeatOfTheLeaderBefore(t *testing.T) {
+	bubble(t, func(t *testing.T, c *cluster) {
+		c.three()
+		leader, behind := c.leader(), c.follower()
+		other := c.third(leader, behind)
+		c.kill(behind)
+		c.propose(leader, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
+		c.equal()
+		c.kill(leader)
+		c.kill(other)
+		n := c.open(behind, false)
+		late := func() {
+			heartbeat := &raft.AppendEntriesRequest{Term: n.raft.CurrentTerm(), RPCHeader: raft.RPCHeader{
+				ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.members[leader].RaftID), Addr: []byte(leader),
+			}}
+			self := raft.ServerID(c.members[behind].RaftID)
+			err := n.trans.NetworkTransport.AppendEntries(self, raft.ServerAddress(behind), heartbeat, new(raft.AppendEntriesResponse))
+			if address, _ := n.raft.LeaderWithID(); err != nil || string(address) != leader || n.raft.State() != raft.Candidate {
+				t.Errorf("%v: a %v that knows leader %q, want a candidate that knows %q", err, n.raft.State(), address, leader)
+			}
+		}
+		c.newTerm.Store(&late)
+		n.stand()
+		c.open(other, false)
+		if next := c.leader(); next != other {
+			t.Errorf("%s leads, want %s", next, other)
+		}
+		if c.newTerm.Load() != nil {
+			t.Error("no heartbeat was sent")
 		}
 	})
 }
