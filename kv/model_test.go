@@ -255,6 +255,15 @@ func (m *model) apply(t *rapid.T) {
 	}
 }
 
+// put commits a write of its own and, most of the time, has all that there is applied.
+func (m *model) put(t *rapid.T) {
+	op := drawOp(t, modelKeys)
+	m.x.write(func(tx *Txn) error { return tx.writes.add(op) })
+	if rapid.IntRange(0, 3).Draw(t, "apply") > 0 {
+		m.x.settleAll()
+	}
+}
+
 // writeOut moves what is applied from the memtable to Pebble.
 func (m *model) writeOut(t *rapid.T) {
 	if err := m.x.store.Flush(t.Context()); err != nil {
@@ -287,7 +296,7 @@ func TestTableAgainstModel(t *testing.T) {
 				x.tx.Rollback()
 			}
 		}()
-		rt.Repeat(map[string]func(*rapid.T){
+		actions := map[string]func(*rapid.T){
 			"begin":     m.begin,
 			"get":       m.get,
 			"get2":      m.get,
@@ -299,13 +308,18 @@ func TestTableAgainstModel(t *testing.T) {
 			"savepoint": m.savepoint,
 			"write":     m.write,
 			"write2":    m.write,
+			"put":       m.put,
+			"put2":      m.put,
 			"commit":    m.commit,
 			"rollback":  m.rollback,
 			"horizon":   m.advanceHorizon,
 			"apply":     m.apply,
 			"writeOut":  m.writeOut,
 			"":          m.check,
-		})
+		}
+		for range 3 { // once is about 30 actions: too few for transactions to grow old
+			rt.Repeat(actions)
+		}
 	})
 }
 
