@@ -162,7 +162,7 @@ func TestCleanIsVerified(t *testing.T) {
 		m, _ := w.ReadBuffered(b[n:], r.End.LSN+wal.LSN(n))
 		n += m
 	}
-	raw := wal.NewRawWriter(r.Dir, r.End.Timeline, r.End.LSN, wal.SyncFdatasync)
+	raw := wal.NewRawWriter(r.Dir, r.History, r.End.LSN, wal.SyncFdatasync)
 	_, err = raw.Write(b)
 	must(t, err)
 	must(t, raw.Close())

@@ -94,7 +94,7 @@ func newStandby(t *testing.T, d DataDir) *standby {
 	s.store, err = openStore(d)
 	must(t, err)
 	s.horizon.Advance(max(s.log.Horizon, s.store.Applied()))
-	s.raw = wal.NewRawWriter(s.log.Dir, s.log.End.Timeline, s.log.End.LSN, wal.SyncFdatasync)
+	s.raw = wal.NewRawWriter(s.log.Dir, s.log.History, s.log.End.LSN, wal.SyncFdatasync)
 	s.table = kv.NewTable(s.store, nil, &s.horizon, kv.TableOptions{})
 	from := max(s.store.Applied(), s.log.Control.Redo)
 	s.redo = &Redo{

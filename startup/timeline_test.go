@@ -352,7 +352,7 @@ func TestCutAnotherTail(t *testing.T) {
 	f := newFork(t, vfs.NewCrashableMem(), false)
 	r := recoverDir(t, f.d)
 	must(t, f.cutAgain(t, f.d))
-	w := wal.NewRawWriter(r.Dir, r.End.Timeline, f.at, wal.SyncFdatasync)
+	w := wal.NewRawWriter(r.Dir, r.History, f.at, wal.SyncFdatasync)
 	n := int(segment.Start(segment.Segno(f.at)+1) - f.at)
 	_, err := w.Write(bytes.Repeat([]byte{1}, n))
 	must(t, err)

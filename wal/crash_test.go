@@ -143,7 +143,7 @@ func TestRawWriterPowerCuts(t *testing.T) {
 	for seed := range uint64(5) {
 		c := newCutter(seed)
 		d := newDir(t, errorfs.Wrap(c.disk, c))
-		w := NewRawWriter(d, 1, emptyLog.LSN, SyncFdatasync)
+		w := NewRawWriter(d, History{Timeline: 1}, emptyLog.LSN, SyncFdatasync)
 		c.mu.Lock()
 		c.flushed = w.Flushed().Load
 		c.mu.Unlock()

@@ -68,7 +68,7 @@ func TestDirectWrites(t *testing.T) {
 // writeSomehow continues the log at at by a writer of its own, and returns what that has written.
 func writeSomehow(t *testing.T, d *Dir, rng *rand.Rand, at LSN) (content []byte) {
 	t.Helper()
-	w := NewRawWriter(d, 1, at, SyncFdatasync)
+	w := NewRawWriter(d, History{Timeline: 1}, at, SyncFdatasync)
 	defer func() { must(t, w.Close()) }()
 	read := func(buf Buffered) {
 		raw := NewRawReader(d, first, buf)
@@ -143,7 +143,7 @@ func (f *watched) SyncData() error {
 // watchedWriter is a writer to which a small piece has been written past the page cache.
 func watchedWriter(t *testing.T) (*RawWriter, *watched) {
 	t.Helper()
-	w := NewRawWriter(newDirectDir(t), 1, emptyLog.LSN, SyncFdatasync)
+	w := NewRawWriter(newDirectDir(t), History{Timeline: 1}, emptyLog.LSN, SyncFdatasync)
 	_, err := w.WriteDurably(pattern(1000))
 	must(t, err)
 	d := w.sink.file.(*directFile)
@@ -274,7 +274,7 @@ func BenchmarkWriteDurably(b *testing.B) {
 			if direct {
 				d = newDirectDir(b)
 			}
-			w := NewRawWriter(d, 1, emptyLog.LSN, SyncFdatasync)
+			w := NewRawWriter(d, History{Timeline: 1}, emptyLog.LSN, SyncFdatasync)
 			p := pattern(1000)
 			b.ReportAllocs()
 			for b.Loop() {

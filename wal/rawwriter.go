@@ -1,10 +1,12 @@
 package wal
 
 // A RawWriter puts bytes received from another node in their place in the log of one timeline, for
-// as long as this node follows that stream. Write and Flush may be called by two goroutines, one
+// as long as this node follows that stream. What lies before the timeline's beginning, which a new base copy may get,
+// goes into the files of the timelines before it, where it is read. Write and Flush may be called by two goroutines, one
 // each: the log goes on arriving while a sync is under way.
 type RawWriter struct {
 	dir     *Dir
+	history History
 	sink    sink
 	buf     *buffer // of what has been written: the page cache need not have it
 	written Position
@@ -16,15 +18,20 @@ type RawWriter struct {
 // recentSize is how much of the log a RawWriter keeps in memory: what redo reads when it is a few milliseconds behind.
 const recentSize = 4 << 20
 
-// NewRawWriter returns a writer of timeline tli whose first byte will be at start. Nothing from
+// NewRawWriter returns a writer of the timeline that h is of, whose first byte will be at start. Nothing from
 // start on counts as written, whatever the files hold.
-func NewRawWriter(dir *Dir, tli TimelineID, start LSN, method SyncMethod) *RawWriter {
-	w := &RawWriter{dir: dir, buf: newBuffer(recentSize, start)}
-	w.sink.dir, w.sink.tli, w.sink.method = dir, tli, method
+func NewRawWriter(dir *Dir, h History, start LSN, method SyncMethod) *RawWriter {
+	w := &RawWriter{dir: dir, history: h, buf: newBuffer(recentSize, start)}
+	w.sink.dir, w.sink.timeline, w.sink.method = dir, w.timeline, method
 	w.allocated = dir.Format.SegmentSize.SegmentStart(start)
 	w.written.Advance(start)
 	w.flushed.Advance(start)
 	return w
+}
+
+// timeline is the timeline whose file a segment is in.
+func (w *RawWriter) timeline(segno uint64) TimelineID {
+	return w.history.FileTimeline(segno, w.dir.Format.SegmentSize)
 }
 
 // Written is how far the log has been handed to the kernel, Flushed how far it is durable.
@@ -36,7 +43,8 @@ func (w *RawWriter) Flushed() *Position { return &w.flushed }
 func (w *RawWriter) Reserve(n int) error {
 	size := w.dir.Format.SegmentSize
 	for end := w.written.Load() + LSN(n); w.allocated < end; w.allocated += LSN(size) {
-		if err := w.dir.Allocate(w.sink.tli, size.Segno(w.allocated)); err != nil {
+		segno := size.Segno(w.allocated)
+		if err := w.dir.Allocate(w.timeline(segno), segno); err != nil {
 			return err
 		}
 	}

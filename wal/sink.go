@@ -44,9 +44,9 @@ func IsFatal(err error) bool {
 // The first failure is the last word: whatever is asked later gets the same error. A later sync that
 // succeeds would prove nothing of the bytes that failed.
 type sink struct {
-	dir    *Dir
-	tli    TimelineID
-	method SyncMethod
+	dir      *Dir
+	timeline func(segno uint64) TimelineID // whose file a segment is in
+	method   SyncMethod
 
 	// Owned by the writing goroutine.
 	zeroed LSN    // the page before this position is zero behind the log's end
@@ -175,9 +175,9 @@ func (s *sink) open(segno uint64) (syncFile, error) {
 		return s.file, nil
 	}
 	if s.file != nil {
-		return nil, fmt.Errorf("the log jumped here from segment %s", s.dir.Format.SegmentSize.FileName(s.tli, s.segno))
+		return nil, fmt.Errorf("the log jumped here from segment %s", s.name(s.segno))
 	}
-	f, err := s.openFile(s.dir.file(s.dir.Format.SegmentSize.FileName(s.tli, segno)))
+	f, err := s.openFile(s.dir.file(s.name(segno)))
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +231,7 @@ func (s *sink) sync() error {
 		err = f.SyncData()
 	}
 	if err != nil {
-		return s.fail(fmt.Errorf("sync segment %s: %w", s.dir.Format.SegmentSize.FileName(s.tli, s.segno), err))
+		return s.fail(fmt.Errorf("sync segment %s: %w", s.name(s.segno), err))
 	}
 	return nil
 }
@@ -262,8 +262,12 @@ func (s *sink) close() error {
 }
 
 func (s *sink) failWrite(at LSN, err error) error {
-	size := s.dir.Format.SegmentSize
-	return s.fail(fmt.Errorf("write segment %s at %s: %w", size.FileName(s.tli, size.Segno(at)), at, err))
+	return s.fail(fmt.Errorf("write segment %s at %s: %w", s.name(s.dir.Format.SegmentSize.Segno(at)), at, err))
+}
+
+// name is the name of a segment's file.
+func (s *sink) name(segno uint64) string {
+	return s.dir.Format.SegmentSize.FileName(s.timeline(segno), segno)
 }
 
 // fail keeps the first failure and returns it.

@@ -29,7 +29,7 @@ func TestStalled(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := MinSegmentSize.Start(1)
-		w := NewRawWriter(dir, 1, start, SyncFdatasync)
+		w := NewRawWriter(dir, History{Timeline: 1}, start, SyncFdatasync)
 		if _, err := w.Write(make([]byte, 100)); err != nil {
 			t.Fatal(err)
 		}

@@ -125,7 +125,8 @@ func NewWriter(dir *Dir, end End, cfg WriterConfig) *Writer {
 	}
 	size := dir.Format.SegmentSize
 	w.allocated.Store(uint64(size.Start(size.PrevSegno(end.LSN) + 1)))
-	w.sink.dir, w.sink.tli, w.sink.method = dir, end.Timeline, cfg.SyncMethod
+	w.sink.dir, w.sink.method = dir, cfg.SyncMethod
+	w.sink.timeline = func(uint64) TimelineID { return end.Timeline }
 	w.synced = end.LSN
 	w.whole.Store(uint64(end.LSN))
 	w.inserted.Advance(end.LSN)

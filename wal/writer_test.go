@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -368,7 +369,7 @@ func TestRawWriterFailureIsFinal(t *testing.T) {
 		}
 		return nil
 	}))
-	w := NewRawWriter(newDir(t, fsys), 1, emptyLog.LSN, SyncFdatasync)
+	w := NewRawWriter(newDir(t, fsys), History{Timeline: 1}, emptyLog.LSN, SyncFdatasync)
 	_, err := w.Write(pattern(1000))
 	must(t, err)
 	fail.Store(true)
@@ -383,12 +384,49 @@ func TestRawWriterFailureIsFinal(t *testing.T) {
 	must(t, w.Close())
 }
 
+// A new base copy may begin before its timeline does, segments before: each goes where it is read.
+func TestRawWriterBeforeItsTimeline(t *testing.T) {
+	d := newDir(t, vfs.NewMem())
+	size := d.Format.SegmentSize
+	h := History{Timeline: 3, Switches: []Switch{{Parent: 1, At: size.Start(2) + 100}, {Parent: 2, At: size.Start(4) + 100}}}
+	w := NewRawWriter(d, h, emptyLog.LSN, SyncFdatasync)
+	b := pattern(int(size.Start(5) - emptyLog.LSN))
+	for at := 0; at < len(b); at += 100_000 {
+		_, err := w.Write(b[at:min(at+100_000, len(b))])
+		must(t, err)
+	}
+	_, err := w.Flush()
+	must(t, err)
+	must(t, w.Close())
+	for segno, tli := range map[uint64]TimelineID{1: 1, 2: 2, 3: 2, 4: 3} {
+		f, err := d.OpenSegment(tli, segno)
+		if err != nil {
+			t.Errorf("segment %d of timeline %d: %v", segno, tli, err)
+			continue
+		}
+		must(t, f.Close())
+	}
+	got := make([]byte, len(b))
+	r := NewRawReader(d, h, nil)
+	defer r.Close()
+	for n := 0; n < len(got); {
+		m, err := r.ReadAt(got[n:], emptyLog.LSN+LSN(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += m
+	}
+	if !bytes.Equal(got, b) {
+		t.Error("what is read is not what was written")
+	}
+}
+
 // On a standby a full disk is no failure: nothing counts as written, and the same bytes can be
 // written again when there is room.
 func TestRawWriterDiskFull(t *testing.T) {
 	var full atomic.Bool
 	d := newDir(t, diskFS(&full))
-	w := NewRawWriter(d, 1, emptyLog.LSN, SyncFdatasync)
+	w := NewRawWriter(d, History{Timeline: 1}, emptyLog.LSN, SyncFdatasync)
 	full.Store(true)
 	b := pattern(1<<20 + 5000)
 	_, err := w.Write(b)

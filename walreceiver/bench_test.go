@@ -73,7 +73,7 @@ func BenchmarkReceive(b *testing.B) {
 	var r *session
 	restart := func() {
 		s.at, s.epoch = mark{End: emptyEnd}, 1
-		s.raw = wal.NewRawWriter(dir, 1, logStart, wal.SyncFdatasync)
+		s.raw = wal.NewRawWriter(dir, wal.History{Timeline: 1}, logStart, wal.SyncFdatasync)
 		r = &session{s: s, c: c, limit: ^wal.LSN(0), ver: newVerifier(testFormat, timeline1, s.at), begun: make(chan struct{}), wake: make(chan struct{}, 1), replying: make(chan struct{}, 1)}
 		r.replying <- struct{}{} // the report is the replier's
 	}

@@ -70,7 +70,7 @@ func New(cfg Config, log Log) *Stream {
 		wanted:  log.Wanted,
 		cut:     log.Cut,
 		log:     cfg.Logger.With("component", "walreceiver", "primary", cfg.Primary),
-		raw:     wal.NewRawWriter(log.Dir, log.End.Timeline, log.End.LSN, cfg.SyncMethod),
+		raw:     wal.NewRawWriter(log.Dir, log.History, log.End.LSN, cfg.SyncMethod),
 		wake:    make(chan struct{}, 1),
 		at:      mark{End: log.End},
 	}
