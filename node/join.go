@@ -130,6 +130,26 @@ func (n *Node) copyCluster(ctx context.Context) error {
 	}
 }
 
+// joinPatience is how long a node that was taken in waits to hear of the primary through Raft.
+const joinPatience = 10 * time.Second
+
+// hearOfPrimary is awaitPrimary for a node that has just been taken in. It may be a member no more: a request of this
+// node's process before, whose identity a power cut has lost, may have been carried out after its own, and then Raft
+// sends nothing to this one. So it asks again when it hears nothing.
+func (n *Node) hearOfPrimary(ctx context.Context) (raftlog.Member, error) {
+	for {
+		wait, cancel := context.WithTimeout(ctx, joinPatience)
+		primary, err := n.awaitPrimary(wait)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return primary, err
+		}
+		if err := n.announce(ctx); err != nil {
+			return raftlog.Member{}, err
+		}
+	}
+}
+
 // errMovedOn says that the primary changed between two questions.
 var errMovedOn = errors.New("the log of the upstream has moved on meanwhile")
 
@@ -156,7 +176,7 @@ func occupied(err error) bool {
 // tryCopy takes a base copy of the primary and completes this node's identity from what the primary
 // says of its cluster.
 func (n *Node) tryCopy(ctx context.Context) error {
-	primary, err := n.awaitPrimary(ctx)
+	primary, err := n.hearOfPrimary(ctx)
 	if err != nil {
 		return err
 	}
