@@ -206,7 +206,8 @@ func (c *core) wipe(n *coreNode) {
 // join makes a node with a new disk a member.
 func (c *core) join(n *coreNode) {
 	if _, ok := c.now().Member(n.id); !ok && n.id.Incarnation > 1 {
-		if c.propose(n, &raftlog.Join{Member: c.member(n), Replace: true}, answered); c.quorate(n) {
+		old, _ := c.now().Named(n.name())
+		if c.propose(n, &raftlog.Join{Member: c.member(n), Replaces: old.ID}, answered); c.quorate(n) {
 			c.propose(n, &raftlog.Ready{ID: n.id, RaftID: c.member(n).RaftID}, answered)
 		}
 	}

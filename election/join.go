@@ -45,13 +45,13 @@ func (c *Coordinator) join(ctx context.Context, r JoinRequest) (JoinReply, error
 		if !s.Initialised() {
 			return JoinReply{}, unready("the cluster has not been founded yet")
 		}
-		replace, err := c.admit(ctx, s, r)
+		replaces, err := c.admit(ctx, s, r)
 		if err != nil {
 			return JoinReply{}, err
 		}
-		err = c.propose(ctx, &raftlog.Join{Member: r.Member, Replace: replace})
+		err = c.propose(ctx, &raftlog.Join{Member: r.Member, Replaces: replaces})
 		if err == nil {
-			c.cfg.Logger.Info("member joined", "member", r.Member.Name, "id", r.Member.ID, "replaces", replace)
+			c.cfg.Logger.Info("member joined", "member", r.Member.Name, "id", r.Member.ID, "replaces", !replaces.IsZero())
 			return c.welcome(r), nil
 		}
 		if !stale(err) {
@@ -84,20 +84,19 @@ func (c *Coordinator) welcome(r JoinRequest) JoinReply {
 	return reply
 }
 
-// admit decides whether a process may be the member it says it is, and whether the one that has its
-// name is to leave.
-func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest) (replace bool, err error) {
+// admit decides whether a process may be the member it says it is, and which one, that has its name, is to leave.
+func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest) (replaces syncrep.ID, err error) {
 	if m, ok := s.Member(r.Member.ID); ok && c.lives(ctx, m, r.RunID) {
-		return false, pgwire.Errorf(pgwire.CodeObjectInUse, "a process with the identity of this data directory, %s, runs at %s already", m.ID, m.Address).
+		return replaces, pgwire.Errorf(pgwire.CodeObjectInUse, "a process with the identity of this data directory, %s, runs at %s already", m.ID, m.Address).
 			WithDetail("The data directory was copied, and the original is in use as member %s.", m.Name).
 			WithHint("Start this node with an empty data directory and a name of its own; or stop the other process first.")
 	}
 	if _, ok := s.Member(r.Member.ID); !ok && r.Returning {
-		return false, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has been removed from the cluster", r.Member.Name, r.Member.ID).
+		return replaces, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has been removed from the cluster", r.Member.Name, r.Member.ID).
 			WithHint("To be a member again it must start with an empty data directory and --join.")
 	}
 	if m, ok := s.Member(r.Member.ID); ok && m.Witness != r.Member.Witness {
-		return false, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has joined with witness %v, and comes with %v", m.Name, m.ID, m.Witness, r.Member.Witness).
+		return replaces, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has joined with witness %v, and comes with %v", m.Name, m.ID, m.Witness, r.Member.Witness).
 			WithHint("A disk stays what it is: start it as it was, or with an empty data directory and --join.")
 	}
 	holder, taken := s.Named(r.Member.Name)
@@ -105,26 +104,26 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 	m, member := s.Member(r.Member.ID)
 	switch {
 	case used && !member:
-		return false, pgwire.Errorf(pgwire.CodeDuplicateObject, "node %s cannot join: the replication slot \"%s\", which it would use, is another's", r.Member.Name, slot).
+		return replaces, pgwire.Errorf(pgwire.CodeDuplicateObject, "node %s cannot join: the replication slot \"%s\", which it would use, is another's", r.Member.Name, slot).
 			WithHint("Choose another name; or drop the slot, if nobody needs it any more.")
 	case m.Leaving && !taken:
-		return false, leaves(m)
+		return replaces, leaves(m)
 	case !taken || holder.ID == r.Member.ID:
-		return false, nil
+		return replaces, nil
 	}
 	switch h, ok := c.resident(ctx, holder); {
 	case ok && h.RunID != r.RunID:
-		return false, pgwire.Errorf(pgwire.CodeDuplicateObject, "the name %s is taken by the member at %s, which is alive", holder.Name, holder.Address).
+		return replaces, pgwire.Errorf(pgwire.CodeDuplicateObject, "the name %s is taken by the member at %s, which is alive", holder.Name, holder.Address).
 			WithHint("Choose another name; or stop that member to replace it.")
 	case ok && r.Returning: // to disks of its past a process never comes back: this was sent before, and came late
-		return false, unready(fmt.Sprintf("node %s, which asks to be a member with the disk %s, has another disk by now", holder.Name, r.Member.ID))
+		return replaces, unready(fmt.Sprintf("node %s, which asks to be a member with the disk %s, has another disk by now", holder.Name, r.Member.ID))
 	case m.Leaving:
-		return false, leaves(m)
+		return replaces, leaves(m)
 	case holder.ID == s.Primary.ID && s.Phase != raftlog.Sealing:
-		return false, unready(fmt.Sprintf("%s is the primary: it can be replaced once another member is", holder.Name)).
+		return replaces, unready(fmt.Sprintf("%s is the primary: it can be replaced once another member is", holder.Name)).
 			WithHint("A failover is due, since it does not answer. Try again in a moment.")
 	}
-	return true, nil
+	return holder.ID, nil
 }
 
 // leaves refuses who is being removed: the process may have seen that, and ends.

@@ -3,6 +3,7 @@ package election
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -103,6 +104,41 @@ func TestJoinOvertaken(t *testing.T) {
 			t.Errorf("%+v", m)
 		}
 	})
+}
+
+// A node lost its disk, and a power cut took the one that came after, before that was a member. What the process before
+// had asked for is decided at the same time as what the present one asks for: whoever comes second looks again.
+func TestJoinsAtTheSameTime(t *testing.T) {
+	for _, presentFirst := range []bool{true, false} {
+		sail(t, majority, 3, func(f *fleet) {
+			f.change(func() { f.ship("n2").hung = true })
+			join := func(incarnation, runID uint64) error {
+				m := raftlog.Member{Name: "n2", ID: syncrep.ID{Node: 2, Incarnation: incarnation}, RaftID: fmt.Sprint("r", incarnation), Address: "n2:5433", RaftAddress: "a:1"}
+				_, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: runID})
+				return err
+			}
+			present := func() error {
+				err := join(3, 9)
+				f.change(func() {
+					n2 := f.ship("n2")
+					n2.member.ID, n2.runID, n2.hung = syncrep.ID{Node: 2, Incarnation: 3}, 9, false
+				})
+				return err
+			}
+			before := func() error { return join(2, 8) }
+			first, second := present, before
+			if !presentFirst {
+				first, second = before, present
+			}
+			done := make(chan error, 1)
+			go func() { done <- first() }()
+			time.Sleep(time.Millisecond) // of the bubble: both are admitted while nobody answers
+			errs := []error{second(), <-done}
+			if m, ok := f.now().Named("n2"); !ok || m.ID != (syncrep.ID{Node: 2, Incarnation: 3}) {
+				t.Errorf("the present one first: %v: n2 is %s, want its present disk; %v", presentFirst, m.ID, errs)
+			}
+		})
+	}
 }
 
 // Who is being removed, and is started again, is no member again by that: the rule would list a node that ends. Nor

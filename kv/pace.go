@@ -10,8 +10,8 @@ import (
 
 // To write a memtable out, and to merge what was written, takes some hundred milliseconds of a processor every few
 // seconds, on all nodes at the same time, since all apply the same. Commits, and what is applied for readers, would
-// wait for that. So this work rests for as long as it has worked, whenever that was a little while, unless it is
-// what others wait for.
+// wait for that. So this work rests for as long as it has worked, whenever that was a little while, unless
+// memory fills up meanwhile.
 const (
 	paceSlice = 200 * time.Microsecond
 	paceRest  = 20 * time.Millisecond // at the most

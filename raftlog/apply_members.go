@@ -68,7 +68,7 @@ func (c *Join) change(s *State) error {
 			continue
 		}
 		if o.Name == m.Name {
-			if !c.Replace {
+			if o.ID != c.Replaces {
 				return fmt.Errorf("%w: %s", ErrNameTaken, m.Name)
 			}
 			o.leave()

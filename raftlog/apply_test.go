@@ -71,7 +71,11 @@ func readCommand(t *testing.T, d *datadriven.TestData) Command {
 		if raft := a.text("raft"); raft != "" {
 			m.RaftID = raft
 		}
-		return &Join{Member: m, Replace: d.HasArg("replace")}
+		join := &Join{Member: m}
+		if old := a.text("replaces"); old != "" {
+			join.Replaces = a.disk(old)
+		}
+		return join
 	case "ready":
 		m := a.member()
 		if raft := a.text("raft"); raft != "" {

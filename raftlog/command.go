@@ -33,8 +33,8 @@ type Init struct {
 // Join makes a node a member, or says where the member with this disk is now. A new member neither
 // votes nor counts, and so does one with a new Raft store not vote.
 type Join struct {
-	Member  Member `json:"member"`
-	Replace bool   `json:"replace,omitempty"` // the member that has the name leaves
+	Member   Member     `json:"member"`
+	Replaces syncrep.ID `json:"replaces,omitzero"` // the member that has the name and leaves: this one, and no other that has it by then
 }
 
 // Ready says that a member's Raft store holds what Raft has agreed on: it may vote.

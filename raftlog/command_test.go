@@ -20,7 +20,7 @@ func someCommands() []Command {
 	member := Member{Name: "n1", ID: id, RaftID: "r1", Address: "h:1", RaftAddress: "h:2", GossipAddress: "h:3", Zone: "z", Priority: 1}
 	return []Command{
 		&Init{SystemID: 1 << 63, Member: member, RunID: 1 << 63, Text: rule.Text, Timeline: 1, Start: 0x28, Time: now},
-		&Join{Member: member, Replace: true},
+		&Join{Member: member, Replaces: syncrep.ID{Node: 9, Incarnation: 1}},
 		&Ready{ID: id, RaftID: "r1"},
 		&Leave{ID: id},
 		&RuleBegin{Epoch: 1, Version: 2, Rule: rule, Counted: []syncrep.ID{id}},

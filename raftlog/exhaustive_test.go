@@ -240,8 +240,9 @@ func (s *search) wipe(w *world, i int) *world {
 	next := *w
 	next.wiped, next.disks[i] = int8(i), 0
 	m, _ := w.state.Member(diskID(i))
+	old := m.ID
 	m.ID.Incarnation, m.RaftID = 2, m.RaftID+"2"
-	next.state = s.apply(w.state, &Join{Member: m, Replace: true})
+	next.state = s.apply(w.state, &Join{Member: m, Replaces: old})
 	return &next
 }
 

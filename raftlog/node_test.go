@@ -343,11 +343,12 @@ func TestNodeReplaced(t *testing.T) {
 		}
 		c.open(name, false)
 		m := c.members[name]
-		m.ID = syncrep.ID{Node: m.ID.Node, Incarnation: 2}
+		old := m.ID
+		m.ID = syncrep.ID{Node: old.Node, Incarnation: 2}
 		if _, err := c.node(c.leader()).Propose(t.Context(), &Join{Member: m}); !errors.Is(err, ErrNameTaken) {
 			t.Errorf("Join() = %v, want %v", err, ErrNameTaken)
 		}
-		c.propose(c.leader(), &Join{Member: m, Replace: true})
+		c.propose(c.leader(), &Join{Member: m, Replaces: old})
 		c.reconcile()
 		c.until(name, func(s *State) bool { _, ok := s.Member(m.ID); return ok })
 		c.propose(name, &Ready{ID: m.ID, RaftID: m.RaftID})
