@@ -48,7 +48,7 @@ type Stream struct {
 	epoch  uint64 // of the upstream, the latest promised: nothing older is followed; owned by Run
 	failed int    // attempts in a row that brought nothing; owned by Run
 
-	damaged time.Time     // since when all attempts end at WAL that is damaged upstream; zero: none; owned by Run
+	damaged time.Time     // since when all attempts end at the same WAL, damaged upstream; zero: none; owned by Run
 	sound   atomic.Uint64 // what is here is acknowledged up to here: see Doubt
 	wake    chan struct{} // says "look again" to the replier of a session
 
@@ -137,7 +137,7 @@ func (s *Stream) Run(ctx context.Context) error {
 	for {
 		begin, before := time.Now(), s.at.LSN
 		err := s.attempt(ctx)
-		s.noteDamage(err, begin)
+		s.noteDamage(err, s.at.LSN != before)
 		if final := s.finish(ctx, err); final != nil {
 			return final
 		}
@@ -156,12 +156,13 @@ func (s *Stream) Run(ctx context.Context) error {
 // damagePatience is how long an upstream is waited for that may have WAL repaired which it cannot send.
 const damagePatience = time.Minute
 
-// noteDamage notes what an attempt has ended with that began at begin.
-func (s *Stream) noteDamage(err error, begin time.Time) {
+// noteDamage notes what an attempt has ended with. One that got further has found another damaged place than the one
+// before.
+func (s *Stream) noteDamage(err error, further bool) {
 	if _, damaged := errors.AsType[*wal.DamagedError](err); !damaged {
 		s.damaged = time.Time{}
-	} else if s.damaged.IsZero() {
-		s.damaged = begin
+	} else if s.damaged.IsZero() || further {
+		s.damaged = time.Now()
 	}
 }
 

@@ -449,6 +449,46 @@ func TestDamagedUpstream(t *testing.T) {
 	})
 }
 
+// The minute begins when the upstream says so, not with the stream that ends by that, and anew at each damaged place.
+func TestDamagedUpstreamIsWaitedForAtEachPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := makeLog(t, 100, 100)
+		s := newStandby(t, vfs.NewMem(), emptyEnd, timeline1, nil)
+		s.run()
+		var at time.Time // when the place was first met
+		damaged := func(c *fakeConn) {
+			go c.refuse(pgwire.CodeDataCorrupted, "WAL segment 000000010000000000000001 is damaged on this node")
+			synctest.Wait()
+			select {
+			case err := <-s.done:
+				t.Fatalf("Run() = %v after %v", err, time.Since(at))
+			default:
+			}
+		}
+		next := logStart
+		for i := range log.ends {
+			c := s.accept().stream(next)
+			for range 4 { // it takes long to get there
+				time.Sleep(damagePatience / 2)
+				c.keepalive(next, true)
+			}
+			c.sendLog(log, next, log.endOf(i).LSN)
+			next = log.endOf(i).LSN
+			lastReport(t, c, next, next, 0)
+			at = time.Now()
+			damaged(c)
+			for range 8 {
+				c := s.accept().handshake()
+				c.identify(timeline1)
+				c.expect("START_REPLICATION")
+				damaged(c)
+				time.Sleep(damagePatience / 10)
+			}
+		}
+		s.stop()
+	})
+}
+
 // What is in doubt is not acknowledged, whatever comes behind it, and all of it at once when it is no more.
 func TestDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
