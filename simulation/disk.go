@@ -244,12 +244,16 @@ func (n *inode) sync() {
 		n.durable = maps.Clone(n.children)
 		return
 	}
+	for len(n.synced) < len(n.pages) {
+		n.synced = append(n.synced, &zeroes)
+	}
 	for i := range n.dirty {
-		for len(n.synced) <= i {
-			n.synced = append(n.synced, &zeroes)
-		}
 		n.synced[i] = n.pages[i]
 	}
 	clear(n.dirty)
 	n.syncedSize = n.size
 }
+
+// forget is a sync of a file that fails, as Linux has it: what was written is still read, and counts as synced, but
+// is not on the disk. The caller holds Disk.mu.
+func (n *inode) forget() { clear(n.dirty) }

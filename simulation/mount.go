@@ -419,16 +419,19 @@ func (f *file) WriteAt(b []byte, at int64) (int, error) {
 	return len(b), nil
 }
 
-// Sync makes durable what had been written when it was called; what is written meanwhile may be.
+// Sync makes durable what had been written when it was called; what is written meanwhile may be. One that fails has
+// tried: the next one does not try that again.
 func (f *file) Sync() error {
-	if err := f.mount.ready("sync", f.name); err != nil {
-		return err
-	}
+	err := f.mount.ready("sync", f.name)
 	d := f.mount.Disk()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f.inode.sync()
-	return nil
+	if err != nil {
+		f.inode.forget()
+	} else {
+		f.inode.sync()
+	}
+	return err
 }
 
 func (f *file) SyncData() error { return f.Sync() }
