@@ -40,6 +40,9 @@ func (k *checker) run() {
 			break
 		}
 	}
+	for _, line := range t.tally.unfounded() {
+		t.fail("damage", fmt.Errorf("nobody has made it: %s", line))
+	}
 	k.countUnknown()
 	k.countEpochs()
 	if err := errors.Join(k.awaitWitnesses(horizon), k.compareLogs(horizon)); err != nil {

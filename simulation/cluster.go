@@ -238,6 +238,15 @@ func (m *machine) kill(power bool) bool {
 	return true
 }
 
+// loseCache takes away the power of a machine on which no process runs.
+func (m *machine) loseCache() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process == nil {
+		m.disk = m.disk.PowerCut(m.cluster.rng.fork(), m.cluster.rng.n(101))
+	}
+}
+
 // current is the process that runs, or nil.
 func (m *machine) current() *process {
 	m.mu.Lock()

@@ -32,6 +32,9 @@ var sights = []sight{
 	{"disk watchdog", []string{"the disk hangs"}},
 	{"failed sync", []string{"has ended", "sync", "input/output error"}},
 	{"damage found and repaired", []string{"damaged WAL is repaired"}},
+	{"damage not repaired at once", []string{"damaged WAL cannot be repaired now"}},
+	{"damage repaired at start", []string{"the log was damaged", "and is repaired"}},
+	{"new base copy for damage", []string{"taking a new base copy", "damaged"}},
 	{"damaged segment ended early", []string{"ending the segment that is being written, since it is damaged"}},
 	{"corruption found at start", []string{"has ended", "Nothing has been cut"}},
 	{"handed over by a switchover", []string{"named a primary", "switchover"}},
@@ -81,12 +84,13 @@ var demands = []struct {
 		"deposed", "tail cut off", "Raft's leader missed at once", "epoch never steady", "forked twice in one epoch",
 		"unknown result that did commit", "unknown result that did not commit", "rule change overlaps a failover",
 		"handed over by a switchover", "removed, and back as another", "failed sync", "new base copy",
-		"new base copy in its place",
+		"new base copy in its place", "damage repaired at start",
 	}},
 	{600, []string{
 		"disk watchdog", "two epochs in a row never steady", "promotion refused by I4", "winner fetches the rest of the log",
+		"damage found and repaired", "damage not repaired at once",
 	}},
-	{2100, []string{"corruption repaired from a peer"}},
+	{1100, []string{"corruption found at start", "corruption repaired from a peer", "damaged segment ended early"}},
 }
 
 // Unreached are the states that so many runs ought to have reached, and have not.
@@ -109,6 +113,8 @@ type tally struct {
 	joint    bool   // the primary acknowledges under two rules
 	primary  string // whose epoch was opened last
 	awaiting []awaited
+	rotten   map[string]bool // on whose disks bits were changed
+	rumours  []string        // lines that tell of damage on another
 }
 
 // An awaited line of a log is told to whoever waits for it.
@@ -117,7 +123,24 @@ type awaited struct {
 	who   chan string // whose log it was; has room for one
 }
 
-func newTally() *tally { return &tally{counts: Counts{}} }
+func newTally() *tally { return &tally{counts: Counts{}, rotten: map[string]bool{}} }
+
+// flipped notes that a bit of a disk is changed.
+func (t *tally) flipped(who string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.rotten[who] = true
+}
+
+// unfounded are the lines that tell of damage that nobody has made.
+func (t *tally) unfounded() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.rumours)
+}
+
+// damage is in what a node says of damage to its own log, one of these.
+var damage = []string{"the log was damaged", "the log is damaged", "WAL is damaged", "damaged WAL"}
 
 func (t *tally) add(what string) {
 	t.mu.Lock()
@@ -149,6 +172,9 @@ func (t *tally) see(who, line string) {
 		if containsAll(line, s.line) {
 			t.counts[s.name]++
 		}
+	}
+	if !t.rotten[who] && slices.ContainsFunc(damage, func(part string) bool { return strings.Contains(line, part) }) {
+		t.rumours = append(t.rumours, who+": "+line)
 	}
 	t.awaiting = slices.DeleteFunc(t.awaiting, func(a awaited) bool {
 		told := containsAll(line, a.parts)

@@ -55,3 +55,18 @@ func TestTallyOverlap(t *testing.T) {
 		}
 	}
 }
+
+// What a node says of damage is noted unless bits of its own disk were changed.
+func TestTallyUnfounded(t *testing.T) {
+	const line = "ERROR damaged WAL is repaired component=scrubber from=0/1234"
+	tally := newTally()
+	tally.flipped("n1")
+	tally.see("n1", line)
+	if got := tally.unfounded(); len(got) > 0 {
+		t.Errorf("noted, and its disk was changed: %q", got)
+	}
+	tally.see("n2", line)
+	if got := tally.unfounded(); !slices.Equal(got, []string{"n2: " + line}) {
+		t.Errorf("noted: %q, want what n2 says", got)
+	}
+}

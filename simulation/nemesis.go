@@ -59,6 +59,8 @@ var faults = []fault{
 	{"rule changed and primary gone", (*nemesis).overlap},
 	{"the preferred one is behind", (*nemesis).outrun},
 	{"promised and without power", (*nemesis).forget},
+	{"two commit by themselves", (*nemesis).strand},
+	{"the only one that acknowledges fails", (*nemesis).deny},
 }
 
 // run makes trouble until ctx ends.
@@ -124,6 +126,15 @@ func (n *nemesis) downFor(m *machine, power bool, away time.Duration) string {
 		m.start()
 	}()
 	return fmt.Sprintf("%s for %v", m.name, away)
+}
+
+// powerOff takes a machine's power away, for a while if a process runs there; otherwise one will.
+func (n *nemesis) powerOff(m *machine, away time.Duration) string {
+	if what := n.downFor(m, true, away); what != "" {
+		return what
+	}
+	m.loseCache()
+	return m.name
 }
 
 func (n *nemesis) killOne(context.Context) string  { return n.down(n.pick(), false) }
@@ -304,10 +315,11 @@ func (n *nemesis) fill(context.Context) string {
 }
 
 // manifests are the files of which a sync or a write that fails has Pebble panic, and with it the process: this
-// one, too.
+// one, too. So has a sync of their directory.
 const manifests = dataDir + "/store/MANIFEST"
 
-// failSync has one sync fail: of the log, of Raft's store, or of any file. What it was to make durable is not.
+// failSync has one sync fail: of the log, of Raft's store, or of any file. What it was to make durable is not, and is
+// gone with the power, which fails at times: at once, or before the process has been started again, or after.
 func (n *nemesis) failSync(context.Context) string {
 	m := n.someone()
 	p := m.current()
@@ -315,14 +327,31 @@ func (n *nemesis) failSync(context.Context) string {
 		return ""
 	}
 	where := []string{dataDir + "/pg_wal/", dataDir + "/raft/", dataDir}[n.cluster.rng.n(3)]
-	var failed atomic.Bool
-	p.mount.Break(func(op, name string) error {
-		if op != "sync" || !strings.HasPrefix(name, where) || strings.HasPrefix(name, manifests) || failed.Swap(true) {
-			return nil
+	power, after := n.cluster.rng.chance(70), n.cluster.rng.upTo(4*time.Second)
+	if n.cluster.rng.chance(60) {
+		after /= 100
+	}
+	p.failSync(where, func() {
+		if power {
+			time.AfterFunc(after, func() {
+				n.cluster.trace.add("!", "then no power: "+n.powerOff(m, n.cluster.rng.upTo(5*time.Second)))
+			})
 		}
-		return syscall.EIO
 	})
 	return m.name + " in " + where
+}
+
+// failSync has the next sync of a file fail whose path begins so, and tells of it.
+func (p *process) failSync(where string, tell func()) {
+	var failed atomic.Bool
+	p.mount.Break(func(op, name string) error {
+		spared := strings.HasPrefix(name, manifests) || name == path.Dir(manifests)
+		if op != "sync" || !strings.HasPrefix(name, where) || spared || failed.Swap(true) {
+			return nil
+		}
+		tell()
+		return syscall.EIO
+	})
 }
 
 // wipe replaces a disk by an empty one.
@@ -372,6 +401,7 @@ func (n *nemesis) flipAt(m *machine, where func(diskLog) (from, to wal.LSN)) str
 	segno := size.Segno(lsn)
 	data := startup.DataDir{FS: l.fs, Path: dataDir}
 	name, at := path.Join(data.WAL(), size.FileName(l.history.FileTimeline(segno, size), segno)), size.Offset(lsn)
+	n.tally.flipped(m.name)
 	if !m.content().Flip(name, at, n.cluster.rng.n(8)) {
 		return ""
 	}
@@ -402,7 +432,10 @@ func (n *nemesis) changeRule(ctx context.Context) string {
 	if len(n.cluster.machines) > 3 {
 		rules = append(rules, "ANY 2 (*)", "FIRST 2 (*)")
 	}
-	rule := rules[n.cluster.rng.n(len(rules))]
+	return n.setRule(ctx, rules[n.cluster.rng.n(len(rules))])
+}
+
+func (n *nemesis) setRule(ctx context.Context, rule string) string {
 	return n.order(ctx, fmt.Sprintf("ALTER SYSTEM SET synchronous_standby_names = '%s'", rule), "SELECT pg_reload_conf()")
 }
 

@@ -130,6 +130,64 @@ func (n *nemesis) forget(ctx context.Context) string {
 	return fmt.Sprintf("%s with %s", m.name, what)
 }
 
+// strand cuts the primary and one standby off from a majority, not from clients, where that standby is all that the
+// rule asks for: what they commit the others do not have, and none of those may take over.
+func (n *nemesis) strand(ctx context.Context) string {
+	if len(n.cluster.machines) < 5 {
+		return ""
+	}
+	what := n.setRule(ctx, "ANY 1 (*)")
+	sleep(ctx, time.Second)
+	m, o := n.cluster.machine(n.tally.leader()), n.pick()
+	if what == "" || m == nil || m == o {
+		return what
+	}
+	for _, x := range n.cluster.machines {
+		if x != m && x != o {
+			n.cutFrom(m, x)
+			n.cutFrom(o, x)
+		}
+	}
+	sleep(ctx, 2*time.Second+n.cluster.rng.upTo(3*time.Second))
+	n.heal()
+	return fmt.Sprintf("%s, %s and %s", what, m.name, o.name)
+}
+
+// deny has one standby be the only one that the primary reaches, and that acknowledges, and a sync of its log fail.
+// Then its power goes, and the primary: what it has acknowledged must be on its disk when it and the others choose the
+// next primary.
+func (n *nemesis) deny(ctx context.Context) string {
+	if len(n.cluster.machines) > 3 && n.setRule(ctx, "ANY 1 (*)") == "" {
+		return ""
+	}
+	sleep(ctx, time.Second)
+	m, o := n.cluster.machine(n.tally.leader()), n.pick()
+	p := o.current()
+	if m == nil || m == o || p == nil {
+		return ""
+	}
+	for _, x := range n.cluster.machines {
+		if x != o {
+			n.cutFrom(m, x)
+		}
+	}
+	failed := make(chan struct{})
+	p.failSync(dataDir+"/pg_wal/", func() { close(failed) })
+	timer := time.NewTimer(eventTime)
+	defer timer.Stop()
+	select {
+	case <-failed:
+	case <-timer.C:
+		n.heal()
+		return o.name + " alone"
+	}
+	sleep(ctx, n.cluster.rng.upTo(20*time.Millisecond))
+	what := n.powerOff(o, n.cluster.rng.upTo(30*time.Millisecond))
+	what += ", " + n.downFor(m, false, 3*time.Second+n.cluster.rng.upTo(3*time.Second))
+	n.heal()
+	return what
+}
+
 // farBehind makes sense where slots do not keep what their members need.
 var farBehind = fault{"one far behind", (*nemesis).leaveBehind}
 
