@@ -39,6 +39,8 @@ func TestAnswersBesidePostgreSQL(t *testing.T) {
 			line, compare = strings.TrimSpace(rest), answer.place
 		} else if rest, ok := strings.CutPrefix(line, "state:"); ok {
 			line, compare = strings.TrimSpace(rest), answer.state
+		} else if rest, ok := strings.CutPrefix(line, "columns:"); ok {
+			line, compare = strings.TrimSpace(rest), answer.columns
 		}
 		want, got := compare(ask(ctx, theirs, line)), compare(ask(ctx, ours, line))
 		if got != want {
@@ -47,14 +49,73 @@ func TestAnswersBesidePostgreSQL(t *testing.T) {
 	}
 }
 
+// What monitoring tools ask a standby is answered, too, but for what is an error on PostgreSQL's.
+func TestMonitoringOfStandby(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/beside.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := testContext(t)
+	defer cancel()
+	c := newCluster(t, 2)
+	standby, asked := c.standbys()[0].connect(), 0
+	for line := range strings.Lines(string(text)) {
+		query, ok := strings.CutPrefix(strings.TrimSpace(line), "columns:")
+		if !ok {
+			continue
+		}
+		asked++
+		a := ask(ctx, standby, query)
+		if e := a.error(); e != nil && !(e.Code == "55000" && strings.Contains(query, "pg_current_wal_lsn")) || e == nil && a.err != nil {
+			t.Errorf("%s\n%s", query, a.text())
+		}
+	}
+	if asked < 40 {
+		t.Errorf("testdata/beside.sql holds %d questions of monitoring tools", asked)
+	}
+	testStatistics(ctx, t, c.primary().connect())
+}
+
+// testStatistics sees that the numbers are those of what was done.
+func testStatistics(ctx context.Context, t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	const numbers = `SELECT xact_commit, xact_rollback, tup_inserted, sessions, pg_database_size(current_database()), checkpoints_req,
+		(SELECT count(*) FROM pg_ls_waldir() WHERE size >= 1024 * 1024) FROM pg_stat_database, pg_stat_bgwriter`
+	type counted struct{ commits, rollbacks, inserted, sessions, size, checkpoints, segments int64 }
+	count := func() (n counted) {
+		if err := conn.QueryRow(ctx, numbers).Scan(&n.commits, &n.rollbacks, &n.inserted, &n.sessions, &n.size, &n.checkpoints, &n.segments); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := count()
+	for _, query := range []string{
+		"BEGIN; INSERT INTO kv VALUES ('statistics/1', repeat('x', 100000)); COMMIT", "INSERT INTO kv VALUES ('statistics/1', 'x')", "CHECKPOINT",
+	} {
+		_, _ = conn.Exec(ctx, query, pgx.QueryExecModeSimpleProtocol) // the second fails: there is such a row
+	}
+	after := count()
+	if after.commits < before.commits+2 || after.rollbacks < before.rollbacks+1 || after.inserted < before.inserted+1 || after.sessions < 1 ||
+		after.size == before.size || after.checkpoints != before.checkpoints+1 || after.segments < 1 {
+		t.Errorf("statistics %+v, then %+v", before, after)
+	}
+	var same bool
+	err := conn.QueryRow(ctx, "SELECT c.system_identifier::text = l.system_identifier FROM pg_control_system() c, longship_cluster l").Scan(&same)
+	if err != nil || !same {
+		t.Errorf("pg_control_system() and longship_cluster name the same system: %v, %v", same, err)
+	}
+}
+
 // An answer is all that a server says to a query string.
 type answer struct {
 	results []byte
+	heads   []byte // the columns of the results alone
 	err     error
 }
 
 func ask(ctx context.Context, conn *pgx.Conn, query string) answer {
-	var all bytes.Buffer
+	var all, heads bytes.Buffer
 	mrr := conn.PgConn().Exec(ctx, query)
 	for mrr.NextResult() {
 		var b bytes.Buffer
@@ -63,6 +124,7 @@ func ask(ctx context.Context, conn *pgx.Conn, query string) answer {
 			fmt.Fprintf(&b, " %s:%d/%d/%d", f.Name, f.DataTypeOID, f.DataTypeSize, f.TypeModifier)
 		}
 		fmt.Fprintln(&b)
+		heads.Write(b.Bytes())
 		for rr.NextRow() {
 			for _, v := range rr.Values() {
 				if v == nil {
@@ -82,7 +144,7 @@ func ask(ctx context.Context, conn *pgx.Conn, query string) answer {
 	}
 	err := mrr.Close()
 	fmt.Fprintf(&all, " [%c]\n", conn.PgConn().TxStatus())
-	return answer{all.Bytes(), err}
+	return answer{all.Bytes(), heads.Bytes(), err}
 }
 
 func (a answer) error() *pgconn.PgError {
@@ -97,6 +159,8 @@ func (a answer) text() string {
 	}
 	return fmt.Sprintf("%s %v\n", a.results, a.err)
 }
+
+func (a answer) columns() string { return fmt.Sprintf("%s %v\n", a.heads, a.err) }
 
 func (a answer) place() string {
 	if e := a.error(); e != nil {

@@ -203,6 +203,18 @@ func (s *Store) Checkpoint(ctx context.Context, dir string) error {
 	return nil
 }
 
+// Size is how much the table takes, in bytes: its files, compressed, and what is not written to one yet.
+func (s *Store) Size() int64 {
+	total := s.db.Metrics().Total()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := total.TablesSize + int64(s.memory.size())
+	if s.retired != nil {
+		n += int64(s.retired.size())
+	}
+	return n
+}
+
 // Close flushes, as Pebble's own Close does not, and closes the store. Every Table on it must be
 // closed before. A store that broke is not closed: its goroutines still fail and the process ends.
 func (s *Store) Close() error {

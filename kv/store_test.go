@@ -246,6 +246,9 @@ func TestStoreFlushAndReopen(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkLSNs(0x200, 0)
+	if n := s.Size(); n < 2 {
+		t.Errorf("Size() = %d with two rows in memory", n)
+	}
 	if err := s.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}

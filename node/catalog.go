@@ -41,6 +41,7 @@ func (n *Node) newCatalog() *sql.Catalog {
 	n.addLSNFunctions(c)
 	n.addSlotFunctions(c)
 	n.addAdminFunctions(c)
+	n.addStatistics(c)
 	n.addClusterFunctions(c)
 	n.addFaultFunctions(c)
 	return c

@@ -30,6 +30,14 @@ type configured struct {
 	mu         sync.Mutex        // held while they are changed
 	Generation uint64            `json:"generation"` // of raftlog.State
 	Settings   map[string]string `json:"settings"`
+	used       time.Time         // since when
+}
+
+// loaded is when the node began to go by its settings as they are.
+func (c *configured) loaded() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used
 }
 
 // recallSettings begins with the settings of the last time. A file that cannot be read is as good as none.
@@ -53,6 +61,7 @@ func (n *Node) recallSettings() {
 
 // useLocked has everybody go by the settings.
 func (n *Node) useLocked(starting bool) {
+	n.configured.used = time.Now()
 	for _, problem := range n.settings.Configure(n.configured.Settings, starting) {
 		n.log.Warn("setting of the cluster ignored", "err", problem)
 	}

@@ -103,6 +103,7 @@ func New(cfg Config) (*Node, error) {
 		n.allowFaults()
 	}
 	n.id.Store(&startup.Identity{})
+	n.configured.used = n.started
 	n.catalog = n.newCatalog()
 	return n, nil
 }

@@ -29,6 +29,7 @@ type admission struct {
 	starting list.List // of *Conn, oldest first
 	count    [admissions]int
 	lastPID  int32
+	sessions int64 // of clients, that were ever registered
 	cut      bool
 
 	away turnedAway // since they were logged
@@ -125,6 +126,9 @@ func (s *Server) register(c *Conn) error {
 	c.PID = s.lastPID
 	s.conns[c.PID] = c
 	s.count[c.admittedAs()]++
+	if c.admittedAs() == asClient {
+		s.sessions++
+	}
 	s.starting.Remove(c.starting)
 	c.starting = nil
 	return nil
@@ -155,6 +159,13 @@ func (s *Server) unregister(c *Conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c.PID)
 	s.count[c.admittedAs()]--
+}
+
+// Sessions is how many connections of clients there have been.
+func (s *Server) Sessions() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions
 }
 
 // Conns returns the connections there are, by PID; those still in start-up are not among them.

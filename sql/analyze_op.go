@@ -203,6 +203,9 @@ func (a *analyzer) call(n callNode) expr {
 	for i, arg := range n.args {
 		args[i] = a.expr(arg)
 	}
+	if t, ok := typeNames[n.name]; ok && len(args) == 1 && len(a.catalog.functions(n.name)) == 0 {
+		return a.cast(castNode{n.pos, n.args[0], t})
+	}
 	fn := a.function(n, args)
 	if n.name == "pg_typeof" {
 		t := args[0].typ()

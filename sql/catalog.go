@@ -13,6 +13,11 @@ type Catalog struct {
 	// ReadOnlyHint, if set, is the hint of the error for a write on a standby; it names the
 	// primary's address.
 	ReadOnlyHint func() string
+	// NextXID, if set, is the transaction id that the next commit gets; 0 if that is not known.
+	NextXID func() uint32
+
+	// Statistics count what sessions have done.
+	Statistics Statistics
 
 	views map[string]*view
 	funcs map[string][]*Func
@@ -26,11 +31,10 @@ type view struct {
 	name    string
 	oid     uint32
 	columns []Column
-	rows    func(context.Context) ([][]Value, error)
-	session func(*Session) [][]Value // instead of rows, for views of the session's own state
+	rows    func(context.Context, *Session) ([][]Value, error)
 }
 
-// A Func is a function that statements may call. One of Call, Own and Row is set.
+// A Func is a function that statements may call. One of Call, Own, Row and Rows is set.
 type Func struct {
 	Name     string
 	Args     []Type
@@ -45,6 +49,8 @@ type Func struct {
 	Own func(ctx context.Context, caller Backend, args []Value) (Value, error)
 	// Row computes the one row, of Columns, of a function that returns a record.
 	Row func(ctx context.Context, caller Backend, args []Value) ([]Value, error)
+	// Rows computes the rows, of Columns, of a function that returns a set of records.
+	Rows func(ctx context.Context, args []Value) ([][]Value, error)
 
 	builtin func(e *env, args []Value) (Value, error)
 	// set returns the rows of a function that returns a set: of Columns, or else of Result alone.
@@ -60,23 +66,42 @@ func NewCatalog(settings *Settings) *Catalog {
 		c.AddFunc(builtins[i])
 	}
 	c.addSystemCatalogs()
-	c.views["pg_settings"] = &view{name: "pg_settings", columns: PgSettingsColumns, session: (*Session).pgSettings}
+	c.addSessionView("pg_settings", PgSettingsColumns, (*Session).pgSettings)
+	c.addTableStatistics()
 	c.AddView("pg_stat_progress_copy", copyProgressColumns, c.copies.rows)
 	return c
 }
 
 // AddView registers a view. rows is called once per statement; each row holds a value per column.
 func (c *Catalog) AddView(name string, columns []Column, rows func(context.Context) ([][]Value, error)) {
-	c.views[name] = &view{name: name, columns: columns, rows: rows}
+	c.views[name] = &view{name: name, columns: columns, rows: func(ctx context.Context, _ *Session) ([][]Value, error) { return rows(ctx) }}
+}
+
+// addSessionView registers a view of the session's own state.
+func (c *Catalog) addSessionView(name string, columns []Column, rows func(*Session) [][]Value) {
+	c.views[name] = &view{name: name, columns: columns, rows: func(_ context.Context, s *Session) ([][]Value, error) { return rows(s), nil }}
+}
+
+// AddStatistics registers the rows of a view that pg_catalog.txt lists, by column. What a row does not say is none: 0,
+// or NULL for a text or a time. database is the name of the one that there is, as the session calls it.
+func (c *Catalog) AddStatistics(name string, rows func(ctx context.Context, database string) ([]Fields, error)) {
+	v := c.views[name]
+	v.rows = func(ctx context.Context, s *Session) ([][]Value, error) {
+		list, err := rows(ctx, s.id.Database)
+		return complete(v, list), err
+	}
 }
 
 // AddFunc registers a function; several of one name are told apart by their arguments. It panics
 // on a Func that could not be called.
 func (c *Catalog) AddFunc(fn Func) {
+	if fn.Rows != nil {
+		fn.set = func(e *env, args []Value) ([][]Value, error) { return fn.Rows(e.ctx, args) }
+	}
 	if fn.Call == nil && fn.Own == nil && fn.Row == nil && fn.builtin == nil && fn.set == nil || len(fn.Defaults) > len(fn.Args) {
 		panic(fmt.Sprintf("sql: function %s is incomplete", fn.Name))
 	}
-	if fn.Row != nil {
+	if fn.Row != nil || fn.Rows != nil {
 		fn.Result = Record
 	}
 	c.funcs[fn.Name] = append(c.funcs[fn.Name], &fn)

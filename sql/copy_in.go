@@ -269,6 +269,7 @@ func (c *copyingIn) insert(key, value Value) error {
 		c.past = true
 		return duplicateKey(row.Key)
 	}
+	c.e.session.counts.inserted++
 	if err := c.w.put(row); err != nil {
 		return err
 	}

@@ -114,10 +114,7 @@ func (j *joiner) interrupted() error {
 
 // tuples are the rows of a view.
 func (v *view) tuples(e *env) ([][]Value, error) {
-	if v.session != nil {
-		return v.session(e.session), nil
-	}
-	return v.rows(e.ctx)
+	return v.rows(e.ctx, e.session)
 }
 
 // tuples are the rows of a function in FROM.

@@ -14,7 +14,7 @@ import (
 
 // builtins are the functions that need nothing but their arguments and the session. Those that
 // know the node's state are registered by package node.
-var builtins = slices.Concat(sessionFunctions, textFunctions, numberFunctions, arrayFunctions, catalogFunctions)
+var builtins = slices.Concat(sessionFunctions, transactionFunctions, textFunctions, numberFunctions, arrayFunctions, catalogFunctions)
 
 var sessionFunctions = []Func{
 	{Name: "version", Result: Text, builtin: func(e *env, _ []Value) (Value, error) {

@@ -82,9 +82,6 @@ var catalogFunctions = append(visible, []Func{
 	unknownText("obj_description", OID), unknownText("obj_description", OID, Name),
 	unknownText("shobj_description", OID, Name), unknownText("col_description", OID, Int4),
 	unknownText("pg_describe_object", OID, OID, Int4),
-	unknownSize("pg_table_size", Regclass), unknownSize("pg_relation_size", Regclass), unknownSize("pg_indexes_size", Regclass),
-	unknownSize("pg_total_relation_size", Regclass), unknownSize("pg_database_size", Name), unknownSize("pg_database_size", OID),
-	unknownSize("pg_tablespace_size", Name), unknownSize("pg_tablespace_size", OID),
 	privilege("has_table_privilege", Text), privilege("has_table_privilege", OID), privilege("has_column_privilege", OID, Int2),
 	privilege("has_schema_privilege", Text), privilege("has_schema_privilege", OID), privilege("has_database_privilege", Text),
 	privilege("has_database_privilege", OID), privilege("has_function_privilege", OID), privilege("has_tablespace_privilege", Text),
@@ -169,12 +166,6 @@ func always(v Value) func(*env, []Value) (Value, error) {
 
 func unknownText(name string, args ...Type) Func {
 	return Func{Name: name, Args: args, Result: Text, builtin: always(Null)}
-}
-
-// unknownSize is of an object whose size on disk is not counted: rows are compressed and shared with
-// restore points.
-func unknownSize(name string, arg Type) Func {
-	return Func{Name: name, Args: []Type{arg}, Result: Int8, builtin: always(Null)}
 }
 
 // privilege tells that the one role may do everything.

@@ -106,6 +106,12 @@ func (w *world) addTestObjects() {
 	c.AddFunc(Func{Name: "pg_is_in_recovery", Result: Bool, Call: func(context.Context, []Value) (Value, error) {
 		return BoolValue(false), nil
 	}})
+	for name, arg := range map[string]Type{"pg_database_size": Name, "pg_table_size": Regclass} {
+		c.AddFunc(Func{Name: name, Args: []Type{arg}, Result: Int8, Call: func(context.Context, []Value) (Value, error) {
+			return Int8Value(12345), nil
+		}})
+	}
+	c.NextXID = func() uint32 { return 1003 }
 	c.AddFunc(Func{
 		Name: "pg_create_physical_replication_slot", Args: []Type{Name, Bool, Bool},
 		Defaults: []Value{BoolValue(false), BoolValue(false)},

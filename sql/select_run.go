@@ -358,10 +358,16 @@ func (a *access) scanRows(e *env, txn Txn, t rowTaker) error {
 	if err != nil || !ok {
 		return err
 	}
+	scans, rows := &e.session.counts.seqScans, &e.session.counts.seqRows
+	if !r.Unbounded || r.Lo != "" {
+		scans, rows = &e.session.counts.indexScans, &e.session.counts.indexRows
+	}
+	*scans++
 	for row, err := range txn.Scan(e.ctx, r) {
 		if err != nil {
 			return err
 		}
+		*rows++
 		if err := e.cursor.begin(); err != nil {
 			return err
 		}
@@ -388,9 +394,11 @@ func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
 		if err != nil {
 			return err
 		}
+		e.session.counts.indexScans++
 		if !found {
 			continue
 		}
+		e.session.counts.indexRows++
 		if e.cursor != nil {
 			rows = append(rows, row)
 			if err := e.cursor.hold(len(row.Key) + len(row.Value) + 3*valueSize); err != nil {

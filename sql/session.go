@@ -55,6 +55,9 @@ type Session struct {
 
 	last lastCommit
 
+	entered bool   // a transaction is under way, which is counted when it ends
+	counts  counts // what it has done
+
 	// Memory reused from one statement to the next.
 	env       env
 	params    []Value
@@ -186,6 +189,7 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 	if err := s.refuseInFailedBlock(stmt); err != nil {
 		return "", err
 	}
+	s.enter()
 	if err := stmt.analyze(); err != nil {
 		return "", err
 	}

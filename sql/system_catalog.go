@@ -107,8 +107,8 @@ func (c *Catalog) addSystemCatalogs() {
 }
 
 func (c *Catalog) addCatalog(v *view) {
-	v.session = func(s *Session) [][]Value { return c.catalogRows(v, s) }
-	c.views[v.name] = v
+	c.addSessionView(v.name, v.columns, func(s *Session) [][]Value { return c.catalogRows(v, s) })
+	c.views[v.name].oid = v.oid
 }
 
 // described numbers all objects.
@@ -193,21 +193,42 @@ func (c *Catalog) catalogRows(v *view, s *Session) [][]Value {
 		made = complete(v, rows(o))
 		o.static[v.name] = made
 	}
+	if v.name == "pg_class" {
+		return s.frozenNow(v, made)
+	}
 	return made
 }
 
-// A fields is a row of a catalog by column; what is not listed is false, 0 or NULL, as the type is.
-type fields map[string]Value
+// frozenNow says in the row of kv that nothing in it depends on a transaction id: that nothing older than the next one
+// is there.
+func (s *Session) frozenNow(v *view, rows [][]Value) [][]Value {
+	rows = slices.Clone(rows)
+	i := slices.IndexFunc(v.columns, func(c Column) bool { return c.Name == "relfrozenxid" })
+	rows[0] = slices.Clone(rows[0]) // kv, the first of the relations
+	rows[0][i] = s.nextXID()
+	return rows
+}
+
+// nextXID is the transaction id that the next commit gets.
+func (s *Session) nextXID() Value {
+	if s.catalog.NextXID == nil {
+		return XIDValue(0)
+	}
+	return XIDValue(s.catalog.NextXID())
+}
+
+// Fields are a row of a catalog by column; what is not listed is false, 0 or NULL, as the type is.
+type Fields map[string]Value
 
 // complete puts the fields of rows in the order of a catalog's columns.
-func complete(v *view, rows []fields) [][]Value {
+func complete(v *view, rows []Fields) [][]Value {
 	made := make([][]Value, len(rows))
 	for i, row := range rows {
 		made[i] = make([]Value, len(v.columns))
 		for k, c := range v.columns {
 			value, ok := row[c.Name]
 			switch {
-			case !ok && !strings.HasPrefix(v.name, "information_schema.") && (c.Type == Bool || c.Type == Int2 || c.Type == Int4 || c.Type == OID || c.Type == XID || c.Type.isReg()):
+			case !ok && v.isZero(c.Type):
 				value = Value{typ: c.Type, s: noName(c.Type)}
 			case !value.IsNull():
 				value.typ = c.Type
@@ -220,6 +241,17 @@ func complete(v *view, rows []fields) [][]Value {
 		}
 	}
 	return made
+}
+
+// isZero reports whether what a row does not say of a column of type t is 0 or false, and not NULL.
+func (v *view) isZero(t Type) bool {
+	switch {
+	case strings.HasPrefix(v.name, "information_schema."):
+		return false
+	case t == Int8 || t == Float8:
+		return strings.HasPrefix(v.name, "pg_stat") // counters
+	}
+	return t == Bool || t == Int2 || t == Int4 || t == OID || t == XID || t.isReg()
 }
 
 // noName is how the OID 0 is shown as a name.

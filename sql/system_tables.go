@@ -6,7 +6,7 @@ import (
 )
 
 // staticCatalogs make the rows of the catalogs that are the same for every session.
-var staticCatalogs = map[string]func(*objects) []fields{
+var staticCatalogs = map[string]func(*objects) []Fields{
 	"pg_am":         accessMethods,
 	"pg_attribute":  attributes,
 	"pg_class":      classes,
@@ -22,7 +22,7 @@ var staticCatalogs = map[string]func(*objects) []fields{
 
 // sessionCatalogs make the rows of those that depend on who asks: there is one role and one database, by
 // the names that the client connected with.
-var sessionCatalogs = map[string]func(*Session) []fields{
+var sessionCatalogs = map[string]func(*Session) []Fields{
 	"pg_database": databases,
 	"pg_roles":    roles,
 	"pg_authid":   authids,
@@ -40,10 +40,10 @@ var sessionCatalogs = map[string]func(*Session) []fields{
 	"information_schema.constraint_column_usage": constraintColumnUsage,
 }
 
-func classes(o *objects) []fields {
-	var rows []fields
+func classes(o *objects) []Fields {
+	var rows []Fields
 	for _, obj := range o.relations {
-		row := fields{
+		row := Fields{
 			"oid": OIDValue(obj.oid), "relname": NameValue(obj.name), "relnamespace": OIDValue(obj.schema),
 			"relowner": OIDValue(oidOwner), "relkind": charValue(obj.kind), "relpersistence": charValue("p"),
 			"relnatts": Int4Value(int32(len(obj.columns))), "relispopulated": BoolValue(true),
@@ -66,11 +66,11 @@ func classes(o *objects) []fields {
 	return rows
 }
 
-func attributes(o *objects) []fields {
-	var rows []fields
+func attributes(o *objects) []Fields {
+	var rows []Fields
 	for _, obj := range o.relations {
 		for i, c := range obj.columns {
-			row := fields{
+			row := Fields{
 				"attrelid": OIDValue(obj.oid), "attname": NameValue(c.Name), "atttypid": OIDValue(uint32(c.Type)),
 				"attnum": Int4Value(int32(i + 1)), "attlen": Int4Value(int32(typeInfos[c.Type].size)),
 				"atttypmod": Int4Value(-1), "attstattarget": Int4Value(-1), "attcacheoff": Int4Value(-1),
@@ -120,14 +120,14 @@ func collation(t Type) uint32 {
 	return 0
 }
 
-func types(*objects) []fields {
+func types(*objects) []Fields {
 	arrays := map[Type]Type{}
 	for t, info := range typeInfos {
 		if info.elem != 0 && info.typname[0] == '_' && t != ACLArray {
 			arrays[info.elem] = t
 		}
 	}
-	var rows []fields
+	var rows []Fields
 	for _, t := range slices.Sorted(maps.Keys(typeInfos)) {
 		if t == indexKey {
 			continue
@@ -138,7 +138,7 @@ func types(*objects) []fields {
 		if info.category == 'P' || info.category == 'X' {
 			kind = "p"
 		}
-		rows = append(rows, fields{
+		rows = append(rows, Fields{
 			"oid": OIDValue(uint32(t)), "typname": NameValue(info.typname), "typnamespace": OIDValue(oidCatalogSchema),
 			"typowner": OIDValue(oidOwner), "typlen": Int4Value(int32(info.size)), "typbyval": BoolValue(byValue(t)),
 			"typtype": charValue(kind), "typcategory": charValue(string(info.category)), "typisdefined": BoolValue(true),
@@ -153,45 +153,45 @@ func types(*objects) []fields {
 	return rows
 }
 
-func namespaces(*objects) []fields {
-	var rows []fields
+func namespaces(*objects) []Fields {
+	var rows []Fields
 	for _, oid := range slices.Sorted(maps.Keys(schemaNames)) {
-		rows = append(rows, fields{"oid": OIDValue(oid), "nspname": NameValue(schemaNames[oid]), "nspowner": OIDValue(oidOwner)})
+		rows = append(rows, Fields{"oid": OIDValue(oid), "nspname": NameValue(schemaNames[oid]), "nspowner": OIDValue(oidOwner)})
 	}
 	return rows
 }
 
-func accessMethods(*objects) []fields {
-	return []fields{
+func accessMethods(*objects) []Fields {
+	return []Fields{
 		{"oid": OIDValue(oidHeap), "amname": NameValue("heap"), "amhandler": Value{typ: Regproc, s: "heap_tableam_handler"}, "amtype": charValue("t")},
 		{"oid": OIDValue(oidBtree), "amname": NameValue("btree"), "amhandler": Value{typ: Regproc, s: "bthandler"}, "amtype": charValue("i")},
 	}
 }
 
-func collations(*objects) []fields {
-	collation := func(oid uint32, name, provider string, locale Value) fields {
-		return fields{
+func collations(*objects) []Fields {
+	collation := func(oid uint32, name, provider string, locale Value) Fields {
+		return Fields{
 			"oid": OIDValue(oid), "collname": NameValue(name), "collnamespace": OIDValue(oidCatalogSchema),
 			"collowner": OIDValue(oidOwner), "collprovider": charValue(provider), "collisdeterministic": BoolValue(true),
 			"collencoding": Int4Value(-1), "collcollate": locale, "collctype": locale,
 		}
 	}
-	return []fields{collation(oidDefaultColl, "default", "d", Null), collation(oidCColl, "C", "c", TextValue("C"))}
+	return []Fields{collation(oidDefaultColl, "default", "d", Null), collation(oidCColl, "C", "c", TextValue("C"))}
 }
 
-func tablespaces(*objects) []fields {
-	return []fields{
+func tablespaces(*objects) []Fields {
+	return []Fields{
 		{"oid": OIDValue(oidDefaultSpace), "spcname": NameValue("pg_default"), "spcowner": OIDValue(oidOwner)},
 		{"oid": OIDValue(oidGlobalSpace), "spcname": NameValue("pg_global"), "spcowner": OIDValue(oidOwner)},
 	}
 }
 
-func languages(*objects) []fields {
-	return []fields{{"oid": OIDValue(oidInternal), "lanname": NameValue("internal"), "lanowner": OIDValue(oidOwner)}}
+func languages(*objects) []Fields {
+	return []Fields{{"oid": OIDValue(oidInternal), "lanname": NameValue("internal"), "lanowner": OIDValue(oidOwner)}}
 }
 
-func indexes(*objects) []fields {
-	return []fields{{
+func indexes(*objects) []Fields {
+	return []Fields{{
 		"indexrelid": OIDValue(oidIndex), "indrelid": OIDValue(oidTable), "indnatts": Int4Value(1), "indnkeyatts": Int4Value(1),
 		"indisunique": BoolValue(true), "indisprimary": BoolValue(true), "indimmediate": BoolValue(true),
 		"indisvalid": BoolValue(true), "indisready": BoolValue(true), "indislive": BoolValue(true),
@@ -200,9 +200,9 @@ func indexes(*objects) []fields {
 	}}
 }
 
-func constraints(*objects) []fields {
+func constraints(*objects) []Fields {
 	blank := charValue(" ")
-	return []fields{{
+	return []Fields{{
 		"oid": OIDValue(oidConstraint), "conname": NameValue("kv_pkey"), "connamespace": OIDValue(oidPublicSchema),
 		"contype": charValue("p"), "convalidated": BoolValue(true), "conrelid": OIDValue(oidTable), "conindid": OIDValue(oidIndex),
 		"conislocal": BoolValue(true), "connoinherit": BoolValue(true), "conkey": arrayValue(Int2Array, []string{"1"}),
@@ -210,14 +210,14 @@ func constraints(*objects) []fields {
 	}}
 }
 
-func procedures(o *objects) []fields {
-	var rows []fields
+func procedures(o *objects) []Fields {
+	var rows []Fields
 	for i, f := range o.functions {
 		args := make([]string, len(f.Args))
 		for k, t := range f.Args {
 			args[k] = textOf(OIDValue(uint32(t)), nil)
 		}
-		rows = append(rows, fields{
+		rows = append(rows, Fields{
 			"oid": OIDValue(firstFuncOID + uint32(i)), "proname": NameValue(f.Name), "pronamespace": OIDValue(oidCatalogSchema),
 			"proowner": OIDValue(oidOwner), "prolang": OIDValue(oidInternal), "prokind": charValue("f"), "procost": Float8Value(1),
 			"proisstrict": BoolValue(!f.NullOK), "proretset": BoolValue(f.set != nil), "provolatile": charValue("v"),
@@ -227,7 +227,7 @@ func procedures(o *objects) []fields {
 	}
 	names := typeFunctionNames()
 	for _, oid := range slices.Sorted(maps.Keys(names)) {
-		rows = append(rows, fields{
+		rows = append(rows, Fields{
 			"oid": OIDValue(oid), "proname": NameValue(names[oid]), "pronamespace": OIDValue(oidCatalogSchema), "proowner": OIDValue(oidOwner),
 			"prolang": OIDValue(oidInternal), "prokind": charValue("f"), "procost": Float8Value(1), "proisstrict": BoolValue(true),
 			"provolatile": charValue("i"), "proparallel": charValue("s"), "prosrc": TextValue(names[oid]),
@@ -236,40 +236,41 @@ func procedures(o *objects) []fields {
 	return rows
 }
 
-func databases(s *Session) []fields {
-	return []fields{{
+func databases(s *Session) []Fields {
+	return []Fields{{
 		"oid": OIDValue(oidDatabase), "datname": NameValue(s.id.Database), "datdba": OIDValue(oidOwner),
 		"encoding": Int4Value(encodingUTF8), "datlocprovider": charValue("c"), "datallowconn": BoolValue(true),
-		"datconnlimit": Int4Value(-1), "dattablespace": OIDValue(oidDefaultSpace), "datcollate": TextValue("C"), "datctype": TextValue("C"),
+		"datconnlimit": Int4Value(-1), "datfrozenxid": s.nextXID(), "datminmxid": XIDValue(firstMultiXact),
+		"dattablespace": OIDValue(oidDefaultSpace), "datcollate": TextValue("C"), "datctype": TextValue("C"),
 	}}
 }
 
-func roles(s *Session) []fields {
+func roles(s *Session) []Fields {
 	yes := BoolValue(true)
-	return []fields{{
+	return []Fields{{
 		"rolname": NameValue(s.id.User), "rolsuper": yes, "rolinherit": yes, "rolcanlogin": yes, "rolreplication": yes,
 		"rolconnlimit": Int4Value(-1), "rolpassword": TextValue("********"), "oid": OIDValue(oidOwner),
 	}}
 }
 
-func authids(s *Session) []fields {
+func authids(s *Session) []Fields {
 	row := roles(s)[0]
 	delete(row, "rolpassword")
-	return []fields{row}
+	return []Fields{row}
 }
 
-func users(s *Session) []fields {
-	return []fields{{
+func users(s *Session) []Fields {
+	return []Fields{{
 		"usename": NameValue(s.id.User), "usesysid": OIDValue(oidOwner), "usesuper": BoolValue(true),
 		"userepl": BoolValue(true), "passwd": TextValue("********"),
 	}}
 }
 
-func tables(s *Session) []fields {
-	var rows []fields
+func tables(s *Session) []Fields {
+	var rows []Fields
 	for _, obj := range s.catalog.described().relations {
 		if obj.kind == "r" {
-			rows = append(rows, fields{
+			rows = append(rows, Fields{
 				"schemaname": NameValue(schemaNames[obj.schema]), "tablename": NameValue(obj.name),
 				"tableowner": NameValue(s.id.User), "hasindexes": BoolValue(obj.oid == oidTable),
 			})
@@ -278,11 +279,11 @@ func tables(s *Session) []fields {
 	return rows
 }
 
-func views(s *Session) []fields {
-	var rows []fields
+func views(s *Session) []Fields {
+	var rows []Fields
 	for _, obj := range s.catalog.described().relations {
 		if obj.kind == "v" {
-			rows = append(rows, fields{
+			rows = append(rows, Fields{
 				"schemaname": NameValue(schemaNames[obj.schema]), "viewname": NameValue(obj.name), "viewowner": NameValue(s.id.User),
 			})
 		}
@@ -293,8 +294,8 @@ func views(s *Session) []fields {
 // indexDefinition is what CREATE INDEX would say of kv_pkey.
 const indexDefinition = "CREATE UNIQUE INDEX kv_pkey ON public.kv USING btree (key)"
 
-func indexDefinitions(*Session) []fields {
-	return []fields{{
+func indexDefinitions(*Session) []Fields {
+	return []Fields{{
 		"schemaname": NameValue("public"), "tablename": NameValue("kv"), "indexname": NameValue("kv_pkey"), "indexdef": TextValue(indexDefinition),
 	}}
 }
@@ -329,43 +330,43 @@ var infoSchemaColumns = map[string][]Column{
 }
 
 // primaryKey is what the views on constraints say of the one that there is.
-func primaryKey(s *Session, more fields) []fields {
+func primaryKey(s *Session, more Fields) []Fields {
 	public, database := NameValue("public"), NameValue(s.id.Database)
-	row := fields{
+	row := Fields{
 		"constraint_catalog": database, "constraint_schema": public, "constraint_name": NameValue("kv_pkey"),
 		"table_catalog": database, "table_schema": public, "table_name": NameValue("kv"),
 	}
 	maps.Copy(row, more)
-	return []fields{row}
+	return []Fields{row}
 }
 
-func tableConstraints(s *Session) []fields {
-	return primaryKey(s, fields{"constraint_type": TextValue("PRIMARY KEY"), "is_deferrable": yesNo(false), "initially_deferred": yesNo(false), "enforced": yesNo(true)})
+func tableConstraints(s *Session) []Fields {
+	return primaryKey(s, Fields{"constraint_type": TextValue("PRIMARY KEY"), "is_deferrable": yesNo(false), "initially_deferred": yesNo(false), "enforced": yesNo(true)})
 }
 
-func keyColumnUsage(s *Session) []fields {
-	return primaryKey(s, fields{"column_name": NameValue("key"), "ordinal_position": Int4Value(1)})
+func keyColumnUsage(s *Session) []Fields {
+	return primaryKey(s, Fields{"column_name": NameValue("key"), "ordinal_position": Int4Value(1)})
 }
 
-func constraintColumnUsage(s *Session) []fields {
-	return primaryKey(s, fields{"column_name": NameValue("key")})
+func constraintColumnUsage(s *Session) []Fields {
+	return primaryKey(s, Fields{"column_name": NameValue("key")})
 }
 
-func schemata(s *Session) []fields {
-	var rows []fields
+func schemata(s *Session) []Fields {
+	var rows []Fields
 	for _, oid := range slices.Sorted(maps.Keys(schemaNames)) {
-		rows = append(rows, fields{
+		rows = append(rows, Fields{
 			"catalog_name": NameValue(s.id.Database), "schema_name": NameValue(schemaNames[oid]), "schema_owner": NameValue(s.id.User),
 		})
 	}
 	return rows
 }
 
-func infoTables(s *Session) []fields {
-	var rows []fields
+func infoTables(s *Session) []Fields {
+	var rows []Fields
 	for _, obj := range s.catalog.described().relations {
 		if kind := map[string]string{"r": "BASE TABLE", "v": "VIEW"}[obj.kind]; kind != "" {
-			rows = append(rows, fields{
+			rows = append(rows, Fields{
 				"table_catalog": NameValue(s.id.Database), "table_schema": NameValue(schemaNames[obj.schema]),
 				"table_name": NameValue(obj.name), "table_type": TextValue(kind), "is_insertable_into": yesNo(obj.oid == oidTable),
 			})
@@ -374,8 +375,8 @@ func infoTables(s *Session) []fields {
 	return rows
 }
 
-func infoColumns(s *Session) []fields {
-	var rows []fields
+func infoColumns(s *Session) []Fields {
+	var rows []Fields
 	for _, obj := range s.catalog.described().relations {
 		if obj.kind == "i" {
 			continue
@@ -386,7 +387,7 @@ func infoColumns(s *Session) []fields {
 				dataType = "ARRAY"
 			}
 			table := obj.oid == oidTable
-			rows = append(rows, fields{
+			rows = append(rows, Fields{
 				"table_catalog": NameValue(s.id.Database), "table_schema": NameValue(schemaNames[obj.schema]), "table_name": NameValue(obj.name),
 				"column_name": NameValue(c.Name), "ordinal_position": Int4Value(int32(i + 1)), "is_nullable": yesNo(!table || i != keyColumn),
 				"data_type": TextValue(dataType), "udt_schema": NameValue("pg_catalog"), "udt_name": NameValue(typeInfos[c.Type].typname),

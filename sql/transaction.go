@@ -125,6 +125,7 @@ func (s *Session) rollback() {
 func (s *Session) endTransaction(committed bool) {
 	s.closeCursors(0)
 	s.letGoWrites(0)
+	s.count(committed)
 	if committed {
 		s.settings.commit()
 	} else {
@@ -151,6 +152,7 @@ func (s *Session) finishIf(ctx context.Context, final bool) error {
 
 // Fail implements pgwire.Session. A block with savepoints is kept as it is: one may be gone back to.
 func (s *Session) Fail() {
+	s.enter()
 	switch {
 	case s.block == noBlock:
 		s.rollback()

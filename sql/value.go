@@ -35,6 +35,7 @@ func NameValue(s string) Value    { return Value{typ: Name, s: s} }
 func Int4Value(n int32) Value     { return Value{typ: Int4, n: int64(n)} }
 func Int8Value(n int64) Value     { return Value{typ: Int8, n: n} }
 func OIDValue(n uint32) Value     { return Value{typ: OID, n: int64(n)} }
+func XIDValue(n uint32) Value     { return Value{typ: XID, n: int64(n)} }
 func Float8Value(f float64) Value { return Value{typ: Float8, n: int64(math.Float64bits(f))} }
 
 // VoidValue is what a function returns that returns nothing.

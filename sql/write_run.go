@@ -59,6 +59,7 @@ func (p *insertPlan) insert(w *writing, row Row) (written bool, err error) {
 		case err != nil:
 			return false, err
 		case !found:
+			w.e.session.counts.inserted++
 			return true, w.put(row)
 		case p.conflict == conflictError:
 			return false, duplicateKey(row.Key)
@@ -72,6 +73,11 @@ func (p *insertPlan) insert(w *writing, row Row) (written bool, err error) {
 	}
 	if row.Value, err = assigned(p.value, w.e); err != nil {
 		return false, err
+	}
+	if p.blind {
+		w.e.session.counts.inserted++
+	} else {
+		w.e.session.counts.updated++
 	}
 	return true, w.put(row)
 }
@@ -268,6 +274,7 @@ func (p *updatePlan) run(w *writing) error {
 		if row.Value, err = assigned(p.value, w.e); err != nil {
 			return err
 		}
+		w.e.session.counts.updated++
 		if err := w.put(row); err != nil {
 			return err
 		}
@@ -287,6 +294,7 @@ func (p *deletePlan) run(w *writing) error {
 		if err := w.txn.Delete(row.Key); err != nil {
 			return err
 		}
+		w.e.session.counts.deleted++
 		w.e.row = row
 		if err := w.done(); err != nil {
 			return err

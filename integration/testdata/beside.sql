@@ -1,6 +1,7 @@
 # Statements that PostgreSQL 15 and Longship answer alike: rows, column names and types, command tags, and the
 # SQLSTATE, message, position, detail and hint of errors. One a line; they run in order, each a query string of its own.
-# After "code:" only the SQLSTATE and the position need be the same, after "state:" only the SQLSTATE.
+# After "code:" only the SQLSTATE and the position need be the same, after "state:" only the SQLSTATE, and after "columns:"
+# the names and types of the columns.
 
 # Literals and types
 SELECT 1, 2147483647, 2147483648, 9223372036854775807, 9223372036854775808, 1.5, .5, 5., 1e3, 1.5e-3
@@ -633,3 +634,54 @@ WITH RECURSIVE t AS (SELECT n + 1 AS m FROM (SELECT 1 AS n UNION ALL SELECT 2) "
 WITH RECURSIVE t AS (SELECT n FROM (SELECT 1 AS n) "union") SELECT * FROM t
 WITH RECURSIVE t AS (SELECT 3 AS n UNION SELECT 1 ORDER BY n LIMIT 1) SELECT * FROM t
 state: WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t ORDER BY 1) SELECT * FROM t
+
+# What monitoring tools ask: postgres_exporter, pgwatch and people
+columns: select (extract(epoch from now()) * 1e9)::int8 as epoch_ns, numbackends, xact_commit, xact_rollback, blks_read, blks_hit, tup_returned, tup_fetched, tup_inserted, tup_updated, tup_deleted, conflicts, temp_files, temp_bytes, deadlocks, blk_read_time, blk_write_time, extract(epoch from (now() - pg_postmaster_start_time()))::int8 as postmaster_uptime_s, case when pg_is_in_recovery() then 1 else 0 end as in_recovery_int, system_identifier::text as tag_sys_id, session_time::int8, active_time::int8, idle_in_transaction_time::int8, sessions, sessions_abandoned, sessions_fatal, sessions_killed from pg_stat_database, pg_control_system() where datname = current_database()
+columns: select pg_database_size(current_database()) as size_b, (select sum(pg_total_relation_size(c.oid)) from pg_class c join pg_namespace n on n.oid = c.relnamespace where nspname = 'pg_catalog' and relkind = 'r') as catalog_size_b
+columns: with sa_snapshot as (select * from pg_stat_activity where pid != pg_backend_pid() and datname = current_database()) select (extract(epoch from now()) * 1e9)::int8 as epoch_ns, (select count(*) from sa_snapshot) as total, (select count(*) from sa_snapshot where state = 'active') as active, (select ceil(extract(epoch from max(now() - query_start)))::int from sa_snapshot where state = 'active') as longest, (select max(age(backend_xmin)) from sa_snapshot) as max_xmin_age_tx, (select count(*) from sa_snapshot where wait_event_type = 'Lock') as waiting
+columns: select slot_name::text as tag_slot_name, coalesce(plugin, 'physical')::text as tag_plugin, active, case when active then 0 else 1 end as non_active_int, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8 as restart_lsn_lag_b, greatest(age(xmin), age(catalog_xmin))::int8 as xmin_age_tx from pg_replication_slots
+columns: select sum(size)::int8 as wal_size_b, count(*) from pg_ls_waldir()
+columns: select count(*) from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$'
+columns: select datname, age(datfrozenxid), mxid_age(datminmxid) from pg_database where datallowconn order by 1
+columns: select c.oid::regclass, age(c.relfrozenxid) from pg_class c where c.relkind in ('r','m') and relname='kv'
+columns: select * from pg_stat_bgwriter
+columns: select * from pg_control_checkpoint()
+columns: select * from pg_control_recovery()
+columns: select * from pg_control_system()
+columns: select pg_postmaster_start_time(), pg_conf_load_time()
+columns: select txid_current_if_assigned(), pg_current_xact_id_if_assigned()
+columns: select relname, seq_scan, seq_tup_read, idx_scan, idx_tup_fetch, n_tup_ins, n_tup_upd, n_tup_del, n_live_tup, n_dead_tup, last_vacuum from pg_stat_user_tables
+columns: select relname, heap_blks_read, heap_blks_hit, idx_blks_read from pg_statio_user_tables
+columns: select indexrelname, idx_scan, idx_tup_read from pg_stat_user_indexes
+columns: select locktype, mode, count(*) from pg_locks group by 1,2
+columns: select l.locktype, l.mode, l.granted, a.datname, a.usename from pg_locks l left join pg_stat_activity a on a.pid = l.pid where not l.granted
+columns: SELECT pg_database.datname, tmp.mode, COALESCE(count,0) as count FROM ( VALUES ('accesssharelock'), ('rowsharelock'), ('exclusivelock')) AS tmp(mode) CROSS JOIN pg_database LEFT JOIN (SELECT database, lower(mode) AS mode,count(*) AS count FROM pg_locks WHERE database IS NOT NULL GROUP BY database, lower(mode)) AS tmp2 ON tmp.mode=tmp2.mode and pg_database.oid = tmp2.database ORDER BY 1 limit 1
+columns: SELECT pg_database.datname, tmp.state, tmp2.usename, tmp2.application_name, COALESCE(count,0) as count, COALESCE(max_tx_duration,0) as max_tx_duration FROM ( VALUES ('active'), ('idle'), ('disabled')) AS tmp(state) CROSS JOIN pg_database LEFT JOIN ( SELECT datname, state, usename, application_name, count(*) AS count, MAX(EXTRACT(EPOCH FROM now() - xact_start))::float AS max_tx_duration FROM pg_stat_activity GROUP BY datname,state,usename,application_name) AS tmp2 ON tmp.state = tmp2.state AND pg_database.datname = tmp2.datname limit 1
+columns: SELECT *, (case pg_is_in_recovery() when 't' then pg_last_wal_receive_lsn() else pg_current_wal_lsn() end) AS pg_current_wal_lsn, (case pg_is_in_recovery() when 't' then pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_lsn('0/0'))::float else pg_wal_lsn_diff(pg_current_wal_lsn(), pg_lsn('0/0'))::float end) AS pg_current_wal_lsn_bytes FROM pg_stat_replication limit 0
+columns: SELECT *, extract(epoch from now() - last_archived_time) AS last_archive_age FROM pg_stat_archiver
+columns: SELECT CASE WHEN NOT pg_is_in_recovery() THEN 0 WHEN pg_last_wal_receive_lsn () = pg_last_wal_replay_lsn () THEN 0 ELSE GREATEST (0, EXTRACT(EPOCH FROM (now() - pg_last_xact_replay_timestamp()))) END AS lag, CASE WHEN pg_is_in_recovery() THEN 1 ELSE 0 END as is_replica
+columns: SELECT pg_postmaster_start_time as start_time_seconds from pg_postmaster_start_time()
+columns: SELECT current_database() datname, schemaname, relname, seq_scan, seq_tup_read, idx_scan, idx_tup_fetch, n_tup_ins, n_tup_upd, n_tup_del, n_tup_hot_upd, n_live_tup, n_dead_tup, n_mod_since_analyze, COALESCE(last_vacuum, '1970-01-01Z') as last_vacuum, vacuum_count, pg_total_relation_size(relid) as total_size FROM pg_stat_user_tables
+columns: SELECT current_database() datname, schemaname, relname, heap_blks_read, heap_blks_hit, idx_blks_read, idx_blks_hit, toast_blks_read, toast_blks_hit, tidx_blks_read, tidx_blks_hit FROM pg_statio_user_tables
+columns: SELECT COUNT(*) as process_count FROM pg_stat_activity WHERE state='idle in transaction'
+columns: SELECT slot_name, CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() - '0/0' ELSE pg_current_wal_lsn() - '0/0' END AS current_wal_lsn, COALESCE(confirmed_flush_lsn, '0/0') - '0/0' AS confirmed_flush_lsn, active FROM pg_replication_slots
+columns: SELECT datname, pid, usename, state, query, now() - query_start as runtime, wait_event_type FROM pg_stat_activity WHERE state <> 'idle' and pid <> pg_backend_pid() ORDER BY query_start
+columns: select pg_blocking_pids(1)
+columns: select pid, pg_blocking_pids(pid) from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0
+columns: select sum(pg_database_size(datname)) from pg_database where not datistemplate
+columns: select nspname, relname, pg_size_pretty(pg_relation_size(c.oid)) as size from pg_class c left join pg_namespace n on n.oid = c.relnamespace where nspname not in ('pg_catalog', 'information_schema') order by pg_relation_size(c.oid) desc limit 20
+columns: select pid, ssl, version from pg_stat_ssl where ssl
+columns: select count(*) from pg_prepared_xacts
+columns: select name, setting from pg_settings where name in ('max_connections','wal_level','shared_buffers') order by 1
+columns: select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0') >= 0
+columns: select count(*) from pg_stat_user_functions
+columns: select relname, n_live_tup from pg_stat_all_tables where relname = 'kv'
+columns: select pg_stat_get_wal_senders()
+columns: select pid, state from pg_stat_get_wal_senders() where false
+columns: select datname, usename, client_addr, backend_xid, backend_xmin, query_id from pg_stat_activity limit 0
+columns: select blks_hit::float/(blks_read + blks_hit + 1) as ratio from pg_stat_database where datname = current_database()
+columns: select pg_size_pretty(pg_table_size('kv')), pg_size_pretty(pg_indexes_size('kv')), pg_relation_size('kv', 'fsm')
+columns: select * from pg_stat_progress_vacuum
+columns: select usename, usesuper from pg_shadow limit 1
+columns: select schemaname, tablename, attname from pg_stats limit 0
+columns: select current_setting('server_version_num')::int / 10000, current_setting('block_size')::int
