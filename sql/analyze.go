@@ -20,6 +20,8 @@ type analyzer struct {
 
 	with []*withTable // that can be selected from
 
+	nested bool // a subquery reads kv
+
 	queryLevel // of the SELECT, subquery or write that is being analyzed
 }
 
@@ -41,7 +43,7 @@ type queryLevel struct {
 	noGenerated bool // WHERE of COPY FROM: lsn is not known
 
 	sets    []*callExpr // functions of the select list that return sets
-	windows []*rowNumber
+	windows []*windowCall
 	allowed bool // such a function may stand here
 }
 

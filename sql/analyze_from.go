@@ -50,10 +50,14 @@ func (a *analyzer) column(n columnNode) expr {
 				panic(pgwire.Errorf(pgwire.CodeInvalidColumnReference, "generated columns are not supported in COPY FROM WHERE conditions").
 					WithDetail(`Column "lsn" is a generated column.`))
 			}
-			if a.columnRef++; depth > 0 {
+			switch {
+			case depth > 0: // the same for every row here
 				a.outerRef = true
-			} else if !a.inAggregate && a.bare == nil {
+			case !a.inAggregate && a.bare == nil:
 				a.bare = &n
+				fallthrough
+			default:
+				a.columnRef++
 			}
 			return x
 		}
@@ -148,10 +152,10 @@ func (a *analyzer) checkTable(table string, at int) {
 func (a *analyzer) from(items []fromItem, p *selectPlan) {
 	if len(items) == 1 && items[0].name == "kv" && items[0].call == nil && a.withTable("kv") == nil {
 		ref := &items[0]
-		if a.scope.outer != nil {
-			a.alone(ref.at(), "kv in a subquery, with UNION or with DISTINCT")
-		}
+		outer := a.scope.outer
+		a.nested = a.nested || outer != nil
 		a.scope = kvScope(tableName(&ref.tableRef))
+		a.scope.outer = outer
 		a.renameColumns(&ref.tableRef, &a.scope.relations[0])
 		return
 	}
@@ -163,11 +167,10 @@ func (a *analyzer) from(items []fromItem, p *selectPlan) {
 	}
 }
 
-// alone refuses kv where only views, functions and subqueries may stand: what is read of it is part of a
-// transaction, and it may be large.
+// alone refuses kv where only views, functions and subqueries may stand: it may be large.
 func (a *analyzer) alone(at int, what string) {
 	panic(errorAt(a.src, at, pgwire.CodeFeatureNotSupported, "%s is not supported", what).
-		WithHint("Select from kv by itself; views and functions can be joined."))
+		WithHint("Select from kv by itself, or in a subquery; views, functions and subqueries can be joined."))
 }
 
 func tableName(ref *tableRef) string {

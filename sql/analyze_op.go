@@ -182,7 +182,7 @@ func timeArithType(op byte, l, r Type) (Type, bool) {
 // call resolves a function: the special forms, an aggregate, or one of the registered functions.
 func (a *analyzer) call(n callNode) expr {
 	if n.over != nil {
-		return a.rowNumber(n)
+		return a.windowCall(n)
 	}
 	switch {
 	case n.name == "coalesce" || n.name == "greatest" || n.name == "least":

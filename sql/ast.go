@@ -245,6 +245,7 @@ type (
 		table     tableRef
 		columns   []columnName // nil if not listed
 		rows      [][]node
+		query     *selectStmt // instead of rows
 		conflict  *conflictClause
 		returning []target
 	}

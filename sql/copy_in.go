@@ -102,6 +102,9 @@ func (s *Session) copyInPlan(text string, n *copyStmt) *copyInPlan {
 		a.scope.kv = false // the condition is about a row that may not be one of kv
 		a.noGenerated = true
 		p.where = a.where(n.where)
+		if a.nested {
+			panic(pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot use subquery in COPY FROM WHERE condition"))
+		}
 	}
 	p.columns = a.copyColumns(n.columns)
 	for _, c := range p.columns {

@@ -126,9 +126,37 @@ func (c *cursor) rows(yield func([]Value, error) bool) {
 	if c.plan.readsTable() {
 		txn = c.session.txn
 	}
-	if _, err := c.plan.run(&c.env, &c.selection, txn); err != nil && err != errCursorClosed {
+	run := c.stream
+	if c.plan.nested {
+		run = c.gather
+	}
+	if err := run(txn); err != nil && err != errCursorClosed {
 		yield(nil, err)
 	}
+}
+
+// stream gives the rows as they are found.
+func (c *cursor) stream(txn Txn) error {
+	_, err := c.plan.run(&c.env, &c.selection, txn)
+	return err
+}
+
+// gather finds all rows before it gives any: what subqueries read of kv is read when the cursor is opened, too.
+func (c *cursor) gather(Txn) error {
+	c.env.cursor.reading = true // until all is read nothing is given
+	rows, err := c.plan.collect(&c.env)
+	if err != nil {
+		return err
+	}
+	if err := c.give(nil); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := c.give(row); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // begin stops the query once its view of the table is settled, before anything is computed. It is called when

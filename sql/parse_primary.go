@@ -311,8 +311,8 @@ func (p *parser) window(c *callNode) {
 	if next := p.peek(); next.kind != tokOp || next.text != "(" {
 		return
 	}
-	if !p.isKeyword("over") || c.name != "row_number" {
-		what := map[string]string{"over": "a window function other than row_number", "within": "WITHIN GROUP"}[p.tok.text]
+	if !p.isKeyword("over") || c.name != "row_number" && !(c.name == "count" && c.star) {
+		what := map[string]string{"over": "a window function other than row_number() and count(*)", "within": "WITHIN GROUP"}[p.tok.text]
 		p.unsupported(p.tok.pos, what, "")
 	}
 	p.advance()

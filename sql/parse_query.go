@@ -325,18 +325,20 @@ func (p *parser) insertStatement() statementNode {
 	p.expect("insert")
 	p.expect("into")
 	s := &insertStmt{table: p.insertTable()}
-	if p.acceptOp("(") {
+	if next := p.peek(); p.isOp("(") && !(next.kind == tokIdent && startsQuery[next.text]) {
+		p.advance()
 		s.columns = p.columnNames(p.name)
 	}
 	switch {
+	case p.acceptOp("("):
+		s.query = p.query()
+		p.expectOp(")")
 	case p.acceptBoth("default", "values"):
 		s.rows = [][]node{{}}
 	case p.accept("values"):
 		s.rows = p.valueRows()
-	case p.isKeyword("select", "with", "table"):
-		p.unsupported(p.tok.pos, "INSERT … "+commandName(p.tok.text), "Use INSERT … VALUES.")
 	default:
-		p.unexpected()
+		s.query = p.query()
 	}
 	if at := p.tok.pos; p.accept("on") {
 		p.expect("conflict")
@@ -345,6 +347,9 @@ func (p *parser) insertStatement() statementNode {
 	s.returning = p.returning()
 	return s
 }
+
+// startsQuery are the words that a query begins with.
+var startsQuery = wordSet("select with table values")
 
 // insertTable reads the target of INSERT, whose alias needs AS.
 func (p *parser) insertTable() tableRef {

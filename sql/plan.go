@@ -25,7 +25,7 @@ type bound struct {
 // use are those between the bare column and something that does not depend on the row:
 //
 //	key = x, key IN (…), key = x OR key = y     points
-//	key = ANY (array)                           points
+//	key = ANY (array), key IN (SELECT …)        points
 //	key <, <=, >, >= x, BETWEEN                  bounds
 //	key LIKE 'prefix%'                           bounds; the pattern stays in the filter
 func planAccess(where expr) access {
@@ -153,8 +153,8 @@ func pointsOf(cond expr) []expr {
 			return x.list
 		}
 	case *anyExpr:
-		if isKey(x.l) && x.op == "=" && !x.all && x.array != nil && !x.arrayRow {
-			return []expr{x.array}
+		if isKey(x.l) && x.op == "=" && !x.all {
+			return x.points()
 		}
 	case *logicExpr:
 		if x.and {
@@ -169,6 +169,17 @@ func pointsOf(cond expr) []expr {
 			points = append(points, some...)
 		}
 		return points
+	}
+	return nil
+}
+
+// points are what l = ANY compares with, nil if that depends on the row.
+func (x *anyExpr) points() []expr {
+	switch {
+	case x.array != nil && !x.arrayRow:
+		return []expr{x.array}
+	case x.sub != nil && !x.subRow && x.sub.plan.outs[0].x.typ() == Text:
+		return []expr{&subqueryExpr{x.sub, subqueryArray, TextArray}}
 	}
 	return nil
 }

@@ -25,7 +25,8 @@ type selectPlan struct {
 	group      *grouping   // with GROUP BY or HAVING
 	firstOnly  bool        // the aggregates are of the first row alone
 	sets       []*callExpr // functions among outs that return sets
-	windows    []*rowNumber
+	windows    []*windowCall
+	nested     bool      // a subquery reads kv
 	order      []sortKey // nil if rows come in the wanted order
 	limit      expr      // nil: all
 	offset     expr
@@ -40,7 +41,7 @@ type sortKey struct {
 func (p *selectPlan) outputs() []output { return p.outs }
 
 // readsTable reports whether the statement needs a transaction.
-func (p *selectPlan) readsTable() bool { return p.kv != nil }
+func (p *selectPlan) readsTable() bool { return p.kv != nil || p.nested }
 
 func (a *analyzer) selectPlan(n *selectStmt) planNode {
 	if len(n.with) > 0 {
@@ -89,6 +90,7 @@ func (a *analyzer) selectPlan(n *selectStmt) planNode {
 	}
 	p.limit = a.rowCount(n.limit, "LIMIT")
 	p.offset = a.rowCount(n.offset, "OFFSET")
+	p.nested = a.nested
 	return p
 }
 

@@ -42,7 +42,7 @@ func (p *selectPlan) run(e *env, s *selection, txn Txn) (int64, error) {
 	return s.sent, err
 }
 
-// collect returns the rows of a subquery.
+// collect returns the rows of a subquery. What it reads of kv is part of the session's transaction.
 func (p *selectPlan) collect(e *env) ([][]Value, error) {
 	offset, limit, err := p.window(e)
 	if err != nil {
@@ -50,7 +50,7 @@ func (p *selectPlan) collect(e *env) ([][]Value, error) {
 	}
 	var rows [][]Value
 	s := &selection{plan: p, e: e, rows: &rows, offset: offset, limit: limit}
-	return rows, s.run(nil)
+	return rows, s.run(e.session.txn)
 }
 
 func (s *selection) run(txn Txn) error {
@@ -195,6 +195,9 @@ func (s *selection) keepRow() error {
 		var err error
 		if row[i], err = making.value(o.x); err != nil {
 			return err
+		}
+		if s.plan.kv != nil { // the row's memory is not ours for long
+			row[i] = row[i].clone()
 		}
 	}
 	making.done()
@@ -380,11 +383,17 @@ func (a *access) scanRows(e *env, txn Txn, t rowTaker) error {
 }
 
 func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
-	keys, err := a.keys(e, e.session.keys[:0])
+	var scratch []string
+	if e.outer == nil { // whoever runs beside others has keys of its own
+		scratch = e.session.keys[:0]
+	}
+	keys, err := a.keys(e, scratch)
 	if err != nil {
 		return err
 	}
-	e.session.keys = keys
+	if e.outer == nil {
+		e.session.keys = keys
+	}
 	var rows []Row // of a cursor, which gets them all before the transaction writes any of them
 	for _, key := range keys {
 		if key == "" || len(key) > MaxKeyLen {

@@ -12,8 +12,8 @@ type subplan struct {
 	correlated bool // refers to columns of the queries around it
 }
 
-// nested analyzes a query with a level of its own.
-func (a *analyzer) nested(n *selectStmt) *subplan {
+// subplan analyzes a query with a level of its own.
+func (a *analyzer) subplan(n *selectStmt) *subplan {
 	saved := a.queryLevel
 	a.queryLevel = queryLevel{scope: scope{outer: &saved.scope}}
 	s := &subplan{plan: a.selectPlan(n).(*selectPlan)}
@@ -64,7 +64,7 @@ func (a *analyzer) derived(n *derivedNode) (source, []Column, bool) {
 	s := &derivedSource{distinct: n.distinct}
 	lateral := false
 	for _, arm := range n.arms {
-		sub := a.nested(arm)
+		sub := a.subplan(arm)
 		s.arms = append(s.arms, sub)
 		lateral = lateral || sub.correlated
 		if i := len(sub.plan.outs); i != len(s.arms[0].plan.outs) {
@@ -165,8 +165,11 @@ type subqueryExpr struct {
 func (x *subqueryExpr) typ() Type { return x.t }
 
 func (a *analyzer) subquery(n subqueryNode) expr {
-	x := &subqueryExpr{subplan: a.nested(n.query), kind: n.kind, t: Bool}
+	x := &subqueryExpr{subplan: a.subplan(n.query), kind: n.kind, t: Bool}
 	if n.kind == subqueryExists {
+		if x.plan.limit == nil {
+			x.plan.limit = &constExpr{Int8, Int8Value(1)} // nobody asks for more
+		}
 		return x
 	}
 	if len(x.plan.outs) != 1 {
@@ -215,6 +218,7 @@ type anyExpr struct {
 	sub      *subplan // one of them
 	all      bool
 	arrayRow bool // the array depends on the row
+	subRow   bool // the subquery does
 }
 
 func (x *anyExpr) typ() Type { return Bool }
@@ -224,7 +228,9 @@ func (a *analyzer) anyOf(n anyNode) expr {
 	x := &anyExpr{op: n.op, l: a.expr(n.l), all: n.all}
 	elem := &constExpr{t: Unknown}
 	if sub, ok := n.r.(subqueryNode); ok && sub.kind == subqueryList {
-		x.sub = a.nested(sub.query)
+		before := a.columnRef
+		x.sub = a.subplan(sub.query)
+		x.subRow = a.columnRef > before
 		if len(x.sub.plan.outs) != 1 {
 			a.fail(n.at(), pgwire.CodeSyntaxError, "subquery has too many columns")
 		}

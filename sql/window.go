@@ -6,32 +6,33 @@ import (
 	"github.com/longship-db/longship/pgwire"
 )
 
-// A rowNumber is row_number() OVER (…), with which drivers count the columns of a relation: the only window
-// function, and only of what is not kv.
-type rowNumber struct {
+// A windowCall is row_number() OVER (…), with which drivers count the columns of a relation, or count(*) OVER (…), with
+// which people page: it counts the rows of the partition.
+type windowCall struct {
+	count     bool
 	partition []sortKey
 	order     []sortKey
 	slot      int // where in env.numbers
 }
 
-func (x *rowNumber) typ() Type { return Int8 }
+func (x *windowCall) typ() Type { return Int8 }
 
-func (x *rowNumber) eval(e *env) (Value, error) { return Int8Value(e.numbers[x.slot]), nil }
+func (x *windowCall) eval(e *env) (Value, error) { return Int8Value(e.numbers[x.slot]), nil }
 
-func (a *analyzer) rowNumber(n callNode) expr {
+func (a *analyzer) windowCall(n callNode) expr {
 	switch {
-	case len(n.args) > 0 || n.star:
-		a.fail(n.at(), pgwire.CodeUndefinedFunction, "row_number takes no arguments")
+	case n.star && (n.distinct || n.filter != nil || n.order != nil || n.over.order != nil):
+		a.fail(n.at(), pgwire.CodeFeatureNotSupported, "count(*) OVER with more than PARTITION BY is not supported")
+	case n.star != (n.name == "count"), len(n.args) > 0:
+		a.fail(n.at(), pgwire.CodeFeatureNotSupported, "a window function other than row_number() and count(*) is not supported")
 	case !a.allowed:
 		where := a.noAggregate
 		if where == "" {
 			where = "ORDER BY"
 		}
 		a.fail(n.at(), pgwire.CodeWindowingError, "window functions are not allowed in %s", where)
-	case a.scope.kv:
-		a.alone(n.at(), "a window function of kv")
 	}
-	x := &rowNumber{slot: len(a.windows)}
+	x := &windowCall{count: n.star, slot: len(a.windows)}
 	for _, p := range n.over.partition {
 		x.partition = append(x.partition, sortKey{x: a.typed(p)})
 	}
@@ -45,6 +46,7 @@ func (a *analyzer) rowNumber(n callNode) expr {
 // A numberedRow is a row that waits for its numbers.
 type numberedRow struct {
 	tuple   []Value
+	row     Row       // instead, of kv
 	keys    [][]Value // of each window: the partition's, then the order's
 	numbers []int64
 }
@@ -54,7 +56,8 @@ func (s *selection) collectRow() error {
 	if len(s.numbered) == maxDerivedRows {
 		return tooManyRows()
 	}
-	row := &numberedRow{tuple: slices.Clone(s.e.tuple), numbers: make([]int64, len(s.plan.windows))}
+	row := &numberedRow{tuple: slices.Clone(s.e.tuple), row: s.e.row, numbers: make([]int64, len(s.plan.windows))}
+	row.row.Value = cloneBytes(row.row.Value)
 	for _, w := range s.plan.windows {
 		var keys []Value
 		for _, key := range slices.Concat(w.partition, w.order) {
@@ -62,12 +65,12 @@ func (s *selection) collectRow() error {
 			if err != nil {
 				return err
 			}
-			keys = append(keys, v)
+			keys = append(keys, v.clone())
 		}
 		row.keys = append(row.keys, keys)
 	}
 	s.numbered = append(s.numbered, row)
-	size := rowSize + valuesSize(row.tuple)
+	size := 2*rowSize + valuesSize(row.tuple) + len(row.row.Key) + len(row.row.Value)
 	for _, keys := range row.keys {
 		size += rowSize + valuesSize(keys)
 	}
@@ -85,9 +88,14 @@ func (s *selection) emitNumbered() error {
 				row.numbers[i] = sorted[k-1].numbers[i] + 1
 			}
 		}
+		for k := len(sorted) - 2; w.count && k >= 0; k-- { // the last of a partition has the number of all
+			if w.samePartition(sorted[k].keys[i], sorted[k+1].keys[i]) {
+				sorted[k].numbers[i] = sorted[k+1].numbers[i]
+			}
+		}
 	}
 	for _, row := range s.numbered {
-		s.e.tuple, s.e.numbers = row.tuple, row.numbers
+		s.e.tuple, s.e.row, s.e.numbers = row.tuple, row.row, row.numbers
 		if more, err := s.emit(); err != nil || !more {
 			return err
 		}
@@ -95,7 +103,7 @@ func (s *selection) emitNumbered() error {
 	return nil
 }
 
-func (x *rowNumber) compare(a, b []Value) int {
+func (x *windowCall) compare(a, b []Value) int {
 	for i, key := range slices.Concat(x.partition, x.order) {
 		if c := key.compare(a[i], b[i]); c != 0 {
 			return c
@@ -104,7 +112,7 @@ func (x *rowNumber) compare(a, b []Value) int {
 	return 0
 }
 
-func (x *rowNumber) samePartition(a, b []Value) bool {
+func (x *windowCall) samePartition(a, b []Value) bool {
 	for i := range x.partition {
 		if x.partition[i].compare(a[i], b[i]) != 0 {
 			return false

@@ -101,7 +101,7 @@ func (a *analyzer) recursive(w *withTable, n *withQuery, arms *derivedNode) bool
 	w.source, w.changes = r, true
 	a.with = append(a.with, w)
 	before := a.outerRef
-	r.step = a.nested(arms.arms[last])
+	r.step = a.subplan(arms.arms[last])
 	a.outerRef = before || a.scope.outer != nil // of the step it is known that it refers to the result so far
 	a.with = a.with[:len(a.with)-1]
 	if !w.used {

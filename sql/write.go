@@ -12,6 +12,9 @@ const codeGeneratedAlways = "428C9"
 // An insertPlan is an analyzed INSERT.
 type insertPlan struct {
 	rows     []insertRow
+	query    *subplan // instead of rows
+	columns  []int    // of kv, that the columns of the query go to
+	nested   bool     // the rows depend on others of kv
 	conflict conflictAction
 	value    expr // DO UPDATE SET value = …; nil: keep the old value
 	where    expr // of DO UPDATE
@@ -37,6 +40,7 @@ type updatePlan struct {
 	access access
 	value  expr // nil: nothing is assigned
 	key    expr // nil: nothing is assigned; else it must be what it is
+	nested bool // the values depend on other rows of kv
 	outs   []output
 }
 
@@ -76,26 +80,67 @@ func (a *analyzer) insertPlan(n *insertStmt) planNode {
 	a.target(&n.table, "insert into")
 	table := a.scope
 	a.scope, a.noAggregate = scope{}, "VALUES"
-	columns := a.insertColumns(n)
 	p := &insertPlan{}
-	for _, row := range n.rows {
-		p.rows = append(p.rows, a.insertRow(columns, row))
+	if n.query != nil {
+		a.insertQuery(n, p)
+	} else {
+		p.columns = a.insertColumns(n, n.rows[0])
 	}
+	for _, row := range n.rows {
+		p.rows = append(p.rows, a.insertRow(p.columns, row))
+	}
+	p.nested = a.nested
 	a.scope = table
 	if n.conflict != nil {
-		a.conflict(n.conflict, p)
+		a.noSubquery("ON CONFLICT", func() { a.conflict(n.conflict, p) })
 	}
 	p.outs = a.returning(n.returning)
 	return p
 }
 
+// insertQuery analyzes INSERT … SELECT: its columns become text, as values do.
+func (a *analyzer) insertQuery(n *insertStmt, p *insertPlan) {
+	a.noAggregate = ""
+	p.query = a.subplan(n.query)
+	outs := p.query.plan.outs
+	at := make([]node, len(outs))
+	for i := range at {
+		if at[i] = n.query.pos; i < len(n.query.targets) && n.query.targets[i].expr != nil {
+			at[i] = n.query.targets[i].expr
+		}
+	}
+	p.columns = a.insertColumns(n, at)
+	for i := range outs {
+		if p.columns[i] == lsnColumn {
+			panic(a.placed(errInsertLSN(), at[i].at()))
+		}
+		outs[i].x = a.asText(outs[i].x, kvColumns[p.columns[i]].Name, at[i].at())
+	}
+}
+
+func errInsertLSN() error {
+	return pgwire.Errorf(codeGeneratedAlways, `cannot insert a non-DEFAULT value into column "lsn"`).
+		WithDetail(`Column "lsn" is the commit that last wrote the row.`)
+}
+
+// noSubquery analyzes a clause that is computed while rows are written, when none can be read as it was before.
+func (a *analyzer) noSubquery(clause string, analyze func()) {
+	before := a.nested
+	a.nested = false
+	analyze()
+	if a.nested {
+		panic(pgwire.Errorf(pgwire.CodeFeatureNotSupported, "a subquery that reads kv in %s is not supported", clause))
+	}
+	a.nested = before
+}
+
 // insertColumns are the columns that the values of a row go to, in order.
-func (a *analyzer) insertColumns(n *insertStmt) []int {
-	width := len(n.rows[0])
+func (a *analyzer) insertColumns(n *insertStmt, row []node) []int {
+	width := len(row)
 	if n.columns == nil {
 		columns := []int{keyColumn, valueColumn, lsnColumn}
 		if width > len(columns) {
-			a.fail(n.rows[0][len(columns)].at(), pgwire.CodeSyntaxError, "INSERT has more expressions than target columns")
+			a.fail(row[len(columns)].at(), pgwire.CodeSyntaxError, "INSERT has more expressions than target columns")
 		}
 		return columns[:width]
 	}
@@ -111,7 +156,7 @@ func (a *analyzer) insertColumns(n *insertStmt) []int {
 	}
 	switch {
 	case width > len(columns):
-		a.fail(n.rows[0][len(columns)].at(), pgwire.CodeSyntaxError, "INSERT has more expressions than target columns")
+		a.fail(row[len(columns)].at(), pgwire.CodeSyntaxError, "INSERT has more expressions than target columns")
 	case width < len(columns):
 		a.fail(n.columns[width].at(), pgwire.CodeSyntaxError, "INSERT has more target columns than expressions")
 	}
@@ -130,8 +175,7 @@ func (a *analyzer) insertRow(columns []int, row []node) insertRow {
 		case valueColumn:
 			out.value = a.assign(n, "value")
 		default:
-			panic(errorAt(a.src, n.at(), codeGeneratedAlways, `cannot insert a non-DEFAULT value into column "lsn"`).
-				WithDetail(`Column "lsn" is the commit that last wrote the row.`))
+			panic(a.placed(errInsertLSN(), n.at()))
 		}
 	}
 	return out
@@ -140,11 +184,14 @@ func (a *analyzer) insertRow(columns []int, row []node) insertRow {
 // assign analyzes a value for a text column. Everything converts to text when it is assigned, as
 // in PostgreSQL.
 func (a *analyzer) assign(n node, column string) expr {
-	x := a.expr(n)
+	return a.asText(a.expr(n), column, n.at())
+}
+
+func (a *analyzer) asText(x expr, column string, at int) expr {
 	if !castable(x.typ(), Text) || x.typ() == Void {
-		a.fail(n.at(), pgwire.CodeDatatypeMismatch, `column "%s" is of type text but expression is of type %s`, column, x.typ())
+		a.fail(at, pgwire.CodeDatatypeMismatch, `column "%s" is of type text but expression is of type %s`, column, x.typ())
 	}
-	return a.coerce(x, Text, n.at())
+	return a.coerce(x, Text, at)
 }
 
 // conflict analyzes ON CONFLICT.
@@ -222,7 +269,9 @@ func (a *analyzer) assignments(set []assignment) (value, key expr) {
 
 func (a *analyzer) returning(list []target) []output {
 	a.noAggregate = "RETURNING"
-	return a.targets(list)
+	var outs []output
+	a.noSubquery("RETURNING", func() { outs = a.targets(list) })
+	return outs
 }
 
 func (a *analyzer) updatePlan(n *updateStmt) planNode {
@@ -230,7 +279,7 @@ func (a *analyzer) updatePlan(n *updateStmt) planNode {
 	a.noAggregate = "UPDATE"
 	value, key := a.assignments(n.set)
 	access := planAccess(a.where(n.where))
-	return &updatePlan{access, value, key, a.returning(n.returning)}
+	return &updatePlan{access, value, key, a.nested, a.returning(n.returning)}
 }
 
 func (a *analyzer) deletePlan(n *deleteStmt) planNode {

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"iter"
 	"strings"
 
 	"github.com/longship-db/longship/pgwire"
@@ -27,11 +28,10 @@ type writePlan interface {
 func (p *insertPlan) run(w *writing) error {
 	w.keeps = true
 	var seen map[string]bool // keys already written, for rows proposed twice
-	if len(p.rows) > 1 && p.conflict == conflictUpdate {
+	if (len(p.rows) > 1 || p.query != nil) && p.conflict == conflictUpdate {
 		seen = make(map[string]bool, len(p.rows))
 	}
-	for i := range p.rows {
-		row, err := p.rows[i].eval(w.e)
+	for row, err := range p.proposed(w.e) {
 		if err != nil {
 			return err
 		}
@@ -48,6 +48,66 @@ func (p *insertPlan) run(w *writing) error {
 		}
 	}
 	return nil
+}
+
+// proposed are the rows to insert. Those that depend on rows of kv are found before any is written.
+func (p *insertPlan) proposed(e *env) iter.Seq2[Row, error] {
+	rows := p.values(e)
+	switch {
+	case p.query != nil:
+		rows = p.queried(e)
+	case !p.nested:
+		return rows
+	}
+	return func(yield func(Row, error) bool) {
+		var all []Row
+		for row, err := range rows {
+			if err == nil {
+				err = e.hold(len(row.Key) + len(row.Value) + 3*valueSize)
+			}
+			if err != nil {
+				yield(Row{}, err)
+				return
+			}
+			all = append(all, row)
+		}
+		for _, row := range all {
+			if !yield(row, nil) {
+				return
+			}
+		}
+	}
+}
+
+// values are the rows of VALUES.
+func (p *insertPlan) values(e *env) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		for i := range p.rows {
+			if row, err := p.rows[i].eval(e); !yield(row, err) {
+				return
+			}
+		}
+	}
+}
+
+// queried are the rows of INSERT … SELECT.
+func (p *insertPlan) queried(e *env) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		rows, err := p.query.rows(e)
+		if err != nil {
+			yield(Row{}, err)
+			return
+		}
+		for _, values := range rows {
+			var columns [2]Value
+			for i, v := range values {
+				columns[p.columns[i]] = v
+			}
+			if row, err := proposedRow(columns[keyColumn], columns[valueColumn]); !yield(row, err) {
+				return
+			}
+		}
+	}
 }
 
 // insert inserts one row, or does what ON CONFLICT says.
@@ -134,6 +194,10 @@ func (r *insertRow) eval(e *env) (Row, error) {
 			return Row{}, err
 		}
 	}
+	return proposedRow(key, value)
+}
+
+func proposedRow(key, value Value) (Row, error) {
 	if key.IsNull() {
 		return Row{}, missingKey(value)
 	}
@@ -260,26 +324,50 @@ func (p *updatePlan) run(w *writing) error {
 	if err != nil {
 		return err
 	}
-	for _, row := range rows {
-		w.e.row = row
-		if p.key != nil {
-			key, err := p.key.eval(w.e)
-			if err != nil {
-				return err
-			}
-			if key.IsNull() || key.s != row.Key {
-				return errKeyUpdate()
-			}
-		}
-		if row.Value, err = assigned(p.value, w.e); err != nil {
+	for i := range rows {
+		if err := p.change(w.e, &rows[i]); err != nil {
 			return err
 		}
-		w.e.session.counts.updated++
-		if err := w.put(row); err != nil {
+		if p.nested { // nothing is written before all is read
+			continue
+		}
+		if err := p.put(w, rows[i]); err != nil {
+			return err
+		}
+	}
+	if !p.nested {
+		return nil
+	}
+	for _, row := range rows {
+		if err := p.put(w, row); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// change makes row what it is to be.
+func (p *updatePlan) change(e *env, row *Row) error {
+	e.row = *row
+	if p.key != nil {
+		key, err := p.key.eval(e)
+		if err != nil {
+			return err
+		}
+		if key.IsNull() || key.s != row.Key {
+			return errKeyUpdate()
+		}
+	}
+	var err error
+	if row.Value, err = assigned(p.value, e); err != nil || !p.nested {
+		return err
+	}
+	return e.hold(len(row.Value))
+}
+
+func (p *updatePlan) put(w *writing, row Row) error {
+	w.e.session.counts.updated++
+	return w.put(row)
 }
 
 func (p *deletePlan) run(w *writing) error {

@@ -1,0 +1,126 @@
+package sql
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/longship-db/longship/pgwire"
+)
+
+// Every way to read kv counts as read: if somebody else changes the row meanwhile, the transaction ends with 40001.
+func TestEveryReadIsValidated(t *testing.T) {
+	for _, query := range []string{
+		"select value from kv where key = 'read'",
+		"select value, count(*) from kv group by value",
+		"select distinct value from kv where key like 'r%'",
+		"select 1 where exists (select 1 from kv where key = 'read')",
+		"select (select value from kv where key = 'read')",
+		"select array(select value from kv)",
+		"select 1 where 'x' in (select value from kv)",
+		"select key from kv where key = 'other' and value <> all (select value from kv where key = 'read')",
+		"select key from kv where key in (select value from kv where key = 'read')",
+		"select key from kv where key = 'other' and exists (select 1 from kv k where k.key = kv.value)",
+		"select * from (select value from kv) x",
+		"select 1 union all select length(value) from kv where key = 'read'",
+		"with w as (select value from kv where key = 'read') select * from w",
+		"with recursive w as (select value from kv where key = 'read' union all select w.value || '.' from w where length(w.value) < 3) select * from w",
+		"select key, count(*) over () from kv",
+		"select 1 limit (select count(*) from kv)",
+		"select 1 order by (select max(value) from kv)",
+		"insert into kv select 'new', value from kv where key = 'read'",
+		"insert into kv values ('new', (select value from kv where key = 'read'))",
+		"insert into kv select key, 'x' from kv where key = 'read' on conflict do nothing",
+		"update kv set value = (select value from kv where key = 'read') where key = 'other'",
+		"delete from kv where key = (select value from kv where key = 'read')",
+		"declare c cursor for select key, (select value from kv where key = 'read') from kv where key = 'other'",
+		"declare c cursor for select * from (select value from kv) x; fetch 1 from c",
+	} {
+		m := newMemory()
+		m.put("read", "x")
+		m.put("other", "read")
+		s, _ := newTestSession(t, m, nil)
+		m.onCommit = func(m *memory) { m.put("read", "y") }
+		_, err := run(t, s, "begin; "+query+"; insert into kv values ('mine', ''); commit")
+		if code(err) != pgwire.CodeSerializationFailure {
+			t.Errorf("%s: got %v, want 40001", query, err)
+		}
+		if _, ok := m.rows["mine"]; ok {
+			t.Errorf("%s: committed", query)
+		}
+	}
+}
+
+// A statement that is run again reads again: what it has read in the attempt before is not of this transaction.
+func TestRetryReadsAgain(t *testing.T) {
+	for _, query := range []string{
+		"insert into kv select 'copy', value from kv where key = 'source'",
+		"insert into kv values ('copy', (select value from kv where key = 'source'))",
+		"update kv set value = (select value from kv where key = 'source') where key = 'copy'",
+	} {
+		m := newMemory()
+		m.put("source", "old")
+		if strings.HasPrefix(query, "update") {
+			m.put("copy", "")
+		}
+		s, c := newTestSession(t, m, nil)
+		m.onCommit = func(m *memory) {
+			m.onCommit = nil
+			m.put("source", "new")
+		}
+		if _, err := run(t, s, query); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(m.rows["copy"].Value); got != "new" || len(m.modes) != 2 {
+			t.Errorf("%s: copied %q in %d attempts, want new in 2", query, got, len(m.modes))
+		}
+		if c.held != 0 {
+			t.Errorf("%s: %d bytes are still held", query, c.held)
+		}
+	}
+}
+
+// A statement does not see what it writes itself.
+func TestStatementsReadBeforeTheyWrite(t *testing.T) {
+	for _, c := range []struct{ query, want string }{
+		{"update kv set value = (select k.value from kv k where k.key < kv.key order by k.key desc limit 1)", "a=NULL b=1 c=2"},
+		{"insert into kv values ('x', (select count(*)::text from kv)), ('y', (select count(*)::text from kv k where k.key > ''))", "a=1 b=2 c=3 x=3 y=3"},
+		{"insert into kv select key || key, value from kv where key < 'c'", "a=1 aa=1 b=2 bb=2 c=3"},
+		{"delete from kv where exists (select 1 from kv k where k.key > kv.key)", "c=3"},
+	} {
+		m := newMemory()
+		m.put("a", "1")
+		m.put("b", "2")
+		m.put("c", "3")
+		s, _ := newTestSession(t, m, nil)
+		if _, err := run(t, s, c.query); err != nil {
+			t.Fatalf("%s: %v", c.query, err)
+		}
+		rows, err := run(t, s, "select string_agg(key || '=' || coalesce(value, 'NULL'), ' ' order by key) from kv")
+		if err != nil || rows.rows[0][0] != c.want {
+			t.Errorf("%s: %v, %v, want %s", c.query, rows.rows, err, c.want)
+		}
+	}
+}
+
+// What subqueries hold of kv counts as memory of the session.
+func TestSubqueriesCountMemory(t *testing.T) {
+	m := newMemory()
+	for _, key := range []string{"a", "b", "c", "d"} {
+		m.put(key, strings.Repeat(key, 100<<10))
+	}
+	for _, query := range []string{
+		"select length(max(value)) from (select value from kv) x",
+		"select 1 where 'x' in (select value from kv)",
+		"insert into kv select 'x' || key, value from kv",
+		"select length(value), count(*) over () from kv",
+	} {
+		s, c := newTestSession(t, m, nil)
+		c.limit = 250 << 10
+		if _, err := run(t, s, query); code(err) != pgwire.CodeOutOfMemory {
+			t.Errorf("%s: %v, want 53200", query, err)
+		}
+		if c.held != 0 {
+			t.Errorf("%s: %d bytes are still held", query, c.held)
+		}
+	}
+}
