@@ -110,19 +110,37 @@ func (r *reign) refuse(faults []wal.Fault) {
 	r.doubt()
 }
 
-// doubt has a standby acknowledge nothing from where its own recovery would find its log damaged. Such a node is not
-// promoted, and whoever is in its place may have to fetch the log from it across that: no commit may rely on it.
+// doubt has a standby acknowledge nothing from where its log is damaged and somebody may have to do without: no commit
+// may rely on it.
 func (r *reign) doubt() {
 	if r.stream == nil {
 		return
 	}
-	redo, from := r.checkpointer.Control().Redo, noLimit
+	vital, from := r.vital(), noLimit
 	for _, f := range r.node.scrubbing.list() {
-		if f.To > redo {
+		if f.To > vital {
 			from = min(from, f.From)
 		}
 	}
 	r.stream.Doubt(from)
+}
+
+// vital is where the part of a standby's log begins that is in nothing else of what a failover may rely on. Where its
+// own recovery begins: with damage behind that it is not promoted, and whoever is in its place may have to fetch the log
+// from it across that. A node that is never promoted, a witness above all, has nothing but its log for those that may
+// be: for it that is where the last of the members is that follow the primary.
+func (r *reign) vital() wal.LSN {
+	n, from := r.node, r.checkpointer.Control().Redo
+	if n.cfg.priority() > 0 {
+		return from
+	}
+	s := n.raft.State()
+	for _, slot := range s.Slots {
+		if m, ok := s.Member(slot.Member); ok && m.ID != n.memberID() && m.ID != s.Primary.ID && slot.Restart != 0 {
+			from = min(from, slot.Restart)
+		}
+	}
+	return from
 }
 
 // writing is the start of the segment that is being written.
@@ -190,8 +208,13 @@ func (s *scrubber) tend(ctx context.Context) error {
 	return nil
 }
 
-// giveUp has a standby take a base copy when its recovery has read for too long where nobody could repair its log.
+// giveUp has a standby take a base copy when its recovery has read for too long where nobody could repair its log. Not
+// one that is never promoted: a copy begins where the others may not be yet, to whom it would have to hand on what comes
+// before. It waits until its checkpoints have got past the damage.
 func (s *scrubber) giveUp() {
+	if s.r.node.cfg.priority() == 0 {
+		return
+	}
 	redo := s.r.checkpointer.Control().Redo
 	switch _, lacking := s.state.damage(s.r.found.Dir.Format.SegmentSize, redo); {
 	case !lacking:

@@ -15,8 +15,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/startup"
+	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 	"github.com/longship-db/longship/walreceiver"
 )
@@ -52,7 +54,7 @@ func newTestScrubber(t *testing.T, fsys vfs.FS, segno uint64) *scrubber {
 
 	settings, err := newSettings(Config{Listen: "127.0.0.1:5433"})
 	mustBeNil(t, err)
-	n := &Node{settings: settings, log: slog.New(slog.NewTextHandler(t.Output(), nil)), dir: d, present: newPresent()}
+	n := &Node{cfg: Config{FailoverPriority: 1}, settings: settings, log: slog.New(slog.NewTextHandler(t.Output(), nil)), dir: d, present: newPresent()}
 	n.id.Store(&id)
 	set, err := slots.Open(fsys, d.Slots(), 10)
 	mustBeNil(t, err)
@@ -374,6 +376,55 @@ func TestLackingStandby(t *testing.T) {
 			t.Errorf("with redo at %s, acknowledged up to %s, copies after %v", control.Redo, got, copies)
 		}
 	})
+}
+
+// Who is never promoted acknowledges nothing from where its log is damaged while a member may have to get that from it,
+// whatever its own recovery reads. It takes no base copy, which would not have that either.
+func TestDamageOfOneThatIsNeverPromoted(t *testing.T) {
+	founded := newTestNode(t, "n1")
+	founded.start()
+	founded.exec("INSERT INTO kv VALUES ('a', repeat('x', 1000))") // no slot is published past the horizon
+	s := newTestScrubber(t, vfs.NewMem(), 4)
+	r := s.r
+	end := r.found.End.LSN
+	fault := wal.Fault{From: scrubSegment.Start(1) + 0x100, To: scrubSegment.Start(1) + 0x200, Reason: "a test"}
+	s.state.set([]wal.Fault{fault})
+	r.node.raft = founded.node.raft
+	r.stream = walreceiver.New(walreceiver.Config{Logger: r.node.log}, walreceiver.Log{Dir: r.found.Dir, End: r.found.End, History: r.found.History})
+	s.replace = func() { t.Error("a base copy is taken") }
+
+	joins := func(name string, id syncrep.ID, restart wal.LSN) {
+		m := raftlog.Member{Name: name, ID: id, RaftID: name, Address: "127.0.0.1:1", RaftAddress: "127.0.0.1:1"}
+		_, err := r.node.raft.Propose(t.Context(), &raftlog.Join{Member: m})
+		mustBeNil(t, err)
+		slot := raftlog.Slot{Name: slots.MemberName(name), Member: id, Restart: restart}
+		_, err = r.node.raft.Propose(t.Context(), &raftlog.SlotCreate{Epoch: 1, Slot: slot})
+		mustBeNil(t, err)
+	}
+	check := func(what string, redo wal.LSN, promotable, plain wal.LSN) {
+		t.Helper()
+		control := r.checkpointer.Control()
+		control.Redo = redo
+		r.checkpointer = startup.NewCheckpointer(control)
+		for _, c := range []struct {
+			cfg  Config
+			want wal.LSN
+		}{{Config{FailoverPriority: 1}, promotable}, {Config{}, plain}, {Config{Witness: true, FailoverPriority: 1}, plain}} {
+			r.node.cfg = c.cfg
+			r.doubt()
+			if got := r.stream.Acknowledged(); got != c.want {
+				t.Errorf("%s, priority %d: acknowledged up to %s, want %s", what, c.cfg.priority(), got, c.want)
+			}
+		}
+		s.lacking = time.Now().Add(-2 * repairPatience)
+		s.giveUp()
+	}
+	joins("n2", r.node.memberID(), fault.From)
+	joins("n3", syncrep.ID{Node: 3, Incarnation: 1}, fault.To)
+	check("all have got past it", fault.To, end, end)
+	check("recovery reads it", fault.From, fault.From, fault.From)
+	joins("n4", syncrep.ID{Node: 4, Incarnation: 1}, fault.To-1)
+	check("a member has not got past it", fault.To, end, fault.From)
 }
 
 // A disk that keeps a reader waiting does not keep the role from ending, and the next role reads only when that read is
