@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/longship-db/longship/election"
+	"github.com/longship-db/longship/raftlog"
+	"github.com/longship-db/longship/startup"
 )
 
 // A node that listens but is nobody yet answers whatever other members ask, and does not fall over.
@@ -62,5 +66,68 @@ func TestFailureWhileJoining(t *testing.T) {
 	}
 	if err := n.node.leaveCluster(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A fresh node was taken in, and before it heard of that from Raft a late request of its process before took its place.
+// What Raft tells it, if anything, knows nothing of it. It asks again.
+func TestJoinedAndReplacedUnheard(t *testing.T) {
+	n1 := newTestNode(t, "n1")
+	n2 := newTestNode(t, "n2", n1.cfg.Listen)
+	var cut atomic.Bool
+	cut.Store(true)
+	n1.cfg.Machine.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == n2.cfg.RaftListen && cut.Load() {
+			return nil, errors.New("it is cut off")
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	n1.start()
+	n2.launch()
+	present := awaitMember(t, n1.node, "n2", func(raftlog.Member) bool { return true })
+	before := present
+	before.ID.Incarnation, before.RaftID = present.ID.Incarnation+1, "the one before"
+	_, err := n1.node.raft.Propose(t.Context(), &raftlog.Join{Member: before, Replaces: present.ID})
+	mustBeNil(t, err)
+	awaitMember(t, n1.node, "n2", func(m raftlog.Member) bool { return m.ID == before.ID })
+	cut.Store(false)
+	awaitMember(t, n1.node, "n2", func(m raftlog.Member) bool { return m.ID == present.ID })
+	mustBeNil(t, n2.out.await(n2.ended, "ready: "))
+}
+
+// Who hears of a cluster in which it is no member takes no copy of it.
+func TestNoCopyForNoMember(t *testing.T) {
+	n1 := newTestNode(t, "n1")
+	n1.start()
+	n := &Node{raft: n1.node.raft}
+	n.id.Store(&startup.Identity{NodeID: 2, Incarnation: 1})
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if m, err := n.awaitPrimary(over); err == nil {
+		t.Errorf("who is no member may copy %s", m.Name)
+	}
+	m := raftlog.Member{Name: "n2", ID: n.memberID(), RaftID: "r2", Address: "127.0.0.1:1", RaftAddress: "127.0.0.1:1"}
+	_, err := n.raft.Propose(t.Context(), &raftlog.Join{Member: m})
+	mustBeNil(t, err)
+	if m, err := n.awaitPrimary(over); err != nil || m.Name != "n1" {
+		t.Errorf("a member may copy %q, %v, want n1", m.Name, err)
+	}
+}
+
+// awaitMember waits until a node knows the member of that name to be so.
+func awaitMember(t *testing.T, n *Node, name string, so func(raftlog.Member) bool) raftlog.Member {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*joinPatience)
+	defer cancel()
+	for {
+		s, changed := n.raft.Watch()
+		if m, ok := s.Named(name); ok && so(m) {
+			return m
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			t.Fatalf("%s is not as it should be: %+v", name, s.Members)
+		}
 	}
 }

@@ -135,7 +135,7 @@ const joinPatience = 10 * time.Second
 
 // hearOfPrimary is awaitPrimary for a node that has just been taken in. It may be a member no more: a request of this
 // node's process before, whose identity a power cut has lost, may have come to a leader that could not reach this one,
-// and then Raft sends nothing here. So it asks again when it hears nothing.
+// and then Raft sends nothing here, or what it sends knows nothing of this node. So it asks again.
 func (n *Node) hearOfPrimary(ctx context.Context) (raftlog.Member, error) {
 	for {
 		wait, cancel := context.WithTimeout(ctx, joinPatience)

@@ -94,11 +94,13 @@ func (n *Node) primaryAddress() string {
 
 // awaitPrimary returns the primary that a new copy of the data can be taken from. Its epoch need not be steady: this
 // node may be the only one that it can be opened with, in the place of one whose disk is lost. Should the epoch come to
-// nothing another copy is taken (walreceiver.ErrUnbegun).
+// nothing another copy is taken (walreceiver.ErrUnbegun). But this node must be a member: of one that has been replaced
+// meanwhile the data would be a removed member's.
 func (n *Node) awaitPrimary(ctx context.Context) (raftlog.Member, error) {
 	for {
 		s, changed := n.raft.Watch()
-		if m, ok := s.Member(s.Primary.ID); ok && m.ID != n.memberID() && s.Phase != raftlog.Sealing {
+		_, member := s.Member(n.memberID())
+		if m, ok := s.Member(s.Primary.ID); ok && member && m.ID != n.memberID() && s.Phase != raftlog.Sealing {
 			return m, nil
 		}
 		select {
