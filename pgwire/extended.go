@@ -3,6 +3,9 @@ package pgwire
 import (
 	"errors"
 	"math"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -17,8 +20,10 @@ type prepared struct {
 	paramTypes []uint32
 	columns    []Column // nil: returns no rows
 	query      string   // the beginning of its text
-	cost       int      // bytes accounted for
-	size       int      // bytes of what was made of the text
+	since      time.Time
+	fromSQL    bool
+	cost       int // bytes accounted for
+	size       int // bytes of what was made of the text
 }
 
 // extendedMessage acts on a message of extended query. After an error the rest counts for nothing
@@ -91,7 +96,11 @@ func (v *conversation) parseMessage(m *pgproto3.Parse) error {
 		return err
 	}
 	v.endWork()
-	v.statements[m.Name] = &prepared{name: m.Name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), query: query, cost: cost, size: size}
+	ps := &prepared{name: m.Name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), query: query, cost: cost, size: size}
+	if m.Name != "" { // the unnamed one nobody sees
+		ps.since = time.Now()
+	}
+	v.statements[m.Name] = ps
 	v.Send(parseComplete)
 	return nil
 }
@@ -305,6 +314,57 @@ func (v *conversation) dropStatement(name string) {
 		_ = v.share.hold(-ps.size)
 		delete(v.statements, name)
 	}
+}
+
+// Prepare keeps a statement under a name for a session that runs PREPARE. Only the session's own Execute may call it.
+func (c *Conn) Prepare(name, query string, st Statement) error {
+	v := c.sql
+	if v.statements[name] != nil {
+		return Errorf(CodeDuplicatePreparedStatement, "prepared statement %q already exists", name)
+	}
+	query = briefly(query)
+	cost, size := objectCost+len(name)+len(query), sizeOf(st)
+	if err := v.hold(cost); err != nil {
+		return err
+	}
+	if err := v.share.hold(size); err != nil {
+		v.letGo(cost)
+		return err
+	}
+	v.statements[name] = &prepared{
+		name: name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), query: query, cost: cost, size: size,
+		since: time.Now(), fromSQL: true,
+	}
+	return nil
+}
+
+// A PreparedStatement is what a session shows of one.
+type PreparedStatement struct {
+	Name, Query string // the beginning of its text
+	ParamTypes  []uint32
+	Since       time.Time
+	FromSQL     bool // PREPARE has made it
+}
+
+// PreparedStatements lists the prepared statements that have a name, by that.
+func (c *Conn) PreparedStatements() []PreparedStatement {
+	var list []PreparedStatement
+	for name, p := range c.sql.statements {
+		if name != "" {
+			list = append(list, PreparedStatement{name, p.query, p.paramTypes, p.since, p.fromSQL})
+		}
+	}
+	slices.SortFunc(list, func(a, b PreparedStatement) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Prepared finds a prepared statement for a session that runs EXECUTE.
+func (c *Conn) Prepared(name string) (Statement, error) {
+	ps, err := c.sql.statement(name)
+	if err != nil {
+		return nil, err
+	}
+	return ps.st, nil
 }
 
 // Deallocate drops a prepared statement for a session that runs DEALLOCATE. It reports false if there

@@ -310,6 +310,16 @@ type (
 	showStmt       struct{ name string }
 	discardStmt    struct{ verb string } // DISCARD and UNLISTEN
 	deallocateStmt struct{ name string } // "" for ALL
+	// prepareStmt is PREPARE name (types) AS statement, and executeStmt EXECUTE name (args).
+	prepareStmt struct {
+		name  string
+		types []Type
+		node  statementNode
+	}
+	executeStmt struct {
+		name string
+		args []node
+	}
 	checkpointStmt struct{}
 	// explainStmt is EXPLAIN FAILOVER or EXPLAIN COMMIT.
 	explainStmt struct {
@@ -335,6 +345,8 @@ func (*alterSystemStmt) tag() string   { return "ALTER SYSTEM" }
 func (*declareStmt) tag() string       { return "DECLARE CURSOR" }
 func (*showStmt) tag() string          { return "SHOW" }
 func (*deallocateStmt) tag() string    { return "DEALLOCATE" }
+func (*prepareStmt) tag() string       { return "PREPARE" }
+func (*executeStmt) tag() string       { return "EXECUTE" }
 func (*checkpointStmt) tag() string    { return "CHECKPOINT" }
 func (*explainStmt) tag() string       { return "EXPLAIN" }
 func (*waitStmt) tag() string          { return "WAIT" }

@@ -41,6 +41,9 @@ var sessionFunctions = []Func{
 	{Name: "current_setting", Args: []Type{Text, Bool}, Defaults: []Value{BoolValue(false)}, Result: Text, builtin: currentSetting},
 	{Name: "set_config", Args: []Type{Text, Text, Bool}, Result: Text, NullOK: true, builtin: setConfig},
 	{Name: "pg_advisory_unlock_all", Result: Void, builtin: unlockAll},
+	{Name: "pg_notify", Args: []Type{Text, Text}, Result: Void, NullOK: true, builtin: func(*env, []Value) (Value, error) {
+		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "pg_notify() is not supported").WithHint("%s", noNotifications)
+	}},
 	{Name: "pg_sleep", Args: []Type{Float8}, Result: Void, builtin: sleep},
 }
 

@@ -210,6 +210,8 @@ type client struct {
 	dropped  []string
 	prepared map[string]bool
 
+	statements map[string]pgwire.Statement
+
 	cursors map[string]testCursor
 
 	copyIn  [][]byte // what it sends in a COPY FROM, a message each
@@ -238,7 +240,38 @@ func (c *client) Notice(e *pgwire.Error) { c.notices = append(c.notices, e) }
 
 func (c *client) Deallocate(name string) bool {
 	c.dropped = append(c.dropped, name)
+	delete(c.statements, name)
 	return c.prepared[name]
+}
+
+func (c *client) Prepare(name, _ string, st pgwire.Statement) error {
+	if c.statements[name] != nil {
+		return pgwire.Errorf(pgwire.CodeDuplicatePreparedStatement, "prepared statement %q already exists", name)
+	}
+	if c.statements == nil {
+		c.statements = map[string]pgwire.Statement{}
+	}
+	if c.prepared == nil {
+		c.prepared = map[string]bool{}
+	}
+	c.statements[name], c.prepared[name] = st, true
+	return nil
+}
+
+func (c *client) Prepared(name string) (pgwire.Statement, error) {
+	if st := c.statements[name]; st != nil {
+		return st, nil
+	}
+	return nil, pgwire.Errorf(pgwire.CodeInvalidSQLStatementName, "prepared statement %q does not exist", name)
+}
+
+func (c *client) PreparedStatements() []pgwire.PreparedStatement {
+	var list []pgwire.PreparedStatement
+	for _, name := range slices.Sorted(maps.Keys(c.statements)) {
+		st := c.statements[name]
+		list = append(list, pgwire.PreparedStatement{Name: name, Query: "PREPARE " + name, ParamTypes: st.ParamTypes(), FromSQL: true})
+	}
+	return list
 }
 
 func (c *client) DeallocateAll() { c.dropped = append(c.dropped, "*") }

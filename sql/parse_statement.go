@@ -12,6 +12,9 @@ const oneTable = "There is one table, kv(key text primary key, value text, lsn p
 // oneRole is the hint for statements about roles and what they may do.
 const oneRole = "There is one role, that of whoever connects, and it may do everything."
 
+// noNotifications is the hint for those who notify.
+const noNotifications = "There are no notifications: write a row, and have the others ask for rows whose lsn is greater than the last one seen."
+
 // refused lists the commands of PostgreSQL that Longship does not have, with a hint. What has two words comes
 // before its first word alone. Anything that is neither here nor parsed is a syntax error.
 var refused = map[string]string{
@@ -29,15 +32,14 @@ var refused = map[string]string{
 	"drop":                oneTable,
 	"drop database":       "There is one database, whatever it is called.",
 	"drop group":          oneRole, "drop role": oneRole, "drop user": oneRole,
-	"execute":  "Use the protocol's prepared statements.",
 	"grant":    oneRole,
 	"import":   oneTable,
 	"listen":   "There are no notifications: ask again for the rows whose lsn is greater than the last one seen.",
 	"load":     "",
 	"lock":     "Transactions are serializable without locks.",
 	"merge":    "Use INSERT … ON CONFLICT (key) DO UPDATE.",
-	"notify":   "There are no notifications: write a row, and have the others ask for rows whose lsn is greater than the last one seen.",
-	"prepare":  "Use the protocol's prepared statements.",
+	"notify":   noNotifications,
+	"prepare":  "There is no two-phase commit.",
 	"reassign": oneRole,
 	"refresh":  oneTable,
 	"reindex":  "There is nothing to rebuild: kv is kept in the order of its keys.",
@@ -104,6 +106,12 @@ func (p *parser) statement() statementNode {
 		return p.fetchStatement()
 	case "close":
 		return p.closeStatement()
+	case "execute":
+		return p.executeStatement()
+	case "prepare":
+		if next := p.peek(); next.kind != tokIdent || next.text != "transaction" {
+			return p.prepareStatement()
+		}
 	case "discard", "unlisten", "deallocate", "checkpoint", "wait", "explain":
 		return p.utilityStatement()
 	}
@@ -145,6 +153,36 @@ func (p *parser) utilityStatement() statementNode {
 	default:
 		return p.waitStatement()
 	}
+}
+
+// prepareStatement reads PREPARE name [(type, …)] AS statement.
+func (p *parser) prepareStatement() statementNode {
+	defer p.nest()()
+	p.expect("prepare")
+	s := &prepareStmt{name: p.name()}
+	if p.acceptOp("(") {
+		for more := true; more; more = p.acceptOp(",") {
+			s.types = append(s.types, p.typeName())
+		}
+		p.expectOp(")")
+	}
+	p.expect("as")
+	if !p.isKeyword("select", "with", "table", "values", "insert", "update", "delete") {
+		p.unexpected()
+	}
+	s.node = p.statement()
+	return s
+}
+
+// executeStatement reads EXECUTE name [(value, …)].
+func (p *parser) executeStatement() statementNode {
+	p.expect("execute")
+	s := &executeStmt{name: p.name()}
+	if p.acceptOp("(") {
+		s.args = p.exprList()
+		p.expectOp(")")
+	}
+	return s
 }
 
 func (p *parser) discardStatement() statementNode {

@@ -188,6 +188,8 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 			return "DEALLOCATE ALL", s.deallocate(n)
 		}
 		return "DEALLOCATE", s.deallocate(n)
+	case *prepareStmt:
+		return n.tag(), s.prepare(stmt, n)
 	case *declareStmt:
 		return n.tag(), s.declare(ctx, stmt, n)
 	case *fetchStmt:

@@ -196,6 +196,13 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 	if err := s.bind(stmt, args); err != nil {
 		return "", err
 	}
+	if n, ok := stmt.node.(*executeStmt); ok {
+		st, err := s.executed(ctx, stmt, n)
+		if err != nil {
+			return "", err
+		}
+		stmt = st
+	}
 	s.encoder.sink, s.encoder.formats = out, args.ResultFormats
 	defer s.forget()
 	if stmt.plan != nil {

@@ -47,12 +47,18 @@ func (s *statement) ParamTypes() []uint32 {
 }
 
 // Columns implements pgwire.Statement. After a simple query's failed analysis there are none: the
-// error comes from Execute. FETCH has those that its cursor has at the moment.
+// error comes from Execute. FETCH has those that its cursor has at the moment, EXECUTE those of
+// what it names.
 func (s *statement) Columns() []pgwire.Column {
 	s.analyze()
 	if fetch, ok := s.node.(*fetchStmt); ok && !fetch.move {
 		if conn, ok := s.session.conn.(CursorKeeper); ok {
 			return conn.CursorColumns(fetch.name)
+		}
+	}
+	if execute, ok := s.node.(*executeStmt); ok {
+		if st, err := s.session.prepared(execute.name); err == nil {
+			return st.columns
 		}
 	}
 	return s.columns

@@ -31,6 +31,8 @@ var sessionCatalogs = map[string]func(*Session) []Fields{
 	"pg_views":    views,
 	"pg_indexes":  indexDefinitions,
 
+	"pg_prepared_statements": preparedStatements,
+
 	"information_schema.schemata": schemata,
 	"information_schema.tables":   infoTables,
 	"information_schema.columns":  infoColumns,
@@ -307,8 +309,9 @@ var infoSchemaColumns = map[string][]Column{
 	"columns": {
 		{"table_catalog", Name}, {"table_schema", Name}, {"table_name", Name}, {"column_name", Name}, {"ordinal_position", Int4},
 		{"column_default", Varchar}, {"is_nullable", Varchar}, {"data_type", Varchar}, {"character_maximum_length", Int4},
-		{"numeric_precision", Int4}, {"numeric_scale", Int4}, {"datetime_precision", Int4}, {"udt_schema", Name}, {"udt_name", Name},
-		{"is_identity", Varchar}, {"is_generated", Varchar}, {"is_updatable", Varchar},
+		{"numeric_precision", Int4}, {"numeric_precision_radix", Int4}, {"numeric_scale", Int4}, {"datetime_precision", Int4},
+		{"udt_schema", Name}, {"udt_name", Name}, {"is_identity", Varchar}, {"identity_generation", Varchar}, {"identity_start", Varchar},
+		{"identity_increment", Varchar}, {"is_generated", Varchar}, {"generation_expression", Varchar}, {"is_updatable", Varchar},
 	},
 	"table_constraints": {
 		{"constraint_catalog", Name}, {"constraint_schema", Name}, {"constraint_name", Name}, {"table_catalog", Name}, {"table_schema", Name},

@@ -36,6 +36,7 @@ const (
 	Int8Array   Type = 1016
 	Float4Array Type = 1021
 	OIDArray    Type = 1028
+	RegtypeArr  Type = 2211
 	ACLArray    Type = 1034
 	Varchar     Type = 1043
 	Date        Type = 1082
@@ -134,6 +135,7 @@ var typeInfos = map[Type]typeInfo{
 	Int8Array:   {"bigint[]", "_int8", -1, familyArray, 'A', Int8},
 	Float4Array: {"real[]", "_float4", -1, familyArray, 'A', Float4},
 	OIDArray:    {"oid[]", "_oid", -1, familyArray, 'A', OID},
+	RegtypeArr:  {"regtype[]", "_regtype", -1, familyArray, 'A', Regtype},
 	ACLArray:    {"aclitem[]", "_aclitem", -1, familyArray, 'A', Text},
 	Varchar:     {"character varying", "varchar", -1, familyText, 'S', 0},
 	Date:        {"date", "date", 4, familyTime, 'D', 0},

@@ -685,3 +685,27 @@ columns: select * from pg_stat_progress_vacuum
 columns: select usename, usesuper from pg_shadow limit 1
 columns: select schemaname, tablename, attname from pg_stats limit 0
 columns: select current_setting('server_version_num')::int / 10000, current_setting('block_size')::int
+
+# PREPARE and EXECUTE
+PREPARE besides (text) AS SELECT key, value FROM kv WHERE key = $1
+EXECUTE besides('nothing')
+EXECUTE besides
+EXECUTE besides('a', 'b')
+EXECUTE nothing
+PREPARE besides AS SELECT 1
+state: PREPARE other AS BEGIN
+SELECT name, parameter_types, from_sql FROM pg_prepared_statements WHERE name = 'besides'
+DEALLOCATE besides
+EXECUTE besides('a')
+
+# Subqueries of kv
+INSERT INTO kv (key, value) SELECT 'sub/' || g, g FROM generate_series(1, 5) g
+SELECT key, value FROM kv WHERE key LIKE 'sub/%' AND value IN (SELECT value FROM kv WHERE key IN ('sub/2', 'sub/4')) ORDER BY key
+SELECT key, (SELECT count(*) FROM kv x WHERE x.key LIKE 'sub/%' AND x.key < kv.key) AS before FROM kv WHERE key LIKE 'sub/%' ORDER BY key
+SELECT key, count(*) OVER () FROM kv WHERE key LIKE 'sub/%' ORDER BY key LIMIT 2
+UPDATE kv SET value = (SELECT k.value FROM kv k WHERE k.key LIKE 'sub/%' AND k.key < kv.key ORDER BY k.key DESC LIMIT 1) WHERE key LIKE 'sub/%'
+SELECT key, value FROM kv WHERE key LIKE 'sub/%' ORDER BY key
+INSERT INTO kv (key, value) SELECT key, 'x' FROM kv WHERE key LIKE 'sub/%' ON CONFLICT (key) DO UPDATE SET value = excluded.value || kv.key RETURNING key, value
+INSERT INTO kv (key) SELECT key, value FROM kv
+INSERT INTO kv (key, value) SELECT key FROM kv
+DELETE FROM kv WHERE key IN (SELECT key FROM kv WHERE key LIKE 'sub/%')
