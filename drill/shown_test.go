@@ -163,12 +163,13 @@ func TestClockIsShown(t *testing.T) {
 
 func TestEndsInZeros(t *testing.T) {
 	for because, want := range map[string]bool{
-		"invalid record length at 0/101768: wanted 24, got 0":      true,
-		"invalid magic number 0000 in log segment 1, offset 0":     true,
-		"record with incorrect prev-link 0/101680 at 0/101768":     false,
+		"invalid record length at 0/10c000: wanted 24, got 0":      true,
+		"invalid magic number 0000 in log segment 1, offset 49152": true,
+		"invalid magic number 0000 in log segment 1, offset 57344": false,
+		"record with incorrect prev-link 0/101680 at 0/10c000":     false,
 		"invalid magic number 0033 in log segment 1, offset 49152": false,
 	} {
-		if got := endsInZeros(because); got != want {
+		if got := endsInZeros(because, 0x10c000); got != want {
 			t.Errorf("endsInZeros(%s) = %v", because, got)
 		}
 	}
