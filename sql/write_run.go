@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"iter"
 	"strings"
 
 	"github.com/longship-db/longship/pgwire"
@@ -31,84 +30,86 @@ func (p *insertPlan) run(w *writing) error {
 	if (len(p.rows) > 1 || p.query != nil) && p.conflict == conflictUpdate {
 		seen = make(map[string]bool, len(p.rows))
 	}
-	for row, err := range p.proposed(w.e) {
-		if err != nil {
+	if p.query == nil && !p.nested {
+		for i := range p.rows {
+			row, err := p.rows[i].eval(w.e)
+			if err != nil {
+				return err
+			}
+			if err := p.propose(w, row, seen); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	rows, err := p.found(w.e)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		if err := p.propose(w, row, seen); err != nil {
 			return err
-		}
-		if seen[row.Key] {
-			return pgwire.Errorf(pgwire.CodeCardinalityViolation, "ON CONFLICT DO UPDATE command cannot affect row a second time").
-				WithHint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
-		}
-		written, err := p.insert(w, row)
-		if err != nil {
-			return err
-		}
-		if seen != nil && written {
-			seen[row.Key] = true
 		}
 	}
 	return nil
 }
 
-// proposed are the rows to insert. Those that depend on rows of kv are found before any is written.
-func (p *insertPlan) proposed(e *env) iter.Seq2[Row, error] {
-	rows := p.values(e)
-	switch {
-	case p.query != nil:
-		rows = p.queried(e)
-	case !p.nested:
-		return rows
+// propose inserts one row, unless its key is among those seen, which it joins.
+func (p *insertPlan) propose(w *writing, row Row, seen map[string]bool) error {
+	if seen[row.Key] {
+		return pgwire.Errorf(pgwire.CodeCardinalityViolation, "ON CONFLICT DO UPDATE command cannot affect row a second time").
+			WithHint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
 	}
-	return func(yield func(Row, error) bool) {
-		var all []Row
-		for row, err := range rows {
-			if err == nil {
-				err = e.hold(len(row.Key) + len(row.Value) + 3*valueSize)
-			}
-			if err != nil {
-				yield(Row{}, err)
-				return
-			}
-			all = append(all, row)
-		}
-		for _, row := range all {
-			if !yield(row, nil) {
-				return
-			}
-		}
+	written, err := p.insert(w, row)
+	if err == nil && written && seen != nil {
+		seen[row.Key] = true
 	}
+	return err
 }
 
-// values are the rows of VALUES.
-func (p *insertPlan) values(e *env) iter.Seq2[Row, error] {
-	return func(yield func(Row, error) bool) {
-		for i := range p.rows {
-			if row, err := p.rows[i].eval(e); !yield(row, err) {
-				return
-			}
-		}
+// found are rows to insert that depend on rows of kv: all of them are found before any is written.
+func (p *insertPlan) found(e *env) (rows []Row, err error) {
+	if p.query != nil {
+		return p.queried(e)
 	}
+	for i := range p.rows {
+		row, err := p.rows[i].eval(e)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.hold(proposedSize(row)); err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 // queried are the rows of INSERT … SELECT.
-func (p *insertPlan) queried(e *env) iter.Seq2[Row, error] {
-	return func(yield func(Row, error) bool) {
-		rows, err := p.query.rows(e)
-		if err != nil {
-			yield(Row{}, err)
-			return
-		}
-		for _, values := range rows {
-			var columns [2]Value
-			for i, v := range values {
-				columns[p.columns[i]] = v
-			}
-			if row, err := proposedRow(columns[keyColumn], columns[valueColumn]); !yield(row, err) {
-				return
-			}
-		}
+func (p *insertPlan) queried(e *env) (rows []Row, err error) {
+	found, err := p.query.rows(e)
+	if err != nil {
+		return nil, err
 	}
+	for _, values := range found {
+		var columns [2]Value
+		for i, v := range values {
+			columns[p.columns[i]] = v
+		}
+		row, err := proposedRow(columns[keyColumn], columns[valueColumn])
+		if err != nil {
+			return nil, err
+		}
+		if err := e.hold(proposedSize(row)); err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
+
+// proposedSize is what a row counts that waits to be written.
+func proposedSize(row Row) int { return len(row.Key) + len(row.Value) + 3*valueSize }
 
 // insert inserts one row, or does what ON CONFLICT says.
 func (p *insertPlan) insert(w *writing, row Row) (written bool, err error) {
