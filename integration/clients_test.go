@@ -180,6 +180,7 @@ func TestLapsedLease(t *testing.T) {
 		"BEGIN; SELECT count(*) FROM kv; COMMIT",
 	} {
 		read := startCommit(t, n1, sql)
+		read.awaitActive()
 		read.checkWaiting()
 		if err := read.conn.PgConn().CancelRequest(ctx); err != nil {
 			t.Fatal(err)
@@ -242,6 +243,12 @@ func startCommit(t *testing.T, n *node, sql string, setup ...string) *commit {
 		c.done <- err
 	}()
 	return c
+}
+
+// awaitActive waits until the session is at work: who cancels it before cancels nothing.
+func (c *commit) awaitActive() {
+	c.t.Helper()
+	c.node.await(fmt.Sprintf("SELECT state FROM pg_stat_activity WHERE pid = %d", c.conn.PgConn().PID()), "active")
 }
 
 // awaitFlushed waits until the primary has flushed the commit's record.
