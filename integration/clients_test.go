@@ -121,6 +121,7 @@ func TestCancelWaitingCommit(t *testing.T) {
 	commit := startCommit(t, n1, "INSERT INTO kv VALUES ('a', '1')")
 	commit.awaitFlushed()
 	commit.checkWaiting()
+	commit.awaitWaiting("SyncRep")
 	n1.checkUnseen("a")
 	ctx, cancel := testContext(t)
 	defer cancel()
@@ -180,7 +181,7 @@ func TestLapsedLease(t *testing.T) {
 		"BEGIN; SELECT count(*) FROM kv; COMMIT",
 	} {
 		read := startCommit(t, n1, sql)
-		read.awaitActive()
+		read.awaitWaiting("ReadLease")
 		read.checkWaiting()
 		if err := read.conn.PgConn().CancelRequest(ctx); err != nil {
 			t.Fatal(err)
@@ -245,10 +246,10 @@ func startCommit(t *testing.T, n *node, sql string, setup ...string) *commit {
 	return c
 }
 
-// awaitActive waits until the session is at work: who cancels it before cancels nothing.
-func (c *commit) awaitActive() {
+// awaitWaiting waits until the session waits for event: who cancels it before it is at work cancels nothing.
+func (c *commit) awaitWaiting(event string) {
 	c.t.Helper()
-	c.node.await(fmt.Sprintf("SELECT state FROM pg_stat_activity WHERE pid = %d", c.conn.PgConn().PID()), "active")
+	c.node.await(fmt.Sprintf("SELECT wait_event FROM pg_stat_activity WHERE pid = %d AND state = 'active'", c.conn.PgConn().PID()), event)
 }
 
 // awaitFlushed waits until the primary has flushed the commit's record.

@@ -11,8 +11,15 @@ import (
 // databaseOID is the only database's.
 const databaseOID = 5
 
-// viewStatActivity is pg_stat_activity: a row for each connection. Times are to a second, and what a statement
-// waits for is not told, since that would cost each of them.
+// What sessions wait for, by PostgreSQL's names where it has one.
+var (
+	waitSyncRep    = &pgwire.WaitEvent{Type: "IPC", Name: "SyncRep"}        // the rule to be met for a commit
+	waitReadLease  = &pgwire.WaitEvent{Type: "IPC", Name: "ReadLease"}      // certainty that no other node is the primary
+	waitReplay     = &pgwire.WaitEvent{Type: "IPC", Name: "WalReplay"}      // WAIT FOR LSN
+	waitCheckpoint = &pgwire.WaitEvent{Type: "IPC", Name: "CheckpointDone"} // CHECKPOINT
+)
+
+// viewStatActivity is pg_stat_activity: a row for each connection. Times are to a second.
 func (n *Node) viewStatActivity(context.Context) ([][]sql.Value, error) {
 	var rows [][]sql.Value
 	for _, c := range n.server.Conns() {
@@ -26,8 +33,9 @@ func (n *Node) viewStatActivity(context.Context) ([][]sql.Value, error) {
 		started, waits, event := sql.Null, sql.Null, sql.Null
 		if a.Working {
 			started = sql.TimeValue(a.Since.Round(time.Microsecond))
-		} else {
-			waits, event = sql.TextValue("Client"), sql.TextValue("ClientRead")
+		}
+		if a.Waits != nil {
+			waits, event = sql.TextValue(a.Waits.Type), sql.TextValue(a.Waits.Name)
 		}
 		rows = append(rows, []sql.Value{
 			database, name, sql.Int4Value(c.PID), sql.Null, sql.OIDValue(superuserOID), sql.NameValue(c.User), sql.TextValue(a.Application),

@@ -368,7 +368,7 @@ func (n *Node) Connect(ctx context.Context, c *pgwire.Conn) (pgwire.Session, err
 	if n.cfg.Witness && c.Database != AdminDatabase {
 		return nil, n.errWitness()
 	}
-	return newClient(c, &session{node: n, pid: c.PID, admin: c.Database == AdminDatabase})
+	return newClient(c, &session{node: n, conn: c, pid: c.PID, admin: c.Database == AdminDatabase})
 }
 
 // ConnectReplication implements pgwire.Handler.

@@ -19,6 +19,7 @@ import (
 // of a primary.
 type session struct {
 	node  *Node
+	conn  *pgwire.Conn
 	pid   int32
 	admin bool    // connected to AdminDatabase
 	own   wal.LSN // end of the last commit acknowledged to this client
@@ -70,7 +71,10 @@ func (s *session) Begin(ctx context.Context, m sql.TxnMode) (sql.Txn, error) {
 			return nil, err
 		}
 		writes := !m.ReadOnly && !m.Explicit
-		if err := r.mayRead(ctx, writes); err != nil {
+		s.conn.Wait(waitReadLease)
+		err = r.mayRead(ctx, writes)
+		s.conn.Wait(nil)
+		if err != nil {
 			return nil, err
 		}
 		var tx *kv.Txn
@@ -122,6 +126,8 @@ func (s *session) Checkpoint(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
+	s.conn.Wait(waitCheckpoint)
+	defer s.conn.Wait(nil)
 	return clientError(r.checkpointer.Request(ctx))
 }
 
@@ -134,6 +140,8 @@ func (s *session) WaitLSN(ctx context.Context, lsn wal.LSN) error {
 	if s.node.cfg.Witness {
 		return s.node.errNoTable("it shows nothing, at any LSN")
 	}
+	s.conn.Wait(waitReplay)
+	defer s.conn.Wait(nil)
 	for {
 		r, err := s.node.present.await(ctx)
 		if err != nil {
@@ -215,7 +223,10 @@ func (t *txn) Commit(ctx context.Context, level sql.SyncLevel) (sql.Committed, e
 	if level > syncrep.Off {
 		p.writer.RequestFlush(lsn)
 	}
-	if err := p.group.Wait(ctx, lsn, level); err != nil {
+	t.session.conn.Wait(waitSyncRep)
+	err = p.group.Wait(ctx, lsn, level)
+	t.session.conn.Wait(nil)
+	if err != nil {
 		return sql.Committed{LSN: lsn}, clientError(err)
 	}
 	if level > syncrep.Off {
@@ -238,6 +249,8 @@ func (t *txn) prove(ctx context.Context) error {
 	if !t.unproved || t.reign.primary == nil {
 		return nil
 	}
+	t.session.conn.Wait(waitReadLease)
+	defer t.session.conn.Wait(nil)
 	return t.reign.primary.group.WaitLease(ctx)
 }
 

@@ -24,7 +24,7 @@ func TestCommitEndsAtTheGate(t *testing.T) {
 	table := kv.NewTable(store, nil, new(wal.Position), kv.TableOptions{})
 	r := &reign{primary: &primary{}}
 	mustClose(t, &r.primary.gate)
-	tx := &txn{Txn: table.Begin(kv.TxnOptions{}), session: &session{node: &Node{}}, reign: r}
+	tx := &txn{Txn: table.Begin(kv.TxnOptions{}), session: &session{node: &Node{}, conn: &pgwire.Conn{}}, reign: r}
 	if _, _, err := tx.Get(t.Context(), "key"); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,14 @@ import (
 	"unicode/utf8"
 )
 
+// A WaitEvent is what somebody waits for, as pg_stat_activity has it (PostgreSQL 15 manual, "Wait Event Types").
+type WaitEvent struct{ Type, Name string }
+
+var clientRead = WaitEvent{"Client", "ClientRead"}
+
+// Wait says what the work waits for from now on, nil for nothing in particular.
+func (c *Conn) Wait(e *WaitEvent) { c.waits.Store(e) }
+
 // An Activity is what a connection is doing, for pg_stat_activity.
 type Activity struct {
 	Working     bool      // on what the client has sent; else it waits for the client
@@ -13,6 +21,7 @@ type Activity struct {
 	Since       time.Time // how long it has been so: to a second, as nobody looks more often
 	Query       string    // that is being worked on, or was last: queryShown bytes of it at most
 	Application string
+	Waits       *WaitEvent // nil: it works
 }
 
 // queryShown is how much of a query's text is kept for others to see, PostgreSQL's track_activity_query_size.
@@ -23,6 +32,9 @@ func (c *Conn) Activity() Activity {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := Activity{Working: c.working, TxStatus: c.txStatus, Since: c.seenAt, Query: c.query, Application: c.params["application_name"]}
+	if a.Waits = c.waits.Load(); !a.Working {
+		a.Waits = &clientRead
+	}
 	if c.params == nil {
 		a.Application = c.Params["application_name"]
 	}

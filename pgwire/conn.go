@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -55,7 +56,8 @@ type Conn struct {
 	cancel   context.CancelCauseFunc // ends ctx
 	done     chan struct{}           // closed when nothing of the connection is left
 
-	sql *conversation // of the connection's goroutine; nil on replication connections
+	sql   *conversation             // of the connection's goroutine; nil on replication connections
+	waits atomic.Pointer[WaitEvent] // what the work waits for; nil: for nothing in particular
 
 	in       reader            // of the receiving goroutine
 	share    share             // likewise, and of what it runs: what the connection holds in memory
