@@ -32,6 +32,8 @@ func (a *analyzer) aggregate(n callNode) expr {
 		a.fail(n.at(), pgwire.CodeWrongObjectType, "count(*) must be used to call a parameterless aggregate function")
 	}
 	agg := aggregate{name: n.name, t: Int8}
+	columns, outer := a.columnRef, a.outerRef
+	a.outerRef = false
 	if !n.star {
 		agg.arg, agg.by, agg.t = a.aggregateArg(n)
 	} else if n.name != "count" {
@@ -46,6 +48,10 @@ func (a *analyzer) aggregate(n callNode) expr {
 		agg.order = append(agg.order, sortKey{a.typed(item.expr), item.desc, item.nullsFirst})
 	}
 	a.inAggregate = false
+	if a.outerRef && a.columnRef == columns { // it would be one of that query
+		a.fail(n.at(), pgwire.CodeFeatureNotSupported, "an aggregate of columns of an outer query alone is not supported")
+	}
+	a.outerRef = a.outerRef || outer
 	if n.distinct && len(n.order) == 0 && agg.arg != nil {
 		agg.order = []sortKey{{x: agg.arg}} // as PostgreSQL, which finds equal values by sorting them
 	}

@@ -30,6 +30,7 @@ type env struct {
 	cursor   *cursor // whose query it is; nil for others
 
 	subqueries map[*subplan][][]Value // results that are the same for every row, in the outermost env
+	kept       int                    // bytes that these hold
 }
 
 // at is the env of the query so many levels further out.

@@ -28,6 +28,7 @@ type memory struct {
 	modes   []TxnMode
 	// onCommit, if set, runs before a transaction is validated.
 	onCommit  func(m *memory)
+	onGet     func() // if set, runs before a row is looked up
 	seenWaits int
 
 	best     SyncLevel // what the rule makes of a stronger level
@@ -105,6 +106,9 @@ type memoryTxn struct {
 func (t *memoryTxn) Get(_ context.Context, key string) (Row, bool, error) {
 	if key == "" || len(key) > MaxKeyLen {
 		return Row{}, false, errors.New("impossible key")
+	}
+	if t.m.onGet != nil {
+		t.m.onGet()
 	}
 	if row, ok := t.writes[key]; ok {
 		if row == nil {

@@ -179,7 +179,7 @@ func (x *anyExpr) points() []expr {
 	case x.array != nil && !x.arrayRow:
 		return []expr{x.array}
 	case x.sub != nil && !x.subRow && x.sub.plan.outs[0].x.typ() == Text:
-		return []expr{&subqueryExpr{x.sub, subqueryArray, TextArray}}
+		return []expr{&subqueryExpr{x.sub, subqueryList, Text}}
 	}
 	return nil
 }
@@ -192,6 +192,13 @@ func isKey(x expr) bool {
 // keys evaluates the points: ascending, without duplicates and NULLs.
 func (a *access) keys(e *env, dst []string) ([]string, error) {
 	for _, x := range a.points {
+		if list, ok := x.(*subqueryExpr); ok && list.kind == subqueryList {
+			var err error
+			if dst, err = list.keys(e, dst); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		v, err := x.eval(e)
 		if err != nil {
 			return nil, err
@@ -209,6 +216,17 @@ func (a *access) keys(e *env, dst []string) ([]string, error) {
 		dst = slices.Compact(dst)
 	}
 	return dst, nil
+}
+
+// keys adds what the rows of a subquery hold to dst.
+func (s *subplan) keys(e *env, dst []string) ([]string, error) {
+	rows, err := s.rows(e)
+	for _, row := range rows {
+		if v := row[0]; !v.IsNull() && len(v.s) <= MaxKeyLen {
+			dst = append(dst, v.s)
+		}
+	}
+	return dst, err
 }
 
 // keyRange evaluates the bounds; ok is false if no key can satisfy them.

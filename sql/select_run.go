@@ -395,9 +395,12 @@ func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
 		e.session.keys = keys
 	}
 	var rows []Row // of a cursor, which gets them all before the transaction writes any of them
-	for _, key := range keys {
+	for i, key := range keys {
 		if key == "" || len(key) > MaxKeyLen {
 			continue // no such row can exist
+		}
+		if i%1024 == 1023 && e.ctx.Err() != nil {
+			return e.ctx.Err()
 		}
 		row, found, err := txn.Get(e.ctx, key)
 		if err != nil {

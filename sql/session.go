@@ -222,7 +222,13 @@ func (s *Session) forget() {
 	s.letGo()
 	s.env = env{session: s}
 	clear(s.params)
+	if clear(s.keys); cap(s.keys) > maxIdleKeys {
+		s.keys = nil
+	}
 }
+
+// maxIdleKeys is for how many keys a session keeps room.
+const maxIdleKeys = 1024
 
 // Bind implements pgwire.Session. Parameters are looked at, and decoded when the portal runs: until then only
 // their bytes are kept.

@@ -32,25 +32,27 @@ func (a *analyzer) subplan(n *selectStmt) *subplan {
 
 // rows runs the query. What is the same for every row runs once in a statement.
 func (s *subplan) rows(e *env) ([][]Value, error) {
-	top := e
-	for top.outer != nil {
-		top = top.outer
+	if err := e.ctx.Err(); err != nil { // the loops of queries inside each other are short, and many
+		return nil, err
 	}
+	top := e.top()
 	if rows, done := top.subqueries[s]; done {
 		return rows, nil
 	}
-	before := e.held()
+	before, kept := e.held(), top.kept
 	rows, err := s.plan.collect(&env{ctx: e.ctx, session: e.session, params: e.params, outer: e})
-	if err == nil && s.correlated {
-		err = e.hold(before - e.held()) // they are used and let go
+	if err != nil {
+		return nil, err
 	}
-	if err == nil && !s.correlated {
-		if top.subqueries == nil {
-			top.subqueries = map[*subplan][][]Value{}
-		}
-		top.subqueries[s] = rows
+	if s.correlated { // they are used and let go, but for what is kept of the queries inside
+		return rows, e.hold(before + top.kept - kept - e.held())
 	}
-	return rows, err
+	if top.subqueries == nil {
+		top.subqueries = map[*subplan][][]Value{}
+	}
+	top.subqueries[s] = rows
+	top.kept = kept + e.held() - before
+	return rows, nil
 }
 
 // A derivedSource is a subquery in FROM, or the arms of a UNION.
@@ -193,7 +195,7 @@ func (x *subqueryExpr) eval(e *env) (Value, error) {
 	case x.kind == subqueryExists:
 		return BoolValue(len(rows) > 0), nil
 	case x.kind == subqueryArray:
-		return arrayOfValues(x.t, firstColumn(rows), e.loc()), nil
+		return arrayOfRows(x.t, rows, e)
 	case len(rows) > 1:
 		return Null, pgwire.Errorf(pgwire.CodeCardinalityViolation, "more than one row returned by a subquery used as an expression")
 	case len(rows) == 0:
@@ -202,12 +204,16 @@ func (x *subqueryExpr) eval(e *env) (Value, error) {
 	return rows[0][0], nil
 }
 
-func firstColumn(rows [][]Value) []Value {
-	values := make([]Value, len(rows))
+// arrayOfRows makes an array of the rows of a subquery.
+func arrayOfRows(t Type, rows [][]Value, e *env) (Value, error) {
+	values, size := make([]Value, len(rows)), 0
 	for i, row := range rows {
 		values[i] = row[0]
+		if size += len(row[0].s); size > maxTextLen {
+			return Null, textTooLong()
+		}
 	}
-	return values
+	return arrayOfValues(t, values, e.loc()), nil
 }
 
 // An anyExpr is l op ANY or ALL of the elements of an array, or of the rows of a subquery.
@@ -259,13 +265,13 @@ func (x *anyExpr) eval(e *env) (Value, error) {
 	if err != nil {
 		return Null, err
 	}
-	values, null, err := x.values(e, l)
-	if err != nil || null {
+	n, value, err := x.values(e, l)
+	if err != nil || value == nil {
 		return Null, err
 	}
 	unknown := false
-	for _, v := range values {
-		switch {
+	for i := range n {
+		switch v := value(i); {
 		case l.IsNull() || v.IsNull():
 			unknown = true
 		case holds(x.op, compareValues(l, v)) != x.all:
@@ -278,18 +284,18 @@ func (x *anyExpr) eval(e *env) (Value, error) {
 	return BoolValue(x.all), nil
 }
 
-// values are what l is compared with; null says that there is no array.
-func (x *anyExpr) values(e *env, l Value) (values []Value, null bool, err error) {
+// values are the n values that l is compared with; value is nil if there is no array.
+func (x *anyExpr) values(e *env, l Value) (n int, value func(i int) Value, err error) {
 	if x.sub != nil {
 		rows, err := x.sub.rows(e)
-		return firstColumn(rows), false, err
+		return len(rows), func(i int) Value { return rows[i][0] }, err
 	}
 	v, err := e.beside(x.array, l)
 	if err != nil || v.IsNull() {
-		return nil, true, err
+		return 0, nil, err
 	}
-	values, err = v.values()
-	return values, false, err
+	values, err := v.values()
+	return len(values), func(i int) Value { return values[i] }, err
 }
 
 // An arrayExpr is ARRAY[…].

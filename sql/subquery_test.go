@@ -1,6 +1,8 @@
 package sql
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -122,5 +124,100 @@ func TestSubqueriesCountMemory(t *testing.T) {
 		if c.held != 0 {
 			t.Errorf("%s: %d bytes are still held", query, c.held)
 		}
+	}
+}
+
+// A query whose subqueries have few rows each can be cancelled, however deep they are inside each other.
+func TestNestedSubqueriesAreCancelled(t *testing.T) {
+	const few = "(select count(*) from generate_series(1, 100) b where (select count(*) from generate_series(1, 100) c where called() > a + b + c) >= 0)"
+	for _, query := range []string{
+		"select a, " + few + " from generate_series(1, 100) a",
+		"select called() from kv where value not in (select 'never' from generate_series(1, 3)) and called() < 0",
+		"update kv set value = 'x' where exists (select 1 from generate_series(1, 1) g where called() < g)",
+	} {
+		m := newMemory()
+		for _, key := range strings.Split("a b c d e f g h", " ") {
+			m.put(key, key)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		calls := 0
+		m.catalog.AddFunc(Func{Name: "called", Result: Int4, Call: func(context.Context, []Value) (Value, error) {
+			calls++
+			cancel()
+			return Int4Value(1), nil
+		}})
+		s, c := newTestSession(t, m, nil)
+		list, err := s.ParseAll(ctx, query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = s.Execute(ctx, list[0], pgwire.Args{}, &rowList{}, true); !errors.Is(err, context.Canceled) || calls > 100 {
+			t.Errorf("%s: %v after %d calls, want that it is cancelled after the first", query, err, calls)
+		}
+		s.Fail()
+		if c.held != 0 {
+			t.Errorf("%s: %d bytes are still held", query, c.held)
+		}
+	}
+}
+
+// What is looked up by the rows of a subquery can be cancelled.
+func TestLookupsAreCancelled(t *testing.T) {
+	m := newMemory()
+	s, _ := newTestSession(t, m, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	gets := 0
+	m.onGet = func() {
+		gets++
+		cancel()
+	}
+	list, err := s.ParseAll(ctx, "select key from kv where key in (select g::text from generate_series(1, 100000) g)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = s.Execute(ctx, list[0], pgwire.Args{}, &rowList{}, true); !errors.Is(err, context.Canceled) || gets > 2000 {
+		t.Errorf("%v after %d lookups, want that it is cancelled after the first", err, gets)
+	}
+	s.Fail()
+	if cap(s.keys) > maxIdleKeys {
+		t.Errorf("an idle session keeps room for %d keys", cap(s.keys))
+	}
+}
+
+// What a subquery inside a correlated one keeps for all rows stays counted, and the rest is given back after each row.
+func TestKeptSubqueriesStayCounted(t *testing.T) {
+	m := newMemory()
+	for _, key := range []string{"a", "b", "c", "d"} {
+		m.put(key, strings.Repeat(key, 100<<10))
+	}
+	s, c := newTestSession(t, m, nil)
+	most := 0
+	m.catalog.AddFunc(Func{Name: "holding", Result: Bool, Call: func(context.Context, []Value) (Value, error) {
+		most = max(most, s.held)
+		return BoolValue(true), nil
+	}})
+	query := "select k.n, (select count(*) from (select value from kv) x where length(x.value) > k.n) from generate_series(1, 2) as k(n) where holding()"
+	if _, err := run(t, s, query); err != nil {
+		t.Fatal(err)
+	}
+	if most < 400<<10 || most > 1000<<10 {
+		t.Errorf("after the first row %d bytes are counted of the 400 kB that are kept", most)
+	}
+	if c.held != 0 {
+		t.Errorf("%d bytes are still held", c.held)
+	}
+}
+
+// An array of what a subquery finds is no longer than other texts.
+func TestArraysOfSubqueriesAreBounded(t *testing.T) {
+	m := newMemory()
+	m.put("a", strings.Repeat("a", 8<<20))
+	s, _ := newTestSession(t, m, nil)
+	if _, err := run(t, s, "select length(array(select (select value from kv) from generate_series(1, 9))::text)"); code(err) != pgwire.CodeProgramLimitExceeded {
+		t.Errorf("%v, want 54000", err)
+	}
+	rows, err := run(t, s, "select key from kv where key in (select (select value from kv) from generate_series(1, 9)) or key = 'a'")
+	if err != nil || len(rows.rows) != 1 {
+		t.Errorf("keys that are too long are no keys: %v, %v", rows.rows, err)
 	}
 }
