@@ -20,6 +20,7 @@ const (
 	repairRetryMax = time.Minute      // between two times that the others are asked, at the most
 	readTimeout    = 10 * time.Second // for a member to answer with a part of its log
 	repairPatience = time.Minute      // for the others to repair what this node's recovery reads; then a base copy is taken
+	othersLook     = 10 * time.Second // between two looks of a primary whether others have damage where it writes
 	maxFaults      = 64               // that are noted, in a file of limited size; the others are found again
 )
 
@@ -149,18 +150,64 @@ func (r *reign) writing() wal.LSN {
 }
 
 // closeUp has a primary end the segment that it writes if a fault lies there: only a file that nobody writes can be
-// replaced. A standby's is full when its primary's is.
+// replaced. A standby's is full when its primary's is: see tendOthers.
 func (r *reign) closeUp(ctx context.Context, f wal.Fault) error {
 	size := r.found.Dir.Format.SegmentSize
 	if _, last := f.Segments(size); r.primary == nil || size.Start(last) < r.writing() {
 		return nil
 	}
 	r.node.log.Warn("ending the segment that is being written, since it is damaged", "from", f.From)
+	return r.endSegment(ctx)
+}
+
+// endSegment ends the segment that a primary writes.
+func (r *reign) endSegment(ctx context.Context) error {
 	w := r.primary.writer
 	if _, err := r.backups.finishSegment(w); err != nil {
 		return fmt.Errorf("end the segment that is damaged, and is being written: %w", err)
 	}
 	return w.Flush(ctx, w.Inserted().Load())
+}
+
+// tendOthers does for the others what closeUp does for a primary, until ctx ends. One that can repair its log only when
+// its segment is full may acknowledge nothing until then: commits that wait for it would wait for each other.
+func (r *reign) tendOthers(ctx context.Context) error {
+	tick := time.NewTicker(othersLook)
+	defer tick.Stop()
+	for {
+		asked := make(chan map[string]election.Health, 1)
+		go func() { asked <- r.node.health() }() // who does not answer does not keep the role from ending
+		var err error
+		select {
+		case members := <-asked:
+			err = r.closeUpForOthers(ctx, members)
+		case <-ctx.Done():
+			return nil
+		}
+		if wal.IsFatal(err) {
+			return err
+		}
+		if err != nil && ctx.Err() == nil {
+			r.node.log.Warn("cannot end a segment that is damaged on another member", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// closeUpForOthers ends the segment that is being written if the log of a member that follows is damaged there.
+func (r *reign) closeUpForOthers(ctx context.Context, members map[string]election.Health) error {
+	for name, h := range members {
+		if h.ID == r.node.memberID() || h.Position.Epoch != r.epoch || h.Damaged <= r.writing() {
+			continue
+		}
+		r.node.log.Warn("ending the segment that is being written, since it is damaged on another member", "member", name)
+		return r.endSegment(ctx)
+	}
+	return nil
 }
 
 // removedBelow is the number of the segment before which all have been removed, as far as nobody needs one of them:

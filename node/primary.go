@@ -68,7 +68,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 	n.present.set(r)
 	r.slotKeeper = n.start(r.keepSlots)
 	keeper := n.start(r.keepRule)
-	prepare, beat, scrub := n.start(r.prepare), n.start(r.beat), n.start(r.scrub)
+	prepare, beat, scrub, others := n.start(r.prepare), n.start(r.beat), n.start(r.scrub), n.start(r.tendOthers)
 
 	req, err := r.awaitEnd(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func (n *Node) runPrimary(ctx context.Context, role Role, log *startup.Recovered
 		r.publishSlots(context.WithoutCancel(ctx))
 	}
 	n.present.set(nil)
-	if err := errors.Join(prepare.stop(), beat.stop(), scrub.stop()); err != nil {
+	if err := errors.Join(prepare.stop(), beat.stop(), scrub.stop(), others.stop()); err != nil {
 		return err
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)

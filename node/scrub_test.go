@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
+	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/raftlog"
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/startup"
@@ -522,4 +523,76 @@ func TestScrubWithoutDescriptors(t *testing.T) {
 			t.Errorf("with descriptors again the control file says %v", s.onDisk(t))
 		}
 	})
+}
+
+// A witness that is needed for commits, and whose log is damaged in the segment that is being written, acknowledges
+// nothing more while a member that is down needs that: so the log does not grow, and that segment is never full. The
+// primary ends it, and the witness repairs it.
+func TestDamageOfWitnessInTheSegmentThatIsWritten(t *testing.T) {
+	n1 := newTestNode(t, "n1")
+	n1.start()
+	n2, w := newTestNode(t, "n2", n1.cfg.Listen), newTestNode(t, "w", n1.cfg.Listen)
+	w.cfg.Witness = true
+	n2.start()
+	w.start()
+	n1.awaitSlot(slots.MemberName("n2"))
+	for s, changed := n1.node.raft.Watch(); s.Joint != nil || len(s.Rule.Resolved.Listed) < 2; s, changed = n1.node.raft.Watch() {
+		<-changed
+	}
+	n2.stop()
+	at := n1.lsn() + 5000
+	n1.exec("INSERT INTO kv VALUES ('a', repeat('x', 20000))")
+
+	r, _ := w.node.present.load()
+	size, dir := r.found.Dir.Format.SegmentSize, r.node.dir
+	segno := size.Segno(at)
+	f, err := dir.FS.OpenReadWrite(dir.FS.PathJoin(dir.WAL(), size.FileName(r.found.History.FileTimeline(segno, size), segno)), vfs.WriteCategoryUnspecified)
+	mustBeNil(t, err)
+	_, err = f.WriteAt([]byte{0xff}, size.Offset(at))
+	mustBeNil(t, errors.Join(err, f.Close()))
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for begin := time.Now(); r.stream.Acknowledged() >= at; <-tick.C {
+		if w.node.scrubbing.suspect(at); time.Since(begin) > 30*time.Second {
+			t.Fatalf("the witness acknowledges its log up to %s, and it is damaged at %s", r.stream.Acknowledged(), at)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 6*othersLook)
+	defer cancel()
+	if _, err := n1.connect().Exec(ctx, "INSERT INTO kv VALUES ('b', '1')"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Only damage where this primary writes, to the log of a member that follows it, has it end its segment; and that once.
+func TestSegmentIsEndedForOneThatFollows(t *testing.T) {
+	s := newTestScrubber(t, vfs.NewMem(), 4)
+	r := s.r
+	r.epoch = 2
+	r.primary = &primary{writer: wal.NewWriter(r.found.Dir, r.found.End, wal.WriterConfig{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- r.primary.writer.Run(ctx) }()
+	defer func() { cancel(); mustBeNil(t, <-ended) }()
+
+	other, open := syncrep.ID{Node: 2, Incarnation: 1}, scrubSegment.Start(5)
+	health := func(id syncrep.ID, epoch uint64, damaged wal.LSN) election.Health {
+		return election.Health{ID: id, Damaged: damaged, Position: raftlog.Position{Epoch: epoch}}
+	}
+	for _, c := range []struct {
+		h    election.Health
+		want wal.LSN
+	}{
+		{health(r.node.memberID(), 2, open), scrubSegment.Start(4)},
+		{health(other, 1, open), scrubSegment.Start(4)},
+		{health(other, 2, 0), scrubSegment.Start(4)},
+		{health(other, 2, scrubSegment.Start(4)), scrubSegment.Start(4)},
+		{health(other, 2, open), open},
+		{health(other, 2, open), open},
+	} {
+		mustBeNil(t, r.closeUpForOthers(ctx, map[string]election.Health{"n": c.h}))
+		if got := r.writing(); got != c.want {
+			t.Errorf("with %+v the segment at %s is being written, want %s", c.h, got, c.want)
+		}
+	}
 }
