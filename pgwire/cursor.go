@@ -88,7 +88,7 @@ func (v *conversation) openCursor(ctx context.Context, p *portal) error {
 func (c *Conn) DeclareCursor(name string, columns []Column, cursor Cursor) error {
 	v := c.sql
 	if v.lookUp(name) != nil {
-		return Errorf(CodeDuplicateCursor, "cursor %q already exists", name)
+		return Errorf(CodeDuplicateCursor, `cursor "%s" already exists`, name)
 	}
 	p := &portal{name: name, columns: columns, cursor: cursor, cost: objectCost + cursorCost + len(name)}
 	if err := v.hold(p.cost); err != nil {
@@ -117,7 +117,7 @@ func (c *Conn) Cursor(ctx context.Context, name string) (Cursor, error) {
 		return nil, err
 	}
 	if p.cursor == nil {
-		return nil, Errorf(CodeObjectNotInPrerequisiteState, "portal %q is not a SELECT that can be fetched from", name)
+		return nil, Errorf(CodeObjectNotInPrerequisiteState, `portal "%s" is not a SELECT that can be fetched from`, name)
 	}
 	return p.cursor, nil
 }
@@ -141,5 +141,5 @@ func (c *Conn) CloseCursors() {
 }
 
 func noCursor(name string) *Error {
-	return Errorf(CodeInvalidCursorName, "cursor %q does not exist", name)
+	return Errorf(CodeInvalidCursorName, `cursor "%s" does not exist`, name)
 }

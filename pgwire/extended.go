@@ -75,7 +75,7 @@ func (v *conversation) parseMessage(m *pgproto3.Parse) error {
 	if m.Name == "" {
 		v.dropStatement("")
 	} else if v.statements[m.Name] != nil {
-		return Errorf(CodeDuplicatePreparedStatement, "prepared statement %q already exists", m.Name)
+		return Errorf(CodeDuplicatePreparedStatement, `prepared statement "%s" already exists`, m.Name)
 	}
 	cost := objectCost + len(m.Name) + len(m.Query)
 	if err := v.hold(cost); err != nil {
@@ -113,7 +113,7 @@ func (v *conversation) statement(name string) (*prepared, error) {
 	case name == "":
 		return nil, Errorf(CodeInvalidSQLStatementName, "unnamed prepared statement does not exist")
 	}
-	return nil, Errorf(CodeInvalidSQLStatementName, "prepared statement %q does not exist", name)
+	return nil, Errorf(CodeInvalidSQLStatementName, `prepared statement "%s" does not exist`, name)
 }
 
 // bindMessage makes a portal: a statement with its parameters, ready to run.
@@ -127,7 +127,7 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 		return err
 	}
 	if m.DestinationPortal != "" && v.lookUp(m.DestinationPortal) != nil {
-		return Errorf(CodeDuplicateCursor, "cursor %q already exists", m.DestinationPortal)
+		return Errorf(CodeDuplicateCursor, `cursor "%s" already exists`, m.DestinationPortal)
 	}
 	args := Args{Values: m.Parameters, Formats: m.ParameterFormatCodes, ResultFormats: m.ResultFormatCodes}
 	if err := v.session.Bind(ps.st, args); err != nil {
@@ -157,7 +157,7 @@ func checkBind(m *pgproto3.Bind, ps *prepared, columns []Column) error {
 	case formats > 1 && formats != params:
 		return protocolViolation("bind message has %d parameter formats but %d parameters", formats, params)
 	case params != len(ps.paramTypes):
-		return protocolViolation("bind message supplies %d parameters, but prepared statement %q requires %d",
+		return protocolViolation(`bind message supplies %d parameters, but prepared statement "%s" requires %d`,
 			params, ps.name, len(ps.paramTypes))
 	case results > 1 && results != len(columns):
 		return protocolViolation("bind message has %d result formats but query has %d columns", results, len(columns))
@@ -184,7 +184,7 @@ func ofPortal(err error, portal string) error {
 	if portal == "" {
 		return at.WithContext("unnamed portal %s", e.Where)
 	}
-	return at.WithContext("portal %q %s", portal, e.Where)
+	return at.WithContext(`portal "%s" %s`, portal, e.Where)
 }
 
 // keepValues copies values, which belong to the input buffer, into one piece of memory and has the slice
@@ -320,7 +320,7 @@ func (v *conversation) dropStatement(name string) {
 func (c *Conn) Prepare(name, query string, st Statement) error {
 	v := c.sql
 	if v.statements[name] != nil {
-		return Errorf(CodeDuplicatePreparedStatement, "prepared statement %q already exists", name)
+		return Errorf(CodeDuplicatePreparedStatement, `prepared statement "%s" already exists`, name)
 	}
 	query = briefly(query)
 	cost, size := objectCost+len(name)+len(query), sizeOf(st)

@@ -42,7 +42,7 @@ func (v *conversation) portal(name string) (*portal, error) {
 	if p := v.lookUp(name); p != nil {
 		return p, nil
 	}
-	return nil, Errorf(CodeInvalidCursorName, "portal %q does not exist", name)
+	return nil, Errorf(CodeInvalidCursorName, `portal "%s" does not exist`, name)
 }
 
 // run acts on an Execute.
@@ -57,7 +57,7 @@ func (v *conversation) run(ctx context.Context, e execution, final bool) error {
 		v.Send(emptyQueryResponse)
 		return nil
 	case p.ran && (p.failed || p.columns == nil):
-		return Errorf(CodeObjectNotInPrerequisiteState, "portal %q cannot be run", p.name)
+		return Errorf(CodeObjectNotInPrerequisiteState, `portal "%s" cannot be run`, p.name)
 	case p.ran:
 		v.fetch(p, e.maxRows)
 		return nil

@@ -239,6 +239,7 @@ type (
 		arms          *derivedNode // of UNION, which from is made of
 		probe         []target     // of EXISTS, which this SELECT stands for: its first row decides
 		orderBy       []orderItem
+		hidden        int // so many of the last targets are there to sort by
 		limit, offset node
 	}
 	insertStmt struct {

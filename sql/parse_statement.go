@@ -167,7 +167,7 @@ func (p *parser) prepareStatement() statementNode {
 		p.expectOp(")")
 	}
 	p.expect("as")
-	if !p.isKeyword("select", "with", "table", "values", "insert", "update", "delete") {
+	if !p.isOp("(") && !p.isKeyword("select", "with", "table", "values", "insert", "update", "delete") {
 		p.unexpected()
 	}
 	s.node = p.statement()

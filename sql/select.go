@@ -74,6 +74,7 @@ func (a *analyzer) selectPlan(n *selectStmt) planNode {
 	a.targets(n.probe) // for what they may refer to
 	a.bare, a.allowed = nil, true
 	p.outs = a.targets(n.targets)
+	p.outs = p.outs[:len(p.outs)-n.hidden]
 	a.allowed = false
 	p.group = a.grouping
 	if n.having != nil {

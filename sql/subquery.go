@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/longship-db/longship/pgwire"
@@ -135,8 +136,15 @@ func (a *analyzer) overRows(n *selectStmt) *selectStmt {
 	inner := *n
 	inner.distinct, inner.orderBy, inner.limit, inner.offset, inner.with = false, nil, nil, nil, nil
 	outer := &selectStmt{pos: n.pos, targets: []target{{pos: n.pos}}, limit: n.limit, offset: n.offset}
-	for _, item := range n.orderBy {
-		if column, ok := item.expr.(columnNode); ok && column.table != "" {
+	for i, item := range n.orderBy {
+		column, ok := item.expr.(columnNode)
+		switch {
+		case !n.distinct && !namesTarget(item.expr, n.targets): // the rows are sorted by a column that nobody sees
+			hidden := columnNode{pos: pos(item.expr.at()), name: "\x00" + strconv.Itoa(i)}
+			inner.targets = append(slices.Clip(inner.targets), target{pos: hidden.pos, expr: item.expr, alias: hidden.name})
+			item.expr = hidden
+			outer.hidden++
+		case ok && column.table != "":
 			item.expr = a.sameColumn(column, n)
 		}
 		outer.orderBy = append(outer.orderBy, item)
@@ -144,6 +152,19 @@ func (a *analyzer) overRows(n *selectStmt) *selectStmt {
 	query := &derivedNode{arms: []*selectStmt{&inner}, distinct: []bool{n.distinct}}
 	outer.from = []fromItem{{tableRef: tableRef{pos: n.pos, alias: "distinct", query: query}}}
 	return outer
+}
+
+// namesTarget reports whether an item of ORDER BY is the number or the name of a target.
+func namesTarget(item node, targets []target) bool {
+	switch item := item.(type) {
+	case literalNode:
+		return true
+	case columnNode:
+		return item.table == "" && slices.ContainsFunc(targets, func(t target) bool {
+			return t.alias == item.name || t.alias == "" && t.expr != nil && columnLabel(t.expr) == item.name
+		})
+	}
+	return false
 }
 
 // sameColumn finds a column among the targets, by its place.
@@ -169,13 +190,15 @@ func (x *subqueryExpr) typ() Type { return x.t }
 func (a *analyzer) subquery(n subqueryNode) expr {
 	x := &subqueryExpr{subplan: a.subplan(n.query), kind: n.kind, t: Bool}
 	if n.kind == subqueryExists {
-		if x.plan.limit == nil {
-			x.plan.limit = &constExpr{Int8, Int8Value(1)} // nobody asks for more
-		}
+		x.plan.atMost(1)
+		x.plan.forgetOutputs()
 		return x
 	}
 	if len(x.plan.outs) != 1 {
 		a.fail(n.at(), pgwire.CodeSyntaxError, "subquery must return only one column")
+	}
+	if n.kind == subqueryValue {
+		x.plan.atMost(2) // the second is an error
 	}
 	x.t = x.plan.outs[0].x.typ()
 	if n.kind == subqueryArray {
@@ -184,6 +207,20 @@ func (a *analyzer) subquery(n subqueryNode) expr {
 		}
 	}
 	return x
+}
+
+// atMost limits a query to as many rows as anybody asks for.
+func (p *selectPlan) atMost(rows int64) {
+	if p.limit == nil {
+		p.limit = &constExpr{Int8, Int8Value(rows)}
+	}
+}
+
+// forgetOutputs makes the rows of EXISTS empty: as in PostgreSQL what it selects is not computed.
+func (p *selectPlan) forgetOutputs() {
+	if len(p.aggregates)+len(p.sets)+len(p.windows) == 0 && p.group == nil {
+		p.outs = nil
+	}
 }
 
 func (x *subqueryExpr) eval(e *env) (Value, error) {

@@ -104,9 +104,16 @@ func (a *analyzer) insertQuery(n *insertStmt, p *insertPlan) {
 	p.query = a.subplan(n.query)
 	outs := p.query.plan.outs
 	at := make([]node, len(outs))
+	star := node(nil)
 	for i := range at {
-		if at[i] = n.query.pos; i < len(n.query.targets) && n.query.targets[i].expr != nil {
+		switch {
+		case star == nil && i < len(n.query.targets) && n.query.targets[i].expr != nil:
 			at[i] = n.query.targets[i].expr
+		case star == nil && i < len(n.query.targets):
+			star = n.query.targets[i].pos
+			fallthrough
+		default:
+			at[i] = star
 		}
 	}
 	p.columns = a.insertColumns(n, at)

@@ -708,4 +708,27 @@ SELECT key, value FROM kv WHERE key LIKE 'sub/%' ORDER BY key
 INSERT INTO kv (key, value) SELECT key, 'x' FROM kv WHERE key LIKE 'sub/%' ON CONFLICT (key) DO UPDATE SET value = excluded.value || kv.key RETURNING key, value
 INSERT INTO kv (key) SELECT key, value FROM kv
 INSERT INTO kv (key, value) SELECT key FROM kv
+SELECT value, count(*) OVER () FROM kv WHERE key LIKE 'sub/%' ORDER BY key DESC LIMIT 2
+SELECT key, count(*) OVER (PARTITION BY value) FROM kv WHERE key LIKE 'sub/%' ORDER BY value NULLS FIRST, kv.key DESC LIMIT 3
+SELECT generate_series(1, 2) FROM (SELECT key FROM kv WHERE key LIKE 'sub/%') x ORDER BY key DESC LIMIT 3
+SELECT exists (SELECT 1 / 0 FROM kv), exists (SELECT key FROM kv WHERE key = 'none'), exists (SELECT max(key) FROM kv WHERE key = 'none')
+code: SELECT (SELECT 1 / (2 - g) FROM generate_series(0, 2) g)
+SELECT 1 WHERE 1.5 IN (SELECT 1) OR 1 IN (SELECT 1.0) AND 1::bigint IN (SELECT 1) AND 1::float8 NOT IN (SELECT 1.5)
+SELECT NULL IN (SELECT 1 WHERE false), 1 IN (SELECT NULL::int), 1 NOT IN (SELECT 1 WHERE false), 1 < ALL (SELECT NULL::int)
+SELECT 1 WHERE 1 IN (SELECT value FROM kv)
+SELECT key FROM kv WHERE key IN (SELECT NULL) OR key IN (SELECT '')
+SELECT key FROM kv WHERE key LIKE (SELECT 'sub/%') ORDER BY key LIMIT (SELECT 2) OFFSET (SELECT 1)
+WITH RECURSIVE r(k) AS (SELECT min(key) FROM kv WHERE key LIKE 'sub/%' UNION ALL SELECT (SELECT min(key) FROM kv WHERE key > r.k AND key LIKE 'sub/%') FROM r WHERE r.k IS NOT NULL) SELECT k FROM r
+INSERT INTO kv (key, value) SELECT 'sub/twice', 'a' UNION ALL SELECT 'sub/twice', 'b'
+INSERT INTO kv (key, value) SELECT 'sub/twice', 'a' UNION ALL SELECT 'sub/twice', 'b' ON CONFLICT (key) DO UPDATE SET value = excluded.value
+INSERT INTO kv (key, value) SELECT 'sub/twice', 'a' UNION ALL SELECT 'sub/twice', 'b' ON CONFLICT DO NOTHING RETURNING key, value
+INSERT INTO kv (key, value) SELECT key, * FROM kv
+BEGIN READ ONLY; INSERT INTO kv SELECT 'sub/none', 'x' WHERE false
+ROLLBACK
+BEGIN READ ONLY; PREPARE "sub ""é" AS INSERT INTO kv SELECT 'sub/none', 'x'; EXECUTE "sub ""é"
+ROLLBACK; PREPARE "sub ""é" AS SELECT 1
+EXECUTE "no ""é"
+BEGIN; SELECT 1 / 0
+EXECUTE "sub ""é"
+ROLLBACK; DEALLOCATE ALL; EXECUTE "sub ""é"
 DELETE FROM kv WHERE key IN (SELECT key FROM kv WHERE key LIKE 'sub/%')
