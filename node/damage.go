@@ -135,6 +135,9 @@ func (r *reign) vital() wal.LSN {
 	if n.cfg.priority() > 0 {
 		return from
 	}
+	if !n.raft.CaughtUp() {
+		return 0 // what the state knows of slots may be old
+	}
 	s := n.raft.State()
 	for _, slot := range s.Slots {
 		if m, ok := s.Member(slot.Member); ok && m.ID != n.memberID() && m.ID != s.Primary.ID && slot.Restart != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -523,6 +524,37 @@ func TestScrubWithoutDescriptors(t *testing.T) {
 			t.Errorf("with descriptors again the control file says %v", s.onDisk(t))
 		}
 	})
+}
+
+// Before it knows what the cluster agreed on, a witness that has been started again takes it that some member needs what
+// is damaged.
+func TestDamageOfWitnessThatKnowsNoSlots(t *testing.T) {
+	n1 := newTestNode(t, "n1")
+	n1.start()
+	w := newTestNode(t, "w", n1.cfg.Listen)
+	w.cfg.Witness = true
+	w.start()
+	n1.stop()
+	w.stop()
+	cfg := w.node.raftConfig()
+	var err error
+	cfg.Listener, err = net.Listen("tcp", w.cfg.RaftListen)
+	mustBeNil(t, err)
+	alone, err := raftlog.Open(cfg)
+	mustBeNil(t, err)
+	defer func() { mustBeNil(t, alone.Close()) }()
+
+	s := newTestScrubber(t, vfs.NewMem(), 4)
+	r, from := s.r, scrubSegment.Start(1)
+	s.state.set([]wal.Fault{{From: from, To: from + 0x100, Reason: "a test"}})
+	r.node.cfg, r.node.raft = Config{Witness: true}, alone
+	r.stream = walreceiver.New(walreceiver.Config{Logger: r.node.log}, walreceiver.Log{Dir: r.found.Dir, End: r.found.End, History: r.found.History})
+	control := r.checkpointer.Control()
+	control.Redo = r.found.End.LSN
+	r.checkpointer = startup.NewCheckpointer(control)
+	if r.doubt(); alone.CaughtUp() || r.stream.Acknowledged() != from {
+		t.Errorf("caught up: %v; acknowledged up to %s, want %s", alone.CaughtUp(), r.stream.Acknowledged(), from)
+	}
 }
 
 // A witness that is needed for commits, and whose log is damaged in the segment that is being written, acknowledges
