@@ -20,7 +20,8 @@ type analyzer struct {
 
 	with []*withTable // that can be selected from
 
-	nested bool // a subquery reads kv
+	nested   bool // a subquery reads kv
+	subplans int  // how many subqueries have been analyzed
 
 	queryLevel // of the SELECT, subquery or write that is being analyzed
 }

@@ -13,8 +13,15 @@ type subplan struct {
 	correlated bool // refers to columns of the queries around it
 }
 
+// subplanSlack is how many subqueries may be analyzed more than a statement has bytes. What DISTINCT and GROUP BY list is
+// analyzed twice, subqueries and all, which doubles with each level.
+const subplanSlack = 4096
+
 // subplan analyzes a query with a level of its own.
 func (a *analyzer) subplan(n *selectStmt) *subplan {
+	if a.subplans++; a.subplans > subplanSlack+len(a.src) {
+		a.fail(n.at(), pgwire.CodeStatementTooComplex, "too many subqueries inside each other")
+	}
 	saved := a.queryLevel
 	a.queryLevel = queryLevel{scope: scope{outer: &saved.scope}}
 	s := &subplan{plan: a.selectPlan(n).(*selectPlan)}

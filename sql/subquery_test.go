@@ -221,3 +221,21 @@ func TestArraysOfSubqueriesAreBounded(t *testing.T) {
 		t.Errorf("keys that are too long are no keys: %v, %v", rows.rows, err)
 	}
 }
+
+// Subqueries that are analyzed twice on each level are refused before that takes long; many beside each other are not.
+func TestAnalysisIsBounded(t *testing.T) {
+	s, _ := newTestSession(t, newMemory(), nil)
+	deep := "select value from kv"
+	for range 100 {
+		deep = "select distinct (" + deep + ") from kv"
+	}
+	if _, err := run(t, s, deep); code(err) != pgwire.CodeStatementTooComplex {
+		t.Errorf("%v, want 54001", err)
+	}
+	if rows, err := run(t, s, "select count(*) from (values (1)"+strings.Repeat(",(1)", 20000)+") x"); err != nil || rows.rows[0][0] != "20001" {
+		t.Errorf("%v, %v, want 20001 rows of VALUES", rows.rows, err)
+	}
+	if _, err := run(t, s, "select 1"+strings.Repeat(" union select 1", 9000)); err != nil {
+		t.Error(err)
+	}
+}
