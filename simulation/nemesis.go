@@ -60,6 +60,7 @@ var faults = []fault{
 	{"the preferred one is behind", (*nemesis).outrun},
 	{"promised and without power", (*nemesis).forget},
 	{"two commit by themselves", (*nemesis).strand},
+	{"two primaries", (*nemesis).usurp},
 	{"the only one that acknowledges fails", (*nemesis).deny},
 }
 

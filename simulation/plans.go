@@ -130,6 +130,27 @@ func (n *nemesis) forget(ctx context.Context) string {
 	return fmt.Sprintf("%s with %s", m.name, what)
 }
 
+// usurp cuts the primary off from the other nodes, not from clients, until another has been the primary for a while: who
+// reads on the old one meanwhile must not be answered.
+func (n *nemesis) usurp(ctx context.Context) string {
+	m, opened := n.cluster.machine(n.tally.leader()), n.tally.next("epoch is open")
+	if m == nil {
+		return ""
+	}
+	for _, o := range n.cluster.machines {
+		n.cutFrom(m, o)
+	}
+	next := n.heard(ctx, opened)
+	if next != nil {
+		sleep(ctx, time.Second+n.cluster.rng.upTo(3*time.Second))
+	}
+	n.heal()
+	if next == nil {
+		return m.name + " alone"
+	}
+	return m.name + " beside " + next.name
+}
+
 // strand cuts the primary and one standby off from a majority, not from clients, where that standby is all that the
 // rule asks for: what they commit the others do not have, and none of those may take over.
 func (n *nemesis) strand(ctx context.Context) string {
