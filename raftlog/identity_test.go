@@ -26,11 +26,7 @@ func (c *cluster) replaceDisk(name string) {
 // that one may have had what was agreed on, and this one would let somebody lead who has not.
 func TestEmptyStoreDoesNotVoteForAnother(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
-		c.three()
-		leader, behind := c.leader(), c.follower()
-		other := c.third(leader, behind)
-		c.kill(behind)
-		c.propose(leader, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
+		leader, behind, other := c.oneBehind()
 		c.kill(leader)
 		c.replaceDisk(other)
 		c.open(behind, false)
@@ -70,4 +66,15 @@ func (c *cluster) third(a, b string) string {
 	}
 	c.t.Fatal("no third member")
 	return ""
+}
+
+// oneBehind is a cluster of three of which one is dead, and lacks what the other two have agreed on.
+func (c *cluster) oneBehind() (leader, behind, other string) {
+	c.t.Helper()
+	c.three()
+	leader, behind = c.leader(), c.follower()
+	other = c.third(leader, behind)
+	c.kill(behind)
+	c.propose(leader, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
+	return leader, behind, other
 }

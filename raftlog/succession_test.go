@@ -56,11 +56,7 @@ func TestOnlyVoter(t *testing.T) {
 // behind and cannot win, and lets the one that can.
 func TestLateHeartbeatOfTheLeaderBefore(t *testing.T) {
 	bubble(t, func(t *testing.T, c *cluster) {
-		c.three()
-		leader, behind := c.leader(), c.follower()
-		other := c.third(leader, behind)
-		c.kill(behind)
-		c.propose(leader, &SlotCreate{Epoch: 1, Slot: Slot{Name: "vault"}})
+		leader, behind, other := c.oneBehind()
 		c.equal()
 		c.kill(leader)
 		c.kill(other)
