@@ -152,6 +152,9 @@ func TestRawWriterPowerCuts(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		for rest := content; len(rest) > 0; {
 			n := min(len(rest), 1+rng.IntN(128<<10))
+			if rng.IntN(2) == 0 {
+				w.Expect(w.Written().Load() + LSN(rng.IntN(len(rest))))
+			}
 			_, err := w.Write(rest[:n])
 			must(t, err)
 			rest = rest[n:]

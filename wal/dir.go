@@ -194,6 +194,18 @@ func (d *Dir) RemoveTemporary() error {
 // not only reserved blocks, so that later writes neither fail for lack of room nor change the file's
 // size, and fdatasync has no metadata to write. A crash leaves a temporary file or the whole segment.
 func (d *Dir) Allocate(tli TimelineID, segno uint64) error {
+	return d.allocate(tli, segno, d.writeZeros)
+}
+
+// AllocateBlocks is Allocate for a segment that is filled at once, in large pieces: a new file gets reserved blocks, which
+// hold zeros for who reads them. A sync has the file system note which of them are written; that costs less than to
+// write all of them twice.
+func (d *Dir) AllocateBlocks(tli TimelineID, segno uint64) error {
+	return d.allocate(tli, segno, d.reserveBlocks)
+}
+
+// allocate makes sure that the segment exists, by a temporary file that is made by fill.
+func (d *Dir) allocate(tli TimelineID, segno uint64, fill func(path string) error) error {
 	name := d.Format.SegmentSize.FileName(tli, segno)
 	ok, err := Exists(d.FS, d.file(name))
 	if err != nil {
@@ -203,7 +215,7 @@ func (d *Dir) Allocate(tli TimelineID, segno uint64) error {
 		return SyncDir(d.FS, d.Path)
 	}
 	tmp := d.tempName()
-	if err := d.writeZeros(tmp); err != nil {
+	if err := fill(tmp); err != nil {
 		return errors.Join(fmt.Errorf("allocate segment %s: %w", name, err), d.FS.Remove(tmp))
 	}
 	return d.putInPlace(tmp, name)
@@ -282,7 +294,11 @@ func (d *Dir) tempName() string {
 	return d.file(fmt.Sprintf("%s%d", tempPrefix, d.temp))
 }
 
+// writeZeros makes a file of zeros as large as a segment, durably.
 func (d *Dir) writeZeros(path string) error {
+	if d.direct {
+		return writeZerosDirect(path, int64(d.Format.SegmentSize))
+	}
 	f, err := d.FS.Create(path, diskCategory)
 	if err != nil {
 		return err
@@ -290,6 +306,27 @@ func (d *Dir) writeZeros(path string) error {
 	zeros := make([]byte, min(1<<20, d.Format.SegmentSize))
 	for n := SegmentSize(0); n < d.Format.SegmentSize && err == nil; n += SegmentSize(len(zeros)) {
 		_, err = f.Write(zeros)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// reserveBlocks makes a file as large as a segment that has room on the disk, durably. Where that cannot be had
+// without writing, it writes zeros.
+func (d *Dir) reserveBlocks(path string) error {
+	f, err := d.FS.Create(path, diskCategory)
+	if err != nil {
+		return err
+	}
+	size := int64(d.Format.SegmentSize)
+	err = f.Preallocate(0, size)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return errors.Join(f.Close(), d.writeZeros(path))
+	}
+	if err == nil {
+		_, err = f.WriteAt([]byte{0}, size-1) // the size is not part of what is reserved
 	}
 	if err == nil {
 		err = f.Sync()

@@ -45,7 +45,11 @@ func openDirect(f vfs.File, path string, block []byte) (*directFile, error) {
 // directBuffer returns room for the largest direct write: the block in which it begins, and zeros up to a page's end
 // behind it.
 func directBuffer() []byte {
-	const n = directBlock + maxDirect + PageSize
+	return aligned(directBlock + maxDirect + PageSize)
+}
+
+// aligned returns n zeros in memory that may be written directly.
+func aligned(n int) []byte {
 	b := make([]byte, n+directBlock)
 	skip := -uintptr(unsafe.Pointer(&b[0])) % directBlock
 	return b[skip:][:n:n]
@@ -95,6 +99,30 @@ func writeDirect(f *os.File, p []byte, off int64) error {
 	}
 	return nil
 }
+
+// writeZerosDirect makes a file of size zeros, durably, past the page cache: as many pages of zeros there would be
+// written back all at once, and nobody reads them.
+func writeZerosDirect(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_DIRECT, 0o600)
+	if err != nil {
+		return err
+	}
+	// In one piece, before it is written; where that cannot be asked for, writing does it.
+	if err = unix.Fallocate(int(f.Fd()), 0, 0, size); errors.Is(err, errors.ErrUnsupported) {
+		err = nil
+	}
+	zeros := aligned(int(min(zerosAtOnce, size)))
+	for off := int64(0); off < size && err == nil; off += int64(len(zeros)) {
+		_, err = f.WriteAt(zeros, off)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// zerosAtOnce is how many zeros are written at once: what else is written meanwhile waits for little more than those.
+const zerosAtOnce = 256 << 10
 
 // Close closes both.
 func (f *directFile) Close() error { return errors.Join(f.direct.Close(), f.File.Close()) }

@@ -12,7 +12,9 @@ type RawWriter struct {
 	written Position
 	flushed Position
 
-	allocated LSN // end of the segments that exist; owned by the writing goroutine
+	// Owned by the writing goroutine.
+	allocated LSN // end of the segments that exist
+	coming    LSN // see Expect
 }
 
 // recentSize is how much of the log a RawWriter keeps in memory: what redo reads when it is a few milliseconds behind.
@@ -38,13 +40,20 @@ func (w *RawWriter) timeline(segno uint64) TimelineID {
 func (w *RawWriter) Written() *Position { return &w.written }
 func (w *RawWriter) Flushed() *Position { return &w.flushed }
 
+// Expect says that the log up to end is on its way here: segments before that are about to be filled, and need no zeros.
+func (w *RawWriter) Expect(end LSN) { w.coming = end }
+
 // Reserve makes sure that there is room for n bytes more. It may have to allocate a segment, which takes as long as
 // its zeros take to write, or for which there is no room (ENOSPC). A caller may try again.
 func (w *RawWriter) Reserve(n int) error {
 	size := w.dir.Format.SegmentSize
 	for end := w.written.Load() + LSN(n); w.allocated < end; w.allocated += LSN(size) {
 		segno := size.Segno(w.allocated)
-		if err := w.dir.Allocate(w.timeline(segno), segno); err != nil {
+		allocate := w.dir.Allocate
+		if w.allocated+LSN(size) <= w.coming {
+			allocate = w.dir.AllocateBlocks
+		}
+		if err := allocate(w.timeline(segno), segno); err != nil {
 			return err
 		}
 	}

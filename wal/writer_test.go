@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -418,6 +419,61 @@ func TestRawWriterBeforeItsTimeline(t *testing.T) {
 	}
 	if !bytes.Equal(got, b) {
 		t.Error("what is read is not what was written")
+	}
+}
+
+// A segment of which all is on its way is not written twice: it has room on the disk, and no zeros of its own. The one
+// that is only begun has.
+func TestExpectedSegments(t *testing.T) {
+	zeros, reserved := 0, 0
+	fsys := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if strings.Contains(op.Path, tempPrefix) {
+			switch op.Kind {
+			case errorfs.OpFileWrite:
+				zeros++
+			case errorfs.OpFilePreallocate:
+				reserved++
+			}
+		}
+		return nil
+	}))
+	d := newDir(t, fsys)
+	zeros = 0 // the first segment's
+	w := NewRawWriter(d, History{Timeline: 1}, emptyLog.LSN, SyncFdatasync)
+	size := d.Format.SegmentSize
+	w.Expect(size.Start(4) + 1000)
+	b := pattern(int(size.Start(4) + 1000 - emptyLog.LSN))
+	whole := size.Start(4) - emptyLog.LSN
+	for wantZeros, p := range [][]byte{b[:whole], b[whole:]} {
+		_, err := w.WriteDurably(p)
+		must(t, err)
+		if zeros != wantZeros || reserved != 2 {
+			t.Errorf("zeros were written for %d segments, want %d, and room made for %d, want 2", zeros, wantZeros, reserved)
+		}
+	}
+	must(t, w.Close())
+	if got := peek(t, d, emptyLog.LSN, emptyLog.LSN+LSN(len(b))); !bytes.Equal(got, b) {
+		t.Error("the files do not hold the log")
+	}
+}
+
+// A segment whose blocks are reserved reads as zeros, has its full size, and its room on the disk; one of zeros that
+// were written past the page cache too.
+func TestAllocatedSegmentHasItsRoom(t *testing.T) {
+	for what, d := range map[string]*Dir{"cached": newDir(t, vfs.Default), "direct": newDirectDir(t)} {
+		must(t, d.Allocate(1, 7))
+		must(t, d.AllocateBlocks(1, 8))
+		for segno := uint64(7); segno <= 8; segno++ {
+			path := d.file(MinSegmentSize.FileName(1, segno))
+			content, err := os.ReadFile(path)
+			must(t, err)
+			info, err := os.Stat(path)
+			must(t, err)
+			blocks := info.Sys().(*syscall.Stat_t).Blocks
+			if len(content) != int(MinSegmentSize) || firstNonZeroAt(content) >= 0 || blocks*512 < int64(MinSegmentSize) {
+				t.Errorf("%s, segment %d: %d bytes, %d blocks", what, segno, len(content), blocks)
+			}
+		}
 	}
 }
 

@@ -180,6 +180,7 @@ func (r *session) message(b []byte) error {
 		return err
 	}
 	r.grant(x.Lease)
+	r.s.raw.Expect(x.End)
 	err := r.data(x.Start, x.Data)
 	if err == nil {
 		// Only now: replay has nothing to do before the bytes are there.
