@@ -216,15 +216,16 @@ func (r *reign) newSender(buffered wal.Buffered) *walsender.Server {
 			_, err := r.createSlot(ctx, name, reserve)
 			return err
 		},
-		DropSlot: r.dropSlot,
-		Refused:  n.scrubbing.suspect,
-		Redo:     func() wal.LSN { return r.checkpointer.Control().Redo },
-		Timeout:  n.senderTimeout,
-		Show:     r.show,
-		Backup:   r,
-		Sealed:   func() bool { return r.primary == nil && r.stream == nil },
-		Fatal:    func(err error) { n.fail(&FatalError{Err: err}) },
-		Logger:   n.log,
+		DropSlot:    r.dropSlot,
+		Refused:     n.scrubbing.suspect,
+		Redo:        func() wal.LSN { return r.checkpointer.Control().Redo },
+		Timeout:     n.senderTimeout,
+		CatchupRate: func() int64 { return n.settings.Bytes("wal_catchup_rate") },
+		Show:        r.show,
+		Backup:      r,
+		Sealed:      func() bool { return r.primary == nil && r.stream == nil },
+		Fatal:       func(err error) { n.fail(&FatalError{Err: err}) },
+		Logger:      n.log,
 	}
 	if r.primary != nil {
 		cfg.Sync = r.primary.group

@@ -173,6 +173,7 @@ func replicationSettings() []Setting {
 		{Name: "max_degraded_wal_size", Kind: i, Unit: "MB", Boot: "64", Min: 1, Max: maxInt, Context: sighup, Category: catPrimary, Short: "Most WAL that the primary may acknowledge alone, if synchronous_mode is bounded."},
 		{Name: "synchronous_mode", Kind: KindEnum, Boot: "required", Enum: []string{"required", "degrade", "bounded"}, Context: sighup, Category: catPrimary, Short: "What becomes of commits when synchronous_standby_names cannot be met."},
 		{Name: "synchronous_standby_names", Kind: s, Boot: "ANY MAJORITY (*)", Context: sighup, Category: catPrimary, Check: checkRule, Short: "Who must have a commit before it is acknowledged."},
+		{Name: "wal_catchup_rate", Kind: i, Unit: "kB", Boot: "65536", Max: maxInt, Context: sighup, Category: catSending, Short: "WAL per second that is sent to a receiver that is behind while commits come; 0 for no limit."},
 		{Name: "wal_keep_size", Kind: i, Unit: "MB", Boot: "0", Max: maxInt, Context: sighup, Category: catSending, Short: "WAL kept for standbys without a slot."},
 		{Name: "wal_receiver_status_interval", Kind: i, Unit: "s", Boot: "10", Max: maxInt / 1000, Context: sighup, Category: catStandby, Short: "Longest time between a standby's reports."},
 		{Name: "wal_receiver_timeout", Kind: i, Unit: "ms", Boot: "60000", Max: maxInt, Context: sighup, Category: catStandby, Short: "Silence after which a standby gives its upstream up."},

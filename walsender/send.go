@@ -28,6 +28,8 @@ func (st *stream) send(ctx context.Context) error {
 			}
 			if st.sent.Load() == limit {
 				st.caughtUp()
+			} else if err := st.rest(ctx, limit); err != nil {
+				return err
 			}
 			continue
 		}
@@ -205,15 +207,33 @@ func (st *stream) finish(limit wal.LSN) error {
 	return st.keepalive(true)
 }
 
+// rest keeps the pace of one who catches up. What others ask for meanwhile is done first.
+func (st *stream) rest(ctx context.Context, limit wal.LSN) error {
+	if st.streaming.Load() || st.drained {
+		return nil
+	}
+	rest := st.pace.rest(time.Now(), st.sent.Load(), limit, st.session.server.cfg.CatchupRate())
+	if rest == 0 {
+		return nil
+	}
+	st.linger.Reset(rest)
+	return st.await(ctx, nil, nil, st.linger.C)
+}
+
 // wait returns when there may be something to do.
 func (st *stream) wait(ctx context.Context) error {
+	moved, due := st.horizonNews()
+	return st.await(ctx, st.limit.changed(st.sent.Load()), moved, due)
+}
+
+// await returns when one of the three has something, or others ask for something.
+func (st *stream) await(ctx context.Context, changed, moved <-chan struct{}, due <-chan time.Time) error {
 	draining := st.session.server.draining
 	if st.drained {
 		draining = nil
 	}
-	moved, due := st.horizonNews()
 	select {
-	case <-st.limit.changed(st.sent.Load()):
+	case <-changed:
 	case <-moved:
 	case <-due:
 	case <-st.wake:

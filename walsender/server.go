@@ -59,6 +59,10 @@ type Config struct {
 	// The channel is closed when it may have changed. nil: never.
 	Timeout func() (time.Duration, <-chan struct{})
 
+	// CatchupRate is wal_catchup_rate, in bytes a second: how fast WAL is sent to one who catches up while the log
+	// grows. 0, or nil: as fast as can be.
+	CatchupRate func() int64
+
 	// Show answers SHOW: the value of a setting, if there is such a setting. Clients ask for
 	// wal_segment_size and data_directory_mode.
 	Show func(name string) (string, bool)
@@ -101,6 +105,9 @@ type Server struct {
 func New(cfg Config) *Server {
 	if cfg.Timeout == nil {
 		cfg.Timeout = func() (time.Duration, <-chan struct{}) { return 0, nil }
+	}
+	if cfg.CatchupRate == nil {
+		cfg.CatchupRate = func() int64 { return 0 }
 	}
 	log := cfg.Logger
 	if log == nil {

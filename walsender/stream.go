@@ -62,11 +62,12 @@ type stream struct {
 	limit limit
 	raw   *wal.RawReader
 	buf   []byte // one message: header and maxChunk bytes of WAL
+	pace  pace
 
 	greeted     bool        // a native client has had a message, and so can answer
 	told        wal.LSN     // the horizon that a native client knows
 	dataAt      time.Time   // when WAL was sent last
-	linger      *time.Timer // see horizonNews
+	linger      *time.Timer // see horizonNews and rest
 	leaseWanted bool        // the group waits for the member's promise
 	drained     bool        // the server drains, and send has noticed
 	asked       bool        // while draining: for a report

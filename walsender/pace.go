@@ -1,0 +1,38 @@
+package walsender
+
+import (
+	"time"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// paceSlice is how much WAL is sent between two looks at whether it was too fast.
+const paceSlice = 1 << 20
+
+// A pace keeps a client that catches up from holding up commits: to read, send, receive and store a log that is far
+// ahead takes the disk and the processors of all, as much as there is. While the log grows it is sent no faster than
+// wal_catchup_rate, unless it grows so fast itself that the client would not catch up. A log that stands still is
+// sent as fast as can be.
+type pace struct {
+	begun time.Time // when the slice began; zero: there was none yet
+	sent  wal.LSN   // how far the stream was then
+	limit wal.LSN   // and the log, when the one before ended
+}
+
+// rest returns how long a stream is to rest that is at sent now, of a log that has come to limit. rate is in
+// bytes a second, 0 for no limit.
+func (p *pace) rest(now time.Time, sent, limit wal.LSN, rate int64) time.Duration {
+	if p.begun.IsZero() {
+		*p = pace{now, sent, limit}
+	}
+	gained, grown := int64(sent-p.sent), int64(limit-p.limit)
+	if gained < paceSlice {
+		return 0
+	}
+	var rest time.Duration
+	if rate > 0 && grown > 0 && grown <= gained/2 {
+		rest = max(0, time.Duration(float64(gained)/float64(rate)*float64(time.Second))-now.Sub(p.begun))
+	}
+	*p = pace{now.Add(rest), sent, limit}
+	return rest
+}
