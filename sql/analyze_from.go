@@ -38,7 +38,7 @@ func (a *analyzer) column(n columnNode) expr {
 	}
 	if n.table == "excluded" && a.scope.excluded {
 		a.columnRef++
-		return &kvColumn{index: a.kvIndex(n), excluded: true}
+		return &kvColumn{index: a.kvIndex(n), excluded: true, table: n.table}
 	}
 	if a.scope.excluded && n.table == "" && slices.ContainsFunc(kvColumns, func(c Column) bool { return c.Name == n.name }) {
 		a.fail(n.at(), pgwire.CodeAmbiguousColumn, `column reference "%s" is ambiguous`, n.name)
@@ -107,9 +107,9 @@ func (r *relation) column(name string, kv bool, depth int) expr {
 	i := slices.IndexFunc(r.columns, func(c Column) bool { return c.Name == name })
 	switch {
 	case i >= 0 && kv:
-		return &kvColumn{index: i, depth: depth}
+		return &kvColumn{index: i, depth: depth, table: r.table}
 	case i >= 0:
-		return &viewColumn{r.offset + i, depth, r.columns[i].Type}
+		return &viewColumn{r.offset + i, depth, r.columns[i].Type, r.table, name}
 	case name == "tableoid" && r.oid != 0:
 		return &constExpr{OID, OIDValue(r.oid)}
 	}
@@ -187,7 +187,7 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 			a.fail(item.at(), pgwire.CodeDuplicateAlias, `table name "%s" specified more than once`, rel.table)
 		}
 	}
-	step := joinStep{left: item.left, offset: p.width}
+	step := joinStep{table: rel.table, left: item.left, offset: p.width}
 	a.noAggregate = "functions in FROM"
 	switch v, with := a.catalog.view(item.name), a.withTable(item.name); {
 	case item.query != nil:
@@ -195,7 +195,7 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 	case item.call != nil:
 		step.source, rel.columns, step.lateral = a.fromCall(item)
 	case with != nil:
-		step.source, rel.columns, step.lateral = withSource{with.source, a.depth() - with.depth}, with.columns, with.changes
+		step.source, rel.columns, step.lateral = withSource{with.source, a.depth() - with.depth, with.name}, with.columns, with.changes
 		a.outerRef, with.used = a.outerRef || with.changes, true
 	case item.name == "kv":
 		a.alone(item.at(), "kv in a join")

@@ -203,6 +203,7 @@ type withQuery struct {
 type derivedNode struct {
 	arms     []*selectStmt
 	distinct []bool // after arms[i] is added, equal rows become one
+	values   bool   // it was written as VALUES
 }
 
 type orderItem struct {
@@ -327,6 +328,11 @@ type (
 		pos
 		lsn *string // of COMMIT; nil: FAILOVER
 	}
+	// explainPlanStmt is EXPLAIN of a statement that has a plan.
+	explainPlanStmt struct {
+		node    statementNode // a SELECT, INSERT, UPDATE, DELETE or EXECUTE
+		options explainOptions
+	}
 	waitStmt struct {
 		pos
 		lsn     string
@@ -350,6 +356,7 @@ func (*prepareStmt) tag() string       { return "PREPARE" }
 func (*executeStmt) tag() string       { return "EXECUTE" }
 func (*checkpointStmt) tag() string    { return "CHECKPOINT" }
 func (*explainStmt) tag() string       { return "EXPLAIN" }
+func (*explainPlanStmt) tag() string   { return "EXPLAIN" }
 func (*waitStmt) tag() string          { return "WAIT" }
 func (s *discardStmt) tag() string     { return s.verb }
 

@@ -66,6 +66,7 @@ type kvColumn struct {
 	index    int // keyColumn, valueColumn or lsnColumn
 	depth    int // how many queries further out
 	excluded bool
+	table    string // as it is called where it is selected from
 }
 
 func (x *kvColumn) typ() Type { return kvColumns[x.index].Type }
@@ -95,6 +96,7 @@ func (x *wholeRow) eval(e *env) (Value, error) {
 type viewColumn struct {
 	index, depth int
 	t            Type
+	table, name  string
 }
 
 func (x *viewColumn) typ() Type                  { return x.t }

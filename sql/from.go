@@ -20,6 +20,7 @@ type fromPlan struct {
 
 type joinStep struct {
 	source        source
+	table         string // what it is called
 	lateral       bool   // depends on the row so far
 	left          bool   // LEFT JOIN: a row of NULLs stands in if none matches
 	on            expr   // nil: all match
@@ -42,12 +43,29 @@ type joiner struct {
 	rows [][][]Value // of each step that is not lateral
 	take func() (more bool, err error)
 	seen int
+	m    *meter
+}
+
+// top is the last of the parts that a meter measures.
+func (p *fromPlan) top() any {
+	return p.part(len(p.steps) - 1)
+}
+
+// part is what a meter knows of the rows up to a step: of the join, or of the first relation.
+func (p *fromPlan) part(i int) any {
+	if i > 0 {
+		return joinPart{&p.steps[i]}
+	}
+	return &p.steps[0]
 }
 
 // scan sets e.tuple to each row of the join and calls take, until that wants no more.
 func (p *fromPlan) scan(e *env, take func() (more bool, err error)) error {
 	e.tuple = make([]Value, p.width)
-	j := &joiner{plan: p, e: e, rows: make([][][]Value, len(p.steps)), take: take}
+	j := &joiner{plan: p, e: e, rows: make([][][]Value, len(p.steps)), take: take, m: e.session.meter}
+	if j.m != nil {
+		return j.runMetered()
+	}
 	_, err := j.step(0)
 	return err
 }
@@ -59,7 +77,7 @@ func (j *joiner) step(i int) (more bool, err error) {
 	step := &j.plan.steps[i]
 	rows := j.rows[i]
 	if rows == nil || step.lateral {
-		if rows, err = step.source.tuples(j.e); err != nil {
+		if rows, err = j.read(i, step); err != nil {
 			return false, err
 		}
 		if !step.lateral {
@@ -68,6 +86,9 @@ func (j *joiner) step(i int) (more bool, err error) {
 			}
 		}
 		j.rows[i] = rows
+	}
+	if !step.lateral && i > 0 {
+		j.m.given(keptPart{step}, len(rows))
 	}
 	matched := false
 	for _, row := range rows {
@@ -80,6 +101,7 @@ func (j *joiner) step(i int) (more bool, err error) {
 			return false, err
 		}
 		if !ok {
+			j.m.remove(j.plan.part(i))
 			continue
 		}
 		matched = true
@@ -98,10 +120,25 @@ func (j *joiner) step(i int) (more bool, err error) {
 func (j *joiner) next(i int) (more bool, err error) {
 	for _, cond := range j.plan.steps[i].where {
 		if ok, err := passes(cond, j.e); err != nil || !ok {
+			j.m.drop(j.plan.part(i), i > 0 && j.plan.steps[i].left)
 			return err == nil, err
 		}
 	}
-	return j.step(i + 1)
+	if j.m == nil {
+		return j.step(i + 1)
+	}
+	return j.nextMetered(i)
+}
+
+// read reads the rows of a relation.
+func (j *joiner) read(i int, step *joinStep) ([][]Value, error) {
+	p, before := j.m.begin(step)
+	rows, err := step.source.tuples(j.e)
+	if i > 0 { // those of the first are counted when they have passed its filter
+		j.m.count(p, int64(len(rows)))
+	}
+	j.m.end(p, before)
+	return rows, err
 }
 
 // interrupted tells, now and then, that the statement has been cancelled.

@@ -227,6 +227,7 @@ func (s *selection) emitGroups() (more bool, err error) {
 		} else if !wanted || s.limit == 0 {
 			continue
 		}
+		s.results++
 		if s.plan.order != nil {
 			err, more = s.collect(), true
 		} else {

@@ -33,7 +33,7 @@ func (p *parser) orderAndLimit(s *selectStmt) {
 
 // values reads VALUES (…), …: each row is a SELECT without FROM, and UNION ALL stands between.
 func (p *parser) values() *derivedNode {
-	d := &derivedNode{}
+	d := &derivedNode{values: true}
 	p.expect("values")
 	for _, row := range p.valueRows() {
 		s := &selectStmt{pos: pos(row[0].at())}

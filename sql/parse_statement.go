@@ -18,7 +18,7 @@ const noNotifications = "There are no notifications: write a row, and have the o
 // refused lists the commands of PostgreSQL that Longship does not have, with a hint. What has two words comes
 // before its first word alone. Anything that is neither here nor parsed is a syntax error.
 var refused = map[string]string{
-	"analyze":         "There are no statistics. A condition on key is a lookup or a range scan, everything else scans the table.",
+	"analyze":         "There are no statistics: EXPLAIN shows how a statement finds its rows.",
 	"call":            "There are no procedures: send the statements, between BEGIN and COMMIT.",
 	"cluster":         "There is nothing to rebuild: kv is kept in the order of its keys.",
 	"comment":         oneTable,
@@ -196,29 +196,6 @@ func (p *parser) discardStatement() statementNode {
 	}
 	p.unexpected()
 	return nil
-}
-
-// explainStatement reads EXPLAIN FAILOVER and EXPLAIN COMMIT 'X/X'. Queries are not explained: their plans
-// follow from the text.
-func (p *parser) explainStatement() statementNode {
-	at := p.tok.pos
-	p.expect("explain")
-	if p.tok.kind == tokEOF {
-		p.unexpected()
-	}
-	if p.accept("commit") {
-		s := &explainStmt{pos: pos(p.tok.pos)}
-		if p.tok.kind == tokEOF || p.isOp(";") {
-			panic(errorAt(p.lexer.src, s.at(), pgwire.CodeSyntaxError, "EXPLAIN COMMIT needs the LSN of a commit").
-				WithHint("EXPLAIN COMMIT 'X/X'. SHOW longship.last_commit_lsn tells the last one of this session."))
-		}
-		s.lsn = new(p.stringLiteral())
-		return s
-	}
-	if !p.accept("failover") {
-		p.unsupported(at, "EXPLAIN of a statement", "Use EXPLAIN FAILOVER or EXPLAIN COMMIT 'lsn'. A condition on key is a lookup or a range scan; everything else scans the table.")
-	}
-	return &explainStmt{}
 }
 
 // waitTimeout is the TIMEOUT of WAIT FOR LSN, read as a setting is.

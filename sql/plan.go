@@ -13,6 +13,7 @@ type access struct {
 	upper  []bound
 	like   []expr // patterns whose fixed beginning bounds key
 	filter expr   // the rest of the condition; nil if nothing is left
+	table  string // what kv is called there
 }
 
 // A bound is a limit on key.
@@ -21,15 +22,15 @@ type bound struct {
 	inclusive bool
 }
 
-// planAccess splits a WHERE condition (nil: none) into an access. Conditions on key that it can
+// planAccess splits a WHERE condition (nil: none) into an access to kv, which is called table. Conditions on key that it can
 // use are those between the bare column and something that does not depend on the row:
 //
 //	key = x, key IN (…), key = x OR key = y     points
 //	key = ANY (array), key IN (SELECT …)        points
 //	key <, <=, >, >= x, BETWEEN                  bounds
 //	key LIKE 'prefix%'                           bounds; the pattern stays in the filter
-func planAccess(where expr) access {
-	var a access
+func planAccess(where expr, table string) access {
+	a := access{table: table}
 	var rest []expr
 	for _, cond := range conjuncts(where) {
 		if !a.use(cond) {
@@ -120,7 +121,7 @@ func (a *access) useBound(x *compareExpr) bool {
 // boundConds turns bounds back into conditions, when points make them unnecessary.
 func (a *access) boundConds() []expr {
 	var conds []expr
-	key := &kvColumn{index: keyColumn}
+	key := &kvColumn{index: keyColumn, table: a.table}
 	for _, b := range a.lower {
 		conds = append(conds, &compareExpr{op: inclusiveOp(">", b), l: key, r: b.x})
 	}

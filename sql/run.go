@@ -27,11 +27,18 @@ func (s *Session) runPlan(ctx context.Context, stmt *statement, final bool) (tag
 	}
 	s.env = env{ctx: runCtx, session: s, params: s.params}
 	commits := final && s.block == noBlock
-	switch plan := stmt.plan.(type) {
+	if explain, ok := stmt.plan.(*explainPlan); ok {
+		return s.runExplain(ctx, stmt, *explain, commits)
+	}
+	return s.runPlanned(ctx, stmt.plan, stmt.node.tag(), commits)
+}
+
+func (s *Session) runPlanned(ctx context.Context, plan planNode, command string, commits bool) (tag string, err error) {
+	switch plan := plan.(type) {
 	case *selectPlan:
 		return s.runSelect(ctx, plan, commits)
 	case writePlan:
-		return s.runWrite(ctx, plan, stmt.node.tag(), commits)
+		return s.runWrite(ctx, plan, command, commits)
 	}
 	return "", errForeignStatement
 }
@@ -51,7 +58,7 @@ func timedOut(ctx context.Context, err error) error {
 // its own.
 func (s *Session) runSelect(ctx context.Context, plan *selectPlan, commits bool) (string, error) {
 	if !plan.readsTable() {
-		n, err := plan.run(&s.env, &s.selection, nil)
+		n, err := s.selectRows(plan, nil)
 		if err == nil && commits {
 			err = s.Finish(ctx)
 		}
@@ -66,7 +73,7 @@ func (s *Session) runSelect(ctx context.Context, plan *selectPlan, commits bool)
 	} else if err := s.begin(s.env.ctx); err != nil {
 		return "", err
 	}
-	n, err := plan.run(&s.env, &s.selection, s.txn)
+	n, err := s.selectRows(plan, s.txn)
 	if err != nil {
 		return "", s.statementError(err)
 	}
@@ -74,6 +81,12 @@ func (s *Session) runSelect(ctx context.Context, plan *selectPlan, commits bool)
 		err = s.commit(ctx)
 	}
 	return countTag("SELECT", n), err
+}
+
+func (s *Session) selectRows(plan *selectPlan, txn Txn) (int64, error) {
+	s.meter.start()
+	defer s.meter.stop()
+	return plan.run(&s.env, &s.selection, txn)
 }
 
 // statementError waits until what the open transaction has read is acknowledged: an error tells
@@ -127,7 +140,7 @@ func (s *Session) tryWrite(ctx context.Context, plan writePlan, alone, exclusive
 	}
 	s.env.subqueries = nil // what an attempt before has read is not read in this transaction
 	s.writing = writing{e: &s.env, txn: s.txn, outs: plan.outputs()}
-	if err := plan.run(&s.writing); err != nil {
+	if err := s.writeRows(plan); err != nil {
 		err = s.statementError(err)
 		if alone {
 			s.txn.Rollback()
@@ -143,6 +156,17 @@ func (s *Session) tryWrite(ctx context.Context, plan writePlan, alone, exclusive
 		s.endTransaction(err == nil)
 	}
 	return lsn, err
+}
+
+func (s *Session) writeRows(plan writePlan) error {
+	s.meter.restart()
+	s.meter.start()
+	defer s.meter.stop()
+	part, before := s.meter.begin(plan)
+	err := plan.run(&s.writing)
+	s.meter.count(part, int64(len(s.writing.returned)))
+	s.meter.end(part, before)
+	return err
 }
 
 // countTag is the command tag with a row count; the common ones cost nothing.

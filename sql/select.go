@@ -26,7 +26,8 @@ type selectPlan struct {
 	firstOnly  bool        // the aggregates are of the first row alone
 	sets       []*callExpr // functions among outs that return sets
 	windows    []*windowCall
-	nested     bool      // a subquery reads kv
+	nested     bool // a subquery reads kv
+	with       []*withTable
 	order      []sortKey // nil if rows come in the wanted order
 	limit      expr      // nil: all
 	offset     expr
@@ -48,6 +49,7 @@ func (a *analyzer) selectPlan(n *selectStmt) planNode {
 		defer func(with []*withTable) { a.with = with }(a.with)
 		a.withTables(n.with)
 	}
+	with := a.with[len(a.with)-len(n.with):]
 	if probe := existsInKV(n); probe != nil {
 		n = probe
 	}
@@ -57,13 +59,13 @@ func (a *analyzer) selectPlan(n *selectStmt) planNode {
 	if n.distinct || len(n.orderBy) > 0 && a.returnsSets(n.targets) {
 		n = a.overRows(n)
 	}
-	p := &selectPlan{firstOnly: n.probe != nil}
+	p := &selectPlan{firstOnly: n.probe != nil, with: with}
 	if len(n.from) > 0 {
 		a.from(n.from, p)
 	}
 	switch {
 	case a.scope.kv:
-		access := planAccess(a.where(n.where))
+		access := planAccess(a.where(n.where), a.scope.relations[0].table)
 		p.kv = &access
 	case p.from != nil:
 		a.whereOf(n.where, p.from)
@@ -117,7 +119,7 @@ func existsInKV(n *selectStmt) *selectStmt {
 		t.alias = "exists"
 	}
 	t.expr = binaryNode{pos: exists.pos, op: ">", l: callNode{pos: exists.pos, name: "count", star: true}, r: literalNode{pos: exists.pos, kind: tokInt, text: "0"}}
-	return &selectStmt{pos: n.pos, targets: []target{t}, from: q.from, where: q.where, probe: q.targets}
+	return &selectStmt{pos: n.pos, targets: []target{t}, from: q.from, where: q.where, probe: append([]target{}, q.targets...)}
 }
 
 // isPlain reports whether a target is *, a column or a literal, and so makes no aggregate of the rows.
@@ -241,9 +243,9 @@ func (a *analyzer) star(t target) []output {
 				continue
 			}
 			if a.scope.kv {
-				outs = append(outs, output{name: c.Name, x: &kvColumn{index: i}})
+				outs = append(outs, output{name: c.Name, x: &kvColumn{index: i, table: rel.table}})
 			} else {
-				outs = append(outs, output{name: c.Name, x: &viewColumn{index: rel.offset + i, t: c.Type}})
+				outs = append(outs, output{name: c.Name, x: &viewColumn{rel.offset + i, 0, c.Type, rel.table, c.Name}})
 			}
 		}
 	}

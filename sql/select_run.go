@@ -19,6 +19,9 @@ type selection struct {
 	sorted []sortedRow
 	keep   int64 // rows the sort has to keep
 
+	stages  []*measured // of EXPLAIN ANALYZE, that wait for the first row
+	results int64       // groups, or the one row of an aggregate
+
 	numbered []*numberedRow
 	sums     []tally
 	groups   groups
@@ -54,6 +57,13 @@ func (p *selectPlan) collect(e *env) ([][]Value, error) {
 }
 
 func (s *selection) run(txn Txn) error {
+	if m := s.e.session.meter; m != nil {
+		return s.runMetered(m, txn)
+	}
+	return s.work(txn)
+}
+
+func (s *selection) work(txn Txn) error {
 	if s.keep = s.offset + s.limit; s.keep < 0 {
 		s.keep = math.MaxInt64
 	}
@@ -88,6 +98,9 @@ func (s *selection) scan(txn Txn) error {
 func (s *selection) takeIf(filter expr) (more bool, err error) {
 	if wanted, err := passes(filter, s.e); err != nil || !wanted {
 		return true, err
+	}
+	if m := s.e.session.meter; m != nil {
+		m.count(m.part(stage{s.plan, "Result"}), 1)
 	}
 	return s.take()
 }
@@ -141,6 +154,9 @@ func (s *selection) emitSets() (more bool, err error) {
 
 // emit sends the row in s.e, within OFFSET and LIMIT.
 func (s *selection) emit() (more bool, err error) {
+	if s.stages != nil {
+		s.firstRow()
+	}
 	if s.offset > 0 {
 		s.offset--
 		return true, nil
@@ -310,6 +326,7 @@ func (s *selection) finish() error {
 				return err
 			}
 		}
+		s.results++
 		_, err := s.emit()
 		return err
 	}
@@ -334,6 +351,9 @@ func (s *selection) finish() error {
 }
 
 func (s *selection) sendSorted(outs []Value) error {
+	if s.stages != nil {
+		s.firstRow()
+	}
 	switch {
 	case s.rows != nil:
 		return s.addRow(outs)
@@ -350,6 +370,16 @@ type rowTaker interface {
 
 // rows feeds the rows of kv that the condition selects to t.
 func (a *access) rows(e *env, txn Txn, t rowTaker) error {
+	m := e.session.meter
+	if m == nil {
+		return a.read(e, txn, t)
+	}
+	p, before := m.begin(a)
+	defer m.end(p, before)
+	return a.read(e, txn, &countedTaker{t, m, p, before})
+}
+
+func (a *access) read(e *env, txn Txn, t rowTaker) error {
 	if a.points != nil {
 		return a.pointRows(e, txn, t)
 	}
@@ -442,6 +472,7 @@ func (a *access) takeKept(e *env, rows []Row, t rowTaker) error {
 
 func (a *access) takeIf(e *env, t rowTaker) (bool, error) {
 	if wanted, err := passes(a.filter, e); err != nil || !wanted {
+		e.session.meter.remove(a)
 		return true, err
 	}
 	return t.take()

@@ -55,6 +55,8 @@ type Session struct {
 
 	last lastCommit
 
+	meter *meter // of EXPLAIN ANALYZE; nil else
+
 	entered bool   // a transaction is under way, which is counted when it ends
 	counts  counts // what it has done
 

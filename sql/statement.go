@@ -29,7 +29,7 @@ type statement struct {
 	queryColumns []pgwire.Column
 }
 
-// A planNode is an analyzed SELECT, INSERT, UPDATE or DELETE.
+// A planNode is an analyzed SELECT, INSERT, UPDATE or DELETE, or EXPLAIN of one.
 type planNode interface {
 	outputs() []output
 }
@@ -119,14 +119,10 @@ func paramType(oid uint32) Type {
 
 func (s *statement) resolve(a *analyzer) {
 	switch n := s.node.(type) {
-	case *selectStmt:
-		s.plan = a.selectPlan(n)
-	case *insertStmt:
-		s.plan = a.insertPlan(n)
-	case *updateStmt:
-		s.plan = a.updatePlan(n)
-	case *deleteStmt:
-		s.plan = a.deletePlan(n)
+	case *selectStmt, *insertStmt, *updateStmt, *deleteStmt:
+		s.plan = a.plan(n)
+	case *explainPlanStmt:
+		s.plan = a.explainPlan(n)
 	case *declareStmt:
 		s.query = a.selectPlan(n.query).(*selectPlan)
 		s.queryColumns = resultColumns(s.query)
@@ -147,6 +143,8 @@ func (s *statement) resolve(a *analyzer) {
 	}
 	switch plan := s.plan.(type) {
 	case nil:
+	case *explainPlan:
+		s.columns = plan.columns()
 	case *selectPlan:
 		s.columns = resultColumns(plan)
 	default:
@@ -154,6 +152,21 @@ func (s *statement) resolve(a *analyzer) {
 			s.columns = resultColumns(plan)
 		}
 	}
+}
+
+// plan analyzes a SELECT, INSERT, UPDATE or DELETE.
+func (a *analyzer) plan(n statementNode) planNode {
+	switch n := n.(type) {
+	case *selectStmt:
+		return a.selectPlan(n)
+	case *insertStmt:
+		return a.insertPlan(n)
+	case *updateStmt:
+		return a.updatePlan(n)
+	case *deleteStmt:
+		return a.deletePlan(n)
+	}
+	panic(errForeignStatement)
 }
 
 // resultColumns describes the rows of a plan to the client.

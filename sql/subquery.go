@@ -67,11 +67,12 @@ func (s *subplan) rows(e *env) ([][]Value, error) {
 type derivedSource struct {
 	arms     []*subplan
 	distinct []bool
+	values   bool // VALUES
 }
 
 // derived analyzes a relation made of SELECTs, whose columns must agree.
 func (a *analyzer) derived(n *derivedNode) (source, []Column, bool) {
-	s := &derivedSource{distinct: n.distinct}
+	s := &derivedSource{distinct: n.distinct, values: n.values}
 	lateral := false
 	for _, arm := range n.arms {
 		sub := a.subplan(arm)
@@ -119,7 +120,11 @@ func (s *derivedSource) tuples(e *env) ([][]Value, error) {
 		}
 		if s.distinct[i] {
 			all = distinctRows(all, e)
+			e.session.meter.given(uniquePart{s, i}, len(all))
 		}
+	}
+	if s.values {
+		e.session.meter.given(s, len(all))
 	}
 	return all, nil
 }

@@ -20,6 +20,7 @@ type withTable struct {
 type withSource struct {
 	source
 	further int
+	name    string
 }
 
 func (s withSource) tuples(e *env) ([][]Value, error) { return s.source.tuples(e.at(s.further)) }
@@ -80,6 +81,7 @@ func (w *withQuery) recursion() *derivedNode {
 
 // A recursion is a query of WITH RECURSIVE: its last arm is run on what it has added, until that is nothing.
 type recursion struct {
+	name     string
 	start    source // the other arms
 	step     *subplan
 	distinct bool
@@ -95,7 +97,7 @@ type recursionResult struct{ *recursion }
 // recursive analyzes a query that may select from itself, and reports whether it does.
 func (a *analyzer) recursive(w *withTable, n *withQuery, arms *derivedNode) bool {
 	last := len(arms.arms) - 1
-	r := &recursion{distinct: arms.distinct[last]}
+	r := &recursion{name: w.name, distinct: arms.distinct[last]}
 	r.start, w.columns, _ = a.derived(&derivedNode{arms: arms.arms[:last], distinct: arms.distinct[:last]})
 	w.columns = a.withColumns(n, w.columns)
 	w.source, w.changes = r, true
@@ -127,6 +129,15 @@ func (a *analyzer) recursive(w *withTable, n *withQuery, arms *derivedNode) bool
 }
 
 func (r recursionResult) tuples(e *env) ([][]Value, error) {
+	m := e.session.meter
+	p, before := m.begin(r.recursion)
+	all, err := r.run(e)
+	m.count(p, int64(len(all)))
+	m.end(p, before)
+	return all, err
+}
+
+func (r *recursion) run(e *env) ([][]Value, error) {
 	all, err := r.start.tuples(e)
 	if err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ type insertPlan struct {
 	// so nothing is read and nothing can conflict.
 	blind bool
 	outs  []output
+	with  []*withTable
 }
 
 // An insertRow holds a row's key and value; nil stands for NULL.
@@ -42,11 +43,13 @@ type updatePlan struct {
 	key    expr // nil: nothing is assigned; else it must be what it is
 	nested bool // the values depend on other rows of kv
 	outs   []output
+	with   []*withTable
 }
 
 type deletePlan struct {
 	access access
 	outs   []output
+	with   []*withTable
 }
 
 func (p *insertPlan) outputs() []output { return p.outs }
@@ -285,12 +288,12 @@ func (a *analyzer) updatePlan(n *updateStmt) planNode {
 	a.target(&n.table, "update")
 	a.noAggregate = "UPDATE"
 	value, key := a.assignments(n.set)
-	access := planAccess(a.where(n.where))
-	return &updatePlan{access, value, key, a.nested, a.returning(n.returning)}
+	access := planAccess(a.where(n.where), a.scope.relations[0].table)
+	return &updatePlan{access: access, value: value, key: key, nested: a.nested, outs: a.returning(n.returning)}
 }
 
 func (a *analyzer) deletePlan(n *deleteStmt) planNode {
 	a.target(&n.table, "delete from")
-	access := planAccess(a.where(n.where))
-	return &deletePlan{access, a.returning(n.returning)}
+	access := planAccess(a.where(n.where), a.scope.relations[0].table)
+	return &deletePlan{access: access, outs: a.returning(n.returning)}
 }

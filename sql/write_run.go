@@ -30,6 +30,9 @@ func (p *insertPlan) run(w *writing) error {
 	if (len(p.rows) > 1 || p.query != nil) && p.conflict == conflictUpdate {
 		seen = make(map[string]bool, len(p.rows))
 	}
+	if p.query == nil {
+		w.e.session.meter.given(&p.rows, len(p.rows))
+	}
 	if p.query == nil && !p.nested {
 		for i := range p.rows {
 			row, err := p.rows[i].eval(w.e)
