@@ -33,6 +33,8 @@ func TestPhantomsConflict(t *testing.T) {
 		{"SELECT 1 WHERE 'x' = ANY (SELECT value FROM kv WHERE key LIKE 'p/%')", "p/9"},
 		{"INSERT INTO kv SELECT 'copy/' || key, value FROM kv WHERE key LIKE 'p/%'", "p/2"},
 		{"INSERT INTO kv VALUES ('copy', (SELECT count(*) FROM kv WHERE key LIKE 'p/%'))", "p/2"},
+		{"WITH w AS (SELECT key FROM kv WHERE key LIKE 'p/%') UPDATE kv SET value = (SELECT max(key) FROM w) WHERE key = 'u'", "p/9"},
+		{"SELECT key FROM kv WHERE (key, value) IN (SELECT value, 'x' FROM kv WHERE key LIKE 'p/%')", "one"},
 		{"UPDATE kv SET value = (SELECT max(k.key) FROM kv k WHERE k.key LIKE 'p/%') WHERE key = 'u'", "p/9"},
 		{"DELETE FROM kv WHERE key = 'u' AND NOT EXISTS (SELECT FROM kv WHERE key = 'p/4')", "p/4"},
 		{"SELECT key, count(*) OVER () FROM kv WHERE key LIKE 'p/%' LIMIT 1", "p/9"},

@@ -96,6 +96,9 @@ func newConn(s *Server, ctx context.Context, nc net.Conn) *Conn {
 	return c
 }
 
+// Addresses are those of the two ends of the connection.
+func (c *Conn) Addresses() (server, client net.Addr) { return c.nc.LocalAddr(), c.RemoteAddr }
+
 // logger says whose connection it is. It is made when there is something to log, which is rare.
 func (c *Conn) logger() *slog.Logger {
 	return c.server.cfg.Logger.With("remote", c.RemoteAddr, "pid", c.PID)

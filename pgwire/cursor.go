@@ -3,7 +3,7 @@ package pgwire
 import "context"
 
 // A Cursor is a SELECT of a Session that stops between two rows and goes on when more are fetched: a portal that
-// is run under a row limit, or what DECLARE made. It lasts no longer than its transaction, whose end closes it.
+// is run under a row limit, or what DECLARE made. The end of its transaction closes it, but for what was declared WITH HOLD.
 // One goroutine uses it, the session's.
 type Cursor interface {
 	// Fetch feeds the next rows to out, limit of them at most and all for 0, in the formats of an Args'
@@ -13,6 +13,8 @@ type Cursor interface {
 	Close()
 	// Closed reports whether it was closed, by Close or by its transaction: its name is free then.
 	Closed() bool
+	// Held reports whether it has outlived its transaction, which committed.
+	Held() bool
 }
 
 // cursorCost is what a cursor that stops between rows is taken to cost, in bytes: a query with the stack it runs on,

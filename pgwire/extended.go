@@ -406,14 +406,22 @@ func (v *conversation) failPortals() {
 		return
 	}
 	for _, p := range v.portals {
+		if p.isHeld() {
+			continue
+		}
 		v.letGo(len(p.rows))
 		p.cost -= len(p.rows)
 		p.failed, p.rows = true, nil
 	}
 }
 
+// dropPortals drops those that have lived as long as their transaction.
 func (v *conversation) dropPortals() {
-	for name := range v.portals {
-		v.dropPortal(name)
+	for name, p := range v.portals {
+		if !p.isHeld() {
+			v.dropPortal(name)
+		}
 	}
 }
+
+func (p *portal) isHeld() bool { return p.cursor != nil && p.cursor.Held() }

@@ -46,6 +46,8 @@ func (c *fakeCursor) Close() {
 
 func (c *fakeCursor) Closed() bool { return c.closed }
 
+func (c *fakeCursor) Held() bool { return false }
+
 func (s *fakeSession) closeCursors() {
 	for _, c := range s.cursors {
 		c.Close()

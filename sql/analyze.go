@@ -266,6 +266,9 @@ func (a *analyzer) noOperator(at int, l Type, op string, r Type) {
 }
 
 func (a *analyzer) in(n inNode) expr {
+	if row, ok := n.x.(rowNode); ok && n.sub != nil {
+		return a.rowInQuery(n, row)
+	}
 	if n.sub != nil {
 		return a.anyOf(anyNode{pos: n.pos, op: "=", l: n.x, r: *n.sub})
 	}

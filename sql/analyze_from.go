@@ -196,7 +196,7 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 		step.source, rel.columns, step.lateral = a.fromCall(item)
 	case with != nil:
 		step.source, rel.columns, step.lateral = withSource{with.source, a.depth() - with.depth, with.name}, with.columns, with.changes
-		a.outerRef, with.used = a.outerRef || with.changes, true
+		a.outerRef, a.nested, with.used = a.outerRef || with.changes, a.nested || with.nested, true
 	case item.name == "kv":
 		a.alone(item.at(), "kv in a join")
 	case v == nil:

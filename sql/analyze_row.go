@@ -53,6 +53,89 @@ func (a *analyzer) rowIn(n inNode, x rowNode) expr {
 	return a.expr(any)
 }
 
+// A rowAnyExpr is (a, b) IN (SELECT …).
+type rowAnyExpr struct {
+	l      []expr
+	sub    *subplan
+	subRow bool // the subquery depends on the row
+}
+
+func (x *rowAnyExpr) typ() Type { return Bool }
+
+// rowInQuery analyzes (a, b) IN (SELECT …).
+func (a *analyzer) rowInQuery(n inNode, row rowNode) expr {
+	x := &rowAnyExpr{}
+	for _, part := range row.args {
+		x.l = append(x.l, a.expr(part))
+	}
+	before := a.columnRef
+	x.sub = a.subplan(n.sub.query)
+	x.subRow = a.columnRef > before
+	outs := x.sub.plan.outs
+	switch {
+	case len(outs) < len(x.l):
+		a.fail(n.at(), pgwire.CodeSyntaxError, "subquery has too few columns")
+	case len(outs) > len(x.l):
+		a.fail(n.at(), pgwire.CodeSyntaxError, "subquery has too many columns")
+	}
+	for i := range x.l {
+		x.l[i], _ = a.unify(x.l[i], &constExpr{t: outs[i].x.typ()}, row.args[i], n.sub, "=", n.at())
+	}
+	return x
+}
+
+func (x *rowAnyExpr) eval(e *env) (Value, error) {
+	l, making := make([]Value, len(x.l)), unfinished{e: e}
+	defer making.done()
+	for i, part := range x.l {
+		var err error
+		if l[i], err = making.value(part); err != nil {
+			return Null, err
+		}
+	}
+	rows, err := x.sub.rows(e)
+	if err != nil {
+		return Null, err
+	}
+	unknown := false
+	for _, r := range rows {
+		switch equal, known := equalRows(l, r); {
+		case equal:
+			return BoolValue(true), nil
+		case !known:
+			unknown = true
+		}
+	}
+	if unknown {
+		return Null, nil
+	}
+	return BoolValue(false), nil
+}
+
+// equalRows compares two rows; whether they are equal is not known if only a NULL keeps them from being so.
+func equalRows(l, r []Value) (equal, known bool) {
+	known = true
+	for i := range l {
+		switch {
+		case l[i].IsNull() || r[i].IsNull():
+			known = false
+		case compareValues(l[i], r[i]) != 0:
+			return false, true
+		}
+	}
+	return known, known
+}
+
+// points are the keys that the rows of the subquery ask for, nil if they depend on the row.
+func (x *rowAnyExpr) points() []expr {
+	for i, part := range x.l {
+		if isKey(part) && !x.subRow && x.sub.plan.outs[i].x.typ() == Text {
+			return []expr{&subqueryExpr{x.sub, subqueryList, Text, i}}
+		}
+	}
+	return nil
+}
+
 // rowAlone refuses a row that stands where it is not compared with another one.
 func (a *analyzer) rowAlone(n rowNode) {
 	panic(errorAt(a.src, n.at(), pgwire.CodeFeatureNotSupported, "a row as a value is not supported").

@@ -244,6 +244,7 @@ type (
 		limit, offset node
 	}
 	insertStmt struct {
+		with      []withQuery
 		table     tableRef
 		columns   []columnName // nil if not listed
 		rows      [][]node
@@ -259,12 +260,14 @@ type (
 		where    node
 	}
 	updateStmt struct {
+		with      []withQuery
 		table     tableRef
 		set       []assignment
 		where     node
 		returning []target
 	}
 	deleteStmt struct {
+		with      []withQuery
 		table     tableRef
 		where     node
 		returning []target
@@ -299,14 +302,17 @@ type (
 	}
 	// declareStmt is DECLARE name CURSOR FOR query.
 	declareStmt struct {
-		name  string
-		query *selectStmt
+		name   string
+		query  *selectStmt
+		scroll bool
+		hold   bool
 	}
 	// fetchStmt is FETCH, or MOVE, which sends nothing.
 	fetchStmt struct {
-		name  string
-		count int // rows
-		move  bool
+		name   string
+		motion motion
+		count  int // rows, or which one
+		move   bool
 	}
 	closeStmt      struct{ name string } // "" for ALL
 	showStmt       struct{ name string }

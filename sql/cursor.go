@@ -24,7 +24,7 @@ type CursorKeeper interface {
 // when it was opened, as in PostgreSQL, where cursors are insensitive: what the transaction writes later, it does
 // not see. What it has gone through counts as read when the transaction commits.
 //
-// Rows are held in memory only if they are sorted, or looked up by key.
+// Rows are held in memory only if they are sorted, or looked up by key, or if the cursor is declared with SCROLL or WITH HOLD.
 type cursor struct {
 	session *Session
 	plan    *selectPlan
@@ -40,6 +40,14 @@ type cursor struct {
 	stop      func()
 	reading   bool // its view of the table is settled
 	held      int  // bytes of rows, see maxCursorBytes
+
+	// What a cursor that scrolls or is held has of the rows: all of them. It stands on row number at, from 1; before the first
+	// at 0.
+	kept    bool
+	rows    [][]Value
+	at      int
+	scrolls bool
+	holds   bool // past the end of its transaction
 
 	began  bool // a row was asked for
 	atEnd  bool // there are no more
@@ -103,7 +111,7 @@ func (s *Session) openCursor(ctx context.Context, plan *selectPlan) (*cursor, er
 	c := &cursor{session: s, plan: plan, depth: len(s.savepoints), place: len(s.cursors), reading: !plan.readsTable()}
 	c.ctx.Context = ctx
 	c.env = env{ctx: &c.ctx, session: s, params: slices.Clone(s.params), cursor: c}
-	c.next, c.stop = iter.Pull2(c.rows)
+	c.next, c.stop = iter.Pull2(c.query)
 	s.cursors = append(s.cursors, c)
 	if c.reading {
 		return c, nil
@@ -119,8 +127,37 @@ func (s *Session) openCursor(ctx context.Context, plan *selectPlan) (*cursor, er
 	return c, nil
 }
 
-// rows is the query, as a coroutine.
-func (c *cursor) rows(yield func([]Value, error) bool) {
+// openKept opens a cursor of which all rows are read at once, and kept.
+func (s *Session) openKept(ctx context.Context, plan *selectPlan) (*cursor, error) {
+	c := &cursor{session: s, plan: plan, depth: len(s.savepoints), place: len(s.cursors), reading: true, kept: true, stop: func() {}}
+	c.ctx.Context = ctx
+	c.env = env{ctx: &c.ctx, session: s, params: slices.Clone(s.params), cursor: c}
+	s.cursors = append(s.cursors, c)
+	var err error
+	if plan.readsTable() {
+		err = s.begin(ctx)
+	}
+	if err == nil {
+		c.rows, err = plan.collect(&c.env)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	c.next = c.nextKept
+	return c, nil
+}
+
+// nextKept goes on to the next row that is kept.
+func (c *cursor) nextKept() ([]Value, error, bool) {
+	if c.at = min(c.at+1, len(c.rows)+1); c.at > len(c.rows) {
+		return nil, nil, false
+	}
+	return c.rows[c.at-1], nil, true
+}
+
+// query is the query, as a coroutine.
+func (c *cursor) query(yield func([]Value, error) bool) {
 	c.yield = yield
 	var txn Txn
 	if c.plan.readsTable() {
@@ -238,6 +275,7 @@ func (c *cursor) Close() {
 	}
 	c.closed = true
 	c.stop()
+	c.rows = nil
 	c.session.cursorBytes -= c.held
 	_ = c.session.holder.Hold(-c.held) // less, which cannot fail
 	c.session.forgetCursor(c)
@@ -256,8 +294,125 @@ func (s *Session) forgetCursor(c *cursor) {
 // Closed implements pgwire.Cursor.
 func (c *cursor) Closed() bool { return c.closed }
 
+// Held implements pgwire.Cursor.
+func (c *cursor) Held() bool { return c.depth == outlived && !c.closed }
+
+// outlived is the depth of a cursor WITH HOLD whose transaction has committed.
+const outlived = -1
+
 // onRow reports whether the cursor stands on a row.
-func (c *cursor) onRow() bool { return c.began && !c.atEnd }
+func (c *cursor) onRow() bool {
+	if c.kept {
+		return c.at > 0 && c.at <= len(c.rows)
+	}
+	return c.began && !c.atEnd
+}
+
+// move is FETCH and, without out, MOVE. It returns how many rows were passed.
+func (c *cursor) move(ctx context.Context, n *fetchStmt, out *encoder) (int, error) {
+	if n.motion == moveAbsolute {
+		return c.moveTo(ctx, n.count, out)
+	}
+	count, back := n.count, n.motion == moveBackward
+	switch {
+	case count == 0:
+		return c.again(out)
+	case n.motion == moveRelative:
+		back = count < 0
+		if err := c.skip(ctx, max(count, -count)-1, back); err != nil {
+			return 0, err
+		}
+		count = 1
+	}
+	if back {
+		return c.back(count, out)
+	}
+	c.atEnd = c.atEnd && !c.kept
+	return c.fetch(ctx, count, out)
+}
+
+// skip passes rows that nobody wants to see.
+func (c *cursor) skip(ctx context.Context, count int, back bool) (err error) {
+	switch {
+	case count == 0:
+	case back:
+		_, err = c.back(count, nil)
+	default:
+		_, err = c.fetch(ctx, count, nil)
+	}
+	return err
+}
+
+// moveTo is FETCH ABSOLUTE: row number n, from the last on if n is negative.
+func (c *cursor) moveTo(ctx context.Context, n int, out *encoder) (int, error) {
+	if !c.scrolls {
+		return 0, errOnlyForward()
+	}
+	if n < 0 {
+		n = max(len(c.rows)+1+n, 0)
+	}
+	if c.at, c.atEnd, c.began = max(min(n, len(c.rows)+1)-1, 0), false, true; n == 0 {
+		return 0, nil
+	}
+	return c.fetch(ctx, 1, out)
+}
+
+// again is FETCH 0, the row that the cursor stands on; MOVE 0 tells whether it stands on one.
+func (c *cursor) again(out *encoder) (int, error) {
+	switch {
+	case !c.onRow():
+		return 0, nil
+	case out == nil:
+		return 1, nil
+	case !c.scrolls:
+		return 0, errOnlyForward()
+	}
+	return 1, out.sendRow(c.rows[c.at-1])
+}
+
+// back fetches rows backward, and nothing but skips them without out.
+func (c *cursor) back(count int, out *encoder) (n int, err error) {
+	if !c.scrolls {
+		return 0, errOnlyForward()
+	}
+	c.atEnd, c.began = false, true
+	for ; n < count && c.at > 0; n++ {
+		if c.at--; c.at == 0 {
+			return n, nil
+		}
+		if out != nil {
+			if err := out.sendRow(c.rows[c.at-1]); err != nil {
+				c.failed = true
+				return n, err
+			}
+		}
+	}
+	return n, nil
+}
+
+func errOnlyForward() error {
+	return pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "cursor can only scan forward").
+		WithHint("Declare it with SCROLL option to enable backward scan.")
+}
+
+// stopCursors closes the cursors that read the table, before their transaction ends: what they have gone through is known
+// only then.
+func (s *Session) stopCursors() {
+	for i := len(s.cursors) - 1; i >= 0; i-- {
+		if !s.cursors[i].holds {
+			s.cursors[i].Close()
+		}
+	}
+}
+
+// keepCursors lets those WITH HOLD outlive their transaction, which has committed.
+func (s *Session) keepCursors() {
+	for _, c := range s.cursors {
+		if c.holds {
+			c.depth = outlived
+		}
+	}
+}
 
 // closeCursors closes the cursors made when there were at least so many savepoints. That comes before the end
 // of their transaction: what they have gone through is known only now.

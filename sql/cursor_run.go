@@ -8,14 +8,18 @@ import (
 
 // declare runs DECLARE.
 func (s *Session) declare(ctx context.Context, stmt *statement, n *declareStmt) error {
-	if s.block == noBlock && !stmt.together {
+	if s.block == noBlock && !stmt.together && !n.hold {
 		return pgwire.Errorf(pgwire.CodeNoActiveSQLTransaction, "DECLARE CURSOR can only be used in transaction blocks")
 	}
 	conn, err := s.cursorKeeper()
 	if err != nil {
 		return err
 	}
-	c, err := s.openCursor(ctx, stmt.query)
+	open := s.openCursor
+	if n.scroll || n.hold {
+		open = s.openKept
+	}
+	c, err := open(ctx, stmt.query)
 	if err != nil {
 		return err
 	}
@@ -23,6 +27,7 @@ func (s *Session) declare(ctx context.Context, stmt *statement, n *declareStmt) 
 		c.Close()
 		return err
 	}
+	c.scrolls, c.holds = n.scroll, n.hold
 	return nil
 }
 
@@ -43,27 +48,12 @@ func (s *Session) fetch(ctx context.Context, n *fetchStmt) (tag string, err erro
 	if c.failed {
 		return "", pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, `portal "%s" cannot be run`, n.name)
 	}
-	if n.count == 0 {
-		return s.fetchNone(c, n)
-	}
 	out := &s.encoder
 	if n.move {
 		out = nil
 	}
-	rows, err := c.fetch(ctx, n.count, out)
+	rows, err := c.move(ctx, n, out)
 	return countTag(n.tag(), int64(rows)), err
-}
-
-// fetchNone runs FETCH 0, which means the row that the cursor stands on, and MOVE 0, which tells whether it
-// stands on one.
-func (s *Session) fetchNone(c *cursor, n *fetchStmt) (tag string, err error) {
-	switch {
-	case !c.onRow():
-		return countTag(n.tag(), 0), nil
-	case n.move:
-		return countTag(n.tag(), 1), nil
-	}
-	return "", pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "cursor can only scan forward").WithHint(onlyForward)
 }
 
 // closeCursor runs CLOSE.

@@ -248,3 +248,45 @@ func TestCursorsEndWithSession(t *testing.T) {
 		t.Errorf("%d goroutines before, %d after", before, after)
 	}
 }
+
+// What a cursor keeps of rows is counted for as long as it is open, past the end of its transaction too, and given back then.
+func TestHeldCursorsAreCounted(t *testing.T) {
+	m := newMemory()
+	for _, key := range []string{"a", "b", "c"} {
+		m.put(key, strings.Repeat(key, 10<<10))
+	}
+	for _, end := range []string{"close h", "close all", "discard all"} {
+		s, c := newTestSession(t, m, nil)
+		if _, err := run(t, s, "begin; declare h scroll cursor with hold for select * from kv; declare gone scroll cursor for select * from kv; commit"); err != nil {
+			t.Fatal(err)
+		}
+		if c.held < 30<<10 || c.held > 40<<10 {
+			t.Errorf("one of two cursors is left, and %d bytes are held", c.held)
+		}
+		if rows, err := run(t, s, "fetch last h"); err != nil || rows.rows[0][0] != "c" {
+			t.Errorf("fetch last: %v, %v", rows, err)
+		}
+		if _, err := run(t, s, end); err != nil {
+			t.Fatal(err)
+		}
+		if c.held != 0 {
+			t.Errorf("after %s %d bytes are held", end, c.held)
+		}
+		c.limit = 20 << 10
+		if _, err := run(t, s, "declare h cursor with hold for select * from kv"); code(err) != pgwire.CodeOutOfMemory || c.held != 0 {
+			t.Errorf("beyond the limit: %v, %d bytes are held", err, c.held)
+		}
+	}
+}
+
+// What a cursor WITH HOLD has read is read: if it has changed by the commit, there is neither.
+func TestHeldCursorIsValidated(t *testing.T) {
+	m := newMemory()
+	m.put("a", "1")
+	s, c := newTestSession(t, m, nil)
+	m.onCommit = func(m *memory) { m.put("a", "2") }
+	_, err := run(t, s, "begin; declare h cursor with hold for select * from kv; insert into kv values ('x', ''); commit")
+	if code(err) != pgwire.CodeSerializationFailure || c.held != 0 || len(s.cursors) != 0 {
+		t.Errorf("%v, %d bytes are held by %d cursors", err, c.held, len(s.cursors))
+	}
+}

@@ -80,6 +80,8 @@ func (d *describer) special(x expr) string {
 		return "(" + d.text(x.x) + " = ANY (" + d.array(x.list) + "))"
 	case *anyExpr:
 		return d.any(x)
+	case *rowAnyExpr:
+		return "((" + d.list(x.l) + ") = ANY " + d.subplan(x.sub) + ")"
 	case *caseExpr:
 		return d.caseOf(x)
 	case *callExpr:

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/md5"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +32,10 @@ var sessionFunctions = []Func{
 	{Name: "pg_backend_pid", Result: Int4, builtin: func(e *env, _ []Value) (Value, error) {
 		return Int4Value(e.session.id.PID), nil
 	}},
+	{Name: "inet_server_addr", Result: Inet, builtin: address(func(server, _ netip.AddrPort) Value { return InetValue(server.Addr()) })},
+	{Name: "inet_server_port", Result: Int4, builtin: address(func(server, _ netip.AddrPort) Value { return Int4Value(int32(server.Port())) })},
+	{Name: "inet_client_addr", Result: Inet, builtin: address(func(_, client netip.AddrPort) Value { return InetValue(client.Addr()) })},
+	{Name: "inet_client_port", Result: Int4, builtin: address(func(_, client netip.AddrPort) Value { return Int4Value(int32(client.Port())) })},
 	{Name: "now", Result: Timestamptz, builtin: transactionTime},
 	{Name: "transaction_timestamp", Result: Timestamptz, builtin: transactionTime},
 	{Name: "current_timestamp", Result: Timestamptz, builtin: transactionTime},
@@ -45,6 +51,28 @@ var sessionFunctions = []Func{
 		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "pg_notify() is not supported").WithHint("%s", noNotifications)
 	}},
 	{Name: "pg_sleep", Args: []Type{Float8}, Result: Void, builtin: sleep},
+}
+
+// An Addressed is a Conn that knows the addresses of its ends; *pgwire.Conn is one.
+type Addressed interface {
+	Addresses() (server, client net.Addr)
+}
+
+// address is something of the addresses of the connection's ends, NULL if they are none of the internet's.
+func address(of func(server, client netip.AddrPort) Value) func(*env, []Value) (Value, error) {
+	return func(e *env, _ []Value) (Value, error) {
+		conn, ok := e.session.conn.(Addressed)
+		if !ok {
+			return Null, nil
+		}
+		local, remote := conn.Addresses()
+		server, err := netip.ParseAddrPort(local.String())
+		client, errClient := netip.ParseAddrPort(remote.String())
+		if err != nil || errClient != nil {
+			return Null, nil
+		}
+		return of(server, client), nil
+	}
 }
 
 // unlockAll has nothing to unlock: connection pools call it before they give a session to the next.

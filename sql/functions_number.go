@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,6 +74,7 @@ var numberFunctions = []Func{
 	{Name: "age", Args: []Type{Timestamptz}, Result: Interval, builtin: age},
 	{Name: "date_trunc", Args: []Type{Text, Timestamptz}, Result: Timestamptz, builtin: dateTrunc},
 	{Name: "date_trunc", Args: []Type{Text, Timestamp}, Result: Timestamp, builtin: dateTrunc},
+	{Name: "pg_size_bytes", Args: []Type{Text}, Result: Int8, builtin: sizeBytes},
 	{Name: "pg_size_pretty", Args: []Type{Int8}, Result: Text, builtin: sizePretty},
 	{Name: "pg_size_pretty", Args: []Type{Numeric}, Result: Text, builtin: sizePretty},
 	{Name: "extract", Args: []Type{Text, Timestamptz}, Result: Numeric, builtin: extractField},
@@ -327,3 +330,35 @@ func (x *powerExpr) eval(e *env) (Value, error) {
 	}
 	return Float8Value(power), nil
 }
+
+// sizeUnits are the units of pg_size_bytes, by how often 1024 they are.
+var sizeUnits = []string{"bytes", "kB", "MB", "GB", "TB", "PB"}
+
+// sizeBytes is pg_size_bytes: a number, and perhaps a unit.
+func sizeBytes(e *env, args []Value) (Value, error) {
+	invalid := func() *pgwire.Error {
+		return pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid size: "%s"`, args[0].s)
+	}
+	match := sizePattern.FindStringSubmatch(args[0].s)
+	if match == nil {
+		return Null, invalid()
+	}
+	d, ok := parseDecimal(match[1])
+	if !ok {
+		return Null, invalid()
+	}
+	times := 0
+	if match[2] != "" {
+		times = slices.IndexFunc(sizeUnits, func(unit string) bool { return strings.EqualFold(unit, match[2]) })
+	}
+	if times < 0 {
+		return Null, invalid().WithDetail(`Invalid size unit: "%s".`, match[2]).WithHint(`Valid units are "bytes", "kB", "MB", "GB", "TB", and "PB".`)
+	}
+	d, err := decimalArith('*', d, decimalFromInt(int64(1)<<(10*times)))
+	if err != nil {
+		return Null, err
+	}
+	return castValue(decimalValue(d), Int8, e.loc())
+}
+
+var sizePattern = regexp.MustCompile(`^\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*(.*?)\s*$`)

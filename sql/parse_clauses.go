@@ -2,22 +2,50 @@ package sql
 
 import "slices"
 
-// withStatement reads WITH [RECURSIVE] name [(column, …)] AS [[NOT] MATERIALIZED] (query), … before a SELECT.
+// withStatement reads WITH … before a SELECT.
 func (p *parser) withStatement() *selectStmt {
 	defer p.nest()()
-	at := pos(p.tok.pos)
-	p.expect("with")
-	recursive := p.accept("recursive")
-	var with []withQuery
-	for first := true; first || p.acceptOp(","); first = false {
-		with = append(with, p.withQuery(recursive))
-	}
+	at, with := pos(p.tok.pos), p.withQueries()
 	if p.isKeyword("insert", "update", "delete", "with") {
-		p.unsupported(p.tok.pos, commandName(p.tok.text)+" after WITH", "")
+		p.unsupported(p.tok.pos, commandName(p.tok.text)+" after WITH inside a statement", "")
 	}
+	return p.queryWith(at, with)
+}
+
+// withAny reads WITH … before a SELECT or a write.
+func (p *parser) withAny() statementNode {
+	at, with := pos(p.tok.pos), p.withQueries()
+	switch {
+	case p.isKeyword("insert"):
+		s := p.insertStatement()
+		s.with = with
+		return s
+	case p.isKeyword("update"):
+		s := p.updateStatement()
+		s.with = with
+		return s
+	case p.isKeyword("delete"):
+		s := p.deleteStatement()
+		s.with = with
+		return s
+	}
+	return p.queryWith(at, with)
+}
+
+func (p *parser) queryWith(at pos, with []withQuery) *selectStmt {
 	s := p.query()
 	s.pos, s.with = at, slices.Concat(with, s.with)
 	return s
+}
+
+// withQueries reads WITH [RECURSIVE] name [(column, …)] AS [[NOT] MATERIALIZED] (query), …
+func (p *parser) withQueries() (with []withQuery) {
+	p.expect("with")
+	recursive := p.accept("recursive")
+	for first := true; first || p.acceptOp(","); first = false {
+		with = append(with, p.withQuery(recursive))
+	}
+	return with
 }
 
 func (p *parser) withQuery(recursive bool) withQuery {

@@ -2,7 +2,7 @@ package sql
 
 import "math"
 
-// declareStatement reads DECLARE name [NO SCROLL] [INSENSITIVE | ASENSITIVE] CURSOR [WITHOUT HOLD] FOR SELECT …
+// declareStatement reads DECLARE name [[NO] SCROLL] [INSENSITIVE | ASENSITIVE] CURSOR [{WITH | WITHOUT} HOLD] FOR SELECT …
 func (p *parser) declareStatement() statementNode {
 	p.expect("declare")
 	s := &declareStmt{name: p.name()}
@@ -11,27 +11,23 @@ func (p *parser) declareStatement() statementNode {
 		switch {
 		case p.accept("insensitive"), p.accept("asensitive"), p.acceptBoth("no", "scroll"):
 		case p.accept("scroll"):
-			p.unsupported(at, "a SCROLL cursor", onlyForward)
+			s.scroll = true
 		case p.accept("binary"):
 			p.unsupported(at, "a BINARY cursor", "The protocol's Bind message asks for rows in binary format, of FETCH as of any statement.")
 		default:
 			p.unexpected()
 		}
 	}
-	at := p.tok.pos
 	if p.accept("with") {
 		p.expect("hold")
-		p.unsupported(at, "a cursor WITH HOLD", "A cursor ends with its transaction. Outside of one, select page by page: WHERE key > the last one, ORDER BY key, LIMIT.")
-	}
-	if p.accept("without") {
+		s.hold = true
+	} else if p.accept("without") {
 		p.expect("hold")
 	}
 	p.expect("for")
 	s.query = p.query()
 	return s
 }
-
-const onlyForward = "Cursors go forward only. To go through the rows again, or the other way, declare another one."
 
 // query reads a statement that selects.
 func (p *parser) query() *selectStmt {
@@ -51,13 +47,12 @@ func (p *parser) query() *selectStmt {
 	return nil
 }
 
-// fetchStatement reads FETCH and MOVE [NEXT | n | ALL | FORWARD [n | ALL]] [FROM | IN] name.
+// fetchStatement reads FETCH and MOVE [direction] [FROM | IN] name.
 func (p *parser) fetchStatement() statementNode {
 	s := &fetchStmt{move: p.isKeyword("move"), count: 1}
 	p.advance()
-	at := p.tok.pos
 	if next := p.peek(); next.kind != tokEOF && (next.kind != tokOp || next.text != ";") { // else it is the name
-		s.count = p.fetchCount(at)
+		p.fetchDirection(s)
 	}
 	if !p.accept("from") {
 		p.accept("in")
@@ -66,32 +61,65 @@ func (p *parser) fetchStatement() statementNode {
 	return s
 }
 
-// fetchCount reads how many rows are wanted, if that is said.
-func (p *parser) fetchCount(at int) int {
+// A motion is where a cursor is moved.
+type motion uint8
+
+const (
+	moveForward motion = iota
+	moveBackward
+	moveAbsolute
+	moveRelative
+)
+
+// fetchDirection reads which rows are wanted, if that is said.
+func (p *parser) fetchDirection(s *fetchStmt) {
 	switch {
-	case p.isKeyword("backward", "prior", "first", "last", "absolute", "relative"):
-		p.unsupported(at, commandName(p.tok.text)+" of a cursor", onlyForward)
 	case p.accept("next"):
-		return 1
-	case p.accept("all"):
-		return math.MaxInt
+	case p.accept("prior"):
+		s.motion = moveBackward
+	case p.accept("first"):
+		s.motion = moveAbsolute
+	case p.accept("last"):
+		s.motion, s.count = moveAbsolute, -1
+	case p.accept("absolute"):
+		s.motion, s.count = moveAbsolute, p.signedCount()
+	case p.accept("relative"):
+		s.motion, s.count = moveRelative, p.signedCount()
+	case p.accept("backward"):
+		s.motion = moveBackward
+		p.fetchCount(s)
+	default:
+		p.accept("forward")
+		p.fetchCount(s)
 	}
-	forward := p.accept("forward")
+	if s.motion <= moveBackward && s.count < 0 {
+		s.motion, s.count = moveBackward-s.motion, -s.count
+	}
+}
+
+// fetchCount reads ALL or a number, if it is there.
+func (p *parser) fetchCount(s *fetchStmt) {
 	switch {
-	case forward && p.accept("all"):
-		return math.MaxInt
-	case p.tok.kind != tokInt && !p.isOp("-") && !p.isOp("+"):
-		return 1
+	case p.accept("all"):
+		s.count = math.MaxInt
+	case p.tok.kind == tokInt || p.isOp("-") || p.isOp("+"):
+		s.count = p.signedCount()
 	}
-	if p.isOp("-") {
-		p.unsupported(at, "a negative count of a cursor", onlyForward)
+}
+
+func (p *parser) signedCount() int {
+	negative := p.acceptOp("-")
+	if !negative {
+		p.acceptOp("+")
 	}
-	p.acceptOp("+")
 	n, err := parseInt(p.tok.text, Int4)
 	if p.tok.kind != tokInt || err != nil {
 		p.unexpected()
 	}
 	p.advance()
+	if negative {
+		return -int(n.n)
+	}
 	return int(n.n)
 }
 

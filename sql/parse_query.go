@@ -321,7 +321,7 @@ func qualified(schema, name string) string {
 	return schema + "." + name
 }
 
-func (p *parser) insertStatement() statementNode {
+func (p *parser) insertStatement() *insertStmt {
 	p.expect("insert")
 	p.expect("into")
 	s := &insertStmt{table: p.insertTable()}
@@ -457,7 +457,7 @@ func (p *parser) setClause() []assignment {
 	}
 }
 
-func (p *parser) updateStatement() statementNode {
+func (p *parser) updateStatement() *updateStmt {
 	p.expect("update")
 	s := &updateStmt{table: p.tableRef(false)}
 	s.set = p.setClause()
@@ -469,7 +469,7 @@ func (p *parser) updateStatement() statementNode {
 	return s
 }
 
-func (p *parser) deleteStatement() statementNode {
+func (p *parser) deleteStatement() *deleteStmt {
 	p.expect("delete")
 	p.expect("from")
 	s := &deleteStmt{table: p.tableRef(false)}

@@ -75,7 +75,7 @@ func (p *parser) statement() statementNode {
 	case "select":
 		return p.selectStatement()
 	case "with":
-		return p.withStatement()
+		return p.withAny()
 	case "table":
 		return p.tableStatement()
 	case "values":

@@ -27,6 +27,7 @@ type bound struct {
 //
 //	key = x, key IN (…), key = x OR key = y     points
 //	key = ANY (array), key IN (SELECT …)        points
+//	(key, value) IN (…)                          points; the condition stays in the filter
 //	key <, <=, >, >= x, BETWEEN                  bounds
 //	key LIKE 'prefix%'                           bounds; the pattern stays in the filter
 func planAccess(where expr, table string) access {
@@ -77,12 +78,12 @@ func conjuncts(x expr) []expr {
 
 // use takes a condition into the access and reports whether the keys found will satisfy it.
 func (a *access) use(cond expr) bool {
-	if points := pointsOf(cond); points != nil {
+	if points, exact := pointsOf(cond); points != nil {
 		if a.points != nil {
 			return false
 		}
 		a.points = points
-		return true
+		return exact
 	}
 	switch x := cond.(type) {
 	case *compareExpr:
@@ -138,40 +139,47 @@ func inclusiveOp(op string, b bound) string {
 	return op
 }
 
-// pointsOf returns the values of key that cond allows, if it allows only listed ones.
-func pointsOf(cond expr) []expr {
+// pointsOf returns the values of key that cond allows, if it allows only listed ones; exact says that it asks for no more.
+func pointsOf(cond expr) (points []expr, exact bool) {
 	switch x := cond.(type) {
 	case *compareExpr:
 		switch {
 		case x.op != "=":
 		case isKey(x.l) && !x.rRow:
-			return []expr{x.r}
+			return []expr{x.r}, true
 		case isKey(x.r) && !x.lRow:
-			return []expr{x.l}
+			return []expr{x.l}, true
 		}
 	case *inExpr:
 		if isKey(x.x) && !x.listRow {
-			return x.list
+			return x.list, true
 		}
 	case *anyExpr:
 		if isKey(x.l) && x.op == "=" && !x.all {
-			return x.points()
+			return x.points(), true
 		}
+	case *rowAnyExpr:
+		return x.points(), false
 	case *logicExpr:
-		if x.and {
-			return nil
-		}
-		var points []expr
-		for _, arg := range x.args {
-			some := pointsOf(arg)
-			if some == nil {
-				return nil
-			}
-			points = append(points, some...)
-		}
-		return points
+		return x.points()
 	}
-	return nil
+	return nil, false
+}
+
+// points are those of one of the conditions that must all hold, or of all of those of which one must.
+func (x *logicExpr) points() (points []expr, exact bool) {
+	exact = !x.and
+	for _, arg := range x.args {
+		some, exactly := pointsOf(arg)
+		switch {
+		case x.and && some != nil:
+			return some, false
+		case !x.and && some == nil:
+			return nil, false
+		}
+		points, exact = append(points, some...), exact && exactly
+	}
+	return points, exact
 }
 
 // points are what l = ANY compares with, nil if that depends on the row.
@@ -180,7 +188,7 @@ func (x *anyExpr) points() []expr {
 	case x.array != nil && !x.arrayRow:
 		return []expr{x.array}
 	case x.sub != nil && !x.subRow && x.sub.plan.outs[0].x.typ() == Text:
-		return []expr{&subqueryExpr{x.sub, subqueryList, Text}}
+		return []expr{&subqueryExpr{x.sub, subqueryList, Text, 0}}
 	}
 	return nil
 }
@@ -195,7 +203,7 @@ func (a *access) keys(e *env, dst []string) ([]string, error) {
 	for _, x := range a.points {
 		if list, ok := x.(*subqueryExpr); ok && list.kind == subqueryList {
 			var err error
-			if dst, err = list.keys(e, dst); err != nil {
+			if dst, err = list.keys(e, dst, list.column); err != nil {
 				return nil, err
 			}
 			continue
@@ -219,11 +227,11 @@ func (a *access) keys(e *env, dst []string) ([]string, error) {
 	return dst, nil
 }
 
-// keys adds what the rows of a subquery hold to dst.
-func (s *subplan) keys(e *env, dst []string) ([]string, error) {
+// keys adds what the rows of a subquery hold in a column to dst.
+func (s *subplan) keys(e *env, dst []string, column int) ([]string, error) {
 	rows, err := s.rows(e)
 	for _, row := range rows {
-		if v := row[0]; !v.IsNull() && len(v.s) <= MaxKeyLen {
+		if v := row[column]; !v.IsNull() && len(v.s) <= MaxKeyLen {
 			dst = append(dst, v.s)
 		}
 	}

@@ -325,6 +325,9 @@ func (s *Session) discard(n *discardStmt, together bool) error {
 		return pgwire.Errorf(pgwire.CodeActiveSQLTransaction, "DISCARD ALL cannot run inside a transaction block")
 	}
 	s.settings.resetAll()
+	if c, ok := s.conn.(CursorKeeper); ok {
+		c.CloseCursors()
+	}
 	if d, ok := s.conn.(Deallocator); ok {
 		d.DeallocateAll()
 	}

@@ -365,7 +365,10 @@ var (
 func (s *Session) TxStatus() byte { return byte(s.block) }
 
 // Close implements pgwire.Session: an open transaction is rolled back.
-func (s *Session) Close() { s.rollback() }
+func (s *Session) Close() {
+	s.rollback()
+	s.closeCursors(outlived)
+}
 
 // now is the time of the transaction: its first question for it, which is as good as its start.
 func (s *Session) now() time.Time {

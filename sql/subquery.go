@@ -193,8 +193,9 @@ func (a *analyzer) sameColumn(column columnNode, n *selectStmt) node {
 // A subqueryExpr is a subquery as a value: one row's, whether there is any, or all as an array.
 type subqueryExpr struct {
 	*subplan
-	kind subqueryKind
-	t    Type
+	kind   subqueryKind
+	t      Type
+	column int // of subqueryList
 }
 
 func (x *subqueryExpr) typ() Type { return x.t }

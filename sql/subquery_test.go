@@ -30,6 +30,11 @@ func TestEveryReadIsValidated(t *testing.T) {
 		"select 1 limit (select count(*) from kv)",
 		"select 1 order by (select max(value) from kv)",
 		"insert into kv select 'new', value from kv where key = 'read'",
+		"with w as (select value from kv where key = 'read') insert into kv select 'new', value from w",
+		"with w as (select value from kv where key = 'read') update kv set value = (select value from w) where key = 'other'",
+		"with w as (select value from kv where key = 'read') delete from kv where key in (select 'other' from w)",
+		"select 1 where ('x', 1) in (select value, 1 from kv where key = 'read')",
+		"select key from kv where (key, value) in (select 'other', value from kv where key = 'read')",
 		"insert into kv values ('new', (select value from kv where key = 'read'))",
 		"insert into kv select key, 'x' from kv where key = 'read' on conflict do nothing",
 		"update kv set value = (select value from kv where key = 'read') where key = 'other'",
@@ -87,6 +92,9 @@ func TestStatementsReadBeforeTheyWrite(t *testing.T) {
 		{"update kv set value = (select k.value from kv k where k.key < kv.key order by k.key desc limit 1)", "a=NULL b=1 c=2"},
 		{"insert into kv values ('x', (select count(*)::text from kv)), ('y', (select count(*)::text from kv k where k.key > ''))", "a=1 b=2 c=3 x=3 y=3"},
 		{"insert into kv select key || key, value from kv where key < 'c'", "a=1 aa=1 b=2 bb=2 c=3"},
+		{"with w as (select count(*)::text as n from kv) insert into kv values ('x', (select n from w)), ('y', (select n from w))", "a=1 b=2 c=3 x=3 y=3"},
+		{"with w as (select max(value) as v from kv) update kv set value = (select v from w) || value", "a=31 b=32 c=33"},
+		{"with w as (select min(key) as k from kv) delete from kv where key > (select k from w)", "a=1"},
 		{"delete from kv where exists (select 1 from kv k where k.key > kv.key)", "c=3"},
 	} {
 		m := newMemory()

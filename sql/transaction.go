@@ -63,7 +63,7 @@ func (s *Session) commit(ctx context.Context) error {
 // commitTxn commits the open txn and remembers what came of it, for SHOW longship.last_commit_lsn and
 // last_commit_level.
 func (s *Session) commitTxn(ctx context.Context) (wal.LSN, error) {
-	s.closeCursors(0)
+	s.stopCursors()
 	txn := s.txn
 	s.txn = nil
 	done, err := txn.Commit(ctx, s.settings.syncLevel())
@@ -123,6 +123,9 @@ func (s *Session) rollback() {
 
 // endTransaction leaves the block and makes settings last, or not.
 func (s *Session) endTransaction(committed bool) {
+	if committed {
+		s.keepCursors()
+	}
 	s.closeCursors(0)
 	s.letGoWrites(0)
 	s.count(committed)

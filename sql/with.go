@@ -13,6 +13,7 @@ type withTable struct {
 	source  source
 	changes bool // it depends on a row of the queries around it, or is the result so far of its own query
 	used    bool // it has been selected from
+	nested  bool // it reads kv
 	depth   int  // how many queries are around the one that it is for
 }
 
@@ -45,19 +46,20 @@ func (a *analyzer) withTable(name string) *withTable {
 
 // withTables makes the queries of WITH known, one after the other. None of them sees the columns of what they are for.
 func (a *analyzer) withTables(list []withQuery) {
-	saved := a.queryLevel
+	saved, nested := a.queryLevel, a.nested
 	a.with = slices.Clone(a.with)
 	for i := range list {
 		a.queryLevel = queryLevel{scope: scope{outer: saved.scope.outer}}
 		w := &withTable{name: list[i].name, depth: a.depth()}
+		a.nested = false
 		if arms := list[i].recursion(); arms == nil || !a.recursive(w, &list[i], arms) {
 			w.source, w.columns, _ = a.derived(list[i].query)
 			w.columns = a.withColumns(&list[i], w.columns)
 		}
-		w.changes = a.outerRef
+		w.changes, w.nested = a.outerRef, a.nested
 		a.with = append(a.with, w)
 	}
-	a.queryLevel = saved
+	a.queryLevel, a.nested = saved, nested
 }
 
 // withColumns gives the columns of a query of WITH the names that it lists.

@@ -80,10 +80,11 @@ func (a *analyzer) tableColumn(name string, at int) int {
 }
 
 func (a *analyzer) insertPlan(n *insertStmt) planNode {
+	a.withTables(n.with)
+	p := &insertPlan{with: a.with}
 	a.target(&n.table, "insert into")
 	table := a.scope
 	a.scope, a.noAggregate = scope{}, "VALUES"
-	p := &insertPlan{}
 	if n.query != nil {
 		a.insertQuery(n, p)
 	} else {
@@ -285,15 +286,17 @@ func (a *analyzer) returning(list []target) []output {
 }
 
 func (a *analyzer) updatePlan(n *updateStmt) planNode {
+	a.withTables(n.with)
 	a.target(&n.table, "update")
 	a.noAggregate = "UPDATE"
 	value, key := a.assignments(n.set)
 	access := planAccess(a.where(n.where), a.scope.relations[0].table)
-	return &updatePlan{access: access, value: value, key: key, nested: a.nested, outs: a.returning(n.returning)}
+	return &updatePlan{access: access, value: value, key: key, nested: a.nested, outs: a.returning(n.returning), with: a.with}
 }
 
 func (a *analyzer) deletePlan(n *deleteStmt) planNode {
+	a.withTables(n.with)
 	a.target(&n.table, "delete from")
 	access := planAccess(a.where(n.where), a.scope.relations[0].table)
-	return &deletePlan{access: access, outs: a.returning(n.returning)}
+	return &deletePlan{access: access, outs: a.returning(n.returning), with: a.with}
 }

@@ -756,3 +756,46 @@ EXPLAIN (WAL) SELECT 1
 EXPLAIN BEGIN
 EXPLAIN SELECT nope
 EXPLAIN SELECT * FROM nope
+
+# Sizes, and the ends of the connection
+SELECT pg_size_bytes('1'), pg_size_bytes(' 1.5 kB '), pg_size_bytes('-2MB'), pg_size_bytes('+.5 gb'), pg_size_bytes('1e3 Bytes'), pg_size_bytes('1 tb'), pg_size_bytes('3 PB'), pg_size_bytes('1.')
+SELECT pg_size_bytes('')
+SELECT pg_size_bytes('x')
+SELECT pg_size_bytes('1 nope')
+SELECT pg_size_bytes('1 kB x')
+SELECT pg_size_bytes('9e30')
+SELECT pg_size_bytes('1e')
+SELECT inet_server_addr() = '127.0.0.1', inet_client_addr() = '127.0.0.1', inet_server_port() > 0, inet_client_port() > 0
+
+# WITH before a write, and rows in the rows of a subquery
+INSERT INTO kv VALUES ('with/a', '1'), ('with/b', '2'), ('with/c', '3')
+WITH w(k, v) AS (SELECT key, value FROM kv WHERE key LIKE 'with/%' AND value < '3') INSERT INTO kv SELECT k || '/copy', v FROM w RETURNING key, value
+WITH w AS (SELECT max(key) AS k, count(*) AS n FROM kv WHERE key LIKE 'with/%') UPDATE kv SET value = (SELECT n FROM w)::text WHERE key = (SELECT k FROM w) RETURNING key, value
+WITH w AS (SELECT key FROM kv WHERE key LIKE 'with/%/copy') DELETE FROM kv WHERE key IN (SELECT key FROM w) RETURNING key
+SELECT key FROM kv WHERE (key, value) IN (SELECT 'with/' || v, n FROM (VALUES ('b', '2'), ('c', '9')) x(v, n))
+SELECT key FROM kv WHERE key LIKE 'with/%' AND (key, value) NOT IN (SELECT 'with/' || v, n FROM (VALUES ('b', '2'), ('c', '9')) x(v, n)) ORDER BY key
+SELECT (1, 2) IN (SELECT 1, null::int), (1, 2) IN (SELECT 2, null::int), (1, 2) NOT IN (SELECT 1, 3), (null, 2) IN (SELECT 1, 2), (1, 2) IN (SELECT 1, 2 WHERE false)
+SELECT (1, 2) IN (SELECT 1)
+SELECT (1, 2) IN (SELECT 1, 2, 3)
+SELECT (1, 'x'::text) IN (SELECT 1, 2)
+SELECT key FROM kv WHERE (key, value) IN (('with/a', '1'), ('with/b', '1')) OR key = 'with/b' AND value = '2' ORDER BY key
+DELETE FROM kv WHERE key LIKE 'with/%'
+
+# Cursors that scroll, and that are held
+BEGIN; DECLARE s SCROLL CURSOR FOR SELECT * FROM generate_series(1, 5) g ORDER BY g; FETCH BACKWARD s; FETCH 2 s; FETCH PRIOR s; FETCH PRIOR s; FETCH ALL s; FETCH s; FETCH BACKWARD 2 s; FETCH 0 s; MOVE 0 s; FETCH ABSOLUTE 2 s; FETCH RELATIVE 2 s; FETCH RELATIVE -3 s; FETCH RELATIVE 0 s; FETCH FIRST s; FETCH LAST s; FETCH ABSOLUTE -2 s
+FETCH ABSOLUTE 9 s; FETCH BACKWARD 1 s; FETCH ABSOLUTE 0 s; FETCH NEXT s; MOVE BACKWARD ALL s; MOVE ALL s; MOVE ABSOLUTE 3 s; FETCH FORWARD -1 s; FETCH BACKWARD -2 s; FETCH ABSOLUTE -9 s; FETCH RELATIVE 1 s; COMMIT
+BEGIN; DECLARE f NO SCROLL CURSOR FOR SELECT * FROM generate_series(1, 5) g; FETCH RELATIVE 2 f; FETCH BACKWARD 1 f
+ROLLBACK
+DECLARE h SCROLL CURSOR WITH HOLD FOR SELECT * FROM generate_series(1, 3) g ORDER BY g
+FETCH 2 h
+FETCH LAST h
+CLOSE h
+BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT 1; ROLLBACK
+FETCH h
+DECLARE h CURSOR WITH HOLD FOR SELECT 1
+SELECT 1 / 0
+BEGIN; SELECT 1 / 0
+ROLLBACK
+FETCH h
+CLOSE ALL
+FETCH h
