@@ -10,8 +10,9 @@ var (
 	// committed, and running it again may succeed (SQLSTATE 40001).
 	ErrConflict = errors.New("could not serialize access due to concurrent update")
 
-	// ErrReadOnly says that the table has no log to write to: the node is a standby.
-	ErrReadOnly = errors.New("table is read-only: this node is a standby")
+	// ErrReadOnly says that the table has no log to write to, as the node is a standby, or that the transaction began as
+	// one that only reads.
+	ErrReadOnly = errors.New("cannot write in a read-only transaction")
 
 	// ErrClosed says that the transaction had not read anything when the table was closed, and cannot any more.
 	ErrClosed = errors.New("table is closed: the node's role has changed")

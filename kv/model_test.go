@@ -332,12 +332,12 @@ func TestReadSetAgainstModel(t *testing.T) {
 		for range rapid.IntRange(0, 20).Draw(t, "n") {
 			if rapid.Bool().Draw(t, "is key") {
 				keys = append(keys, key.Draw(t, "key"))
-				s.addKey(keys[len(keys)-1])
+				s.addKey(keys[len(keys)-1], rapid.Bool().Draw(t, "clone"))
 				continue
 			}
 			r := Range{Lo: key.Draw(t, "lo"), Hi: key.Draw(t, "hi"), Unbounded: rapid.IntRange(0, 9).Draw(t, "unbounded") == 0}
 			ranges = append(ranges, r)
-			s.addRange(r)
+			s.addRange(r, rapid.Bool().Draw(t, "clone"))
 		}
 		for _, k := range strings.Fields("0 a aa ab ac ad b ba bb bc bd c ca cb cc cd d da db dc dd e") {
 			want := slices.Contains(keys, k) || slices.ContainsFunc(ranges, func(r Range) bool {
@@ -346,6 +346,16 @@ func TestReadSetAgainstModel(t *testing.T) {
 			if got := s.contains(k); got != want {
 				t.Errorf("contains(%s) = %v, want %v, keys %q, ranges %+v, merged to %+v", k, got, want, keys, ranges, s.ranges)
 			}
+		}
+		bytes := 0
+		for _, k := range slices.Compact(slices.Sorted(slices.Values(keys))) {
+			bytes += readKeySize + len(k)
+		}
+		for _, r := range s.ranges {
+			bytes += readRangeSize + len(r.Lo) + len(r.Hi)
+		}
+		if s.bytes != bytes {
+			t.Errorf("%d bytes are counted for keys %q and ranges %+v, want %d", s.bytes, keys, s.ranges, bytes)
 		}
 		if !slices.IsSortedFunc(s.ranges, func(a, b Range) int { return cmp.Compare(a.Lo, b.Lo) }) {
 			t.Errorf("ranges not in order: %+v", s.ranges)

@@ -42,15 +42,15 @@ func (tx *Txn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
 			row, ok, err := s.next()
 			switch {
 			case err != nil:
-				tx.reads.addRange(Range{Lo: r.Lo, Hi: s.position()})
+				tx.noteRange(Range{Lo: r.Lo, Hi: s.position()})
 				yield(Row{}, err)
 				return
 			case !ok:
-				tx.reads.addRange(r)
+				tx.noteRange(r)
 				return
 			}
 			if !yield(row, nil) {
-				tx.reads.addRange(Range{Lo: r.Lo, Hi: s.position()})
+				tx.noteRange(Range{Lo: r.Lo, Hi: s.position()})
 				return
 			}
 		}

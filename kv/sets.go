@@ -13,6 +13,9 @@ type Range struct {
 
 func (r Range) isEmpty() bool { return !r.Unbounded && r.Hi <= r.Lo }
 
+// size is about how much memory it takes to remember the range, in bytes.
+func (r *Range) size() int { return readRangeSize + len(r.Lo) + len(r.Hi) }
+
 // below reports whether key is below the end of the range.
 func (r Range) below(key string) bool { return r.Unbounded || key < r.Hi }
 
@@ -24,14 +27,26 @@ type readSet struct {
 	keys   []string
 	index  map[string]struct{} // of keys, once there are more than smallSet
 	ranges []Range             // disjoint and in order
+	bytes  int                 // about how much memory all that takes
 }
+
+// What a key and a range take beside their texts, in bytes.
+const (
+	readKeySize   = 48
+	readRangeSize = 96
+)
 
 func (s *readSet) empty() bool { return len(s.keys) == 0 && len(s.ranges) == 0 }
 
-func (s *readSet) addKey(key string) {
+// addKey adds a key, or a copy of it.
+func (s *readSet) addKey(key string, clone bool) {
 	if s.hasKey(key) {
 		return
 	}
+	if clone {
+		key = strings.Clone(key)
+	}
+	s.bytes += readKeySize + len(key)
 	if s.index != nil {
 		s.index[key] = struct{}{}
 		return
@@ -58,9 +73,14 @@ func (s *readSet) hasKey(key string) bool {
 //	ranges  |---|   |---|     |---|
 //	r              |-------|
 //	then    |---|  |-------|  |---|
-func (s *readSet) addRange(r Range) {
+//
+// Its texts are copied if clone is set.
+func (s *readSet) addRange(r Range, clone bool) {
 	if r.isEmpty() {
 		return
+	}
+	if clone {
+		r.Lo, r.Hi = strings.Clone(r.Lo), strings.Clone(r.Hi)
 	}
 	// The first that does not end before r begins, and the first that begins after r has ended.
 	from, _ := slices.BinarySearchFunc(s.ranges, r.Lo, func(x Range, lo string) int {
@@ -72,12 +92,14 @@ func (s *readSet) addRange(r Range) {
 	to := from
 	for ; to < len(s.ranges) && (r.Unbounded || s.ranges[to].Lo <= r.Hi); to++ {
 		x := s.ranges[to]
+		s.bytes -= x.size()
 		r.Lo = min(r.Lo, x.Lo)
 		if x.Unbounded || !r.Unbounded && x.Hi > r.Hi {
 			r.Hi, r.Unbounded = x.Hi, x.Unbounded
 		}
 	}
 	s.ranges = slices.Replace(s.ranges, from, to, r)
+	s.bytes += r.size()
 }
 
 // contains reports whether the key, or a range around it, was read.

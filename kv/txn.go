@@ -3,6 +3,7 @@ package kv
 import (
 	"bytes"
 	"context"
+	"strings"
 	"sync/atomic"
 
 	"github.com/longship-db/longship/wal"
@@ -22,6 +23,12 @@ type TxnOptions struct {
 	// Exclusive keeps others from committing from the first read to the end of the transaction, which
 	// cannot conflict then. It implies Latest. For short transactions that lost too often.
 	Exclusive bool
+
+	// ReadOnly transactions write nothing: Put and Delete return ErrReadOnly. What they read is not remembered.
+	ReadOnly bool
+
+	// Long transactions outlive what they are given: they copy keys, which may be a small part of something large.
+	Long bool
 }
 
 // A Txn is a transaction. It reads the table at one position, which the first read settles, with its
@@ -87,7 +94,9 @@ func (tx *Txn) Get(ctx context.Context, key string) (Row, bool, error) {
 	if op := tx.writes.find(key); op != nil {
 		return op.row(), op.Kind != Delete, nil
 	}
-	tx.reads.addKey(key)
+	if tx.remembers() {
+		tx.reads.addKey(key, tx.opts.Long)
+	}
 	tx.pivot.key, tx.pivot.lsn = key, tx.at
 	if v := tx.table.find(tx.view, &tx.pivot); v != nil {
 		tx.note(v)
@@ -98,6 +107,19 @@ func (tx *Txn) Get(ctx context.Context, key string) (Row, bool, error) {
 	}
 	return tx.reading.Load().get(key, &tx.keyBuf)
 }
+
+// remembers reports whether it matters at the end what was read: only what writes is checked against others.
+func (tx *Txn) remembers() bool { return !tx.opts.ReadOnly && tx.table.log != nil }
+
+// noteRange remembers that a range was read.
+func (tx *Txn) noteRange(r Range) {
+	if tx.remembers() {
+		tx.reads.addRange(r, tx.opts.Long)
+	}
+}
+
+// ReadBytes is about how much memory it takes, in bytes, to remember what was read.
+func (tx *Txn) ReadBytes() int { return tx.reads.bytes }
 
 // note remembers that the transaction depends on a pending version.
 func (tx *Txn) note(v *version) {
@@ -136,11 +158,14 @@ func (tx *Txn) write(op Op) error {
 	switch {
 	case tx.done:
 		return ErrTxnDone
-	case tx.table.log == nil:
+	case tx.table.log == nil, tx.opts.ReadOnly:
 		return ErrReadOnly
 	}
 	if err := op.check(); err != nil {
 		return err
+	}
+	if tx.opts.Long {
+		op.Key = strings.Clone(op.Key)
 	}
 	if op.Value != nil {
 		op.Value = bytes.Clone(op.Value)

@@ -23,7 +23,7 @@ var (
 	mMaxConns    = gauge("pg_settings_max_connections", "Most connections of clients.")
 	mMaxSenders  = gauge("pg_settings_max_wal_senders", "Most connections of receivers.")
 
-	mMemory        = gauge("longship_session_memory_bytes", "Memory that sessions hold for large messages, rows and uncommitted writes, out of max_total_backend_memory.")
+	mMemory        = gauge("longship_session_memory_bytes", "Memory that sessions hold for large messages, rows and uncommitted transactions, out of max_total_backend_memory.")
 	mMemoryRefused = counter("longship_session_memory_refused_total", "How often max_total_backend_memory refused a session more.")
 )
 

@@ -90,6 +90,8 @@ type Txn interface {
 	Savepoint() int
 	RollbackTo(mark int)
 	ReleaseSavepoints()
+	// ReadBytes is how much memory the transaction takes to remember what it has read, which grows until it ends.
+	ReadBytes() int
 	// Commit returns once the commit is acknowledged at the given level. An error with an LSN says that
 	// the commit is in the log, but the wait for its acknowledgement ended early: the outcome is unknown.
 	Commit(ctx context.Context, level SyncLevel) (Committed, error)

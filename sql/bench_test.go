@@ -26,6 +26,7 @@ func (t *stillTxn) Delete(string) error                            { return nil 
 func (*stillTxn) Savepoint() int                                   { return 0 }
 func (*stillTxn) RollbackTo(int)                                   {}
 func (*stillTxn) ReleaseSavepoints()                               {}
+func (*stillTxn) ReadBytes() int                                   { return 0 }
 
 func (t *stillTxn) Commit(_ context.Context, level SyncLevel) (Committed, error) {
 	return Committed{LSN: 1, Level: level}, nil

@@ -265,6 +265,9 @@ func (c *copyingIn) insert(key, value Value) error {
 		return err
 	}
 	_, found, err := c.w.txn.Get(c.e.ctx, row.Key)
+	if err == nil {
+		err = c.e.session.holdReads()
+	}
 	if err != nil {
 		return err
 	}

@@ -178,6 +178,52 @@ func TestCopyHoldsItsRow(t *testing.T) {
 	}
 }
 
+// What a transaction remembers of what it has read is held until it ends, however many statements that takes; one that
+// only reads remembers nothing.
+func TestReadsHoldMemory(t *testing.T) {
+	const limit = 1 << 20
+	lookup := func(i int) string {
+		return fmt.Sprintf("select count(*) from kv where key in (select 'n%d-' || g from generate_series(1, 2000) as g); ", i)
+	}
+	upsert := "insert into kv select 'n3-' || g, 'v' from generate_series(1, 2) as g on conflict do nothing; "
+	var lookups string
+	for i := range 20 {
+		lookups += lookup(i)
+	}
+	for _, test := range []struct {
+		text    string
+		refused bool
+	}{
+		{"begin; " + lookups + "commit", true},
+		{"begin; savepoint a; " + lookups + "commit", true},
+		{lookups + upsert, true}, // an implicit transaction
+		{"begin; declare c cursor for " + lookups + "commit", true},
+		{"begin; " + strings.Repeat(lookup(1)+upsert, 20) + "commit", false}, // the same keys again
+		{"begin read only; " + lookups + "commit", false},
+		{"set default_transaction_read_only = on; begin; " + lookups + "commit", false},
+	} {
+		s, c := newHolder(t, newMemory(), limit)
+		want := "<nil>"
+		if test.refused {
+			want = pgwire.CodeOutOfMemory
+		}
+		if err := runAll(s, test.text); code(err) != want {
+			t.Errorf("%.150s: %v, want %s", test.text, err, want)
+		}
+		if test.refused && strings.Contains(test.text, "savepoint") {
+			if c.held < limit/2 {
+				t.Errorf("%.150s: %d bytes are held after an error that can be gone back from", test.text, c.held)
+			}
+			if err := runAll(s, "rollback to a; select 1"); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := runAll(s, "rollback"); err != nil || c.held != 0 {
+			t.Errorf("%.150s: %d bytes are held afterwards (%v)", test.text, c.held, err)
+		}
+	}
+}
+
 // What is counted for a statement's tokens is about what its tree and plan take.
 func TestTokenSize(t *testing.T) {
 	const elements = 200_000

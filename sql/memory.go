@@ -18,9 +18,9 @@ func (anything) Hold(int) error { return nil }
 const (
 	// rowSize is what a row takes beside its values, in bytes: a slice, and its place in another one.
 	rowSize = 64
-	// writeSize is what an uncommitted write takes beside its key and value, what was read of the key included.
-	writeSize = 300
-	// writeStep is from how many bytes of writes on they are counted.
+	// writeSize is what an uncommitted write takes beside its key and value.
+	writeSize = 250
+	// writeStep is from how many bytes of writes, or of what remembers reads, on they are counted.
 	writeStep = 32 << 10
 	// largeRow is from how many bytes on a row is counted while it is on its way to the client.
 	largeRow = 64 << 10
@@ -53,6 +53,27 @@ func (s *Session) holdWrite(n int) error {
 	}
 	s.writtenHeld = s.written
 	return nil
+}
+
+// holdReads counts what the transaction remembers by now of what it has read, until it ends.
+func (s *Session) holdReads() error {
+	grown := s.txn.ReadBytes() - s.readHeld
+	if grown < writeStep {
+		return nil
+	}
+	if err := s.holder.Hold(grown); err != nil {
+		return err
+	}
+	s.readHeld += grown
+	return nil
+}
+
+// letGoReads gives back what holdReads has counted: nothing is remembered any more.
+func (s *Session) letGoReads() {
+	if s.readHeld > 0 {
+		_ = s.holder.Hold(-s.readHeld) // less, which cannot fail
+		s.readHeld = 0
+	}
 }
 
 // letGoWrites gives back what the writes since there were so many bytes of them have held.

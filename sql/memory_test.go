@@ -172,6 +172,16 @@ func (t *memoryTxn) Savepoint() int {
 func (t *memoryTxn) RollbackTo(mark int) { t.writes = maps.Clone(t.marks[mark]) }
 func (t *memoryTxn) ReleaseSavepoints()  { t.marks = nil }
 
+func (t *memoryTxn) ReadBytes() (n int) {
+	if t.mode.ReadOnly {
+		return 0
+	}
+	for key := range t.reads {
+		n += 50 + len(key)
+	}
+	return n
+}
+
 func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (Committed, error) {
 	if t.ended {
 		return Committed{}, errors.New("transaction has ended")

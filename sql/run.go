@@ -114,6 +114,7 @@ func (s *Session) runWrite(ctx context.Context, plan writePlan, command string, 
 		if alone && attempt < maxRetries && errors.Is(err, ErrConflict) {
 			s.letGo()
 			s.letGoWrites(0)
+			s.letGoReads()
 			continue
 		}
 		if err != nil {

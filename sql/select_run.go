@@ -409,7 +409,7 @@ func (a *access) scanRows(e *env, txn Txn, t rowTaker) error {
 			return err
 		}
 	}
-	return nil
+	return e.session.holdReads()
 }
 
 func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
@@ -433,6 +433,9 @@ func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
 			return e.ctx.Err()
 		}
 		row, found, err := txn.Get(e.ctx, key)
+		if err == nil {
+			err = e.session.holdReads()
+		}
 		if err != nil {
 			return err
 		}

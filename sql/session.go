@@ -52,6 +52,7 @@ type Session struct {
 
 	held                 int // bytes of rows that the running statement holds
 	written, writtenHeld int // bytes of the transaction's writes, and how many of them are counted
+	readHeld             int // bytes counted for remembering what it has read
 
 	last lastCommit
 

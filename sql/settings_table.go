@@ -154,7 +154,7 @@ func presetSettings() []Setting {
 		{Name: "cluster_name", Kind: s, Context: ContextPostmaster, Category: catReporting, NotInFile: true, Short: "Name of the cluster."},
 		{Name: "listen_addresses", Kind: s, Boot: "localhost", Context: ContextPostmaster, Category: catConnection, NotInFile: true, Short: "Addresses the node listens on."},
 		{Name: "max_connections", Kind: KindInt, Boot: "100", Min: 1, Max: 262143, Context: ContextPostmaster, Category: catConnection, Short: "Most concurrent connections."},
-		{Name: "max_total_backend_memory", Kind: KindInt, Unit: "MB", Boot: "1024", Max: maxInt, Context: ContextSighup, Category: catMemory, Short: "Most memory that all sessions together may use for large messages, rows held back and uncommitted writes; 0 for no limit."},
+		{Name: "max_total_backend_memory", Kind: KindInt, Unit: "MB", Boot: "1024", Max: maxInt, Context: ContextSighup, Category: catMemory, Short: "Most memory that all sessions together may use for large messages, rows held back and uncommitted transactions; 0 for no limit."},
 		{Name: "superuser_reserved_connections", Kind: KindInt, Boot: "3", Max: 262143, Context: ContextPostmaster, Category: catConnection, Short: "Connections out of max_connections that only sessions of database longship_admin get."},
 		{Name: "tcp_user_timeout", Kind: KindInt, Unit: "ms", Boot: "300000", Max: maxInt, Context: ContextSighup, Category: catConnection, Short: "Time after which a client that reads nothing of what it is sent is given up; 0 for never."},
 		{Name: "port", Kind: KindInt, Boot: "5432", Min: 1, Max: 65535, Context: ContextPostmaster, Category: catConnection, NotInFile: true, Short: "TCP port for clients, receivers and members."},

@@ -20,9 +20,22 @@ func (s *Session) begin(ctx context.Context) error {
 	if s.txn != nil {
 		return nil
 	}
+	s.settleAccess()
 	txn, err := s.backend.Begin(ctx, TxnMode{ReadOnly: s.readOnly(), Explicit: true})
 	s.txn = txn
 	return err
+}
+
+// settleAccess has the transaction go by default_transaction_read_only as it is now, if nothing was said of it: what
+// only reads remembers nothing of it, so it must not come to write later.
+func (s *Session) settleAccess() {
+	if s.access != accessDefault {
+		return
+	}
+	s.settings.refresh()
+	if s.access = accessReadWrite; s.settings.readOnly {
+		s.access = accessReadOnly
+	}
 }
 
 // readOnly reports whether the current transaction may not write.
@@ -128,6 +141,7 @@ func (s *Session) endTransaction(committed bool) {
 	}
 	s.closeCursors(0)
 	s.letGoWrites(0)
+	s.letGoReads()
 	s.count(committed)
 	if committed {
 		s.settings.commit()
@@ -185,6 +199,7 @@ func (s *Session) transaction(ctx context.Context, n *transactionStmt) (tag stri
 	if err := s.setAccess(n); err != nil {
 		return "", err
 	}
+	s.settleAccess()
 	s.block = inBlock
 	return n.verb, nil
 }

@@ -119,6 +119,9 @@ func (p *insertPlan) insert(w *writing, row Row) (written bool, err error) {
 	w.e.excluded = row
 	if !p.blind {
 		old, found, err := w.txn.Get(w.e.ctx, row.Key)
+		if err == nil {
+			err = w.e.session.holdReads()
+		}
 		switch {
 		case err != nil:
 			return false, err
