@@ -14,17 +14,9 @@ import (
 var errStatementTimeout = pgwire.Errorf(pgwire.CodeQueryCanceled, "canceling statement due to statement timeout")
 
 // runPlan runs a SELECT, INSERT, UPDATE or DELETE. final: it is the last of its implicit
-// transaction and commits with it. Waiting for the commit is not subject to statement_timeout, as in
-// PostgreSQL.
-func (s *Session) runPlan(ctx context.Context, stmt *statement, final bool) (tag string, err error) {
-	s.settings.refresh()
-	runCtx := ctx
-	if d := s.settings.timeout; d > 0 {
-		var cancel context.CancelFunc
-		runCtx, cancel = context.WithTimeoutCause(ctx, d, errStatementTimeout)
-		defer cancel()
-		defer func() { err = timedOut(runCtx, err) }()
-	}
+// transaction and commits with it. runCtx is within statement_timeout; waiting for the commit is not subject to that, as
+// in PostgreSQL.
+func (s *Session) runPlan(ctx, runCtx context.Context, stmt *statement, final bool) (tag string, err error) {
 	s.env = env{ctx: runCtx, session: s, params: s.params}
 	commits := final && s.block == noBlock
 	if explain, ok := stmt.plan.(*explainPlan); ok {
@@ -184,15 +176,8 @@ func countTag(command string, n int64) string {
 	return command + " " + strconv.FormatInt(n, 10)
 }
 
-// runCommand runs everything that is not planned, within statement_timeout.
+// runCommand runs everything that is not planned.
 func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, err error) {
-	s.settings.refresh()
-	if _, ends := stmt.node.(*transactionStmt); s.settings.timeout > 0 && !ends {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, s.settings.timeout, errStatementTimeout)
-		defer cancel()
-		defer func() { err = timedOut(ctx, err) }()
-	}
 	switch n := stmt.node.(type) {
 	case *transactionStmt:
 		return s.transaction(ctx, n)

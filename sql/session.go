@@ -181,7 +181,7 @@ func (s *Session) ParseAll(_ context.Context, text string) ([]pgwire.Statement, 
 }
 
 // Execute implements pgwire.Session.
-func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.Args, out pgwire.RowSink, final bool) (string, error) {
+func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.Args, out pgwire.RowSink, final bool) (tag string, err error) {
 	stmt, ok := st.(*statement)
 	if !ok {
 		return "", errForeignStatement
@@ -193,6 +193,11 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 		return "", err
 	}
 	s.enter()
+	s.settings.refresh()
+	runCtx, cancel := s.withTimeout(ctx)
+	defer cancel()
+	defer func() { err = timedOut(runCtx, err) }()
+	defer s.forget()
 	if err := stmt.analyze(); err != nil {
 		return "", err
 	}
@@ -200,19 +205,18 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 		return "", err
 	}
 	if n, ok := stmt.node.(*executeStmt); ok {
-		st, err := s.executed(ctx, stmt, n)
-		if err != nil {
+		if stmt, err = s.executed(runCtx, stmt, n); err != nil {
 			return "", err
 		}
-		stmt = st
 	}
 	s.encoder.sink, s.encoder.formats = out, args.ResultFormats
-	defer s.forget()
 	if stmt.plan != nil {
-		return s.runPlan(ctx, stmt, final)
+		return s.runPlan(ctx, runCtx, stmt, final)
 	}
-	tag, err := s.runCommand(ctx, stmt)
-	if err != nil {
+	if _, ends := stmt.node.(*transactionStmt); ends {
+		runCtx = ctx // waiting for a commit is not subject to statement_timeout
+	}
+	if tag, err = s.runCommand(runCtx, stmt); err != nil {
 		return "", err
 	}
 	return tag, s.finishIf(ctx, final)
