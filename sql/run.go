@@ -104,6 +104,7 @@ func (s *Session) runWrite(ctx context.Context, plan writePlan, command string, 
 	for attempt := 0; ; attempt++ {
 		lsn, err := s.tryWrite(ctx, plan, alone, attempt == maxRetries, commits)
 		if alone && attempt < maxRetries && errors.Is(err, ErrConflict) {
+			s.counts = counts{} // of an attempt that nobody hears of
 			s.letGo()
 			s.letGoWrites(0)
 			s.letGoReads()

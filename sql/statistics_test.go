@@ -1,6 +1,9 @@
 package sql
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // A transaction is counted once, whatever it consists of and however it ends.
 func TestTransactionsAreCounted(t *testing.T) {
@@ -36,6 +39,32 @@ func TestTransactionsAreCounted(t *testing.T) {
 		}
 		if commits, rollbacks = st.Commits.Load()-commits, st.Rollbacks.Load()-rollbacks; commits != step.commits || rollbacks != step.rollbacks {
 			t.Errorf("%s: %d commits and %d rollbacks, want %d and %d", step.query, commits, rollbacks, step.commits, step.rollbacks)
+		}
+	}
+}
+
+// A statement that is run again after a conflict is counted once.
+func TestRetriesAreCountedOnce(t *testing.T) {
+	for _, statement := range []string{
+		"update kv set value = value || '+' where key = 'n'", "delete from kv where key = 'n'",
+		"insert into kv values ('n', '1') on conflict (key) do update set value = kv.value",
+	} {
+		m := newMemory()
+		m.put("n", "0")
+		s, _ := newTestSession(t, m, nil)
+		attempts := 0
+		m.onCommit = func(m *memory) {
+			if attempts++; attempts <= 3 {
+				m.put("n", fmt.Sprint(attempts))
+			}
+		}
+		if _, err := run(t, s, statement); err != nil || attempts != 4 {
+			t.Fatalf("%s: %v after %d attempts", statement, err, attempts)
+		}
+		st := &m.catalog.Statistics
+		rows, lookups := st.Inserted.Load()+st.Updated.Load()+st.Deleted.Load(), st.IndexScans.Load()
+		if rows != 1 || lookups > 1 || st.Commits.Load() != 1 || st.Rollbacks.Load() != 0 {
+			t.Errorf("%s: %d rows and %d lookups are counted, %d commits and %d rollbacks", statement, rows, lookups, st.Commits.Load(), st.Rollbacks.Load())
 		}
 	}
 }
