@@ -20,6 +20,8 @@ func TestStatActivity(t *testing.T) {
 	}()
 	const slow = " FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(600)'"
 	n.await("SELECT count(*)"+slow+" AND now() - query_start < interval '1 minute'", "1")
+	n.await("SELECT wait_event_type || '/' || wait_event"+slow, "Timeout/PgSleep")
+	n.await("SELECT wait_event_type || '/' || wait_event FROM pg_stat_activity WHERE application_name = 'forgetful'", "Client/ClientRead")
 	n.await("SELECT pg_cancel_backend(pid)"+slow, "t")
 	if err := <-failed; sqlState(err) != "57014" {
 		t.Errorf("the statement that was cancelled: %v", err)

@@ -65,7 +65,9 @@ func (r *copyIn) Next() ([]byte, error) {
 		if err := r.ctx.Err(); err != nil {
 			return nil, err
 		}
+		r.c.Wait(&clientRead) // or nearly so: what has come is there at once
 		typ, body, err := r.c.in.next(r.c.server.cfg.MaxMessageLen)
+		r.c.Wait(nil)
 		if err != nil {
 			return nil, r.failed(err)
 		}

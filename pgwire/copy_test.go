@@ -19,6 +19,9 @@ func TestCancelCopyIn(t *testing.T) {
 			c.send(&pgproto3.Query{String: "begin; copyin"}, &pgproto3.CopyData{Data: []byte("abc")})
 			c.checkLines("C BEGIN", "CopyInResponse")
 			synctest.Wait()
+			if a := s.Conns()[0].Activity(); !a.Working || a.Waits == nil || *a.Waits != clientRead {
+				t.Errorf("while it waits for its client: %+v", a)
+			}
 			half, _ := (&pgproto3.CopyData{Data: []byte("abcdef")}).Encode(nil)
 			c.sendBytes(half[:7])
 			synctest.Wait()
@@ -26,6 +29,9 @@ func TestCancelCopyIn(t *testing.T) {
 				t.Fatal("no such connection")
 			}
 			c.checkLines("E ERROR 57014 canceling statement due to user request", "Z E")
+			if e := s.Conns()[0].waits.Load(); e != nil {
+				t.Errorf("afterwards it waits for %v", e)
+			}
 			c.sendBytes(half[7:])
 			synctest.Wait()
 			c.send(&pgproto3.CopyData{Data: []byte("abc")}, &pgproto3.CopyDone{}, &pgproto3.Query{String: "commit"})

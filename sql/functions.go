@@ -119,11 +119,17 @@ func setConfig(e *env, args []Value) (Value, error) {
 	return TextValue(e.session.displayed(def)), nil
 }
 
+var waitSleep = &pgwire.WaitEvent{Type: "Timeout", Name: "PgSleep"}
+
 func sleep(e *env, args []Value) (Value, error) {
 	const longest = 1e9 // seconds; time.Duration ends at 9.2e9
 	seconds := min(max(args[0].float(), 0), longest)
 	timer := time.NewTimer(time.Duration(seconds * float64(time.Second)))
 	defer timer.Stop()
+	if w, ok := e.session.conn.(Waiter); ok {
+		w.Wait(waitSleep)
+		defer w.Wait(nil)
+	}
 	select {
 	case <-timer.C:
 		return VoidValue(), nil

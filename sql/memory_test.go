@@ -232,7 +232,12 @@ type client struct {
 	copyOut []byte   // what it got in a COPY TO
 
 	held, limit int // bytes; 0: no limit
+
+	waits []*pgwire.WaitEvent // what it was said to wait for
 }
+
+// Wait implements Waiter.
+func (c *client) Wait(e *pgwire.WaitEvent) { c.waits = append(c.waits, e) }
 
 // Hold implements Holder.
 func (c *client) Hold(n int) error {

@@ -20,6 +20,11 @@ type Deallocator interface {
 	DeallocateAll()
 }
 
+// A Waiter is a Conn that tells others what its session waits for, nil for nothing in particular; *pgwire.Conn is one.
+type Waiter interface {
+	Wait(e *pgwire.WaitEvent)
+}
+
 // An Identity is who a session belongs to, from the start-up packet.
 type Identity struct {
 	User, Database string

@@ -158,6 +158,47 @@ func TestStatementTimeout(t *testing.T) {
 	})
 }
 
+// What EXECUTE passes is computed within statement_timeout, and ends when the statement is cancelled. What it holds
+// meanwhile is given back.
+func TestExecuteParametersTakeTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, c := newTestSession(t, newMemory(), map[string]string{"statement_timeout": "2s"})
+		if _, err := run(t, s, "prepare p(text) as select $1"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		const slow = "execute p(repeat('x', 100000) || pg_sleep(60)::text)"
+		if _, err := run(t, s, slow); code(err) != pgwire.CodeQueryCanceled || time.Since(start) != 2*time.Second {
+			t.Errorf("got %v after %v, want 57014 after 2s", err, time.Since(start))
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(pgwire.ErrCanceled) })
+		list, err := s.ParseAll(ctx, slow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start = time.Now()
+		if _, err := s.Execute(ctx, list[0], pgwire.Args{}, &rowList{}, true); !errors.Is(err, pgwire.ErrCanceled) || time.Since(start) != time.Second {
+			t.Errorf("got %v after %v, want the cause after 1s", err, time.Since(start))
+		}
+		if c.held != 0 {
+			t.Errorf("%d bytes are held afterwards", c.held)
+		}
+	})
+}
+
+// Others are told that a session sleeps.
+func TestSleepIsAWaitEvent(t *testing.T) {
+	s, c := newTestSession(t, newMemory(), nil)
+	for _, query := range []string{"select pg_sleep(0.001)", "set statement_timeout = 1; select pg_sleep(60)"} {
+		c.waits = nil
+		_, _ = run(t, s, query)
+		if len(c.waits) != 2 || c.waits[0] == nil || *c.waits[0] != (pgwire.WaitEvent{Type: "Timeout", Name: "PgSleep"}) || c.waits[1] != nil {
+			t.Errorf("%s: waits %v, want PgSleep, then nothing", query, c.waits)
+		}
+	}
+}
+
 func TestCancelledSleep(t *testing.T) {
 	s, _ := newTestSession(t, newMemory(), nil)
 	st, err := s.Parse(t.Context(), "select pg_sleep($1)", nil)
