@@ -137,7 +137,9 @@ func (g *aggregate) start() tally {
 
 // result is the aggregate of all rows.
 func (g *aggregate) result(t *tally, e *env) (Value, error) {
-	sortRows(t.sorted, g.order)
+	if err := sortRows(e.ctx, t.sorted, g.order); err != nil {
+		return Null, err
+	}
 	for _, row := range t.sorted {
 		if err := g.addValue(t, row.outs[0], row.outs[1], e); err != nil {
 			return Null, err
@@ -248,6 +250,9 @@ func (t *tally) addElement(array Type, v Value, e *env) error {
 	between := "\x00"
 	if t.value.IsNull() {
 		between = ""
+	}
+	if t.value.n == maxArrayLen {
+		return arrayTooLong()
 	}
 	t.value = Value{typ: array, n: t.value.n + 1}
 	return t.grow(e, between, arrayOfValues(array, []Value{v}, e.loc()).s)

@@ -13,6 +13,14 @@ import (
 // nullElem stands for NULL among the elements: no text holds such a byte.
 const nullElem = "\xff"
 
+// maxArrayLen bounds the elements of an array, which take ten times the memory of a text while they are looked at.
+const maxArrayLen = 1 << 20
+
+// arrayTooLong is PostgreSQL's error, whose arrays may be longer.
+func arrayTooLong() error {
+	return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "array size exceeds the maximum allowed (%d)", maxArrayLen)
+}
+
 func arrayValue(t Type, elems []string) Value {
 	return Value{typ: t, n: int64(len(elems)), s: strings.Join(elems, "\x00")}
 }
@@ -63,6 +71,9 @@ func (v Value) lowerBound() int64 {
 // parseArray reads {a,b} as array_in does, and a vector's elements between blanks.
 func parseArray(s string, t Type) (Value, error) {
 	if t == Int2Vector || t == OIDVector {
+		if len(s) > maxArrayLen {
+			return Null, arrayTooLong()
+		}
 		return checkedArray(strings.Fields(s), t)
 	}
 	text := strings.TrimSpace(s)
@@ -70,8 +81,11 @@ func parseArray(s string, t Type) (Value, error) {
 		return Null, malformedArray(s)
 	}
 	elems, ok := splitArray(text[1 : len(text)-1])
-	if !ok {
+	switch {
+	case !ok:
 		return Null, malformedArray(s)
+	case len(elems) > maxArrayLen:
+		return Null, arrayTooLong()
 	}
 	return checkedArray(elems, t)
 }
@@ -80,14 +94,16 @@ func malformedArray(s string) error {
 	return pgwire.Errorf(pgwire.CodeInvalidTextRepresentation, `malformed array literal: "%s"`, s)
 }
 
-// splitArray splits what is between the braces.
+// splitArray splits what is between the braces, up to the element that is one too many.
 func splitArray(s string) (elems []string, ok bool) {
 	for rest := strings.TrimSpace(s); rest != ""; {
 		elem, n, ok := arrayElement(rest)
 		if !ok {
 			return nil, false
 		}
-		elems = append(elems, elem)
+		if elems = append(elems, elem); len(elems) > maxArrayLen {
+			break
+		}
 		rest = strings.TrimLeft(rest[n:], " \t\n\r\v\f")
 		if rest == "" {
 			break
@@ -183,7 +199,7 @@ func appendArray(b []byte, v Value) []byte {
 			b = append(b, "NULL"...)
 		case e == "" || strings.ContainsAny(e, "{}\",\\ \t\n\r\v\f") || strings.EqualFold(e, "null"):
 			b = append(b, '"')
-			b = append(b, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(e)...)
+			b = append(b, arrayQuoter.Replace(e)...)
 			b = append(b, '"')
 		default:
 			b = append(b, e...)
@@ -191,6 +207,8 @@ func appendArray(b []byte, v Value) []byte {
 	}
 	return append(b, '}')
 }
+
+var arrayQuoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // appendBinaryArray appends {dimensions, has NULLs, element oid, [length, lower bound], elements}.
 func appendBinaryArray(b []byte, v Value) []byte {
@@ -235,6 +253,8 @@ func parseBinaryArray(b []byte, t Type) (Value, error) {
 		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "arrays of several dimensions are not supported")
 	case dims == 0 || len(b) < 8 || int(binary.BigEndian.Uint32(b)) > len(b)/4:
 		return Null, invalidBinary()
+	case binary.BigEndian.Uint32(b) > maxArrayLen:
+		return Null, arrayTooLong()
 	}
 	values := make([]Value, binary.BigEndian.Uint32(b))
 	b = b[8:]

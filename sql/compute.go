@@ -259,8 +259,9 @@ func toInteger(v Value, t Type) (Value, error) {
 	return intValue(v.n, t)
 }
 
-// matchLike matches s against a LIKE pattern: % any run, _ one character, backslash escapes.
-func matchLike(s, pattern string) (bool, error) {
+// matchLike matches s against a LIKE pattern: % any run, _ one character, backslash escapes. It may take as many steps
+// as the product of their lengths.
+func matchLike(s, pattern string, pace *pacer) (bool, error) {
 	// retryS, retryP: where to go on after letting the last % take one more character.
 	retryS, retryP := -1, 0
 	i, j := 0, 0
@@ -271,6 +272,9 @@ func matchLike(s, pattern string) (bool, error) {
 			continue
 		}
 		n, width, err := matchOne(s[i:], pattern[j:])
+		if err == nil {
+			err = pace.step(1)
+		}
 		if err != nil {
 			return false, err
 		}

@@ -319,7 +319,7 @@ func (x *likeExpr) eval(e *env) (Value, error) {
 	if x.fold {
 		text, pattern = strings.ToLower(text), strings.ToLower(pattern)
 	}
-	matches, err := matchLike(text, pattern)
+	matches, err := matchLike(text, pattern, &pacer{ctx: e.ctx})
 	return BoolValue(matches), err
 }
 

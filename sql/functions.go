@@ -266,17 +266,24 @@ func splitPart(_ *env, args []Value) (Value, error) {
 	if n == 0 {
 		return Null, pgwire.Errorf(pgwire.CodeInvalidParameterValue, "field position must not be zero")
 	}
-	parts := []string{args[0].s}
-	if args[1].s != "" {
-		parts = strings.Split(args[0].s, args[1].s)
+	rest, separator := args[0].s, args[1].s
+	parts := 1
+	if separator != "" {
+		parts += strings.Count(rest, separator)
 	}
 	if n < 0 {
-		n += len(parts) + 1
+		n += parts + 1
 	}
-	if n < 1 || n > len(parts) {
+	if n < 1 || n > parts {
 		return TextValue(""), nil
 	}
-	return TextValue(parts[n-1]), nil
+	for ; n > 1; n-- {
+		_, rest, _ = strings.Cut(rest, separator)
+	}
+	if separator != "" {
+		rest, _, _ = strings.Cut(rest, separator)
+	}
+	return TextValue(rest), nil
 }
 
 func repeat(_ *env, args []Value) (Value, error) {

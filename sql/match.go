@@ -1,7 +1,9 @@
 package sql
 
 import (
+	"errors"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -18,6 +20,7 @@ type regexExpr struct {
 	// The last pattern, compiled: a statement belongs to one session.
 	text     string
 	compiled *regexp.Regexp
+	size     int // about how many steps it takes for a character at the most
 }
 
 func (x *regexExpr) typ() Type { return Bool }
@@ -42,17 +45,72 @@ func (x *regexExpr) eval(e *env) (Value, error) {
 		return Null, err
 	}
 	if x.compiled == nil || x.text != p.s {
-		flags := "(?s)"
-		if x.fold {
-			flags = "(?si)"
-		}
-		compiled, err := regexp.Compile(flags + p.s)
-		if err != nil {
+		if err := x.compile(p.s); err != nil {
 			return Null, pgwire.Errorf("2201B", "invalid regular expression: %v", err)
 		}
-		x.text, x.compiled = strings.Clone(p.s), compiled
 	}
-	return BoolValue(x.compiled.MatchString(v.s) != x.not), nil
+	matches, err := x.matches(e, v.s)
+	return BoolValue(matches != x.not), err
+}
+
+// Bounds of a regular expression: the length of its text in bytes, and how many steps of its machine it may have.
+const (
+	maxRegexLen  = 64 << 10
+	maxRegexSize = 20_000
+)
+
+var errRegexTooComplex = errors.New("regular expression is too complex")
+
+// compile makes x.compiled. {n,m} may make a short pattern a huge machine.
+func (x *regexExpr) compile(pattern string) error {
+	if len(pattern) > maxRegexLen {
+		return errRegexTooComplex
+	}
+	flags := "(?s)"
+	if x.fold {
+		flags = "(?si)"
+	}
+	tree, err := syntax.Parse(flags+pattern, syntax.Perl)
+	if err != nil {
+		return err
+	}
+	size := regexSize(tree)
+	if size > maxRegexSize {
+		return errRegexTooComplex
+	}
+	compiled, err := regexp.Compile(flags + pattern)
+	if err != nil {
+		return err
+	}
+	x.text, x.compiled, x.size = strings.Clone(pattern), compiled, size
+	return nil
+}
+
+// regexSize is about how many steps the machine of a regular expression has, or more than maxRegexSize.
+func regexSize(re *syntax.Regexp) int {
+	size := 1 + len(re.Rune)
+	if re.Op == syntax.OpCharClass {
+		size = 1
+	}
+	for _, sub := range re.Sub {
+		size = min(size+regexSize(sub), maxRegexSize+1)
+	}
+	if re.Op == syntax.OpRepeat {
+		size = min(size*max(re.Min+1, re.Max), maxRegexSize+1)
+	}
+	return size
+}
+
+// quickMatch is up to how many steps a match is over before anybody could cancel it.
+const quickMatch = 1 << 20
+
+func (x *regexExpr) matches(e *env, text string) (bool, error) {
+	if len(text) <= quickMatch/x.size {
+		return x.compiled.MatchString(text), nil
+	}
+	paced := pacedText{text: text, cost: x.size, pace: pacer{ctx: e.ctx}}
+	matches := x.compiled.MatchReader(&paced)
+	return matches, paced.pace.err
 }
 
 // A joinExpr is the concatenation of two arrays of one type.
@@ -98,6 +156,8 @@ func (x *joinExpr) eval(e *env) (Value, error) {
 		return l, nil
 	case len(l.s)+len(r.s) > maxTextLen:
 		return Null, textTooLong()
+	case l.n+r.n > maxArrayLen:
+		return Null, arrayTooLong()
 	}
 	return arrayValue(x.t, append(l.elements(), r.elements()...)), nil
 }

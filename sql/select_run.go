@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"context"
 	"math"
 	"slices"
 )
@@ -267,7 +268,9 @@ const (
 
 // drop sorts the rows so far and lets go of those that cannot be sent any more.
 func (s *selection) drop() error {
-	s.sort()
+	if err := s.sort(); err != nil {
+		return err
+	}
 	dropped := s.sorted[s.keep:]
 	size := 0
 	for i := range dropped {
@@ -281,11 +284,16 @@ func (s *selection) drop() error {
 // size is about how much memory the row takes, in bytes.
 func (r *sortedRow) size() int { return rowSize + valuesSize(r.keys) + valuesSize(r.outs) }
 
-func (s *selection) sort() { sortRows(s.sorted, s.plan.order) }
+func (s *selection) sort() error { return sortRows(s.e.ctx, s.sorted, s.plan.order) }
 
-// sortRows puts rows in the order of their keys.
-func sortRows(rows []sortedRow, order []sortKey) {
+// sortRows puts rows in the order of their keys. If the statement is over they count as equal from then on, so that it
+// soon comes to an end.
+func sortRows(ctx context.Context, rows []sortedRow, order []sortKey) error {
+	pace := pacer{ctx: ctx}
 	slices.SortStableFunc(rows, func(a, b sortedRow) int {
+		if pace.step(sortCost) != nil {
+			return 0
+		}
 		for i, key := range order {
 			if c := key.compare(a.keys[i], b.keys[i]); c != 0 {
 				return c
@@ -293,7 +301,11 @@ func sortRows(rows []sortedRow, order []sortKey) {
 		}
 		return 0
 	})
+	return pace.err
 }
+
+// sortCost is how many steps a comparison of rows counts.
+const sortCost = 16
 
 func (k *sortKey) compare(a, b Value) int {
 	switch {
@@ -336,8 +348,14 @@ func (s *selection) finish() error {
 	if s.plan.order == nil {
 		return nil
 	}
-	s.sort()
+	if err := s.sort(); err != nil {
+		return err
+	}
+	pace := pacer{ctx: s.e.ctx}
 	for i, row := range s.sorted {
+		if err := pace.step(sentCost); err != nil {
+			return err
+		}
 		if int64(i) < s.offset || s.limit == 0 {
 			continue
 		}
@@ -349,6 +367,9 @@ func (s *selection) finish() error {
 	}
 	return nil
 }
+
+// sentCost is how many steps a row counts that is sent.
+const sentCost = 256
 
 func (s *selection) sendSorted(outs []Value) error {
 	if s.stages != nil {

@@ -341,6 +341,9 @@ func (x *anyExpr) values(e *env, l Value) (n int, value func(i int) Value, err e
 		return len(rows), func(i int) Value { return rows[i][0] }, err
 	}
 	v, err := e.beside(x.array, l)
+	if err == nil && v.n > paceSteps/16 { // long enough to be cancelled, and there may be many rows
+		err = e.ctx.Err()
+	}
 	if err != nil || v.IsNull() {
 		return 0, nil, err
 	}
