@@ -45,8 +45,14 @@ func (s *Store) read() *reading {
 	return &reading{applied: s.Applied(), memory: [2]*memtable{s.memory, s.retired}, cache: s.cache, base: s.base}
 }
 
-// get reads a row. buf is scratch space.
-func (r *reading) get(key string, buf *[]byte) (Row, bool, error) {
+// A lookup is what one who reads rows by key keeps from one to the next.
+type lookup struct {
+	buf []byte // scratch space
+	gap gap
+}
+
+// get reads a row.
+func (r *reading) get(key string, l *lookup) (Row, bool, error) {
 	for _, m := range r.memory {
 		if m == nil {
 			continue
@@ -59,14 +65,20 @@ func (r *reading) get(key string, buf *[]byte) (Row, bool, error) {
 	if row, ok := r.cache.get(key, r.base.number); ok {
 		return row, true, nil
 	}
-	*buf = appendRowKey((*buf)[:0], key)
-	stored, closer, err := r.base.snapshot.Get(*buf)
-	if errors.Is(err, pebble.ErrNotFound) {
+	l.buf = appendRowKey(l.buf[:0], key)
+	if l.gap.covers(r.base, l.buf) {
 		return Row{}, false, nil
+	}
+	stored, closer, err := r.base.snapshot.Get(l.buf)
+	if errors.Is(err, pebble.ErrNotFound) {
+		if err = l.gap.missed(r.base, l.buf); err == nil {
+			return Row{}, false, nil
+		}
 	}
 	if err != nil {
 		return Row{}, false, fmt.Errorf("read row %q: %w", key, err)
 	}
+	l.gap.found()
 	row, err := parseRow(key, stored)
 	if err := errors.Join(err, closer.Close()); err != nil {
 		return Row{}, false, err

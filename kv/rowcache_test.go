@@ -90,7 +90,7 @@ func TestRowCacheWhileMemtableIsWritten(t *testing.T) {
 		done <- nil
 	}()
 	var last wal.LSN
-	var buf []byte
+	var l lookup
 	for key := fmt.Sprint(keys - 1); ; {
 		select {
 		case err := <-done:
@@ -101,7 +101,7 @@ func TestRowCacheWhileMemtableIsWritten(t *testing.T) {
 		default:
 		}
 		r := s.read()
-		row, _, err := r.get(key, &buf)
+		row, _, err := r.get(key, &l)
 		r.base.release()
 		if err != nil || row.LSN < last {
 			t.Fatalf("%s, %v, after %s was read", row.LSN, err, last)

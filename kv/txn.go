@@ -56,7 +56,7 @@ type Txn struct {
 	ended chan struct{} // closed at the end of an exclusive transaction; nil if it is not (yet) one
 
 	pivot  version // scratch space of Get
-	keyBuf []byte  // likewise
+	lookup lookup
 }
 
 // Begin returns a new transaction.
@@ -105,7 +105,7 @@ func (tx *Txn) Get(ctx context.Context, key string) (Row, bool, error) {
 		}
 		return v.row(), true, nil
 	}
-	return tx.reading.Load().get(key, &tx.keyBuf)
+	return tx.reading.Load().get(key, &tx.lookup)
 }
 
 // remembers reports whether it matters at the end what was read: only what writes is checked against others.

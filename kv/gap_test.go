@@ -1,0 +1,113 @@
+package kv
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/longship-db/longship/wal"
+)
+
+// Whatever was looked up before, in whichever base, what a lookup finds is what is there.
+func TestGap(t *testing.T) {
+	s := newTestStore(t)
+	rng := rand.New(rand.NewPCG(1, 1))
+	b, present := s.NewBatch(), map[string]bool{}
+	var l lookup
+	covered := 0
+	for round := range 40 {
+		var ops []Op
+		for range rng.IntN(4) {
+			op := Op{Kind: Put, Key: fmt.Sprintf("%03d", rng.IntN(1000)), Value: []byte("v")}
+			if rng.IntN(3) == 0 {
+				op.Kind, op.Value = Delete, nil
+			}
+			present[op.Key] = op.Kind == Put
+			ops = append(ops, op)
+		}
+		if len(ops) > 0 {
+			apply(t, s, b, wal.LSN(round+1), ops)
+		}
+		r := s.read()
+		begin := rng.IntN(1000)
+		for i := range 100 {
+			key := fmt.Sprintf("%03d", (begin+i)%1000)
+			if rng.IntN(4) == 0 {
+				key = fmt.Sprintf("%03d", rng.IntN(1000))
+			}
+			if l.gap.covers(r.base, appendRowKey(nil, key)) {
+				covered++
+			}
+			_, found, err := r.get(key, &l)
+			if err != nil || found != present[key] {
+				t.Fatalf("round %d, key %s: found %v, %v, want %v", round, key, found, err, present[key])
+			}
+		}
+		r.base.release()
+	}
+	if covered < 1000 {
+		t.Errorf("%d of 4000 lookups were in a gap that was known", covered)
+	}
+}
+
+// apply writes ops and has Pebble hold them.
+func apply(t *testing.T, s *Store, b *Batch, lsn wal.LSN, ops []Op) {
+	t.Helper()
+	if err := b.Add(lsn, ops); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Apply(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What was not there in one base may be in the next, and no longer in memory.
+func TestGapOfEarlierBase(t *testing.T) {
+	s := newTestStore(t)
+	b := s.NewBatch()
+	var l lookup
+	find := func(key string, want bool) {
+		t.Helper()
+		r := s.read()
+		defer r.base.release()
+		if _, found, err := r.get(key, &l); err != nil || found != want {
+			t.Errorf("%s: found %v, %v, want %v", key, found, err, want)
+		}
+	}
+	for range 2 * leastPatience {
+		find("between", false)
+	}
+	for i, key := range []string{"between", "x", "y", "z"} {
+		apply(t, s, b, wal.LSN(i+1), []Op{{Kind: Put, Key: key}})
+	}
+	find("between", true)
+}
+
+// Who looks up what is not there, but not in one place, looks for gaps ever more rarely.
+func TestGapsOfNoUse(t *testing.T) {
+	s := newTestStore(t)
+	var ops []Op
+	for i := range 1000 {
+		ops = append(ops, Op{Kind: Put, Key: fmt.Sprintf("%03d", i), Value: []byte("v")})
+	}
+	apply(t, s, s.NewBatch(), 1, ops)
+	r := s.read()
+	defer r.base.release()
+	var l lookup
+	looked := 0
+	for i := range 1000 {
+		before := l.gap.high
+		if _, found, err := r.get(fmt.Sprintf("%03dx", i*7%1000), &l); found || err != nil {
+			t.Fatal(found, err)
+		}
+		if string(before) != string(l.gap.high) {
+			looked++
+		}
+	}
+	if looked == 0 || looked > 10 {
+		t.Errorf("looked for a gap %d times", looked)
+	}
+}
