@@ -25,14 +25,14 @@ Table "public.kv"
 Column|Type|Collation|Nullable|Default
 key|text||not null|
 value|text|||
-lsn|pg_lsn|||
+lsn|pg_lsn|||generated always as () stored
 Indexes:
     "kv_pkey" PRIMARY KEY, btree (key)
 Table "public.kv"
 Column|Type|Collation|Nullable|Default|Storage|Compression|Stats target|Description
 key|text||not null||extended|||
 value|text||||extended|||
-lsn|pg_lsn||||plain|||
+lsn|pg_lsn|||generated always as () stored|plain|||
 Indexes:
     "kv_pkey" PRIMARY KEY, btree (key)
 Access method: heap

@@ -83,8 +83,6 @@ func (s *session) Begin(ctx context.Context, m sql.TxnMode) (sql.Txn, error) {
 				Own:       s.own,
 				Latest:    writes,
 				Exclusive: m.Exclusive,
-				ReadOnly:  m.ReadOnly,
-				Long:      m.Explicit,
 			})
 		})
 		if begun {
@@ -287,7 +285,7 @@ func clientError(err error) error {
 	case errors.Is(err, kv.ErrClosed):
 		return errRoleChanged()
 	case errors.Is(err, kv.ErrReadOnly):
-		return pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "%w", err)
+		return pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "cannot write on a standby")
 	}
 	return walsender.SlotError(err)
 }

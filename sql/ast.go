@@ -138,7 +138,7 @@ type (
 		pos
 		x, index node
 	}
-	// fieldNode is (x).name.
+	// fieldNode is (x).name, or (x).* if name is "".
 	fieldNode struct {
 		pos
 		x    node
@@ -314,6 +314,8 @@ type (
 		count  int // rows, or which one
 		move   bool
 	}
+	// lockStmt is LOCK TABLE in a mode that keeps nobody out.
+	lockStmt       struct{ tables []string }
 	closeStmt      struct{ name string } // "" for ALL
 	showStmt       struct{ name string }
 	discardStmt    struct{ verb string } // DISCARD and UNLISTEN
@@ -353,6 +355,7 @@ func (*deleteStmt) tag() string        { return "DELETE" }
 func (s *transactionStmt) tag() string { return s.verb }
 func (s *savepointStmt) tag() string   { return s.verb }
 func (s *setStmt) tag() string         { return s.verb }
+func (*lockStmt) tag() string          { return "LOCK TABLE" }
 func (*constraintsStmt) tag() string   { return "SET CONSTRAINTS" }
 func (*alterSystemStmt) tag() string   { return "ALTER SYSTEM" }
 func (*declareStmt) tag() string       { return "DECLARE CURSOR" }

@@ -145,7 +145,27 @@ func textFunction(name string, result Type, fn func(s string) Value) Func {
 	}}
 }
 
+// isEncoding refuses the name of an encoding that is not the one there is.
+func isEncoding(name, what string) error {
+	if isUTF8(name) {
+		return nil
+	}
+	return pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid %s encoding name "%s"`, what, name).WithHint("The only encoding is UTF8.")
+}
+
+// convertFrom is the text that bytes are.
+func convertFrom(_ *env, args []Value) (Value, error) {
+	if err := isEncoding(args[1].s, "source"); err != nil {
+		return Null, err
+	}
+	return TextValue(args[0].s), checkText(args[0].s)
+}
+
 var textFunctions = []Func{
+	{Name: "convert_from", Args: []Type{Bytea, Name}, Result: Text, builtin: convertFrom},
+	{Name: "convert_to", Args: []Type{Text, Name}, Result: Bytea, builtin: func(_ *env, args []Value) (Value, error) {
+		return Value{typ: Bytea, s: args[0].s}, isEncoding(args[1].s, "destination")
+	}},
 	textFunction("length", Int4, characters),
 	textFunction("char_length", Int4, characters),
 	textFunction("octet_length", Int4, func(s string) Value { return Int4Value(int32(len(s))) }),

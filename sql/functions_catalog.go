@@ -11,7 +11,7 @@ import (
 )
 
 // catalogFunctions are those that catalog queries call.
-var catalogFunctions = append(visible, []Func{
+var catalogFunctions = slices.Concat(visible, privileges, []Func{
 	{Name: "pg_get_userbyid", Args: []Type{OID}, Result: Name, builtin: func(e *env, args []Value) (Value, error) {
 		if args[0].n == oidOwner {
 			return NameValue(e.session.id.User), nil
@@ -63,6 +63,14 @@ var catalogFunctions = append(visible, []Func{
 		}
 		return v, err
 	}},
+	{Name: "pg_get_functiondef", Args: []Type{OID}, Result: Text, builtin: functionText((*Func).definition)},
+	{Name: "pg_describe_object", Args: []Type{OID, OID, Int4}, Result: Text, builtin: describeObject},
+	{Name: "pg_export_snapshot", Result: Text, builtin: func(*env, []Value) (Value, error) {
+		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "pg_export_snapshot() is not supported").WithHint("%s", noSnapshots)
+	}},
+	{Name: "pg_ls_tmpdir", Args: []Type{OID}, Columns: []Column{{"name", Text}, {"size", Int8}, {"modification", Timestamptz}},
+		Result: Record, set: func(*env, []Value) ([][]Value, error) { return nil, nil }}, // nothing is kept in files
+	{Name: "acldefault", Args: []Type{Char, OID}, Result: ACLArray, builtin: always(Null)},
 	{Name: "pg_relation_is_publishable", Args: []Type{Regclass}, Result: Bool, builtin: always(BoolValue(false))},
 	{Name: "pg_tablespace_location", Args: []Type{OID}, Result: Text, builtin: always(TextValue(""))},
 	{Name: "pg_timezone_names", Columns: []Column{{"name", Text}, {"abbrev", Text}, {"utc_offset", Interval}, {"is_dst", Bool}},
@@ -73,19 +81,31 @@ var catalogFunctions = append(visible, []Func{
 		Result: Record, set: func(*env, []Value) ([][]Value, error) { return nil, nil }},
 
 	// Nothing here has what these tell of.
+	neverDone("pg_stat_get_last_vacuum_time"), neverDone("pg_stat_get_last_autovacuum_time"),
+	neverDone("pg_stat_get_last_analyze_time"), neverDone("pg_stat_get_last_autoanalyze_time"),
 	unknownText("pg_get_expr", NodeTree, OID), unknownText("pg_get_expr", NodeTree, OID, Bool),
 	unknownText("pg_get_ruledef", OID), unknownText("pg_get_ruledef", OID, Bool),
 	unknownText("pg_get_triggerdef", OID), unknownText("pg_get_triggerdef", OID, Bool),
 	unknownText("pg_get_statisticsobjdef_columns", OID), unknownText("pg_get_partkeydef", OID),
-	unknownText("pg_get_partition_constraintdef", OID), unknownText("pg_get_functiondef", OID),
+	unknownText("pg_get_partition_constraintdef", OID),
 	unknownText("pg_get_function_sqlbody", OID), unknownText("pg_get_serial_sequence", Text, Text),
 	unknownText("obj_description", OID), unknownText("obj_description", OID, Name),
 	unknownText("shobj_description", OID, Name), unknownText("col_description", OID, Int4),
-	unknownText("pg_describe_object", OID, OID, Int4),
-	privilege("has_table_privilege", Text), privilege("has_table_privilege", OID), privilege("has_column_privilege", OID, Int2),
-	privilege("has_schema_privilege", Text), privilege("has_schema_privilege", OID), privilege("has_database_privilege", Text),
-	privilege("has_database_privilege", OID), privilege("has_function_privilege", OID), privilege("has_tablespace_privilege", Text),
-}...)
+	privilege("has_column_privilege", OID, Int2),
+})
+
+// privileges are the functions that ask what a role may do with an object, by name or OID: the one who asks, or another.
+// There is one role, and pg_has_role says that it is a member of every other that PostgreSQL has.
+var privileges = func() []Func {
+	var list []Func
+	for _, name := range []string{"has_table_privilege", "has_schema_privilege", "has_database_privilege", "has_function_privilege",
+		"has_tablespace_privilege", "pg_has_role"} {
+		for _, object := range []Type{Text, OID} {
+			list = append(list, privilege(name, object), privilege(name, Text, object), privilege(name, OID, object))
+		}
+	}
+	return list
+}()
 
 // visible are the functions that tell whether an object needs no schema. Nothing does.
 var visible = func() []Func {
@@ -130,7 +150,17 @@ func (x *fieldExpr) typ() Type {
 }
 
 func (a *analyzer) field(n fieldNode) expr {
+	if n.name == "" {
+		a.fail(n.at(), pgwire.CodeSyntaxError, `row expansion via "*" is not supported here`)
+	}
 	x := a.expr(n.x)
+	if call, ok := x.(*callExpr); ok && call.fn.Row != nil {
+		i := slices.IndexFunc(call.fn.Columns, func(c Column) bool { return c.Name == n.name })
+		if i < 0 {
+			a.fail(n.at(), pgwire.CodeUndefinedColumn, `could not identify column "%s" in record data type`, n.name)
+		}
+		return &recordField{call, i}
+	}
 	if x.typ() != indexKey {
 		a.fail(n.at(), pgwire.CodeWrongObjectType, "column notation .%s applied to type %s, which is not a composite type", n.name, x.typ())
 	}
@@ -151,6 +181,37 @@ func (x *fieldExpr) eval(e *env) (Value, error) {
 	return Int4Value(int32(v.n)), nil
 }
 
+// A recordField is (function(…)).column of a function that returns a record. As in PostgreSQL the function is called
+// for each such column by itself.
+type recordField struct {
+	call  *callExpr
+	index int
+}
+
+func (x *recordField) typ() Type { return x.call.fn.Columns[x.index].Type }
+
+func (x *recordField) eval(e *env) (Value, error) {
+	rows, err := x.call.tuples(e)
+	if err != nil {
+		return Null, err
+	}
+	return rows[0][x.index], nil
+}
+
+// recordStar is (function(…)).* in a list of targets: each column of the record.
+func (a *analyzer) recordStar(n fieldNode) []output {
+	x := a.expr(n.x)
+	call, ok := x.(*callExpr)
+	if !ok || call.fn.Row == nil {
+		panic(pgwire.Errorf(pgwire.CodeWrongObjectType, "type %s is not composite", x.typ()))
+	}
+	outs := make([]output, len(call.fn.Columns))
+	for i, c := range call.fn.Columns {
+		outs[i] = output{name: c.Name, x: &recordField{call, i}}
+	}
+	return outs
+}
+
 // keywords lists the words that cannot be names; of the others PostgreSQL has more than this grammar.
 func keywords(*env, []Value) ([][]Value, error) {
 	var rows [][]Value
@@ -166,6 +227,11 @@ func always(v Value) func(*env, []Value) (Value, error) {
 
 func unknownText(name string, args ...Type) Func {
 	return Func{Name: name, Args: args, Result: Text, builtin: always(Null)}
+}
+
+// neverDone is a function that asks when something was done to a table last.
+func neverDone(name string) Func {
+	return Func{Name: name, Args: []Type{OID}, Result: Timestamptz, builtin: always(Null)}
 }
 
 // privilege tells that the one role may do everything.
@@ -223,6 +289,26 @@ func (f *Func) argumentText() string {
 	return strings.Join(args, ", ")
 }
 
+// definition is the function's CREATE FUNCTION.
+func (f *Func) definition() string {
+	strict := " STRICT\n"
+	if f.NullOK {
+		strict = ""
+	}
+	return fmt.Sprintf("CREATE OR REPLACE FUNCTION pg_catalog.%s(%s)\n RETURNS %s\n LANGUAGE internal\n%sAS $function$%[1]s$function$\n",
+		quoteIdent(f.Name), f.argumentText(), f.resultText(), strict)
+}
+
+// describeObject names a relation as messages do.
+func describeObject(e *env, args []Value) (Value, error) {
+	obj := e.session.catalog.described().byOID[uint32(args[1].n)]
+	if args[0].n != oidClasses || obj == nil {
+		return Null, nil
+	}
+	kind := map[string]string{"r": "table", "i": "index", "v": "view"}[obj.kind]
+	return TextValue(kind + " " + obj.qualifiedName()), nil
+}
+
 func typeName(oid uint32) string {
 	switch info, ok := typeInfos[Type(oid)]; {
 	case oid == 0:
@@ -278,7 +364,7 @@ func (s *Session) resolveName(name string, t Type) (Value, error) {
 		}
 	case Regtype:
 		what = "type"
-		oid = uint32(typeNames[strings.TrimPrefix(plain, "pg_catalog.")])
+		oid = uint32(typeNamed(strings.TrimPrefix(plain, "pg_catalog.")))
 	case Regproc, Regprocsig:
 		plain, _, _ = strings.Cut(plain, "(")
 		what, code = "function", pgwire.CodeUndefinedFunction
@@ -306,6 +392,19 @@ func (s *Session) resolveName(name string, t Type) (Value, error) {
 		return Null, pgwire.Errorf(code, `%s "%s" does not exist`, what, plain)
 	}
 	return Value{typ: t, n: int64(oid), s: s.nameOf(oid, t)}, nil
+}
+
+// typeNamed finds a type as casts spell it or as pg_type has it, 0 if there is none.
+func typeNamed(name string) Type {
+	if t, ok := typeNames[name]; ok {
+		return t
+	}
+	for t, info := range typeInfos {
+		if info.typname == name && t != indexKey {
+			return t
+		}
+	}
+	return 0
 }
 
 func (o *objects) functionOID(name string) uint32 {

@@ -62,7 +62,7 @@ func (p *parser) withQuery(recursive bool) withQuery {
 	}
 	p.expectOp("(")
 	if p.isKeyword("insert", "update", "delete") {
-		p.unsupported(p.tok.pos, commandName(p.tok.text)+" in WITH", "")
+		p.unsupported(p.tok.pos, commandName(p.tok.text)+" in WITH", "Send the statements one after the other, between BEGIN and COMMIT.")
 	}
 	p.selects++
 	w.query = &derivedNode{arms: []*selectStmt{p.query()}, distinct: []bool{false}}

@@ -27,7 +27,11 @@ func (p *parser) primary() node {
 		}
 		p.expectOp(")")
 		if p.acceptOp(".") {
-			return fieldNode{pos: at, x: x, name: p.label()}
+			field := fieldNode{pos: at, x: x}
+			if !p.acceptOp("*") {
+				field.name = p.label()
+			}
+			return field
 		}
 		return x
 	case tokIdent:

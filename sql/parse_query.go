@@ -119,7 +119,8 @@ func (p *parser) fromList() []fromItem {
 		case p.acceptOp(","):
 			list = append(list, fromItem{tableRef: p.tableRef(true)})
 		case p.isKeyword("right", "full", "natural"):
-			p.unsupported(p.tok.pos, commandName(p.tok.text)+" JOIN", "")
+			hint := map[string]string{"right": "a RIGHT JOIN b is b LEFT JOIN a."}[p.tok.text]
+			p.unsupported(p.tok.pos, commandName(p.tok.text)+" JOIN", hint)
 		case p.acceptBoth("cross", "join"):
 			list = append(list, fromItem{tableRef: p.tableRef(true)})
 		case p.isKeyword("join", "inner", "left"):
@@ -462,7 +463,8 @@ func (p *parser) updateStatement() *updateStmt {
 	s := &updateStmt{table: p.tableRef(false)}
 	s.set = p.setClause()
 	if p.isKeyword("from") {
-		p.unsupported(p.tok.pos, "UPDATE … FROM", "")
+		p.unsupported(p.tok.pos, "UPDATE … FROM",
+			"Use UPDATE kv SET value = (SELECT …) WHERE key IN (SELECT …), or INSERT INTO kv … ON CONFLICT (key) DO UPDATE.")
 	}
 	s.where = p.whereClause()
 	s.returning = p.returning()
@@ -474,7 +476,7 @@ func (p *parser) deleteStatement() *deleteStmt {
 	p.expect("from")
 	s := &deleteStmt{table: p.tableRef(false)}
 	if p.isKeyword("using") {
-		p.unsupported(p.tok.pos, "DELETE … USING", "")
+		p.unsupported(p.tok.pos, "DELETE … USING", "Use DELETE FROM kv WHERE key IN (SELECT …).")
 	}
 	s.where = p.whereClause()
 	s.returning = p.returning()

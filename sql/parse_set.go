@@ -22,6 +22,9 @@ func (p *parser) setStatement() statementNode {
 		if p.tok.kind == tokEOF || p.isOp(";") {
 			p.unexpected()
 		}
+		if p.isKeyword("snapshot") {
+			p.unsupported(p.tok.pos, "SET TRANSACTION SNAPSHOT", noSnapshots)
+		}
 		p.transactionModes(t)
 		return t
 	case p.accept("characteristics"):

@@ -12,6 +12,9 @@ const oneTable = "There is one table, kv(key text primary key, value text, lsn p
 // oneRole is the hint for statements about roles and what they may do.
 const oneRole = "There is one role, that of whoever connects, and it may do everything."
 
+// noSnapshots is the hint for those who want several transactions to see the same.
+const noSnapshots = "Every transaction has a snapshot of its own: dump over one connection, without --jobs."
+
 // noNotifications is the hint for those who notify.
 const noNotifications = "There are no notifications: write a row, and have the others ask for rows whose lsn is greater than the last one seen."
 
@@ -36,7 +39,6 @@ var refused = map[string]string{
 	"import":   oneTable,
 	"listen":   "There are no notifications: ask again for the rows whose lsn is greater than the last one seen.",
 	"load":     "",
-	"lock":     "Transactions are serializable without locks.",
 	"merge":    "Use INSERT … ON CONFLICT (key) DO UPDATE.",
 	"notify":   noNotifications,
 	"prepare":  "There is no two-phase commit.",
@@ -108,6 +110,8 @@ func (p *parser) statement() statementNode {
 		return p.closeStatement()
 	case "execute":
 		return p.executeStatement()
+	case "lock":
+		return p.lockStatement()
 	case "prepare":
 		if next := p.peek(); next.kind != tokIdent || next.text != "transaction" {
 			return p.prepareStatement()
@@ -181,6 +185,40 @@ func (p *parser) executeStatement() statementNode {
 	if p.acceptOp("(") {
 		s.args = p.exprList()
 		p.expectOp(")")
+	}
+	return s
+}
+
+// lockStatement reads LOCK [TABLE] names [IN mode MODE] [NOWAIT]. What reads and writes take as well locks nobody out
+// and is granted: dumps ask for it.
+func (p *parser) lockStatement() statementNode {
+	at := p.tok.pos
+	p.expect("lock")
+	p.accept("table")
+	s := &lockStmt{}
+	for more := true; more; more = p.acceptOp(",") {
+		p.accept("only")
+		name := p.name()
+		if p.acceptOp(".") {
+			name = qualified(name, p.label())
+		}
+		s.tables = append(s.tables, name)
+		p.acceptOp("*")
+	}
+	shared := false
+	if p.accept("in") {
+		at = p.tok.pos
+		shared = p.acceptBoth("access", "share") || p.acceptBoth("row", "share") || p.acceptBoth("row", "exclusive")
+		for !shared && p.isKeyword("access", "share", "update", "row", "exclusive") {
+			p.advance()
+		}
+		p.expect("mode")
+	}
+	p.accept("nowait")
+	if !shared {
+		p.unsupported(at, "a lock that keeps others out",
+			"Transactions are serializable without locks: of two that meet, one ends with 40001 and is to be repeated. "+
+				"ACCESS SHARE, ROW SHARE and ROW EXCLUSIVE can be asked for, as in PostgreSQL by whoever reads and writes.")
 	}
 	return s
 }

@@ -186,6 +186,8 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 		return n.verb, s.savepoint(ctx, n)
 	case *setStmt:
 		return n.verb, s.set(n, stmt.together)
+	case *lockStmt:
+		return n.tag(), s.lock(n, stmt.together)
 	case *constraintsStmt:
 		return n.tag(), s.setConstraints(n, stmt.together)
 	case *alterSystemStmt:
@@ -272,6 +274,19 @@ func (s *Session) setOne(def *Setting, value string, local bool) error {
 		return err
 	}
 	return s.setAccess(&transactionStmt{readOnly: new(text == "on")})
+}
+
+// lock runs LOCK TABLE: who else may come is the same afterwards.
+func (s *Session) lock(n *lockStmt, together bool) error {
+	if s.block == noBlock && !together {
+		return pgwire.Errorf(pgwire.CodeNoActiveSQLTransaction, "LOCK TABLE can only be used in transaction blocks")
+	}
+	for _, name := range n.tables {
+		if s.catalog.described().relation(name) == nil {
+			return pgwire.Errorf(pgwire.CodeUndefinedTable, `relation "%s" does not exist`, name)
+		}
+	}
+	return nil
 }
 
 // setConstraints runs SET CONSTRAINTS, which changes nothing: no constraint can be deferred.

@@ -199,6 +199,10 @@ func (a *analyzer) targets(list []target) []output {
 			outs = append(outs, a.star(t)...)
 			continue
 		}
+		if field, ok := t.expr.(fieldNode); ok && field.name == "" {
+			outs = append(outs, a.recordStar(field)...)
+			continue
+		}
 		name := t.alias
 		if name == "" {
 			name = columnLabel(t.expr)

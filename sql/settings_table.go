@@ -24,6 +24,7 @@ const (
 	catWAL        = "Write-Ahead Log / Settings"
 	catCheckpoint = "Write-Ahead Log / Checkpoints"
 	catArchive    = "Write-Ahead Log / Archiving"
+	catVacuum     = "Autovacuum"
 	catFailover   = "Replication / Failover"
 	catReporting  = "Reporting and Logging / What to Log"
 	catDeveloper  = "Developer Options"
@@ -168,6 +169,7 @@ func replicationSettings() []Setting {
 		{Name: "idle_replication_slot_timeout", Kind: i, Unit: "s", Boot: "0", Max: maxInt, Context: sighup, Category: catSending, Short: "Time without use after which a checkpoint invalidates a replication slot; 0 for never."},
 		{Name: "max_replication_slots", Kind: i, Boot: "10", Max: 262143, Context: start, Category: catSending, Short: "Most replication slots."},
 		{Name: "max_slot_wal_keep_size", Kind: i, Unit: "MB", Boot: "-1", Min: -1, Max: maxInt, Context: sighup, Category: catSending, Short: "Most WAL that slots may retain; -1 for no limit."},
+		{Name: "max_logical_replication_workers", Kind: i, Boot: "0", Context: internal, Category: catStandby, Short: "There is no logical replication."},
 		{Name: "max_wal_senders", Kind: i, Boot: "10", Max: 262143, Context: start, Category: catSending, Short: "Most concurrent WAL senders."},
 		{Name: "degrade_after", Kind: i, Unit: "ms", Boot: "30000", Max: maxInt, Context: sighup, Category: catPrimary, Short: "Time for which commits must have waited before the rule is done without, if synchronous_mode allows it."},
 		{Name: "max_degraded_wal_size", Kind: i, Unit: "MB", Boot: "64", Min: 1, Max: maxInt, Context: sighup, Category: catPrimary, Short: "Most WAL that the primary may acknowledge alone, if synchronous_mode is bounded."},
@@ -222,6 +224,9 @@ func walSettings() []Setting {
 	const i, b, e, sighup, start, internal = KindInt, KindBool, KindEnum, ContextSighup, ContextPostmaster, ContextInternal
 	return []Setting{
 		{Name: "archive_mode", Kind: e, Boot: "off", Enum: []string{"off"}, Context: internal, Category: catArchive, Short: "Completed segments are not archived by the node: use pg_receivewal."},
+		{Name: "archive_timeout", Kind: i, Unit: "s", Boot: "0", Context: internal, Category: catArchive, Short: "Segments are not switched by time."},
+		{Name: "autovacuum", Kind: b, Boot: "off", Context: internal, Category: catVacuum, Short: "There is nothing to vacuum."},
+		{Name: "autovacuum_max_workers", Kind: i, Boot: "0", Context: internal, Category: catVacuum, Short: "There is nothing to vacuum."},
 		{Name: "checkpoint_timeout", Kind: i, Unit: "s", Boot: "300", Min: 30, Max: 86400, Context: sighup, Category: catCheckpoint, Short: "Longest time between checkpoints."},
 		{Name: "commit_delay", Kind: i, Boot: "0", Max: 100000, Context: sighup, Category: catWAL, Short: "Microseconds between a commit and its flush."},
 		{Name: "commit_siblings", Kind: i, Boot: "5", Max: 1000, Context: sighup, Category: catWAL, Short: "Least open transactions for commit_delay to apply."},
@@ -231,6 +236,7 @@ func walSettings() []Setting {
 		{Name: "max_wal_size", Kind: i, Unit: "MB", Boot: "1024", Min: 2, Max: maxInt, Context: sighup, Category: catCheckpoint, Short: "WAL after which a checkpoint begins."},
 		{Name: "min_wal_size", Kind: i, Unit: "MB", Boot: "80", Min: 2, Max: maxInt, Context: sighup, Category: catCheckpoint, Short: "WAL below which segments are recycled, not removed."},
 		{Name: "wal_buffers", Kind: i, Unit: "8kB", Boot: "2048", Min: 4, Max: 262143, Context: start, Category: catWAL, Short: "Size of the WAL buffer."},
+		{Name: "wal_compression", Kind: e, Boot: "off", Enum: []string{"off"}, Context: internal, Category: catWAL, Short: "There are no full-page writes to compress."},
 		{Name: "wal_init_zero", Kind: b, Boot: "on", Context: internal, Category: catWAL, Short: "New segments are filled with zeros, always."},
 		{Name: "wal_level", Kind: e, Boot: "replica", Enum: []string{"minimal", "replica", "logical"}, Context: internal, Category: catWAL, Short: "The WAL is good for physical replication."},
 		{Name: "wal_recycle", Kind: b, Boot: "on", Context: internal, Category: catWAL, Short: "Old segments are reused by renaming, up to min_wal_size and what is expected."},

@@ -387,14 +387,19 @@ func (x *arrayExpr) eval(e *env) (Value, error) {
 	return v, nil
 }
 
-// A subscriptExpr is x[index].
+// A subscriptExpr is x[index], of an array or of a name, whose bytes are counted from 0.
 type subscriptExpr struct{ x, index expr }
 
-func (x *subscriptExpr) typ() Type { return x.x.typ().elem() }
+func (x *subscriptExpr) typ() Type {
+	if x.x.typ() == Name {
+		return Char
+	}
+	return x.x.typ().elem()
+}
 
 func (a *analyzer) subscript(n subscriptNode) expr {
 	x := &subscriptExpr{a.expr(n.x), a.expr(n.index)}
-	if x.x.typ().elem() == 0 {
+	if x.typ() == 0 {
 		a.fail(n.x.at(), pgwire.CodeDatatypeMismatch, "cannot subscript type %s because it does not support subscripting", x.x.typ())
 	}
 	if t := x.index.typ(); t != Unknown && (!t.isNumber() || numberRank(t) > numberRank(Int4)) {
@@ -409,6 +414,9 @@ func (x *subscriptExpr) eval(e *env) (Value, error) {
 	if !ok {
 		return Null, err
 	}
+	if x.x.typ() == Name {
+		return byteOf(v.s, i.n), nil
+	}
 	at := i.n - v.lowerBound()
 	if at < 0 || at >= v.n {
 		return Null, nil
@@ -418,6 +426,17 @@ func (x *subscriptExpr) eval(e *env) (Value, error) {
 		return Null, err
 	}
 	return values[at], nil
+}
+
+// byteOf is byte i of a name, which are 64 with the zeros at its end. One that is no character by itself is none here.
+func byteOf(name string, i int64) Value {
+	switch {
+	case i < 0 || i >= int64(typeInfos[Name].size):
+		return Null
+	case i >= int64(len(name)):
+		return charValue("")
+	}
+	return charValue(name[i : i+1])
 }
 
 // collate allows the one collation there is, under its names.

@@ -35,6 +35,8 @@ const (
 	oidDefaultColl   = 100
 	oidCColl         = 950
 	oidTextOps       = 3126
+	oidClasses       = 1259 // pg_class
+	oidExtensions    = 3079 // pg_extension
 	encodingUTF8     = 6
 
 	oidTable      = 16384 // kv
@@ -43,6 +45,7 @@ const (
 	firstViewOID  = 12400 // in pg_catalog and information_schema
 	firstOwnOID   = 16400 // in public
 	firstFuncOID  = 14000
+	oidExtension  = 13900 // among what is there from the beginning: pg_dump leaves it and its members out
 )
 
 // objects are the relations and functions, numbered and in order; made at the first question, when the

@@ -3,6 +3,7 @@ package sql
 import (
 	"maps"
 	"slices"
+	"strings"
 )
 
 // staticCatalogs make the rows of the catalogs that are the same for every session.
@@ -12,6 +13,7 @@ var staticCatalogs = map[string]func(*objects) []Fields{
 	"pg_class":      classes,
 	"pg_collation":  collations,
 	"pg_constraint": constraints,
+	"pg_depend":     members,
 	"pg_index":      indexes,
 	"pg_language":   languages,
 	"pg_namespace":  namespaces,
@@ -23,13 +25,14 @@ var staticCatalogs = map[string]func(*objects) []Fields{
 // sessionCatalogs make the rows of those that depend on who asks: there is one role and one database, by
 // the names that the client connected with.
 var sessionCatalogs = map[string]func(*Session) []Fields{
-	"pg_database": databases,
-	"pg_roles":    roles,
-	"pg_authid":   authids,
-	"pg_user":     users,
-	"pg_tables":   tables,
-	"pg_views":    views,
-	"pg_indexes":  indexDefinitions,
+	"pg_database":  databases,
+	"pg_extension": extensions,
+	"pg_roles":     roles,
+	"pg_authid":    authids,
+	"pg_user":      users,
+	"pg_tables":    tables,
+	"pg_views":     views,
+	"pg_indexes":   indexDefinitions,
 
 	"pg_prepared_statements": preparedStatements,
 
@@ -81,7 +84,37 @@ func attributes(o *objects) []Fields {
 				"attbyval": BoolValue(byValue(c.Type)), "attcollation": OIDValue(collation(c.Type)),
 				"attnotnull": BoolValue(obj.oid == oidTable && i == keyColumn),
 			}
+			if generated(&obj, i) {
+				row["attgenerated"] = charValue("s")
+			}
 			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// generated reports whether clients cannot give a column a value. No expression can say what they find in it, so it has
+// no default: what is dumped is the other columns.
+func generated(obj *object, column int) bool { return obj.oid == oidTable && column == lsnColumn }
+
+// extensions has one row: the views of public are an extension's, so that a dump has kv and not them.
+func extensions(s *Session) []Fields {
+	_, version, _ := strings.Cut(s.settings.get("server_version"), "(Longship ")
+	return []Fields{{
+		"oid": OIDValue(oidExtension), "extname": NameValue("longship"), "extowner": OIDValue(oidOwner),
+		"extnamespace": OIDValue(oidPublicSchema), "extversion": TextValue(strings.TrimSuffix(version, ")")),
+	}}
+}
+
+// members are the views that the extension has.
+func members(o *objects) []Fields {
+	var rows []Fields
+	for _, obj := range o.relations {
+		if obj.kind == "v" && obj.schema == oidPublicSchema {
+			rows = append(rows, Fields{
+				"classid": OIDValue(oidClasses), "objid": OIDValue(obj.oid), "refclassid": OIDValue(oidExtensions),
+				"refobjid": OIDValue(oidExtension), "deptype": charValue("e"),
+			})
 		}
 	}
 	return rows
@@ -389,12 +422,15 @@ func infoColumns(s *Session) []Fields {
 			if c.Type.elem() != 0 {
 				dataType = "ARRAY"
 			}
-			table := obj.oid == oidTable
+			table, always := obj.oid == oidTable, "NEVER"
+			if generated(&obj, i) {
+				always = "ALWAYS"
+			}
 			rows = append(rows, Fields{
 				"table_catalog": NameValue(s.id.Database), "table_schema": NameValue(schemaNames[obj.schema]), "table_name": NameValue(obj.name),
 				"column_name": NameValue(c.Name), "ordinal_position": Int4Value(int32(i + 1)), "is_nullable": yesNo(!table || i != keyColumn),
 				"data_type": TextValue(dataType), "udt_schema": NameValue("pg_catalog"), "udt_name": NameValue(typeInfos[c.Type].typname),
-				"is_identity": yesNo(false), "is_generated": TextValue("NEVER"), "is_updatable": yesNo(table && i != lsnColumn),
+				"is_identity": yesNo(false), "is_generated": TextValue(always), "is_updatable": yesNo(table && i != lsnColumn),
 			})
 		}
 	}

@@ -74,6 +74,7 @@ const (
 	Any        Type = 2276
 	AnyArray   Type = 2277
 	AnyElement Type = 2283
+	Trigger    Type = 2279
 )
 
 // A typeInfo describes a type: its name in messages and in pg_type, its typlen (−1: variable), its family,
@@ -160,6 +161,7 @@ var typeInfos = map[Type]typeInfo{
 	Any:         {`"any"`, "any", 4, familyNone, 'P', 0},
 	AnyArray:    {"anyarray", "anyarray", -1, familyNone, 'P', 0},
 	AnyElement:  {"anyelement", "anyelement", 4, familyNone, 'P', 0},
+	Trigger:     {"trigger", "trigger", 4, familyNone, 'P', 0},
 
 	Float8Array:      {"double precision[]", "_float8", -1, familyArray, 'A', Float8},
 	TimestampArray:   {"timestamp without time zone[]", "_timestamp", -1, familyArray, 'A', Timestamp},

@@ -69,7 +69,7 @@ func (s *Session) Command(ctx context.Context, text string) error {
 func (s *Session) refuseSQL() error {
 	if s.conn.Kind == pgwire.KindDatabase {
 		return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot execute SQL commands in WAL sender").
-			WithHint("Connect without the parameter \"replication\".")
+			WithHint("There is no logical replication: stream the log, with pg_receivewal or START_REPLICATION PHYSICAL. For SQL connect without the parameter \"replication\".")
 	}
 	return pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot execute SQL commands in WAL sender for physical replication")
 }
