@@ -96,6 +96,8 @@ func (d *describer) special(x expr) string {
 		return d.operand(x.x) + "[" + d.text(x.index) + "]"
 	case *fieldExpr:
 		return "(" + d.text(x.x) + ")." + map[bool]string{false: "n", true: "x"}[x.elem]
+	case *recordField:
+		return "(" + d.text(x.call) + ")." + quoteIdent(x.call.fn.Columns[x.index].Name)
 	case *subqueryExpr:
 		return map[bool]string{true: "EXISTS"}[x.kind == subqueryExists] + map[bool]string{true: "ARRAY"}[x.kind == subqueryArray] + d.subplan(x.subplan)
 	case *groupExpr:
