@@ -217,7 +217,7 @@ func (a *access) keys(e *env, dst []string) ([]string, error) {
 		case v.typ.elem() != 0:
 			dst = append(dst, slices.DeleteFunc(v.elements(), func(s string) bool { return s == nullElem })...)
 		default:
-			dst = append(dst, v.s)
+			dst = append(dst, e.lasting(v))
 		}
 	}
 	if len(dst) > 1 {
@@ -246,27 +246,36 @@ func (a *access) keyRange(e *env) (r Range, ok bool, err error) {
 		if err != nil || v.IsNull() {
 			return r, false, err
 		}
-		r.Lo = max(r.Lo, boundary(v.s, !b.inclusive))
+		r.Lo = max(r.Lo, boundary(e.lasting(v), !b.inclusive))
 	}
 	for _, b := range a.upper {
 		v, err := b.x.eval(e)
 		if err != nil || v.IsNull() {
 			return r, false, err
 		}
-		r.limit(boundary(v.s, b.inclusive))
+		r.limit(boundary(e.lasting(v), b.inclusive))
 	}
 	for _, pattern := range a.like {
 		v, err := pattern.eval(e)
 		if err != nil || v.IsNull() {
 			return r, false, err
 		}
-		prefix := likePrefix(v.s)
+		prefix := likePrefix(e.lasting(v))
 		r.Lo = max(r.Lo, prefix)
 		if end, bounded := prefixEnd(prefix); bounded {
 			r.limit(end)
 		}
 	}
 	return r, r.Unbounded || r.Lo < r.Hi, nil
+}
+
+// lasting is a text as part of what a transaction has read, which it remembers: in a query inside another one it may be
+// of a row around, whose memory is used again.
+func (e *env) lasting(v Value) string {
+	if e.outer == nil {
+		return v.s
+	}
+	return strings.Clone(v.s)
 }
 
 // boundary is the first key not below s, or the first above it.

@@ -57,6 +57,30 @@ func TestEveryReadIsValidated(t *testing.T) {
 	}
 }
 
+// What is looked up by a value of a row of kv stays known after the row is gone, whose memory is used again: a key that
+// changes is a conflict, and nothing else is one.
+func TestLookupsByRowsAreRemembered(t *testing.T) {
+	for _, query := range []string{
+		"select (select k.value from kv k where k.key = kv.value) from kv where key like 'from/%'",
+		"select count((select min(k.value) from kv k where k.key >= kv.value and k.key < 'looked0')) from kv where key like 'from/%'",
+		"select key from kv where key like 'from/%' and exists (select from kv k where k.key in (kv.value, 'x'))",
+	} {
+		for _, changed := range []string{"looked/up", "beside"} {
+			m := newMemory()
+			m.put("from/1", "looked/up")
+			m.put("from/2", "nowhere--")
+			m.put("looked/up", "1")
+			m.put("beside", "1")
+			s, _ := newTestSession(t, m, nil)
+			m.onCommit = func(m *memory) { m.put(changed, "2") }
+			_, err := run(t, s, "begin; "+query+"; insert into kv values ('mine', ''); commit")
+			if conflict := code(err) == pgwire.CodeSerializationFailure; conflict != (changed == "looked/up") || !conflict && err != nil {
+				t.Errorf("%s, and %s changes: %v", query, changed, err)
+			}
+		}
+	}
+}
+
 // A statement that is run again reads again: what it has read in the attempt before is not of this transaction.
 func TestRetryReadsAgain(t *testing.T) {
 	for _, query := range []string{
