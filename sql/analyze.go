@@ -362,8 +362,8 @@ func (a *analyzer) coerce(x expr, t Type, at int) expr {
 		if x.v.IsNull() {
 			return &constExpr{t: t}
 		}
-		if t.isReg() {
-			return &castExpr{&constExpr{Text, x.v}, t} // looked up when it runs
+		if t.isReg() || readingSize(x.v.s, t) > largeConstant {
+			return &castExpr{&constExpr{Text, x.v}, t} // looked up, or counted, when it runs
 		}
 		v, err := parseValue(x.v.s, t, time.UTC)
 		if err != nil {

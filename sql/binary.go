@@ -122,12 +122,12 @@ func parseBinary(b []byte, t Type) (Value, error) {
 	case Bytea:
 		return Value{typ: t, s: string(b)}, nil
 	case JSON:
-		return parseJSON(string(b), t)
+		return parseJSON(string(b), t, nil)
 	case JSONB:
 		if len(b) == 0 || b[0] != jsonbVersion {
 			return Null, invalidBinary()
 		}
-		return parseJSON(string(b[1:]), t)
+		return parseJSON(string(b[1:]), t, nil)
 	case Inet:
 		return parseBinaryInet(b)
 	}

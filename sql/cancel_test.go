@@ -28,6 +28,7 @@ func TestCancelEndsWhateverTakesLong(t *testing.T) {
 		"select repeat('a', 60000) ~ '((a{1,30}){1,30}b)+' from generate_series(1, 100)",
 		"select repeat('a', 60000000) like '%' || repeat('a', 100000) || 'b'",
 		"select repeat('a', 60000000) ilike '%' || repeat('A', 100000) || 'b'",
+		"select count(('[' || repeat('{\"b\":1,\"a\":2},', 4000000) || '1]')::jsonb) from generate_series(1, 100)",
 		"select count(*) from generate_series(1, 1000000) as g where g = any(" + zeros + ")",
 		"select count(*) from generate_series(1, 1000000) as g where g <> all(" + zeros + ") or g = 0",
 	} {

@@ -215,7 +215,7 @@ func castValue(v Value, t Type, loc *time.Location) (Value, error) {
 	case from.family() == familyTime:
 		return castTime(v, t, loc), nil
 	case from == JSON || from == JSONB:
-		return parseJSON(v.s, t)
+		return parseJSON(v.s, t, nil)
 	case from == XID8:
 		return Value{typ: XID, n: int64(uint32(v.n))}, nil
 	case t == Float8 && from == Numeric, t == Float4:

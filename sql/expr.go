@@ -345,7 +345,16 @@ func (x *castExpr) eval(e *env) (Value, error) {
 			return castTime(at, x.to, e.loc()), nil // now is the time of the transaction
 		}
 	}
-	return castValue(v, x.to, e.loc())
+	size := readingSize(v.s, x.to)
+	if v.typ.elem() != 0 {
+		size = arraySize(v.n)
+	}
+	return holding(e.hold, size, func() (Value, error) {
+		if x.to == JSONB {
+			return parseJSON(v.s, x.to, &pacer{ctx: e.ctx})
+		}
+		return castValue(v, x.to, e.loc())
+	})
 }
 
 // evalPair evaluates two operands of what is NULL if one of them is: then ok is false, as after an error.

@@ -81,6 +81,8 @@ func TestStatementsHoldMemory(t *testing.T) {
 		"select length(nullif(repeat('x', 1400000), repeat('y', 700000) || 'a'))",
 		"select length(greatest(repeat('x', 1400000), repeat('y', 700000) || 'a'))",
 		"select array_length(array[repeat('x', 1400000)] || array[repeat('y', 700000)], 1)",
+		"select ('[' || repeat('{\"a\":1},', 100000) || '1]')::jsonb is null",
+		"select '[" + strings.Repeat(`{"a":1},`, 100_000) + "1]'::jsonb is null",
 	} {
 		s, c := newHolder(t, m, limit)
 		if err := runAll(s, refused); code(err) != pgwire.CodeOutOfMemory {

@@ -2,13 +2,7 @@ package sql
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
-	"errors"
-	"io"
-	"maps"
-	"slices"
-	"strings"
 
 	"github.com/longship-db/longship/pgwire"
 )
@@ -17,7 +11,7 @@ import (
 const jsonbVersion = 1
 
 // parseJSON checks a json, which stays as it is written, or reads a jsonb, which is written in one way.
-func parseJSON(s string, t Type) (Value, error) {
+func parseJSON(s string, t Type, pace *pacer) (Value, error) {
 	if err := checkText(s); err != nil {
 		return Null, err
 	}
@@ -27,89 +21,32 @@ func parseJSON(s string, t Type) (Value, error) {
 	if t == JSON {
 		return Value{typ: JSON, s: s}, nil
 	}
-	d := json.NewDecoder(strings.NewReader(s))
-	d.UseNumber()
-	var x any
-	if err := d.Decode(&x); err != nil && !errors.Is(err, io.EOF) {
-		return Null, invalidInput(JSON, s)
-	}
-	var b bytes.Buffer
-	if err := writeJSON(&b, x); err != nil {
-		return Null, err
-	}
-	return Value{typ: JSONB, s: b.String()}, nil
-}
-
-// writeJSON prints x as jsonb_out does: keys by length and then byte by byte, numbers in full.
-func writeJSON(b *bytes.Buffer, x any) error {
-	switch x := x.(type) {
-	case nil:
-		b.WriteString("null")
-	case bool:
-		b.WriteString(map[bool]string{false: "false", true: "true"}[x])
-	case json.Number:
-		d, ok := parseDecimal(x.String())
-		if !ok {
-			return pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, "value overflows numeric format")
-		}
-		b.WriteString(d.String())
-	case string:
-		return writeJSONString(b, x)
-	case []any:
-		b.WriteByte('[')
-		for i, elem := range x {
-			if i > 0 {
-				b.WriteString(", ")
-			}
-			if err := writeJSON(b, elem); err != nil {
-				return err
-			}
-		}
-		b.WriteByte(']')
-	case map[string]any:
-		return writeJSONObject(b, x)
-	}
-	return nil
-}
-
-func writeJSONObject(b *bytes.Buffer, x map[string]any) error {
-	b.WriteByte('{')
-	keys := slices.SortedFunc(maps.Keys(x), func(k, l string) int {
-		return cmp.Or(cmp.Compare(len(k), len(l)), strings.Compare(k, l))
-	})
-	for i, key := range keys {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		if err := writeJSONString(b, key); err != nil {
-			return err
-		}
-		b.WriteString(": ")
-		if err := writeJSON(b, x[key]); err != nil {
-			return err
-		}
-	}
-	b.WriteByte('}')
-	return nil
+	text, err := canonicalJSON(s, pace)
+	return Value{typ: JSONB, s: text}, err
 }
 
 var jsonEscapes = map[byte]string{'"': `\"`, '\\': `\\`, '\b': `\b`, '\f': `\f`, '\n': `\n`, '\r': `\r`, '\t': `\t`}
 
 func writeJSONString(b *bytes.Buffer, s string) error {
 	b.WriteByte('"')
+	written := 0
 	for i := range len(s) {
 		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b.WriteString(s[written:i])
+		written = i + 1
 		switch escape := jsonEscapes[c]; {
 		case escape != "":
 			b.WriteString(escape)
 		case c == 0:
 			return pgwire.Errorf("22P05", "unsupported Unicode escape sequence").WithDetail(`\u0000 cannot be converted to text.`)
-		case c < ' ':
-			b.WriteString(`\u00` + string(hexDigits[c>>4]) + string(hexDigits[c&15]))
 		default:
-			b.WriteByte(c)
+			b.WriteString(`\u00` + string(hexDigits[c>>4]) + string(hexDigits[c&15]))
 		}
 	}
+	b.WriteString(s[written:])
 	b.WriteByte('"')
 	return nil
 }

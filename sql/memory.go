@@ -1,9 +1,11 @@
 package sql
 
+import "strings"
+
 // What a session holds is counted before it grows: pgwire.Memory is the account of all sessions together. The rows of
 // a statement are given back when it has run, those of a cursor when it is closed, what a transaction has written when
-// it ends. So are the large values that an expression has while it computes others. Not counted is what a function or an
-// operator makes of them, a few times maxTextLen at the most.
+// it ends. So are the large values that an expression has while it computes others, and what it takes to read a jsonb
+// or an array. Not counted is what a function or an operator makes of them, a few times maxTextLen at the most.
 
 // A Holder is a Conn that keeps account of memory, as [pgwire.Conn.Hold] does; *pgwire.Conn is one.
 type Holder interface {
@@ -139,6 +141,38 @@ func (e *env) beside(x expr, others ...Value) (Value, error) {
 	v, err := x.eval(e)
 	_ = e.hold(-n) // less, which cannot fail
 	return v, err
+}
+
+// holding counts n bytes while f makes a value.
+func holding(hold func(n int) error, n int, f func() (Value, error)) (Value, error) {
+	if n < largeRow {
+		return f()
+	}
+	if err := hold(n); err != nil {
+		return Null, err
+	}
+	v, err := f()
+	_ = hold(-n) // less, which cannot fail
+	return v, err
+}
+
+// readingSize is about what reading a value of type t takes beside the value, in bytes.
+func readingSize(text string, t Type) int {
+	switch {
+	case t == JSONB:
+		return jsonSize(text)
+	case t.elem() != 0:
+		return arraySize(int64(strings.Count(text, ",") + strings.Count(text, " ")))
+	}
+	return 0
+}
+
+// largeConstant is from how many bytes on a constant is read when the statement runs, where they are counted.
+const largeConstant = 4 << 20
+
+// arraySize is about what so many elements of an array take while they are looked at, in bytes.
+func arraySize(elements int64) int {
+	return int(min(elements, maxArrayLen)) * 2 * valueSize
 }
 
 // An unfinished row, or list of arguments, counts its large values while others are computed, which may be as large. When it is made, who

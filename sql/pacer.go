@@ -16,8 +16,11 @@ type pacer struct {
 // paceSteps is how many steps go by between two looks, each some nanoseconds.
 const paceSteps = 1 << 16
 
-// step counts n more steps, and tells when the statement is over.
+// step counts n more steps, and tells when the statement is over. nil is the pacer of what no statement waits for.
 func (p *pacer) step(n int) error {
+	if p == nil {
+		return nil
+	}
 	if p.steps += n; p.steps >= paceSteps {
 		p.steps, p.err = 0, p.ctx.Err()
 	}

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -278,14 +279,14 @@ func (s *Session) checkParam(b []byte, t Type, format int16, number int) error {
 		_, err = s.resolveName(stringOf(b), t)
 	case format != binaryFormat:
 		text = true
-		_, err = parseValue(stringOf(b), t, s.settings.location())
+		_, err = s.read(b, t, format)
 	case size > 0 && len(b) < size && t != Name:
 		err = pgwire.Errorf(pgwire.CodeProtocolViolation, "insufficient data left in message")
 	case size > 0 && len(b) > size && t != Name:
 		err = pgwire.Errorf(pgwire.CodeInvalidBinaryRepresentation, "incorrect binary data format in bind parameter %d", number)
 	case t.isReg():
 	default:
-		_, err = parseBinary(b, t)
+		_, err = s.read(b, t, format)
 	}
 	e, ok := errors.AsType[*pgwire.Error](err)
 	switch {
@@ -336,10 +337,24 @@ func (s *Session) decode(b []byte, t Type, format int16) (Value, error) {
 		}
 		return s.named(v, t)
 	}
-	if format == binaryFormat {
-		return parseBinary(b, t)
+	if format != binaryFormat {
+		b = bytes.Clone(b)
 	}
-	return parseValue(string(b), t, s.settings.location())
+	return s.read(b, t, format)
+}
+
+// read reads a parameter, and counts what takes more memory than it does itself. A text shares b.
+func (s *Session) read(b []byte, t Type, format int16) (Value, error) {
+	size := readingSize(stringOf(b), t)
+	if format == binaryFormat && t.elem() != 0 {
+		size = arraySize(int64(len(b) / 4))
+	}
+	return holding(s.holder.Hold, size, func() (Value, error) {
+		if format == binaryFormat {
+			return parseBinary(b, t)
+		}
+		return parseValue(stringOf(b), t, s.settings.location())
+	})
 }
 
 // refuseInFailedBlock lets only the end of the block through once a statement in it has failed.

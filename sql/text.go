@@ -113,7 +113,7 @@ func parseValue(s string, t Type, loc *time.Location) (Value, error) {
 	case UUID:
 		return parseUUID(s)
 	case JSON, JSONB:
-		return parseJSON(s, t)
+		return parseJSON(s, t, nil)
 	case XID8:
 		return parseXID8(s)
 	case Interval:
