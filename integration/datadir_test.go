@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,6 +60,31 @@ func TestDataDirLocked(t *testing.T) {
 	n.start()
 	if got := n.value("SELECT value FROM kv WHERE key = 'a'"); got != "1" {
 		t.Errorf("a = %q, want 1", got)
+	}
+}
+
+// Nobody but its user may read what a node stores, however it was written.
+func TestFilesAreTheirOwners(t *testing.T) {
+	t.Parallel()
+	n := newCluster(t, 1).primary()
+	n.exec("INSERT INTO kv VALUES ('a', '1')")
+	n.exec("SELECT pg_switch_wal()")
+	n.exec("CHECKPOINT")
+	n.stop()
+	files := 0
+	err := filepath.WalkDir(n.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		files++
+		return err
+	})
+	if err != nil || files < 10 {
+		t.Errorf("%d files, %v", files, err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -118,6 +119,7 @@ func start(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	syscall.Umask(0o077) // the files of a node are for its own user alone, as PostgreSQL's are
 	n, err := node.New(cfg)
 	if err != nil {
 		return &usageError{err}
