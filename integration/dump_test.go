@@ -25,12 +25,16 @@ func TestPgDump(t *testing.T) {
 	want := primary.value(dumpedRows)
 	c.awaitCaughtUp()
 
-	plain := filepath.Join(t.TempDir(), "plain.sql")
+	all, plain := filepath.Join(t.TempDir(), "all.sql"), filepath.Join(t.TempDir(), "plain.sql")
+	mustRun(t, tool(t, "pg_dumpall"), "-d", standby.dsn(), "--database=test", "-f", all)
 	mustRun(t, dump, "-d", standby.dsn(), "-f", plain)
-	mustRun(t, tool(t, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", strconv.Itoa(pg.port), "-U", "postgres", "-d", "postgres",
-		"-c", "CREATE ROLE test", "-f", plain)
-	if got := pg.sql(dumpedRows); got != want {
-		t.Errorf("PostgreSQL has\n%s\nof the dump, want\n%s", got, want)
+	psql := []string{"-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", strconv.Itoa(pg.port), "-U", "postgres"}
+	mustRun(t, tool(t, "psql"), append(psql, "-d", "postgres", "-f", all)...) // makes the role and the database
+	mustRun(t, tool(t, "psql"), append(psql, "-d", "postgres", "-f", plain)...)
+	for _, database := range []string{"test", "postgres"} {
+		if got := strings.TrimSpace(mustRun(t, tool(t, "psql"), append(psql, "-d", database, "-At", "-c", dumpedRows)...)); got != want {
+			t.Errorf("PostgreSQL has\n%s\nin %s, want\n%s", got, database, want)
+		}
 	}
 	if got := pg.sql("SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace"); got != "kv kv_pkey" {
 		t.Errorf("the dump made %s, want kv and its index", got)
@@ -42,6 +46,7 @@ func TestPgDump(t *testing.T) {
 	for _, restore := range [][]string{
 		{tool(t, "psql"), "-X", "-v", "ON_ERROR_STOP=1", "-d", primary.dsn(), "-f", inserts},
 		{tool(t, "psql"), "-X", "-d", primary.dsn(), "-f", plain}, // the statements that make the table fail
+		{tool(t, "psql"), "-X", "-d", primary.dsn(), "-f", all},
 		{tool(t, "pg_restore"), "--data-only", "--exit-on-error", "--single-transaction", "-d", primary.dsn(), custom},
 	} {
 		primary.exec("DELETE FROM kv")
