@@ -237,7 +237,9 @@ SELECT slot_name, slot_type, temporary, active, wal_status FROM pg_replication_s
 SELECT * FROM pg_create_physical_replication_slot('s1');
 SELECT pg_drop_replication_slot('s1');
 SELECT count(*) FROM pg_replication_slots;
+SELECT pg_walfile_name(pg_current_wal_insert_lsn()) AS before \gset
 SELECT pg_switch_wal() IS NOT NULL AS switched;
+SELECT pg_walfile_name(pg_current_wal_insert_lsn()) > :'before' AS next;
 CHECKPOINT;
 SELECT current_user, current_database(), now() > '2020-01-01'::timestamptz AS now;
 `, `
@@ -267,6 +269,9 @@ count
 0
 (1 row)
 switched
+t
+(1 row)
+next
 t
 (1 row)
 CHECKPOINT

@@ -73,6 +73,15 @@ func (n *Node) addFunc(c *sql.Catalog, name string, args []sql.Type, result sql.
 	}})
 }
 
+// insertPosition is where the next record goes when the log ends at l. After a switch that is in the next segment, behind
+// its header: barman sees by the name of its file that there was one.
+func insertPosition(l wal.LSN, size wal.SegmentSize) wal.LSN {
+	if size.Offset(l) != 0 {
+		return l
+	}
+	return wal.Format{SegmentSize: size}.RecordStart(l)
+}
+
 func (n *Node) addLSNFunctions(c *sql.Catalog) {
 	onPrimary := func(name string, args []sql.Type, result sql.Type, call func(*reign, []sql.Value) (sql.Value, error)) {
 		n.addFunc(c, name, args, result, func(r *reign, args []sql.Value) (sql.Value, error) {
@@ -86,7 +95,7 @@ func (n *Node) addLSNFunctions(c *sql.Catalog) {
 		return sql.LSNValue(r.written().Load()), nil
 	})
 	onPrimary("pg_current_wal_insert_lsn", nil, sql.PgLSN, func(r *reign, _ []sql.Value) (sql.Value, error) {
-		return sql.LSNValue(r.inserted().Load()), nil
+		return sql.LSNValue(insertPosition(r.inserted().Load(), n.identity().SegmentSize)), nil
 	})
 	onPrimary("pg_current_wal_flush_lsn", nil, sql.PgLSN, func(r *reign, _ []sql.Value) (sql.Value, error) {
 		return sql.LSNValue(r.flushed().Load()), nil
