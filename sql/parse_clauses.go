@@ -28,6 +28,8 @@ func (p *parser) withAny() statementNode {
 		s := p.deleteStatement()
 		s.with = with
 		return s
+	case p.isKeyword("merge"):
+		p.unsupported(p.tok.pos, "MERGE", refused["merge"])
 	}
 	return p.queryWith(at, with)
 }
