@@ -89,7 +89,7 @@ func (a *analyzer) find(sc *scope, n columnNode, depth int) (found expr) {
 		if x == nil || n.table == "" && slices.Contains(rel.merged, n.name) {
 			continue
 		}
-		if found != nil {
+		if found != nil || rel.twice(n.name) {
 			a.fail(n.at(), pgwire.CodeAmbiguousColumn, `column reference "%s" is ambiguous`, n.name)
 		}
 		found, at = x, i
@@ -114,6 +114,13 @@ func (r *relation) column(name string, kv bool, depth int) expr {
 		return &constExpr{OID, OIDValue(r.oid)}
 	}
 	return nil
+}
+
+// twice reports whether the relation has several columns of the name, as unnest(a, b) has.
+func (r *relation) twice(name string) bool {
+	named := func(c Column) bool { return c.Name == name }
+	first := slices.IndexFunc(r.columns, named)
+	return first >= 0 && slices.ContainsFunc(r.columns[first+1:], named)
 }
 
 func (a *analyzer) unknownColumn(n columnNode) {
@@ -257,17 +264,46 @@ func (a *analyzer) renameColumns(ref *tableRef, rel *relation) {
 // fromCall makes a function's result a relation: one row, or those of a set.
 func (a *analyzer) fromCall(item *fromItem) (source, []Column, bool) {
 	before := a.columnRef
-	a.allowed = true
-	call, ok := a.call(*item.call).(*callExpr)
-	a.allowed, a.sets = false, nil
-	if !ok {
-		a.fail(item.at(), pgwire.CodeSyntaxError, `syntax error at or near "("`)
+	var calls []*callExpr
+	var columns []Column
+	nodes := sideBySide(*item.call)
+	for _, n := range nodes {
+		a.allowed = true
+		call, ok := a.call(n).(*callExpr)
+		a.allowed, a.sets = false, nil
+		if !ok {
+			a.fail(item.at(), pgwire.CodeSyntaxError, `syntax error at or near "("`)
+		}
+		calls = append(calls, call)
+		switch {
+		case call.fn.Columns != nil:
+			columns = append(columns, call.fn.Columns...)
+		case len(nodes) == 1:
+			columns = append(columns, Column{tableName(&item.tableRef), call.typ()})
+		default:
+			columns = append(columns, Column{n.name, call.typ()})
+		}
 	}
-	columns := call.fn.Columns
-	if columns == nil {
-		columns = []Column{{tableName(&item.tableRef), call.typ()}}
+	lateral := a.columnRef > before
+	if item.ordinal {
+		columns = append(columns, Column{"ordinality", Int8})
 	}
-	return call, columns, a.columnRef > before
+	if len(calls) == 1 && !item.ordinal {
+		return calls[0], columns, lateral
+	}
+	return &callsSource{calls, item.ordinal, len(columns)}, columns, lateral
+}
+
+// sideBySide are the calls that FROM unnest(a, b) stands for: unnest(a) and unnest(b).
+func sideBySide(n callNode) []callNode {
+	if n.name != "unnest" || len(n.args) < 2 || n.distinct || n.order != nil || n.filter != nil {
+		return []callNode{n}
+	}
+	calls := make([]callNode, len(n.args))
+	for i, arg := range n.args {
+		calls[i] = callNode{pos: n.pos, name: n.name, args: []node{arg}}
+	}
+	return calls
 }
 
 // whereOf analyzes WHERE over the relations of FROM. Each of its conditions is decided as soon as the

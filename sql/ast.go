@@ -182,6 +182,7 @@ type tableRef struct {
 	alias   string
 	columns []string     // aliases of the columns
 	call    *callNode    // FROM f(…)
+	ordinal bool         // WITH ORDINALITY
 	query   *derivedNode // FROM (SELECT …)
 }
 

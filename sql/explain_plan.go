@@ -260,6 +260,8 @@ func (x *explainer) rows(s source, table string) *explainNode {
 			n.add("Function Call", call)
 		}
 		return n
+	case *callsSource:
+		return x.calls(s, table)
 	case withSource:
 		if r, inside := s.source.(*recursion); inside {
 			return x.named("WorkTable Scan", "CTE Name", r.name, table)
@@ -269,6 +271,25 @@ func (x *explainer) rows(s source, table string) *explainNode {
 		return x.derived(s, table)
 	}
 	return &explainNode{name: "Result", title: "Result"}
+}
+
+// calls is the scan of functions side by side, or of one whose rows are numbered.
+func (x *explainer) calls(s *callsSource, table string) *explainNode {
+	var n *explainNode
+	if len(s.calls) == 1 {
+		n = x.named("Function Scan", "Function Name", s.calls[0].fn.Name, table)
+	} else {
+		n = &explainNode{name: "Function Scan", title: "Function Scan on " + quoteIdent(table)}
+		n.tell("Alias", table)
+	}
+	texts := make([]string, len(s.calls))
+	for i, call := range s.calls {
+		texts[i] = x.text(call)
+	}
+	if x.verbose {
+		n.add("Function Call", strings.Join(texts, ", "))
+	}
+	return n
 }
 
 // named is a scan of something that has a name, under an alias.

@@ -179,3 +179,52 @@ func (x *callExpr) tuples(e *env) ([][]Value, error) {
 	row, err := x.fn.Row(e.ctx, e.session.backend, args)
 	return [][]Value{row}, err
 }
+
+// A callsSource has the rows of functions side by side, those of the shorter ones filled up with NULLs, and their numbers
+// if it is WITH ORDINALITY.
+type callsSource struct {
+	calls   []*callExpr
+	ordinal bool
+	width   int
+}
+
+// tuples counts the rows while it makes them; whoever keeps them counts them as a whole.
+func (s *callsSource) tuples(e *env) ([][]Value, error) {
+	before := e.held()
+	defer func() { _ = e.hold(before - e.held()) }() // less, which cannot fail
+	sets, most := make([][][]Value, len(s.calls)), 0
+	for i, call := range s.calls {
+		rows, err := call.tuples(e)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.hold(len(rows) * (rowSize + valueSize)); err != nil {
+			return nil, err
+		}
+		sets[i], most = rows, max(most, len(rows))
+	}
+	if err := e.hold(most * (rowSize + s.width*valueSize)); err != nil {
+		return nil, err
+	}
+	rows := make([][]Value, most)
+	for i := range rows {
+		rows[i] = s.row(sets, i)
+	}
+	return rows, nil
+}
+
+// row is row i of the sets side by side.
+func (s *callsSource) row(sets [][][]Value, i int) []Value {
+	row := make([]Value, 0, s.width)
+	for _, set := range sets {
+		if i < len(set) {
+			row = append(row, set[i]...)
+		} else { // of unnest, which has one column
+			row = append(row, Null)
+		}
+	}
+	if s.ordinal {
+		row = append(row, Int8Value(int64(i)+1))
+	}
+	return row
+}

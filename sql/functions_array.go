@@ -33,6 +33,8 @@ var arrayFunctions = []Func{
 		return Int4Value(int32(args[0].n)), nil
 	}},
 	{Name: "array_remove", Args: []Type{AnyArray, AnyElement}, Result: AnyArray, NullOK: true, builtin: arrayRemove},
+	{Name: "array_position", Args: []Type{AnyArray, AnyElement}, Result: Int4, NullOK: true, builtin: arrayPosition},
+	{Name: "array_position", Args: []Type{AnyArray, AnyElement, Int4}, Result: Int4, NullOK: true, builtin: arrayPosition},
 	{Name: "unnest", Args: []Type{AnyArray}, Result: AnyElement, set: func(_ *env, args []Value) ([][]Value, error) {
 		values, err := args[0].values()
 		return oneColumn(values), err
@@ -106,11 +108,38 @@ func arrayRemove(e *env, args []Value) (Value, error) {
 	if args[0].IsNull() {
 		return Null, nil
 	}
-	gone := nullElem
-	if !args[1].IsNull() {
-		gone = textOf(args[1], e.loc())
-	}
+	gone := elementText(e, args[1])
 	return arrayValue(args[0].typ, slices.DeleteFunc(args[0].elements(), func(s string) bool { return s == gone })), nil
+}
+
+// elementText is a value as an array has it among its elements.
+func elementText(e *env, v Value) string {
+	if v.IsNull() {
+		return nullElem
+	}
+	return textOf(v, e.loc())
+}
+
+// arrayPosition is the subscript of the first element, from a subscript on, that is the value looked for.
+func arrayPosition(e *env, args []Value) (Value, error) {
+	if args[0].IsNull() {
+		return Null, nil
+	}
+	least := args[0].lowerBound()
+	if len(args) == 3 {
+		if args[2].IsNull() {
+			return Null, pgwire.Errorf(pgwire.CodeNullValueNotAllowed, "initial position must not be null")
+		}
+		least = max(least, args[2].n)
+	}
+	wanted, at := elementText(e, args[1]), args[0].lowerBound()
+	for _, elem := range args[0].elements() {
+		if at >= least && elem == wanted {
+			return Int4Value(int32(at)), nil
+		}
+		at++
+	}
+	return Null, nil
 }
 
 func generateSeries(_ *env, args []Value) ([][]Value, error) {

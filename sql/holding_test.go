@@ -70,6 +70,8 @@ func TestStatementsHoldMemory(t *testing.T) {
 		"select 1 in (" + strings.Repeat("1,", 15000) + "1)",
 		"select length(concat(" + strings.TrimSuffix(wide, ", ") + "))",
 		"select count(*) from unnest(array[" + strings.TrimSuffix(wide, ", ") + "])",
+		"select count(*) from generate_series(1, 1) g, unnest(array[g], " + strings.Repeat("'{1}'::int[], ", 100) +
+			"(select array_agg(n) from generate_series(1, 1000) n))",
 		"select array_length(array[" + strings.TrimSuffix(wide, ", ") + "], 1)",
 		"select length(" + strings.Repeat("repeat('x', 500000) || (", 10) + "'a'" + strings.Repeat(")", 11),
 		"select repeat('x', 700000) between repeat('y', 700000) and repeat('z', 700000) || 'a'",

@@ -270,6 +270,7 @@ func (p *parser) tableRef(from bool) tableRef {
 	}
 	if p.isOp("(") && from {
 		ref.call = p.call(int(ref.pos), ref.name)
+		ref.ordinal = p.acceptBoth("with", "ordinality")
 	}
 	p.alias(&ref)
 	return ref

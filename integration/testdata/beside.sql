@@ -122,6 +122,12 @@ SELECT array_length(ARRAY[1,2], 1), ARRAY['a','b'], ARRAY[1,2] || ARRAY[3], card
 SELECT 1 = ANY (ARRAY[1,2]), 3 = ANY ('{1,2}'), 1 <> ALL (ARRAY[2,3]), 'a' = ANY (ARRAY['a'])
 SELECT 1 = ANY (1)
 SELECT unnest(ARRAY['a','b']), generate_series(1, 2)
+SELECT * FROM unnest(ARRAY['a','b','c'], '{x}'::text[]) WITH ORDINALITY AS t(k, v, o) ORDER BY o DESC
+SELECT unnest FROM unnest(ARRAY['a'], ARRAY[1])
+SELECT n, i FROM generate_series(3, 4) WITH ORDINALITY AS g(n, i) WHERE i > 1
+INSERT INTO kv (key, value) SELECT * FROM unnest('{un1,un2}'::text[], ARRAY['1', NULL]) ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value RETURNING key, value
+SELECT array_position(ARRAY['a','b',NULL], NULL), array_position(ARRAY['a','b','a'], 'a', 2), array_position('{}'::text[], 'a')
+SELECT array_position(ARRAY['a'], 'a', NULL)
 SELECT * FROM generate_series(1, 3)
 SELECT n, n * 2 AS d FROM generate_series(1, 5) AS g(n) WHERE n % 2 = 1 ORDER BY n DESC
 SELECT (SELECT 1), EXISTS (SELECT 1 WHERE false), ARRAY(SELECT generate_series(1, 3)), 2 IN (SELECT generate_series(1, 3))
