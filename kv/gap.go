@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -53,10 +54,11 @@ func (g *gap) find(b *base, key []byte) error {
 	if it.SeekLT(key) {
 		g.low = append(g.low, it.Key()...)
 	}
+	err = it.Error() // the next seek forgets it
 	if it.SeekGE(key) {
 		g.high, g.unbounded = append(g.high, it.Key()...), false
 	}
-	if err := it.Close(); err != nil { // what was not found may be there
+	if err = errors.Join(err, it.Close()); err != nil { // what was not found may be there
 		*g = gap{}
 		return err
 	}

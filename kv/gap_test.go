@@ -1,9 +1,15 @@
 package kv
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/longship-db/longship/wal"
 )
@@ -84,6 +90,41 @@ func TestGapOfEarlierBase(t *testing.T) {
 		apply(t, s, b, wal.LSN(i+1), []Op{{Kind: Put, Key: key}})
 	}
 	find("between", true)
+}
+
+// What cannot be read is not missing: the files fail once, and Pebble forgets that when it looks the other way.
+func TestGapOfWhatCannotBeRead(t *testing.T) {
+	var failures atomic.Int32
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileReadAt && failures.Add(-1) >= 0 {
+			return errors.New("the disk cannot read")
+		}
+		return nil
+	}))
+	s := openTestStore(t, fs, StoreOptions{CacheSize: 1})
+	defer s.Close()
+	var ops []Op
+	for i := range 1000 {
+		ops = append(ops, Op{Kind: Put, Key: fmt.Sprintf("%04d", i), Value: bytes.Repeat([]byte("v"), 1000)})
+	}
+	apply(t, s, s.NewBatch(), 1, ops)
+	r := s.read()
+	defer r.base.release()
+	failed := 0
+	for n := range int32(20) {
+		var g gap
+		failures.Store(n)
+		if err := g.find(r.base, appendRowKey(nil, "0500x")); err != nil {
+			failed++
+		}
+		failures.Store(0)
+		if g.covers(r.base, appendRowKey(nil, "0100")) {
+			t.Errorf("after %d reads failed a row that is there lies in a gap", n)
+		}
+	}
+	if failed == 0 {
+		t.Error("nothing failed")
+	}
 }
 
 // Who looks up what is not there, but not in one place, looks for gaps ever more rarely.
