@@ -98,7 +98,9 @@ func (tx *Txn) Get(ctx context.Context, key string) (Row, bool, error) {
 		tx.reads.addKey(key, tx.opts.Long)
 	}
 	tx.pivot.key, tx.pivot.lsn = key, tx.at
-	if v := tx.table.find(tx.view, &tx.pivot); v != nil {
+	v := tx.table.find(tx.view, &tx.pivot)
+	tx.pivot.key = "" // it may be a small part of something large
+	if v != nil {
 		tx.note(v)
 		if v.kind == Delete {
 			return Row{}, false, nil

@@ -83,6 +83,8 @@ func (s *session) Begin(ctx context.Context, m sql.TxnMode) (sql.Txn, error) {
 				Own:       s.own,
 				Latest:    writes,
 				Exclusive: m.Exclusive,
+				ReadOnly:  m.ReadOnly,
+				Long:      m.Explicit,
 			})
 		})
 		if begun {
@@ -285,7 +287,7 @@ func clientError(err error) error {
 	case errors.Is(err, kv.ErrClosed):
 		return errRoleChanged()
 	case errors.Is(err, kv.ErrReadOnly):
-		return pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "cannot write on a standby")
+		return pgwire.Errorf(pgwire.CodeReadOnlySQLTransaction, "%w", err)
 	}
 	return walsender.SlotError(err)
 }

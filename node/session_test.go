@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/longship-db/longship/kv"
 	"github.com/longship-db/longship/pgwire"
+	"github.com/longship-db/longship/sql"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 )
@@ -37,6 +40,65 @@ func TestCommitEndsAtTheGate(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// What only reads remembers nothing of it, and what lasts for several statements keeps no texts of theirs.
+func TestModeOfTransaction(t *testing.T) {
+	store, err := kv.OpenStore(vfs.NewMem(), "store", kv.StoreOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log struct{ kv.Log } // is never written to
+	r := &reign{table: kv.NewTable(store, log, new(wal.Position), kv.TableOptions{}), opened: make(chan struct{})}
+	close(r.opened)
+	n := &Node{present: newPresent()}
+	n.present.set(r)
+	for _, test := range []struct {
+		mode     sql.TxnMode
+		remember bool
+		copies   bool
+	}{
+		{sql.TxnMode{}, true, false},
+		{sql.TxnMode{Explicit: true}, true, true},
+		{sql.TxnMode{ReadOnly: true}, false, false},
+		{sql.TxnMode{ReadOnly: true, Explicit: true}, false, false},
+	} {
+		tx, err := (&session{node: n, conn: &pgwire.Conn{}}).Begin(t.Context(), test.mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const part = 4 << 20
+		before := inUse()
+		func() {
+			text := strings.Repeat("k", part)
+			if _, _, err := tx.Get(t.Context(), text[:8]); err != nil {
+				t.Error(err)
+			}
+		}()
+		if remembers := tx.ReadBytes() > 0; remembers != test.remember {
+			t.Errorf("%+v: it remembers %d bytes", test.mode, tx.ReadBytes())
+		}
+		if kept := inUse()-before > part/2; kept != (test.remember && !test.copies) {
+			t.Errorf("%+v: it keeps the text around a key: %t", test.mode, kept)
+		}
+		e, refused := errors.AsType[*pgwire.Error](tx.Put("key", nil))
+		if refused != test.mode.ReadOnly || refused && (e.Code != pgwire.CodeReadOnlySQLTransaction || e.Message != kv.ErrReadOnly.Error()) {
+			t.Errorf("%+v: Put() = %v", test.mode, e)
+		}
+		tx.Rollback()
+	}
+	r.table.Close()
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// inUse is how much memory is in use, in bytes.
+func inUse() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // A commit that meets a log which has failed was not inserted: the client is told so, and may retry it.
