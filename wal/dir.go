@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sys/unix"
 )
 
 // A Dir is the folder pg_wal: segment files and history files of one cluster. It is safe for
@@ -322,7 +323,7 @@ func (d *Dir) reserveBlocks(path string) error {
 	}
 	size := int64(d.Format.SegmentSize)
 	err = f.Preallocate(0, size)
-	if errors.Is(err, errors.ErrUnsupported) {
+	if notReserved(err) {
 		return errors.Join(f.Close(), d.writeZeros(path))
 	}
 	if err == nil {
@@ -332,6 +333,12 @@ func (d *Dir) reserveBlocks(path string) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
+}
+
+// notReserved reports whether err says that blocks are to be had by writing alone: some file systems cannot reserve any, and
+// some, tmpfs among them, give up when a signal comes, as it does to Go's threads at any time.
+func notReserved(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EINTR)
 }
 
 // putInPlace gives a finished temporary file its name, unless a recycled file got it meanwhile. Its

@@ -108,7 +108,7 @@ func writeZerosDirect(path string, size int64) error {
 		return err
 	}
 	// In one piece, before it is written; where that cannot be asked for, writing does it.
-	if err = unix.Fallocate(int(f.Fd()), 0, 0, size); errors.Is(err, errors.ErrUnsupported) {
+	if err = unix.Fallocate(int(f.Fd()), 0, 0, size); notReserved(err) {
 		err = nil
 	}
 	zeros := aligned(int(min(zerosAtOnce, size)))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"golang.org/x/sys/unix"
 )
 
 // slowFS delays each sync of a file by d and counts them.
@@ -454,6 +456,34 @@ func TestExpectedSegments(t *testing.T) {
 	must(t, w.Close())
 	if got := peek(t, d, emptyLog.LSN, emptyLog.LSN+LSN(len(b))); !bytes.Equal(got, b) {
 		t.Error("the files do not hold the log")
+	}
+}
+
+// Where blocks cannot be reserved, or a signal came between, zeros are written. A full disk is one.
+func TestBlocksThatCannotBeReserved(t *testing.T) {
+	for _, test := range []struct{ reserve, want error }{
+		{unix.EOPNOTSUPP, nil}, {unix.ENOSYS, nil}, {unix.EINVAL, nil}, {unix.EINTR, nil},
+		{unix.ENOSPC, unix.ENOSPC}, {unix.EDQUOT, unix.EDQUOT}, {unix.EIO, unix.EIO},
+	} {
+		fsys := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind == errorfs.OpFilePreallocate {
+				return test.reserve
+			}
+			return nil
+		}))
+		d := newDir(t, fsys)
+		if err := d.AllocateBlocks(1, 7); !errors.Is(err, test.want) {
+			t.Errorf("%v: %v, want %v", test.reserve, err, test.want)
+		}
+		info, err := fsys.Stat(d.file(MinSegmentSize.FileName(1, 7)))
+		if test.want == nil && (err != nil || info.Size() != int64(MinSegmentSize)) {
+			t.Errorf("%v: the segment is not there: %v, %v", test.reserve, info, err)
+		}
+		left, err := fsys.List(d.Path)
+		must(t, err)
+		if i := slices.IndexFunc(left, func(name string) bool { return strings.HasPrefix(name, tempPrefix) }); i >= 0 {
+			t.Errorf("%v: %s is left", test.reserve, left[i])
+		}
 	}
 }
 
