@@ -16,23 +16,27 @@ const paceSlice = 1 << 20
 type pace struct {
 	begun time.Time // when the slice began; zero: there was none yet
 	sent  wal.LSN   // how far the stream was then
-	limit wal.LSN   // and the log, when the one before ended
+	limit wal.LSN   // and the log
+	owed  int64     // what has to be sent before it may rest, as the log grew by more than half of what was sent
 }
 
-// rest returns how long a stream is to rest that is at sent now, of a log that has come to limit. rate is in
-// bytes a second, 0 for no limit.
+// rest returns for how long a stream has to rest by now, before it goes on: it is at sent, of a log that has come to
+// limit. rate is in bytes a second, 0 for no limit.
 func (p *pace) rest(now time.Time, sent, limit wal.LSN, rate int64) time.Duration {
 	if p.begun.IsZero() {
-		*p = pace{now, sent, limit}
+		*p = pace{begun: now, sent: sent, limit: limit}
 	}
 	gained, grown := int64(sent-p.sent), int64(limit-p.limit)
 	if gained < paceSlice {
 		return 0
 	}
-	var rest time.Duration
-	if rate > 0 && grown > 0 && grown <= gained/2 {
-		rest = max(0, time.Duration(float64(gained)/float64(rate)*float64(time.Second))-now.Sub(p.begun))
+	owed := max(0, p.owed+2*grown-gained)
+	if rate > 0 && grown > 0 && owed == 0 {
+		due := time.Duration(float64(gained) / float64(rate) * float64(time.Second))
+		if rest := due - now.Sub(p.begun); rest > 0 {
+			return rest
+		}
 	}
-	*p = pace{now.Add(rest), sent, limit}
-	return rest
+	*p = pace{now, sent, limit, owed}
+	return 0
 }

@@ -23,13 +23,18 @@ func (st *stream) send(ctx context.Context) error {
 		}
 		limit := min(st.limit.load(), st.end)
 		if st.sent.Load() < limit {
+			if rest := st.rest(limit); rest > 0 {
+				st.linger.Reset(rest)
+				if err := st.await(ctx, nil, nil, st.linger.C); err != nil {
+					return err
+				}
+				continue
+			}
 			if err := st.sendChunk(limit); err != nil {
 				return err
 			}
 			if st.sent.Load() == limit {
 				st.caughtUp()
-			} else if err := st.rest(ctx, limit); err != nil {
-				return err
 			}
 			continue
 		}
@@ -207,17 +212,16 @@ func (st *stream) finish(limit wal.LSN) error {
 	return st.keepalive(true)
 }
 
-// rest keeps the pace of one who catches up. What others ask for meanwhile is done first.
-func (st *stream) rest(ctx context.Context, limit wal.LSN) error {
+// longestRest is after how long one who rests looks again: at the rate, which may have been changed, and at the log.
+const longestRest = time.Second
+
+// rest returns for how long one who catches up has to rest now, to keep its pace.
+func (st *stream) rest(limit wal.LSN) time.Duration {
 	if st.streaming.Load() || st.drained {
-		return nil
+		return 0
 	}
 	rest := st.pace.rest(time.Now(), st.sent.Load(), limit, st.session.server.cfg.CatchupRate())
-	if rest == 0 {
-		return nil
-	}
-	st.linger.Reset(rest)
-	return st.await(ctx, nil, nil, st.linger.C)
+	return min(rest, longestRest)
 }
 
 // wait returns when there may be something to do.
