@@ -2,6 +2,7 @@ package sql
 
 import (
 	"encoding/binary"
+	"iter"
 	"strings"
 	"time"
 
@@ -37,25 +38,30 @@ func arrayOfValues(t Type, values []Value, loc *time.Location) Value {
 }
 
 // elements are the elements of an array in text form.
-func (v Value) elements() []string {
+func (v Value) elements() iter.Seq[string] {
 	if v.n == 0 {
-		return nil
+		return func(func(string) bool) {}
 	}
-	return strings.Split(v.s, "\x00")
+	return strings.SplitSeq(v.s, "\x00")
+}
+
+// element reads the text form of an element.
+func (v Value) element(text string) (Value, error) {
+	if text == nullElem {
+		return Null, nil
+	}
+	return parseValue(text, v.typ.elem(), time.UTC)
 }
 
 // values are the elements of an array.
 func (v Value) values() ([]Value, error) {
-	elems := v.elements()
-	values := make([]Value, len(elems))
-	for i, e := range elems {
-		if e == nullElem {
-			continue
-		}
-		var err error
-		if values[i], err = parseValue(e, v.typ.elem(), time.UTC); err != nil {
+	values := make([]Value, 0, v.n)
+	for text := range v.elements() {
+		elem, err := v.element(text)
+		if err != nil {
 			return nil, err
 		}
+		values = append(values, elem)
 	}
 	return values, nil
 }
@@ -189,11 +195,9 @@ func appendArray(b []byte, v Value) []byte {
 	if v.lowerBound() == 0 {
 		return append(b, strings.ReplaceAll(v.s, "\x00", " ")...)
 	}
-	b = append(b, '{')
-	for i, e := range v.elements() {
-		if i > 0 {
-			b = append(b, ',')
-		}
+	start := len(b)
+	for e := range v.elements() {
+		b = append(b, ',')
 		switch {
 		case e == nullElem:
 			b = append(b, "NULL"...)
@@ -205,6 +209,10 @@ func appendArray(b []byte, v Value) []byte {
 			b = append(b, e...)
 		}
 	}
+	if len(b) == start {
+		return append(b, "{}"...)
+	}
+	b[start] = '{'
 	return append(b, '}')
 }
 
@@ -212,10 +220,9 @@ var arrayQuoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // appendBinaryArray appends {dimensions, has NULLs, element oid, [length, lower bound], elements}.
 func appendBinaryArray(b []byte, v Value) []byte {
-	values, _ := v.values() // they have been read before
-	dims, nulls := min(len(values), 1), 0
-	for _, e := range values {
-		if e.IsNull() {
+	dims, nulls := min(int(v.n), 1), 0
+	for text := range v.elements() {
+		if text == nullElem {
 			nulls = 1
 		}
 	}
@@ -225,9 +232,10 @@ func appendBinaryArray(b []byte, v Value) []byte {
 	if dims == 0 {
 		return b
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(len(values)))
+	b = binary.BigEndian.AppendUint32(b, uint32(v.n))
 	b = binary.BigEndian.AppendUint32(b, uint32(v.lowerBound()))
-	for _, e := range values {
+	for text := range v.elements() {
+		e, _ := v.element(text) // they have been read before
 		if e.IsNull() {
 			b = binary.BigEndian.AppendUint32(b, ^uint32(0))
 			continue

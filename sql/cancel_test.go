@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,20 @@ func TestCancelledSort(t *testing.T) {
 	}
 	if err := sortRows(t.Context(), rows, make([]sortKey, 1)); err != nil || rows[0].keys[0].n != -99_999 {
 		t.Errorf("sortRows() = %v, the first row is %d", err, rows[0].keys[0].n)
+	}
+}
+
+// So does a list of keys to look up.
+func TestCancelledKeys(t *testing.T) {
+	s, _ := newHolder(t, newMemory(), 1<<30)
+	ctx, cancel := context.WithCancel(t.Context())
+	list := keyList{e: &env{ctx: ctx, session: s}}
+	for i := range 100_000 {
+		list.keys = append(list.keys, strconv.Itoa(-i))
+	}
+	cancel()
+	if err := list.sort(); !errors.Is(err, context.Canceled) {
+		t.Errorf("sort() = %v", err)
 	}
 }
 

@@ -25,6 +25,10 @@ func (x *callExpr) eval(e *env) (Value, error) {
 	if err != nil || null {
 		return Null, err
 	}
+	return holding(e.hold, argsSize(vals), func() (Value, error) { return x.call(e, vals) })
+}
+
+func (x *callExpr) call(e *env, vals []Value) (Value, error) {
 	switch {
 	case x.fn.builtin != nil:
 		return x.fn.builtin(e, vals)

@@ -160,6 +160,9 @@ func (x *callExpr) tuples(e *env) ([][]Value, error) {
 	defer making.done()
 	if x.fn.set != nil {
 		args, null, err := x.evalArgs(&making)
+		if err == nil {
+			err = making.hold(argsSize(args))
+		}
 		if err != nil || null {
 			return nil, err
 		}

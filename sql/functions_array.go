@@ -92,7 +92,7 @@ func arrayToString(_ *env, args []Value) (Value, error) {
 	if args[0].IsNull() || args[1].IsNull() {
 		return Null, nil
 	}
-	elems := args[0].elements()
+	elems := slices.Collect(args[0].elements())
 	if len(args) == 3 && !args[2].IsNull() {
 		for i := range elems {
 			if elems[i] == nullElem {
@@ -109,7 +109,8 @@ func arrayRemove(e *env, args []Value) (Value, error) {
 		return Null, nil
 	}
 	gone := elementText(e, args[1])
-	return arrayValue(args[0].typ, slices.DeleteFunc(args[0].elements(), func(s string) bool { return s == gone })), nil
+	kept := slices.DeleteFunc(slices.Collect(args[0].elements()), func(s string) bool { return s == gone })
+	return arrayValue(args[0].typ, kept), nil
 }
 
 // elementText is a value as an array has it among its elements.
@@ -133,7 +134,7 @@ func arrayPosition(e *env, args []Value) (Value, error) {
 		least = max(least, args[2].n)
 	}
 	wanted, at := elementText(e, args[1]), args[0].lowerBound()
-	for _, elem := range args[0].elements() {
+	for elem := range args[0].elements() {
 		if at >= least && elem == wanted {
 			return Int4Value(int32(at)), nil
 		}

@@ -126,12 +126,13 @@ var visible = func() []Func {
 // expandArray is a row for each element of an index's columns, with its number.
 func expandArray(_ *env, args []Value) ([][]Value, error) {
 	var keys []Value
-	for i, elem := range args[0].elements() {
+	for elem := range args[0].elements() {
 		v, err := parseInt(elem, Int2)
 		if err != nil {
 			return nil, err
 		}
-		keys = append(keys, Value{typ: indexKey, n: v.n<<32 | int64(i+1), s: fmt.Sprintf("(%d,%d)", v.n, i+1)})
+		i := int64(len(keys) + 1)
+		keys = append(keys, Value{typ: indexKey, n: v.n<<32 | i, s: fmt.Sprintf("(%d,%d)", v.n, i)})
 	}
 	return oneColumn(keys), nil
 }

@@ -46,6 +46,7 @@ func TestStatementsHoldMemory(t *testing.T) {
 	}
 	wide := strings.Repeat("repeat('x', 500000), ", 10)
 	wideRow := "select " + wide + "1/g from generate_series(0, 0) as g" // is refused before all of it is computed
+	const lookups = "key = any(('{' || repeat('k,', 6000) || 'k}')::text[]) or "
 	for _, refused := range []string{
 		wideRow,
 		"select key from kv order by value, key",
@@ -83,6 +84,10 @@ func TestStatementsHoldMemory(t *testing.T) {
 		"select length(nullif(repeat('x', 1400000), repeat('y', 700000) || 'a'))",
 		"select length(greatest(repeat('x', 1400000), repeat('y', 700000) || 'a'))",
 		"select array_length(array[repeat('x', 1400000)] || array[repeat('y', 700000)], 1)",
+		"select ('{' || repeat('1,', 30000) || '1}')::int[] is null",
+		"select '{" + strings.Repeat("1,", 100_000) + "1}'::text[] is null",
+		"select count(*) from kv where " + strings.Repeat(lookups, 20) + "key = 'k'",
+		"select count(*) from unnest(('{' || repeat('1,', 12000) || '1}')::int[] || ('{' || repeat('1,', 12000) || '1}')::int[])",
 		"select ('[' || repeat('{\"a\":1},', 100000) || '1]')::jsonb is null",
 		"select '[" + strings.Repeat(`{"a":1},`, 100_000) + "1]'::jsonb is null",
 	} {
@@ -99,6 +104,7 @@ func TestStatementsHoldMemory(t *testing.T) {
 	}
 	for _, allowed := range []string{
 		"select length(greatest(" + wide + "'y'))", "select count(*) from kv where key in (" + wide + "'k0001')",
+		"select count(*) from kv where " + strings.Repeat(lookups, 4) + "key = 'k'",
 		"select key, value from kv", "select count(*), max(value) from kv", "select value from kv order by value limit 1 offset 3",
 		"select (select count(*) from generate_series(1, 5000 + g)) from generate_series(1, 100) as g",
 		"update kv set value = 'x' where key < 'k0100' returning value",

@@ -159,7 +159,11 @@ func (x *joinExpr) eval(e *env) (Value, error) {
 	case l.n+r.n > maxArrayLen:
 		return Null, arrayTooLong()
 	}
-	return arrayValue(x.t, append(l.elements(), r.elements()...)), nil
+	v := Value{typ: x.t, n: l.n + r.n, s: l.s + r.s}
+	if l.n > 0 && r.n > 0 {
+		v.s = l.s + "\x00" + r.s
+	}
+	return v, nil
 }
 
 // named converts to an oid that is shown as a name: from an oid, or from the name.

@@ -175,6 +175,16 @@ func arraySize(elements int64) int {
 	return int(min(elements, maxArrayLen)) * 2 * valueSize
 }
 
+// argsSize is about what a function takes to look at its arguments, in bytes.
+func argsSize(args []Value) (n int) {
+	for _, v := range args {
+		if v.typ.elem() != 0 {
+			n += arraySize(v.n)
+		}
+	}
+	return n
+}
+
 // An unfinished row, or list of arguments, counts its large values while others are computed, which may be as large. When it is made, who
 // keeps or sends it counts it as a whole.
 type unfinished struct {
@@ -185,12 +195,22 @@ type unfinished struct {
 // value computes the next value of the row.
 func (u *unfinished) value(x expr) (Value, error) {
 	v, err := x.eval(u.e)
-	if err == nil && len(v.s) >= largeRow {
-		if err = u.e.hold(len(v.s)); err == nil {
-			u.held += len(v.s)
-		}
+	if err == nil {
+		err = u.hold(len(v.s))
 	}
 	return v, err
+}
+
+// hold counts n bytes more, if that is much.
+func (u *unfinished) hold(n int) error {
+	if n < largeRow {
+		return nil
+	}
+	err := u.e.hold(n)
+	if err == nil {
+		u.held += n
+	}
+	return err
 }
 
 // done gives back what the row has held.

@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"slices"
 	"strings"
 )
 
@@ -196,46 +195,6 @@ func (x *anyExpr) points() []expr {
 func isKey(x expr) bool {
 	c, ok := x.(*kvColumn)
 	return ok && c.index == keyColumn && !c.excluded && c.depth == 0
-}
-
-// keys evaluates the points: ascending, without duplicates and NULLs.
-func (a *access) keys(e *env, dst []string) ([]string, error) {
-	for _, x := range a.points {
-		if list, ok := x.(*subqueryExpr); ok && list.kind == subqueryList {
-			var err error
-			if dst, err = list.keys(e, dst, list.column); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		v, err := x.eval(e)
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case v.IsNull(), len(v.s) >= largeRow && v.typ.elem() == 0: // no key is that long
-		case v.typ.elem() != 0:
-			dst = append(dst, slices.DeleteFunc(v.elements(), func(s string) bool { return s == nullElem })...)
-		default:
-			dst = append(dst, e.lasting(v))
-		}
-	}
-	if len(dst) > 1 {
-		slices.Sort(dst)
-		dst = slices.Compact(dst)
-	}
-	return dst, nil
-}
-
-// keys adds what the rows of a subquery hold in a column to dst.
-func (s *subplan) keys(e *env, dst []string, column int) ([]string, error) {
-	rows, err := s.rows(e)
-	for _, row := range rows {
-		if v := row[column]; !v.IsNull() && len(v.s) <= MaxKeyLen {
-			dst = append(dst, v.s)
-		}
-	}
-	return dst, err
 }
 
 // keyRange evaluates the bounds; ok is false if no key can satisfy them.

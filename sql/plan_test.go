@@ -41,11 +41,11 @@ func describeAccess(t *testing.T, catalog *Catalog, where string) string {
 		filter = ", filter"
 	}
 	if a.points != nil {
-		keys, err := a.keys(e, nil)
-		if err != nil {
+		list := keyList{e: e}
+		if err := a.keys(&list); err != nil {
 			return err.Error()
 		}
-		return fmt.Sprintf("keys %q%s", keys, filter)
+		return fmt.Sprintf("keys %q%s", list.keys, filter)
 	}
 	r, ok, err := a.keyRange(e)
 	switch {

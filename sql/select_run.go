@@ -434,19 +434,19 @@ func (a *access) scanRows(e *env, txn Txn, t rowTaker) error {
 }
 
 func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
-	var scratch []string
+	list := keyList{e: e}
+	defer list.done()
 	if e.outer == nil { // whoever runs beside others has keys of its own
-		scratch = e.session.keys[:0]
+		list.keys = e.session.keys[:0]
 	}
-	keys, err := a.keys(e, scratch)
-	if err != nil {
+	if err := a.keys(&list); err != nil {
 		return err
 	}
 	if e.outer == nil {
-		e.session.keys = keys
+		e.session.keys = list.keys
 	}
 	var rows []Row // of a cursor, which gets them all before the transaction writes any of them
-	for i, key := range keys {
+	for i, key := range list.keys {
 		if key == "" || len(key) > MaxKeyLen {
 			continue // no such row can exist
 		}

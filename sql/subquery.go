@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"iter"
 	"slices"
 	"strconv"
 
@@ -256,14 +257,18 @@ func (x *subqueryExpr) eval(e *env) (Value, error) {
 
 // arrayOfRows makes an array of the rows of a subquery.
 func arrayOfRows(t Type, rows [][]Value, e *env) (Value, error) {
-	values, size := make([]Value, len(rows)), 0
-	for i, row := range rows {
-		values[i] = row[0]
+	if len(rows) > maxArrayLen {
+		return Null, arrayTooLong()
+	}
+	size := 0
+	for _, row := range rows {
 		if size += len(row[0].s); size > maxTextLen {
 			return Null, textTooLong()
 		}
 	}
-	return arrayOfValues(t, values, e.loc()), nil
+	return holding(e.hold, arraySize(int64(len(rows))), func() (Value, error) {
+		return arrayOfValues(t, slices.Collect(firstColumn(rows)), e.loc()), nil
+	})
 }
 
 // An anyExpr is l op ANY or ALL of the elements of an array, or of the rows of a subquery.
@@ -315,13 +320,13 @@ func (x *anyExpr) eval(e *env) (Value, error) {
 	if err != nil {
 		return Null, err
 	}
-	n, value, err := x.values(e, l)
-	if err != nil || value == nil {
+	values, err := x.values(e, l)
+	if err != nil || values == nil {
 		return Null, err
 	}
 	unknown := false
-	for i := range n {
-		switch v := value(i); {
+	for v := range values {
+		switch {
 		case l.IsNull() || v.IsNull():
 			unknown = true
 		case holds(x.op, compareValues(l, v)) != x.all:
@@ -334,21 +339,36 @@ func (x *anyExpr) eval(e *env) (Value, error) {
 	return BoolValue(x.all), nil
 }
 
-// values are the n values that l is compared with; value is nil if there is no array.
-func (x *anyExpr) values(e *env, l Value) (n int, value func(i int) Value, err error) {
+// values are what l is compared with, nil if there is no array.
+func (x *anyExpr) values(e *env, l Value) (iter.Seq[Value], error) {
 	if x.sub != nil {
 		rows, err := x.sub.rows(e)
-		return len(rows), func(i int) Value { return rows[i][0] }, err
+		return firstColumn(rows), err
 	}
 	v, err := e.beside(x.array, l)
 	if err == nil && v.n > paceSteps/16 { // long enough to be cancelled, and there may be many rows
 		err = e.ctx.Err()
 	}
 	if err != nil || v.IsNull() {
-		return 0, nil, err
+		return nil, err
 	}
-	values, err := v.values()
-	return len(values), func(i int) Value { return values[i] }, err
+	return func(yield func(Value) bool) {
+		for text := range v.elements() {
+			if elem, _ := v.element(text); !yield(elem) { // they have been read before
+				return
+			}
+		}
+	}, nil
+}
+
+func firstColumn(rows [][]Value) iter.Seq[Value] {
+	return func(yield func(Value) bool) {
+		for _, row := range rows {
+			if !yield(row[0]) {
+				return
+			}
+		}
+	}
 }
 
 // An arrayExpr is ARRAY[…].
@@ -421,11 +441,12 @@ func (x *subscriptExpr) eval(e *env) (Value, error) {
 	if at < 0 || at >= v.n {
 		return Null, nil
 	}
-	values, err := v.values()
-	if err != nil {
-		return Null, err
+	for text := range v.elements() {
+		if at--; at < 0 {
+			return v.element(text)
+		}
 	}
-	return values[at], nil
+	return Null, nil
 }
 
 // byteOf is byte i of a name, which are 64 with the zeros at its end. One that is no character by itself is none here.
