@@ -3,6 +3,7 @@ package kv
 import (
 	"bytes"
 	"errors"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -17,17 +18,24 @@ type gap struct {
 
 	misses   int // rows in a row that were looked up in vain, since a gap was looked for
 	patience int // how many there are before the next is; doubles whenever a gap was of no use
+	cost     int // of the last search, in lookups
 }
 
-// leastPatience is how many rows must be looked up in vain before a gap is looked for, which takes as long as some of them.
-const leastPatience = 4
+// leastPatience is how many rows must be looked up in vain before a gap is looked for: they are many where it helps. It
+// takes as long as some lookups, but all rows that were deleted there, and that Pebble still has, are passed over one by
+// one: a million of them take a second. The next search waits until as much time has gone into lookups.
+const (
+	leastPatience = 200
+	mostPatience  = 1 << 20
+	lookupTime    = 4 * time.Microsecond
+)
 
 // covers reports whether key lies in the gap of b.
 func (g *gap) covers(b *base, key []byte) bool {
 	if g.of != b || bytes.Compare(key, g.low) <= 0 || !g.unbounded && bytes.Compare(key, g.high) >= 0 {
 		return false
 	}
-	g.patience = leastPatience
+	g.patience = max(leastPatience, g.cost)
 	return true
 }
 
@@ -40,8 +48,15 @@ func (g *gap) missed(b *base, key []byte) error {
 	if g.patience = max(g.patience, leastPatience); g.misses < g.patience {
 		return nil
 	}
-	g.misses, g.patience = 0, min(2*g.patience, 1<<20)
+	begun := time.Now()
+	defer func() { g.searched(time.Since(begun)) }()
 	return g.find(b, key)
+}
+
+// searched notes how long a search has taken.
+func (g *gap) searched(took time.Duration) {
+	g.cost = min(int(took/lookupTime), mostPatience)
+	g.misses, g.patience = 0, max(min(2*g.patience, mostPatience), g.cost)
 }
 
 // find makes it the gap of b in which key lies.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -21,7 +22,7 @@ func TestGap(t *testing.T) {
 	b, present := s.NewBatch(), map[string]bool{}
 	var l lookup
 	covered := 0
-	for round := range 40 {
+	for round := range 20 {
 		var ops []Op
 		for range rng.IntN(4) {
 			op := Op{Kind: Put, Key: fmt.Sprintf("%03d", rng.IntN(1000)), Value: []byte("v")}
@@ -36,7 +37,7 @@ func TestGap(t *testing.T) {
 		}
 		r := s.read()
 		begin := rng.IntN(1000)
-		for i := range 100 {
+		for i := range 1000 {
 			key := fmt.Sprintf("%03d", (begin+i)%1000)
 			if rng.IntN(4) == 0 {
 				key = fmt.Sprintf("%03d", rng.IntN(1000))
@@ -51,8 +52,8 @@ func TestGap(t *testing.T) {
 		}
 		r.base.release()
 	}
-	if covered < 1000 {
-		t.Errorf("%d of 4000 lookups were in a gap that was known", covered)
+	if covered < 5000 {
+		t.Errorf("%d of 20000 lookups were in a gap that was known", covered)
 	}
 }
 
@@ -124,6 +125,20 @@ func TestGapOfWhatCannotBeRead(t *testing.T) {
 	}
 	if failed == 0 {
 		t.Error("nothing failed")
+	}
+}
+
+// A search that took long, for all that was deleted there, is not made again before that has paid.
+func TestGapThatTakesLong(t *testing.T) {
+	b := &base{}
+	g := gap{of: b, unbounded: true, patience: leastPatience}
+	g.searched(time.Second)
+	const want = int(time.Second / lookupTime)
+	if g.patience < want {
+		t.Errorf("the next search comes after %d lookups, want %d", g.patience, want)
+	}
+	if !g.covers(b, []byte("key")) || g.patience < want {
+		t.Errorf("once it was of use, after %d lookups, want %d", g.patience, want)
 	}
 }
 
