@@ -204,19 +204,28 @@ func (a *analyzer) is(n isNode) expr {
 	return &isExpr{x: x, what: n.what, not: n.not}
 }
 
-// counted analyzes n and tells whether it refers to a column.
-func (a *analyzer) counted(n node) (x expr, refers bool) {
-	before := a.columnRef
-	x = a.expr(n)
-	return x, a.columnRef > before
+// counted analyzes n and tells which relations it refers to.
+func (a *analyzer) counted(n node) (x expr, refs relations) {
+	refs = a.referred(func() { x = a.expr(n) })
+	return x, refs
+}
+
+// referred are the relations that an analysis refers to.
+func (a *analyzer) referred(analyze func()) relations {
+	before := a.scope.refs
+	a.scope.refs = 0
+	analyze()
+	refs := a.scope.refs
+	a.scope.refs |= before
+	return refs
 }
 
 // comparable analyzes both sides of a comparison and gives them comparable types.
-func (a *analyzer) comparable(ln, rn node, op string, at int) (l expr, lRow bool, r expr, rRow bool) {
-	l, lRow = a.counted(ln)
-	r, rRow = a.counted(rn)
+func (a *analyzer) comparable(ln, rn node, op string, at int) (l expr, lRefs relations, r expr, rRefs relations) {
+	l, lRefs = a.counted(ln)
+	r, rRefs = a.counted(rn)
 	l, r = a.unify(l, r, ln, rn, op, at)
-	return l, lRow, r, rRow
+	return l, lRefs, r, rRefs
 }
 
 func (a *analyzer) unify(l, r expr, ln, rn node, op string, at int) (expr, expr) {
@@ -275,12 +284,12 @@ func (a *analyzer) in(n inNode) expr {
 	if row, ok := n.x.(rowNode); ok {
 		return a.rowIn(n, row)
 	}
-	before := a.columnRef
-	list := make([]expr, len(n.list))
-	for i, item := range n.list {
-		list[i] = a.expr(item)
-	}
-	x := &inExpr{listRow: a.columnRef > before}
+	list, x := make([]expr, len(n.list)), &inExpr{}
+	x.listRefs = a.referred(func() {
+		for i, item := range n.list {
+			list[i] = a.expr(item)
+		}
+	})
 	x.x = a.expr(n.x)
 	for i, item := range n.list {
 		x.x, list[i] = a.unify(x.x, list[i], n.x, item, "=", n.at())
@@ -291,8 +300,8 @@ func (a *analyzer) in(n inNode) expr {
 
 func (a *analyzer) between(n betweenNode) expr {
 	x := &betweenExpr{x: a.expr(n.x), symmetric: n.symmetric}
-	x.lo, x.loRow = a.counted(n.lo)
-	x.hi, x.hiRow = a.counted(n.hi)
+	x.lo, x.loRefs = a.counted(n.lo)
+	x.hi, x.hiRefs = a.counted(n.hi)
 	x.x, x.lo = a.unify(x.x, x.lo, n.x, n.lo, ">=", n.at())
 	x.x, x.hi = a.unify(x.x, x.hi, n.x, n.hi, "<=", n.at())
 	return negate(x, n.not)
@@ -300,7 +309,7 @@ func (a *analyzer) between(n betweenNode) expr {
 
 func (a *analyzer) like(n likeNode) expr {
 	x := a.expr(n.x)
-	pattern, patternRow := a.counted(n.pattern)
+	pattern, patternRefs := a.counted(n.pattern)
 	if x.typ().family() != familyText || pattern.typ().family() != familyText {
 		op := map[bool]string{false: "~~", true: "~~*"}[n.fold]
 		if n.not {
@@ -308,15 +317,14 @@ func (a *analyzer) like(n likeNode) expr {
 		}
 		a.noOperator(n.at(), x.typ(), op, pattern.typ())
 	}
-	like := &likeExpr{x: a.text(x, n.x.at()), pattern: a.text(pattern, n.pattern.at()), fold: n.fold, patternRow: patternRow}
+	like := &likeExpr{x: a.text(x, n.x.at()), pattern: a.text(pattern, n.pattern.at()), fold: n.fold, patternRefs: patternRefs}
 	if n.escape != nil {
-		before := a.columnRef
-		escape := a.expr(n.escape)
+		escape, escapeRefs := a.counted(n.escape)
 		if escape.typ().family() != familyText {
 			a.fail(n.escape.at(), pgwire.CodeUndefinedFunction, "function pg_catalog.like_escape(%s, %s) does not exist", pattern.typ(), escape.typ())
 		}
 		like.pattern = &escapedExpr{like.pattern, a.text(escape, n.escape.at())}
-		like.patternRow = like.patternRow || a.columnRef > before
+		like.patternRefs |= escapeRefs
 	}
 	return like
 }

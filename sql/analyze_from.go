@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"math/bits"
 	"slices"
 	"strings"
 
@@ -14,8 +15,14 @@ type scope struct {
 	kv        bool // the relation is kv
 	excluded  bool // EXCLUDED may be referred to
 	outer     *scope
-	last      int // the last relation that was referred to since it was set to −1
+	refs      relations // that were referred to since this was emptied
 }
+
+// relations is a set of those of FROM: bit i stands for the one that is number i there.
+type relations uint64
+
+// maxRelations bounds what FROM may name.
+const maxRelations = 64
 
 // A relation is one of FROM, or the target of a write.
 type relation struct {
@@ -24,6 +31,7 @@ type relation struct {
 	columns []Column
 	offset  int // of its first column in a row of all relations
 	oid     uint32
+	kv      bool     // it is kv, joined with others
 	merged  []string // columns that USING has made one with those of the relation before
 }
 
@@ -38,6 +46,7 @@ func (a *analyzer) column(n columnNode) expr {
 	}
 	if n.table == "excluded" && a.scope.excluded {
 		a.columnRef++
+		a.scope.refs |= 1
 		return &kvColumn{index: a.kvIndex(n), excluded: true, table: n.table}
 	}
 	if a.scope.excluded && n.table == "" && slices.ContainsFunc(kvColumns, func(c Column) bool { return c.Name == n.name }) {
@@ -95,9 +104,12 @@ func (a *analyzer) find(sc *scope, n columnNode, depth int) (found expr) {
 		found, at = x, i
 	}
 	if found == nil && sc.kv && n.table == "" && n.name == sc.relations[0].table {
+		sc.refs |= 1
 		return &wholeRow{depth}
 	}
-	sc.last = max(sc.last, at)
+	if at >= 0 {
+		sc.refs |= 1 << at
+	}
 	return found
 }
 
@@ -166,6 +178,9 @@ func (a *analyzer) from(items []fromItem, p *selectPlan) {
 		a.renameColumns(&ref.tableRef, &a.scope.relations[0])
 		return
 	}
+	if len(items) > maxRelations {
+		panic(errorAt(a.src, items[maxRelations].at(), pgwire.CodeProgramLimitExceeded, "more than %d relations in FROM", maxRelations))
+	}
 	p.from = &fromPlan{}
 	outer := a.scope.outer
 	a.scope = scope{outer: outer}
@@ -174,10 +189,10 @@ func (a *analyzer) from(items []fromItem, p *selectPlan) {
 	}
 }
 
-// alone refuses kv where only views, functions and subqueries may stand: it may be large.
+// alone refuses what is known of kv by itself only.
 func (a *analyzer) alone(at int, what string) {
 	panic(errorAt(a.src, at, pgwire.CodeFeatureNotSupported, "%s is not supported", what).
-		WithHint("Select from kv by itself, or in a subquery; views, functions and subqueries can be joined."))
+		WithHint("Select from kv in a subquery of FROM, and group what that returns."))
 }
 
 func tableName(ref *tableRef) string {
@@ -205,7 +220,9 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 		step.source, rel.columns, step.lateral = withSource{with.source, a.depth() - with.depth, with.name}, with.columns, with.changes
 		a.outerRef, a.nested, with.used = a.outerRef || with.changes, a.nested || with.nested, true
 	case item.name == "kv":
-		a.alone(item.at(), "kv in a join")
+		step.kv = &access{table: rel.table, joined: true, offset: p.width}
+		step.source, rel.columns, rel.kv = keptRows{step.kv}, kvColumns, true
+		a.nested, p.readsKV = true, true
 	case v == nil:
 		a.fail(item.at(), pgwire.CodeUndefinedTable, `relation "%s" does not exist`, item.name)
 	default:
@@ -221,7 +238,7 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 	a.scope.relations = append(a.scope.relations, rel)
 	if on != nil {
 		a.noAggregate = "JOIN conditions"
-		step.on = a.boolean(on, "JOIN/ON")
+		step.conds = a.conditionsOf(on, "JOIN/ON")
 	}
 	a.noAggregate = ""
 	p.steps = append(p.steps, step)
@@ -309,12 +326,29 @@ func sideBySide(n callNode) []callNode {
 // whereOf analyzes WHERE over the relations of FROM. Each of its conditions is decided as soon as the
 // relations that it refers to are there.
 func (a *analyzer) whereOf(n node, p *fromPlan) {
-	for _, cond := range conditions(n) {
-		a.scope.last = -1
-		x := a.where(cond)
-		step := &p.steps[max(a.scope.last, 0)]
-		step.where = append(step.where, x)
+	if n == nil {
+		return
 	}
+	a.noAggregate = "WHERE"
+	for _, cond := range a.conditionsOf(n, "WHERE") {
+		step := &p.steps[max(bits.Len64(uint64(cond.refs))-1, 0)]
+		step.after = append(step.after, cond)
+	}
+	a.noAggregate = ""
+}
+
+// conditionsOf analyzes what must all hold, and finds what each refers to.
+func (a *analyzer) conditionsOf(n node, clause string) (list []condition) {
+	conds := conditions(n)
+	if len(conds) > 1 {
+		clause = "AND"
+	}
+	for _, cond := range conds {
+		var x expr
+		refs := a.referred(func() { x = a.boolean(cond, clause) })
+		list = append(list, condition{x, refs})
+	}
+	return list
 }
 
 // conditions lists what must all hold.

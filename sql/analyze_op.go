@@ -40,8 +40,8 @@ func (a *analyzer) binary(n binaryNode) expr {
 				return a.rowComparison(n, l, r)
 			}
 		}
-		l, lRow, r, rRow := a.comparable(n.l, n.r, n.op, n.at())
-		return &compareExpr{op: n.op, l: l, r: r, lRow: lRow, rRow: rRow}
+		l, lRefs, r, rRefs := a.comparable(n.l, n.r, n.op, n.at())
+		return &compareExpr{op: n.op, l: l, r: r, lRefs: lRefs, rRefs: rRefs}
 	case "+", "-", "*", "/", "%", "&", "|":
 		return a.arithmetic(n)
 	case "^":

@@ -55,9 +55,9 @@ func (a *analyzer) rowIn(n inNode, x rowNode) expr {
 
 // A rowAnyExpr is (a, b) IN (SELECT …).
 type rowAnyExpr struct {
-	l      []expr
-	sub    *subplan
-	subRow bool // the subquery depends on the row
+	l    []expr
+	sub  *subplan
+	refs relations // that the subquery depends on
 }
 
 func (x *rowAnyExpr) typ() Type { return Bool }
@@ -68,9 +68,7 @@ func (a *analyzer) rowInQuery(n inNode, row rowNode) expr {
 	for _, part := range row.args {
 		x.l = append(x.l, a.expr(part))
 	}
-	before := a.columnRef
-	x.sub = a.subplan(n.sub.query)
-	x.subRow = a.columnRef > before
+	x.refs = a.referred(func() { x.sub = a.subplan(n.sub.query) })
 	outs := x.sub.plan.outs
 	switch {
 	case len(outs) < len(x.l):
@@ -126,10 +124,10 @@ func equalRows(l, r []Value) (equal, known bool) {
 	return known, known
 }
 
-// points are the keys that the rows of the subquery ask for, nil if they depend on the row.
-func (x *rowAnyExpr) points() []expr {
+// points are the keys that the rows of the subquery ask for, nil if they are not known.
+func (x *rowAnyExpr) points(a *access) []expr {
 	for i, part := range x.l {
-		if isKey(part) && !x.subRow && x.sub.plan.outs[i].x.typ() == Text {
+		if a.isKey(part) && a.knows(x.refs) && x.sub.plan.outs[i].x.typ() == Text {
 			return []expr{&subqueryExpr{x.sub, subqueryList, Text, i}}
 		}
 	}

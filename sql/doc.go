@@ -15,7 +15,7 @@
 //
 // where lsn is the commit that last wrote the row. Everything else that can be selected from is
 // a view or a function that package node registers in a Catalog, or a system catalog that describes all that
-// to drivers and psql. Those, and not kv, can be joined.
+// to drivers and psql. All of it can be joined.
 //
 // The package knows nothing of storage: rows are read and written through Backend and Txn, which
 // package node implements. A Session implements pgwire.Session and belongs to one connection and

@@ -196,7 +196,12 @@ type uniquePart struct {
 
 // joins is the node of FROM: its relations are joined by nested loops, in this order.
 func (x *explainer) joins(p *fromPlan) *explainNode {
-	n := x.step(&p.steps[0], p.steps[0].where)
+	first := &p.steps[0]
+	where := first.where
+	if first.on != nil { // what is known of it by itself
+		where = append([]expr{first.on}, where...)
+	}
+	n := x.step(first, where)
 	for i := range p.steps[1:] {
 		n = x.join(n, &p.steps[i+1])
 	}
@@ -234,6 +239,7 @@ func (x *explainer) join(outer *explainNode, step *joinStep) *explainNode {
 func (x *explainer) step(step *joinStep, where []expr) *explainNode {
 	n := x.rows(step.source, step.table)
 	switch _, derived := step.source.(*derivedSource); {
+	case step.kv != nil:
 	case !derived:
 		n.part = step
 	case len(where) > 0:
@@ -254,6 +260,8 @@ func (x *explainer) rows(s source, table string) *explainNode {
 	switch s := s.(type) {
 	case *view:
 		return x.named("Function Scan", "Function Name", s.name, table)
+	case keptRows:
+		return x.access(s.access)
 	case *callExpr:
 		n := x.named("Function Scan", "Function Name", s.fn.Name, table)
 		if call := x.text(s); x.verbose {

@@ -111,12 +111,12 @@ type aggResult struct {
 func (x *aggResult) typ() Type                  { return x.t }
 func (x *aggResult) eval(e *env) (Value, error) { return e.aggs[x.index], nil }
 
-// A compareExpr is l op r. lRow and rRow tell whether a side depends on the row: the planner uses
-// sides that do not.
+// A compareExpr is l op r. lRefs and rRefs are the relations that the sides depend on: the planner uses
+// sides that are known before a row is read.
 type compareExpr struct {
-	op         string
-	l, r       expr
-	lRow, rRow bool
+	op           string
+	l, r         expr
+	lRefs, rRefs relations
 }
 
 func (x *compareExpr) typ() Type { return Bool }
@@ -147,11 +147,11 @@ func holds(op string, c int) bool {
 	}
 }
 
-// A betweenExpr is x BETWEEN lo AND hi; loRow and hiRow tell whether the bounds depend on the row.
+// A betweenExpr is x BETWEEN lo AND hi; loRefs and hiRefs are what the bounds depend on.
 type betweenExpr struct {
-	x, lo, hi    expr
-	loRow, hiRow bool
-	symmetric    bool // the bounds in either order
+	x, lo, hi      expr
+	loRefs, hiRefs relations
+	symmetric      bool // the bounds in either order
 }
 
 func (x *betweenExpr) typ() Type { return Bool }
@@ -269,11 +269,11 @@ func (x *distinctExpr) eval(e *env) (Value, error) {
 	return BoolValue(distinct != x.not), nil
 }
 
-// An inExpr is x IN (list); listRow tells whether the list depends on the row.
+// An inExpr is x IN (list); listRefs are what the list depends on.
 type inExpr struct {
-	x       expr
-	list    []expr
-	listRow bool
+	x        expr
+	list     []expr
+	listRefs relations
 }
 
 func (x *inExpr) typ() Type { return Bool }
@@ -301,11 +301,11 @@ func (x *inExpr) eval(e *env) (Value, error) {
 	return BoolValue(false), nil
 }
 
-// A likeExpr is x LIKE pattern; patternRow tells whether the pattern depends on the row.
+// A likeExpr is x LIKE pattern; patternRefs are what the pattern depends on.
 type likeExpr struct {
-	x, pattern expr
-	fold       bool
-	patternRow bool
+	x, pattern  expr
+	fold        bool
+	patternRefs relations
 }
 
 func (x *likeExpr) typ() Type { return Bool }

@@ -4,29 +4,38 @@ import (
 	"github.com/longship-db/longship/pgwire"
 )
 
-// Queries of views, functions and subqueries, joined or not: the catalog queries of drivers and of psql.
-// All of these are small, so relations are joined by nested loops over rows in memory.
+// Queries of views, functions and subqueries, joined or not, and of kv joined with any: relations are joined by nested
+// loops. The rows of one that is gone through again are kept in memory. What is looked up in kv for each row of the others
+// is not, and neither is kv if it comes first.
 
-// A source is what FROM can name besides kv.
+// A source is what FROM can name.
 type source interface {
 	tuples(e *env) ([][]Value, error)
 }
 
 // A fromPlan is FROM with JOIN and WHERE: its relations from left to right, and what each must fulfil.
 type fromPlan struct {
-	steps []joinStep
-	width int // columns of all relations
+	steps   []joinStep
+	width   int  // columns of all relations
+	readsKV bool // rows in env.tuple may have the memory of rows of kv, which is not theirs for long
 }
 
 type joinStep struct {
 	source        source
-	table         string // what it is called
-	lateral       bool   // depends on the row so far
-	left          bool   // LEFT JOIN: a row of NULLs stands in if none matches
-	on            expr   // nil: all match
-	where         []expr // parts of WHERE that can be decided here
+	kv            *access // of a source that is kv
+	table         string  // what it is called
+	lateral       bool    // depends on the row so far
+	left          bool    // LEFT JOIN: a row of NULLs stands in if none matches
+	on            expr    // nil: all match
+	where         []expr  // parts of WHERE that can be decided here
 	offset, width int
+
+	conds []condition // of the join, until arrange has put them where they are decided
+	after []condition // of WHERE
 }
+
+// streams reports whether rows are taken as they are read.
+func (s *joinStep) streams() bool { return s.kv != nil && s.lateral }
 
 // maxDerivedRows bounds what a query that joins, or that is part of another, may hold.
 const maxDerivedRows = 1 << 20
@@ -53,10 +62,14 @@ func (p *fromPlan) top() any {
 
 // part is what a meter knows of the rows up to a step: of the join, or of the first relation.
 func (p *fromPlan) part(i int) any {
-	if i > 0 {
-		return joinPart{&p.steps[i]}
+	switch step := &p.steps[i]; {
+	case i > 0:
+		return joinPart{step}
+	case step.kv != nil:
+		return step.kv
+	default:
+		return step
 	}
-	return &p.steps[0]
 }
 
 // scan sets e.tuple to each row of the join and calls take, until that wants no more.
@@ -74,15 +87,38 @@ func (j *joiner) step(i int) (more bool, err error) {
 	if i == len(j.plan.steps) {
 		return j.take()
 	}
-	step := &j.plan.steps[i]
+	step, t := &j.plan.steps[i], &matcher{j: j, i: i, more: true}
+	if step.streams() {
+		err = step.kv.rows(j.e, j.e.session.txn, t)
+	} else {
+		err = t.takeAll(step)
+	}
+	if err != nil || !t.more || t.matched || !step.left {
+		return t.more, err
+	}
+	clear(j.e.tuple[step.offset : step.offset+step.width])
+	return j.next(i)
+}
+
+// A matcher takes the rows of a step, beside one row of those before it.
+type matcher struct {
+	j       *joiner
+	i       int
+	matched bool // by any row
+	more    bool // rows are wanted
+}
+
+// takeAll takes the rows of a relation that is read at once.
+func (t *matcher) takeAll(step *joinStep) (err error) {
+	j, i := t.j, t.i
 	rows := j.rows[i]
 	if rows == nil || step.lateral {
 		if rows, err = j.read(i, step); err != nil {
-			return false, err
+			return err
 		}
-		if !step.lateral {
+		if !step.lateral && step.kv == nil { // those of kv are counted one by one
 			if err := j.e.hold(len(rows) * (rowSize + step.width*valueSize)); err != nil {
-				return false, err
+				return err
 			}
 		}
 		j.rows[i] = rows
@@ -90,30 +126,30 @@ func (j *joiner) step(i int) (more bool, err error) {
 	if !step.lateral && i > 0 {
 		j.m.given(keptPart{step}, len(rows))
 	}
-	matched := false
 	for _, row := range rows {
-		if err := j.interrupted(); err != nil {
-			return false, err
-		}
 		copy(j.e.tuple[step.offset:], row)
-		ok, err := passes(step.on, j.e)
-		if err != nil {
-			return false, err
-		}
-		if !ok {
-			j.m.remove(j.plan.part(i))
-			continue
-		}
-		matched = true
-		if more, err := j.next(i); err != nil || !more {
-			return false, err
+		if more, err := t.take(); err != nil || !more {
+			return err
 		}
 	}
-	if matched || !step.left {
-		return true, nil
+	return nil
+}
+
+// take takes the row that is in the tuple.
+func (t *matcher) take() (more bool, err error) {
+	j := t.j
+	if err := j.interrupted(); err != nil {
+		return false, err
 	}
-	clear(j.e.tuple[step.offset : step.offset+step.width])
-	return j.next(i)
+	if ok, err := passes(j.plan.steps[t.i].on, j.e); err != nil || !ok {
+		if err == nil {
+			j.m.remove(j.plan.part(t.i))
+		}
+		return err == nil, err
+	}
+	t.matched = true
+	t.more, err = j.next(t.i)
+	return t.more, err
 }
 
 // next goes on to the next relation if the row so far may become one of the result.
@@ -147,6 +183,33 @@ func (j *joiner) interrupted() error {
 		return nil
 	}
 	return j.e.ctx.Err()
+}
+
+// keptRows are the rows of kv where they are gone through again for each row before them.
+type keptRows struct{ *access }
+
+func (k keptRows) tuples(e *env) ([][]Value, error) {
+	kept := &keeper{e: e, offset: k.offset, rows: [][]Value{}}
+	err := k.rows(e, e.session.txn, kept)
+	return kept.rows, err
+}
+
+// A keeper keeps rows of kv.
+type keeper struct {
+	e      *env
+	offset int
+	rows   [][]Value
+}
+
+func (k *keeper) take() (more bool, err error) {
+	row := make([]Value, len(kvColumns))
+	for i, v := range k.e.tuple[k.offset : k.offset+len(row)] {
+		row[i] = v.clone()
+	}
+	if k.rows = append(k.rows, row); len(k.rows) > maxDerivedRows {
+		return false, tooManyRows()
+	}
+	return true, k.e.hold(rowSize + valuesSize(row))
 }
 
 // tuples are the rows of a view.

@@ -63,8 +63,23 @@ func (a *analyzer) groupBy(n *selectStmt) {
 			g.nodes, g.by = append(g.nodes, column), append(g.by, a.expr(column))
 		}
 	}
+	for i := range a.scope.relations {
+		a.groupByKey(g, &a.scope.relations[i])
+	}
 	a.noAggregate = ""
 	a.grouping = g
+}
+
+// groupByKey adds the columns of kv, joined with others, where its key is listed.
+func (a *analyzer) groupByKey(g *grouping, rel *relation) {
+	of := access{joined: true, offset: rel.offset}
+	if !rel.kv || !slices.ContainsFunc(g.by, of.isKey) {
+		return
+	}
+	for _, c := range rel.columns {
+		column := columnNode{table: rel.table, name: c.Name}
+		g.nodes, g.by = append(g.nodes, column), append(g.by, a.expr(column))
+	}
 }
 
 // groupItem is what an item of GROUP BY stands for: a number or a name may mean a column of the result.
@@ -195,7 +210,7 @@ func (s *selection) groupOf() (*group, error) {
 }
 
 func (s *selection) newGroup(key string, values []Value) (*group, error) {
-	g := &group{values: values, tuple: slices.Clone(s.e.tuple)}
+	g := &group{values: values, tuple: s.keptTuple()}
 	for i := range s.plan.aggregates {
 		g.sums = append(g.sums, s.plan.aggregates[i].start())
 	}

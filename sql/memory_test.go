@@ -99,6 +99,7 @@ type memoryTxn struct {
 	snapshot map[string]Row
 	writes   map[string]*Row // nil: deleted
 	reads    map[string]wal.LSN
+	ranges   []Range
 	marks    []map[string]*Row
 	ended    bool
 }
@@ -144,10 +145,12 @@ func (t *memoryTxn) Scan(ctx context.Context, r Range) iter.Seq2[Row, error] {
 				row.Value = buf
 			}
 			if !yield(row, ctx.Err()) {
+				t.ranges = append(t.ranges, Range{Lo: r.Lo, Hi: key})
 				return
 			}
 			clear(buf)
 		}
+		t.ranges = append(t.ranges, r)
 	}
 }
 
@@ -201,6 +204,9 @@ func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (Committed, error
 				return Committed{}, ErrConflict
 			}
 		}
+		if t.phantom() {
+			return Committed{}, ErrConflict
+		}
 	}
 	t.m.lsn += 0x100
 	for key, row := range t.writes {
@@ -211,6 +217,17 @@ func (t *memoryTxn) Commit(_ context.Context, level SyncLevel) (Committed, error
 		t.m.rows[key] = Row{key, row.Value, t.m.lsn}
 	}
 	return Committed{LSN: t.m.lsn, Level: min(level, t.m.best), AtRisk: t.m.degraded && level > syncrep.Local}, t.m.lost
+}
+
+// phantom reports whether a row has come into a range that was read.
+func (t *memoryTxn) phantom() bool {
+	for key := range t.m.rows {
+		within := func(r Range) bool { return key >= r.Lo && (r.Unbounded || key < r.Hi) }
+		if _, old := t.snapshot[key]; !old && slices.ContainsFunc(t.ranges, within) {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *memoryTxn) Rollback() { t.ended = true }

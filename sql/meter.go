@@ -250,6 +250,8 @@ func (j *joiner) runMetered() error {
 
 // nextMetered counts a row of a step before it goes on to the next.
 func (j *joiner) nextMetered(i int) (more bool, err error) {
-	j.m.count(j.m.part(j.plan.part(i)), 1)
+	if i > 0 || j.plan.steps[0].kv == nil { // which counts for itself
+		j.m.count(j.m.part(j.plan.part(i)), 1)
+	}
 	return j.step(i + 1)
 }

@@ -12,7 +12,12 @@ type access struct {
 	upper  []bound
 	like   []expr // patterns whose fixed beginning bounds key
 	filter expr   // the rest of the condition; nil if nothing is left
+
 	table  string // what kv is called there
+	joined bool   // its columns are those of env.tuple from offset on
+	offset int
+	known  relations // that are read before
+	refs   relations // those of them that points and bounds depend on
 }
 
 // A bound is a limit on key.
@@ -21,34 +26,59 @@ type bound struct {
 	inclusive bool
 }
 
-// planAccess splits a WHERE condition (nil: none) into an access to kv, which is called table. Conditions on key that it can
-// use are those between the bare column and something that does not depend on the row:
+// A condition is one of those that must all hold, and what it refers to.
+type condition struct {
+	x    expr
+	refs relations
+}
+
+// planAccess splits a WHERE condition (nil: none) into an access to kv, which is called table.
+func planAccess(where expr, table string) access {
+	a := access{table: table}
+	var conds []condition
+	for _, x := range conjuncts(where) {
+		conds = append(conds, condition{x: x})
+	}
+	a.filter = allOf(a.take(conds))
+	return a
+}
+
+// take takes of the conditions what decides which keys are read, and returns the others. Conditions on key that it can
+// use are those between the bare column and something that is known before the row is read:
 //
 //	key = x, key IN (…), key = x OR key = y     points
 //	key = ANY (array), key IN (SELECT …)        points
-//	(key, value) IN (…)                          points; the condition stays in the filter
+//	(key, value) IN (…)                          points; the condition is left, too
 //	key <, <=, >, >= x, BETWEEN                  bounds
-//	key LIKE 'prefix%'                           bounds; the pattern stays in the filter
-func planAccess(where expr, table string) access {
-	a := access{table: table}
-	var rest []expr
-	for _, cond := range conjuncts(where) {
-		if !a.use(cond) {
+//	key LIKE 'prefix%'                           bounds; the pattern is left, too
+func (a *access) take(conds []condition) (rest []condition) {
+	for _, cond := range conds {
+		if !a.use(cond.x) {
 			rest = append(rest, cond)
 		}
 	}
 	if a.points != nil {
-		rest = append(rest, a.boundConds()...)
+		for _, x := range a.boundConds() {
+			rest = append(rest, condition{x, ^relations(0)})
+		}
 		a.lower, a.upper, a.like = nil, nil, nil
 	}
-	switch len(rest) {
+	return rest
+}
+
+// allOf is the condition that all of those hold, nil for none.
+func allOf(conds []condition) expr {
+	switch len(conds) {
 	case 0:
+		return nil
 	case 1:
-		a.filter = rest[0]
-	default:
-		a.filter = &logicExpr{and: true, args: rest}
+		return conds[0].x
 	}
-	return a
+	all := &logicExpr{and: true}
+	for _, cond := range conds {
+		all.args = append(all.args, cond.x)
+	}
+	return all
 }
 
 // conjuncts lists the conditions that must all hold.
@@ -56,13 +86,6 @@ func conjuncts(x expr) []expr {
 	switch x := x.(type) {
 	case nil:
 		return nil
-	case *betweenExpr:
-		if isKey(x.x) && !x.symmetric {
-			return []expr{
-				&compareExpr{op: ">=", l: x.x, r: x.lo, lRow: true, rRow: x.loRow},
-				&compareExpr{op: "<=", l: x.x, r: x.hi, lRow: true, rRow: x.hiRow},
-			}
-		}
 	case *logicExpr:
 		if x.and {
 			var list []expr
@@ -75,21 +98,39 @@ func conjuncts(x expr) []expr {
 	return []expr{x}
 }
 
+// isKey reports whether x is the key of the row that is accessed.
+func (a *access) isKey(x expr) bool {
+	if !a.joined {
+		return isKey(x)
+	}
+	c, ok := x.(*viewColumn)
+	return ok && c.index == a.offset && c.depth == 0
+}
+
+// knows reports whether what refers to refs is known before the row is read.
+func (a *access) knows(refs relations) bool { return refs&^a.known == 0 }
+
 // use takes a condition into the access and reports whether the keys found will satisfy it.
 func (a *access) use(cond expr) bool {
-	if points, exact := pointsOf(cond); points != nil {
+	if points, refs, exact := a.pointsOf(cond); points != nil {
 		if a.points != nil {
 			return false
 		}
 		a.points = points
+		a.refs |= refs
 		return exact
 	}
 	switch x := cond.(type) {
 	case *compareExpr:
 		return a.useBound(x)
+	case *betweenExpr:
+		if a.isKey(x.x) && !x.symmetric {
+			return a.useBetween(x)
+		}
 	case *likeExpr:
-		if isKey(x.x) && !x.fold && !x.patternRow {
+		if a.isKey(x.x) && !x.fold && a.knows(x.patternRefs) {
 			a.like = append(a.like, x.pattern)
+			a.refs |= x.patternRefs
 		}
 	}
 	return false
@@ -99,11 +140,11 @@ func (a *access) use(cond expr) bool {
 var mirrored = map[string]string{"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 func (a *access) useBound(x *compareExpr) bool {
-	op, other := x.op, x.r
+	op, other, refs := x.op, x.r, x.rRefs
 	switch {
-	case isKey(x.l) && !x.rRow:
-	case isKey(x.r) && !x.lRow:
-		op, other = mirrored[op], x.l
+	case a.isKey(x.l) && a.knows(x.rRefs):
+	case a.isKey(x.r) && a.knows(x.lRefs):
+		op, other, refs = mirrored[op], x.l, x.lRefs
 	default:
 		return false
 	}
@@ -115,13 +156,30 @@ func (a *access) useBound(x *compareExpr) bool {
 	default:
 		return false
 	}
+	a.refs |= refs
 	return true
+}
+
+// useBetween takes the bounds that are known.
+func (a *access) useBetween(x *betweenExpr) bool {
+	if a.knows(x.loRefs) {
+		a.lower = append(a.lower, bound{x.lo, true})
+		a.refs |= x.loRefs
+	}
+	if a.knows(x.hiRefs) {
+		a.upper = append(a.upper, bound{x.hi, true})
+		a.refs |= x.hiRefs
+	}
+	return a.knows(x.loRefs | x.hiRefs)
 }
 
 // boundConds turns bounds back into conditions, when points make them unnecessary.
 func (a *access) boundConds() []expr {
 	var conds []expr
-	key := &kvColumn{index: keyColumn, table: a.table}
+	var key expr = &kvColumn{index: keyColumn, table: a.table}
+	if a.joined {
+		key = &viewColumn{a.offset, 0, Text, a.table, "key"}
+	}
 	for _, b := range a.lower {
 		conds = append(conds, &compareExpr{op: inclusiveOp(">", b), l: key, r: b.x})
 	}
@@ -138,55 +196,56 @@ func inclusiveOp(op string, b bound) string {
 	return op
 }
 
-// pointsOf returns the values of key that cond allows, if it allows only listed ones; exact says that it asks for no more.
-func pointsOf(cond expr) (points []expr, exact bool) {
+// pointsOf returns the values of key that cond allows, if it allows only listed ones, and what they depend on; exact says
+// that it asks for no more.
+func (a *access) pointsOf(cond expr) (points []expr, refs relations, exact bool) {
 	switch x := cond.(type) {
 	case *compareExpr:
 		switch {
 		case x.op != "=":
-		case isKey(x.l) && !x.rRow:
-			return []expr{x.r}, true
-		case isKey(x.r) && !x.lRow:
-			return []expr{x.l}, true
+		case a.isKey(x.l) && a.knows(x.rRefs):
+			return []expr{x.r}, x.rRefs, true
+		case a.isKey(x.r) && a.knows(x.lRefs):
+			return []expr{x.l}, x.lRefs, true
 		}
 	case *inExpr:
-		if isKey(x.x) && !x.listRow {
-			return x.list, true
+		if a.isKey(x.x) && a.knows(x.listRefs) {
+			return x.list, x.listRefs, true
 		}
 	case *anyExpr:
-		if isKey(x.l) && x.op == "=" && !x.all {
-			return x.points(), true
+		if a.isKey(x.l) && x.op == "=" && !x.all && a.knows(x.refs) {
+			return x.points(), x.refs, true
 		}
 	case *rowAnyExpr:
-		return x.points(), false
+		return x.points(a), x.refs, false
 	case *logicExpr:
-		return x.points()
+		return a.pointsOfAll(x)
 	}
-	return nil, false
+	return nil, 0, false
 }
 
-// points are those of one of the conditions that must all hold, or of all of those of which one must.
-func (x *logicExpr) points() (points []expr, exact bool) {
+// pointsOfAll are those of one of the conditions that must all hold, or of all of those of which one must.
+func (a *access) pointsOfAll(x *logicExpr) (points []expr, refs relations, exact bool) {
 	exact = !x.and
 	for _, arg := range x.args {
-		some, exactly := pointsOf(arg)
+		some, of, exactly := a.pointsOf(arg)
 		switch {
 		case x.and && some != nil:
-			return some, false
+			return some, of, false
 		case !x.and && some == nil:
-			return nil, false
+			return nil, 0, false
 		}
-		points, exact = append(points, some...), exact && exactly
+		points, refs, exact = append(points, some...), refs|of, exact && exactly
 	}
-	return points, exact
+	return points, refs, exact
 }
 
-// points are what l = ANY compares with, nil if that depends on the row.
+// points are what l = ANY compares with, nil if those are no keys.
 func (x *anyExpr) points() []expr {
 	switch {
-	case x.array != nil && !x.arrayRow:
+	case x.array != nil:
 		return []expr{x.array}
-	case x.sub != nil && !x.subRow && x.sub.plan.outs[0].x.typ() == Text:
+	case x.sub.plan.outs[0].x.typ() == Text:
 		return []expr{&subqueryExpr{x.sub, subqueryList, Text, 0}}
 	}
 	return nil
@@ -205,37 +264,35 @@ func (a *access) keyRange(e *env) (r Range, ok bool, err error) {
 		if err != nil || v.IsNull() {
 			return r, false, err
 		}
-		r.Lo = max(r.Lo, boundary(e.lasting(v), !b.inclusive))
+		r.Lo = max(r.Lo, boundary(v.s, !b.inclusive))
 	}
 	for _, b := range a.upper {
 		v, err := b.x.eval(e)
 		if err != nil || v.IsNull() {
 			return r, false, err
 		}
-		r.limit(boundary(e.lasting(v), b.inclusive))
+		r.limit(boundary(v.s, b.inclusive))
 	}
 	for _, pattern := range a.like {
 		v, err := pattern.eval(e)
 		if err != nil || v.IsNull() {
 			return r, false, err
 		}
-		prefix := likePrefix(e.lasting(v))
+		prefix := likePrefix(v.s)
 		r.Lo = max(r.Lo, prefix)
 		if end, bounded := prefixEnd(prefix); bounded {
 			r.limit(end)
 		}
 	}
+	if a.beside(e) {
+		r.Lo, r.Hi = strings.Clone(r.Lo), strings.Clone(r.Hi)
+	}
 	return r, r.Unbounded || r.Lo < r.Hi, nil
 }
 
-// lasting is a text as part of what a transaction has read, which it remembers: in a query inside another one it may be
-// of a row around, whose memory is used again.
-func (e *env) lasting(v Value) string {
-	if e.outer == nil {
-		return v.s
-	}
-	return strings.Clone(v.s)
-}
+// beside reports whether the access runs beside rows that are not its own: of a query around, or that it is joined with.
+// What comes from those has memory that is used again, and a transaction remembers the keys and ranges that it has read.
+func (a *access) beside(e *env) bool { return e.outer != nil || a.joined }
 
 // boundary is the first key not below s, or the first above it.
 func boundary(s string, above bool) string {

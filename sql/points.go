@@ -30,7 +30,13 @@ func (a *access) keys(l *keyList) error {
 			return err
 		}
 	}
-	return l.sort()
+	if err := l.sort(); err != nil || !a.beside(l.e) {
+		return err
+	}
+	for i, key := range l.keys {
+		l.keys[i] = strings.Clone(key)
+	}
+	return nil
 }
 
 // add adds a key, or the elements of an array.
@@ -42,7 +48,7 @@ func (l *keyList) add(v Value) error {
 		if err := l.room(1); err != nil {
 			return err
 		}
-		l.keys = append(l.keys, l.e.lasting(v))
+		l.keys = append(l.keys, v.s)
 		return nil
 	}
 	if err := l.room(int(v.n)); err != nil {

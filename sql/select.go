@@ -69,6 +69,7 @@ func (a *analyzer) selectPlan(n *selectStmt) planNode {
 		p.kv = &access
 	case p.from != nil:
 		a.whereOf(n.where, p.from)
+		p.from.arrange()
 	default:
 		p.filter = a.where(n.where)
 	}

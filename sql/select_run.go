@@ -213,12 +213,26 @@ func (s *selection) keepRow() error {
 		if row[i], err = making.value(o.x); err != nil {
 			return err
 		}
-		if s.plan.kv != nil { // the row's memory is not ours for long
+		if s.plan.borrows() { // the row's memory is not ours for long
 			row[i] = row[i].clone()
 		}
 	}
 	making.done()
 	return s.addRow(row)
+}
+
+// borrows reports whether rows have memory that is not theirs for long.
+func (p *selectPlan) borrows() bool { return p.kv != nil || p.from != nil && p.from.readsKV }
+
+// keptTuple is the tuple of the row in s.e, to be kept.
+func (s *selection) keptTuple() []Value {
+	tuple := slices.Clone(s.e.tuple)
+	for i := range tuple {
+		if s.plan.borrows() {
+			tuple[i] = tuple[i].clone()
+		}
+	}
+	return tuple
 }
 
 func (s *selection) addRow(row []Value) error {
@@ -436,13 +450,13 @@ func (a *access) scanRows(e *env, txn Txn, t rowTaker) error {
 func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
 	list := keyList{e: e}
 	defer list.done()
-	if e.outer == nil { // whoever runs beside others has keys of its own
+	if !a.beside(e) { // whoever runs beside others has keys of its own
 		list.keys = e.session.keys[:0]
 	}
 	if err := a.keys(&list); err != nil {
 		return err
 	}
-	if e.outer == nil {
+	if !a.beside(e) {
 		e.session.keys = list.keys
 	}
 	var rows []Row // of a cursor, which gets them all before the transaction writes any of them
@@ -465,7 +479,7 @@ func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
 			continue
 		}
 		e.session.counts.indexRows++
-		if e.cursor != nil {
+		if e.cursor != nil && !a.joined { // what is joined is read as a whole, see gather
 			rows = append(rows, row)
 			if err := e.cursor.hold(len(row.Key) + len(row.Value) + 3*valueSize); err != nil {
 				return err
@@ -495,6 +509,11 @@ func (a *access) takeKept(e *env, rows []Row, t rowTaker) error {
 }
 
 func (a *access) takeIf(e *env, t rowTaker) (bool, error) {
+	if a.joined {
+		for i := range kvColumns {
+			e.tuple[a.offset+i] = rowValue(&e.row, i)
+		}
+	}
 	if wanted, err := passes(a.filter, e); err != nil || !wanted {
 		e.session.meter.remove(a)
 		return true, err

@@ -273,13 +273,12 @@ func arrayOfRows(t Type, rows [][]Value, e *env) (Value, error) {
 
 // An anyExpr is l op ANY or ALL of the elements of an array, or of the rows of a subquery.
 type anyExpr struct {
-	op       string
-	l        expr
-	array    expr     // or
-	sub      *subplan // one of them
-	all      bool
-	arrayRow bool // the array depends on the row
-	subRow   bool // the subquery does
+	op    string
+	l     expr
+	array expr     // or
+	sub   *subplan // one of them
+	all   bool
+	refs  relations // that the array, or the subquery, depends on
 }
 
 func (x *anyExpr) typ() Type { return Bool }
@@ -289,9 +288,7 @@ func (a *analyzer) anyOf(n anyNode) expr {
 	x := &anyExpr{op: n.op, l: a.expr(n.l), all: n.all}
 	elem := &constExpr{t: Unknown}
 	if sub, ok := n.r.(subqueryNode); ok && sub.kind == subqueryList {
-		before := a.columnRef
-		x.sub = a.subplan(sub.query)
-		x.subRow = a.columnRef > before
+		x.refs = a.referred(func() { x.sub = a.subplan(sub.query) })
 		if len(x.sub.plan.outs) != 1 {
 			a.fail(n.at(), pgwire.CodeSyntaxError, "subquery has too many columns")
 		}
@@ -299,7 +296,7 @@ func (a *analyzer) anyOf(n anyNode) expr {
 		x.l, _ = a.unify(x.l, elem, n.l, n.r, n.op, n.at())
 		return x
 	}
-	x.array, x.arrayRow = a.counted(n.r)
+	x.array, x.refs = a.counted(n.r)
 	if x.array.typ() == Unknown {
 		t := arrayOf(a.text(x.l, n.l.at()).typ())
 		if t == 0 {

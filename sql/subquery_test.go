@@ -28,6 +28,14 @@ func TestEveryReadIsValidated(t *testing.T) {
 		"with recursive w as (select value from kv where key = 'read' union all select w.value || '.' from w where length(w.value) < 3) select * from w",
 		"select key, count(*) over () from kv",
 		"select 1 limit (select count(*) from kv)",
+		"select a.key from kv a join kv b on a.key = b.value",
+		"select b.key from kv a join kv b on a.value = b.key where a.key = 'other'",
+		"select g from generate_series(1, 3) g left join kv on key = 'read' and value = g::text",
+		"select k from (values ('read')) v(k) join kv on kv.key = v.k",
+		"select count(*) from kv a, kv b where a.key = 'other' and b.key < a.value || 'x' and b.value <> 'x'",
+		"select g from generate_series(1, 2) g, kv",
+		"declare c cursor for select b.key from kv a join kv b on a.value = b.key where a.key = 'other'; fetch 1 from c",
+		"insert into kv select 'new' || b.key, '' from kv a join kv b on b.key = a.value where a.key = 'other'",
 		"select 1 order by (select max(value) from kv)",
 		"insert into kv select 'new', value from kv where key = 'read'",
 		"with w as (select value from kv where key = 'read') insert into kv select 'new', value from w",
@@ -64,6 +72,14 @@ func TestLookupsByRowsAreRemembered(t *testing.T) {
 		"select (select k.value from kv k where k.key = kv.value) from kv where key like 'from/%'",
 		"select count((select min(k.value) from kv k where k.key >= kv.value and k.key < 'looked0')) from kv where key like 'from/%'",
 		"select key from kv where key like 'from/%' and exists (select from kv k where k.key in (kv.value, 'x'))",
+		"select key from kv where key like 'from/%' and exists (select from kv k where k.key in (select kv.value))",
+		"select key from kv where key like 'from/%' and exists (select from kv k where k.key = any (array[kv.value]))",
+		"select b.key from kv a join kv b on b.key = a.value where a.key like 'from/%'",
+		"select a.key, b.key from kv a left join kv b on b.key in (a.value, 'x') where a.key like 'from/%'",
+		"select count(*) from kv a join kv b on b.key >= a.value and b.key < 'looked0' where a.key like 'from/%'",
+		"select count(*) from kv a join kv b on b.key like a.value || '%' where a.key like 'from/%'",
+		"select b.key from kv a, lateral (select a.value as v) x, kv b where b.key = x.v and a.key like 'from/%'",
+		"select b.key from kv a join kv b on b.key in (select a.value) where a.key like 'from/%'",
 	} {
 		for _, changed := range []string{"looked/up", "beside"} {
 			m := newMemory()
@@ -76,6 +92,32 @@ func TestLookupsByRowsAreRemembered(t *testing.T) {
 			_, err := run(t, s, "begin; "+query+"; insert into kv values ('mine', ''); commit")
 			if conflict := code(err) == pgwire.CodeSerializationFailure; conflict != (changed == "looked/up") || !conflict && err != nil {
 				t.Errorf("%s, and %s changes: %v", query, changed, err)
+			}
+		}
+	}
+}
+
+// So does a range that begins, or ends, at a value of a row: what comes into it is a conflict, and nothing else is one.
+func TestRangesByRowsAreRemembered(t *testing.T) {
+	for _, query := range []string{
+		"select count((select min(k.key) from kv k where k.key > kv.value and k.key < 'looked0')) from kv where key like 'from/%'",
+		"select count(*) from kv a join kv b on b.key > a.value and b.key < 'looked0' where a.key like 'from/%'",
+		"select a.key, b.key from kv a left join kv b on b.key between a.value and 'looked0' where a.key like 'from/%'",
+		"select count(*) from kv a, kv b where b.key like a.value || '%' and a.key like 'from/%'",
+		"select count(*) from kv a, kv b where b.key > 'looked/' and b.key < a.value || '/z' and a.key like 'from/%'",
+	} {
+		for _, phantom := range []string{"looked/up/2", "looked1", "aside"} {
+			m := newMemory()
+			m.put("from/1", "looked/up")
+			m.put("from/2", "aaaaaaaaa")
+			if strings.Contains(query, "'looked0'") {
+				m.put("from/2", "zzzzzzzzz")
+			}
+			s, _ := newTestSession(t, m, nil)
+			m.onCommit = func(m *memory) { m.put(phantom, "2") }
+			_, err := run(t, s, "begin; "+query+"; insert into kv values ('mine', ''); commit")
+			if conflict := code(err) == pgwire.CodeSerializationFailure; conflict != (phantom == "looked/up/2") || !conflict && err != nil {
+				t.Errorf("%s, and %s comes: %v", query, phantom, err)
 			}
 		}
 	}
@@ -147,6 +189,9 @@ func TestSubqueriesCountMemory(t *testing.T) {
 		"select 1 where 'x' in (select value from kv)",
 		"insert into kv select 'x' || key, value from kv",
 		"select length(value), count(*) over () from kv",
+		"select count(*) from generate_series(1, 2) g, kv",
+		"select array(select a.value || b.value from kv a, kv b)",
+		"select length(a.value) from kv a join kv b on a.value > b.value order by b.value",
 	} {
 		s, c := newTestSession(t, m, nil)
 		c.limit = 250 << 10

@@ -56,7 +56,7 @@ func (s *selection) collectRow() error {
 	if len(s.numbered) == maxDerivedRows {
 		return tooManyRows()
 	}
-	row := &numberedRow{tuple: slices.Clone(s.e.tuple), row: s.e.row, numbers: make([]int64, len(s.plan.windows))}
+	row := &numberedRow{tuple: s.keptTuple(), row: s.e.row, numbers: make([]int64, len(s.plan.windows))}
 	row.row.Value = cloneBytes(row.row.Value)
 	for _, w := range s.plan.windows {
 		var keys []Value

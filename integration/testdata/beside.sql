@@ -805,3 +805,22 @@ ROLLBACK
 FETCH h
 CLOSE ALL
 FETCH h
+# Joins of kv
+INSERT INTO kv VALUES ('join/a', 'join/b'), ('join/b', 'join/c'), ('join/c', 'x'), ('join/x', null), ('join/y', 'join/a')
+SELECT a.key, b.key, b.value FROM kv a JOIN kv b ON a.value = b.key WHERE a.key LIKE 'join/%' ORDER BY 1
+SELECT a.key, b.key FROM kv a LEFT JOIN kv b ON a.value = b.key AND b.value <> 'x' WHERE a.key LIKE 'join/%' ORDER BY 1
+SELECT a.key, b.key FROM kv a LEFT JOIN kv b ON a.value = b.key WHERE a.key LIKE 'join/%' AND b.value IS NULL ORDER BY 1
+SELECT key, n FROM kv JOIN (VALUES ('join/a', 1), ('join/x', 2), ('nope', 3)) v(k, n) ON kv.key = v.k ORDER BY n
+SELECT g, key FROM generate_series(1, 4) g LEFT JOIN kv ON kv.key = 'join/' || substr('abcd', g, 1) AND value > 'join/b' ORDER BY g
+SELECT key, a.value, b.v FROM kv a JOIN (SELECT key, upper(value) AS v FROM kv WHERE key < 'join/c') b USING (key) WHERE key LIKE 'join/%' ORDER BY key
+SELECT count(*), max(a.value) FROM kv a, kv b WHERE a.key LIKE 'join/%' AND b.key LIKE 'join/%' AND a.value > b.key
+SELECT a.key, count(b.key), string_agg(b.key, ',' ORDER BY b.key) FROM kv a LEFT JOIN kv b ON b.key > a.key AND b.key LIKE 'join/%' WHERE a.key LIKE 'join/%' GROUP BY a.key ORDER BY a.key
+SELECT a.value, a.key, count(*) FROM kv a JOIN kv b ON b.value = a.key WHERE a.key LIKE 'join/%' GROUP BY a.key ORDER BY 2
+SELECT DISTINCT b.value IS NULL FROM kv a LEFT JOIN kv b ON a.value = b.key WHERE a.key LIKE 'join/%' ORDER BY 1
+SELECT a.key, (SELECT max(c.key) FROM kv c WHERE c.key < b.key AND c.key LIKE 'join/%') FROM kv a JOIN kv b ON a.value = b.key WHERE a.key LIKE 'join/%' ORDER BY 1
+INSERT INTO kv SELECT 'join/' || a.key, b.value FROM kv a CROSS JOIN kv b WHERE a.key = 'join/a' AND b.key = 'join/c' RETURNING key, value
+SELECT value FROM kv a JOIN kv b ON a.key = b.key
+SELECT 1 FROM kv a JOIN kv b ON 1
+SELECT a.value FROM kv a JOIN kv b ON a.key = b.value GROUP BY b.key
+state: SELECT * FROM kv JOIN kv ON true
+DELETE FROM kv WHERE key LIKE 'join/%'
