@@ -67,7 +67,7 @@ func TestModeOfTransaction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		const part = 4 << 20
+		const part = 64 << 20 // much more than others let go of meanwhile
 		before := inUse()
 		func() {
 			text := strings.Repeat("k", part)
