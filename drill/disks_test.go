@@ -60,7 +60,10 @@ func endWithRoom(t *testing.T, d startup.DataDir, id startup.Identity, room int)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
-	for end, some := r.End.LSN, false; !some || int(-end%wal.PageSize) != room; some = true {
+	for end, n := r.End.LSN, 0; n == 0 || int(-end%wal.PageSize) != room; n++ {
+		if n > 2*wal.PageSize/32 {
+			t.Fatalf("after %d records the log still does not end %d bytes before a page's end", n, room)
+		}
 		const header = 24 + 2 // of a record with short data
 		size := (int(-end%wal.PageSize) - room + wal.PageSize) % wal.PageSize
 		if size < 32 || size > 160 { // the smallest record, and what leaves at least that

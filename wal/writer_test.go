@@ -490,19 +490,22 @@ func TestBlocksThatCannotBeReserved(t *testing.T) {
 // A segment whose blocks are reserved reads as zeros, has its full size, and its room on the disk; one of zeros that
 // were written past the page cache too.
 func TestAllocatedSegmentHasItsRoom(t *testing.T) {
-	for what, d := range map[string]*Dir{"cached": newDir(t, vfs.Default), "direct": newDirectDir(t)} {
-		must(t, d.Allocate(1, 7))
-		must(t, d.AllocateBlocks(1, 8))
-		for segno := uint64(7); segno <= 8; segno++ {
-			path := d.file(MinSegmentSize.FileName(1, segno))
-			content, err := os.ReadFile(path)
-			must(t, err)
-			info, err := os.Stat(path)
-			must(t, err)
-			blocks := info.Sys().(*syscall.Stat_t).Blocks
-			if len(content) != int(MinSegmentSize) || firstNonZeroAt(content) >= 0 || blocks*512 < int64(MinSegmentSize) {
-				t.Errorf("%s, segment %d: %d bytes, %d blocks", what, segno, len(content), blocks)
-			}
+	t.Run("cached", func(t *testing.T) { testAllocatedSegment(t, newDir(t, vfs.Default)) })
+	t.Run("direct", func(t *testing.T) { testAllocatedSegment(t, newDirectDir(t)) })
+}
+
+func testAllocatedSegment(t *testing.T, d *Dir) {
+	must(t, d.Allocate(1, 7))
+	must(t, d.AllocateBlocks(1, 8))
+	for segno := uint64(7); segno <= 8; segno++ {
+		path := d.file(MinSegmentSize.FileName(1, segno))
+		content, err := os.ReadFile(path)
+		must(t, err)
+		info, err := os.Stat(path)
+		must(t, err)
+		blocks := info.Sys().(*syscall.Stat_t).Blocks
+		if len(content) != int(MinSegmentSize) || firstNonZeroAt(content) >= 0 || blocks*512 < int64(MinSegmentSize) {
+			t.Errorf("segment %d: %d bytes, %d blocks", segno, len(content), blocks)
 		}
 	}
 }
