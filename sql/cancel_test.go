@@ -99,7 +99,7 @@ func TestCancelledKeys(t *testing.T) {
 }
 
 // What takes many times the memory of its text while it is looked at is bounded: arrays by their elements, regular
-// expressions by the machine that they mean.
+// expressions by the machine that they mean. So is what functions and casts make: each around another would multiply it.
 func TestBoundedByWhatItMeans(t *testing.T) {
 	const most = "1048576"
 	ok, tooLong, tooComplex := "<nil>", pgwire.CodeProgramLimitExceeded, "2201B"
@@ -113,6 +113,12 @@ func TestBoundedByWhatItMeans(t *testing.T) {
 		"select 'a' ~ '^.{1,1000}$'":                                  ok,
 		"select 'a' ~ '(" + strings.Repeat("(ab|a)", 20) + "){1000}'": tooComplex,
 		"select 'a' ~ repeat('a', 65537)":                             tooComplex,
+		"select length(array_to_string(('{' || repeat('a,', 100000) || 'a}')::text[], repeat('x', 10000)))":         tooLong,
+		"select length(array_to_string(('{' || repeat('null,', 100000) || 'a}')::text[], '', repeat('x', 10000)))":  tooLong,
+		"select length(array_to_string(('{' || repeat('a,', 100000) || 'null}')::text[], repeat('x', 600)))":        ok,
+		"select length(quote_literal(quote_literal(repeat('''', 30000000))))":                                       tooLong,
+		"select length(quote_ident(quote_ident(repeat('\"', 30000000))))":                                           tooLong,
+		"select length(convert_to(convert_to(repeat('a', 30000000), 'UTF8')::text, 'UTF8')::text)":                  tooLong,
 		"select split_part(repeat('a,', 30000000) || 'b', ',', -1), split_part(repeat('a,', 30000000), ',', 30000)": ok,
 	} {
 		s, _ := newHolder(t, newMemory(), 1<<30)

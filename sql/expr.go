@@ -4,8 +4,6 @@ import (
 	"context"
 	"strings"
 	"time"
-
-	"github.com/longship-db/longship/pgwire"
 )
 
 // An expr is an analyzed expression: names and types are resolved, eval computes it for one row.
@@ -349,12 +347,12 @@ func (x *castExpr) eval(e *env) (Value, error) {
 	if v.typ.elem() != 0 {
 		size = arraySize(v.n)
 	}
-	return holding(e.hold, size, func() (Value, error) {
+	return bounded(holding(e.hold, size, func() (Value, error) {
 		if x.to == JSONB {
 			return parseJSON(v.s, x.to, &pacer{ctx: e.ctx})
 		}
 		return castValue(v, x.to, e.loc())
-	})
+	}))
 }
 
 // evalPair evaluates two operands of what is NULL if one of them is: then ok is false, as after an error.
@@ -397,14 +395,6 @@ func (x *concatExpr) eval(e *env) (Value, error) {
 		return Null, textTooLong()
 	}
 	return TextValue(l.s + r.s), nil
-}
-
-// maxTextLen bounds texts that expressions build, so that nesting cannot multiply memory.
-const maxTextLen = 64 << 20
-
-func textTooLong() error {
-	return pgwire.Errorf(pgwire.CodeProgramLimitExceeded, "text is too long").
-		WithDetail("An expression may build at most %d bytes.", maxTextLen)
 }
 
 type whenExpr struct{ cond, result expr }

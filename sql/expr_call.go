@@ -25,7 +25,7 @@ func (x *callExpr) eval(e *env) (Value, error) {
 	if err != nil || null {
 		return Null, err
 	}
-	return holding(e.hold, argsSize(vals), func() (Value, error) { return x.call(e, vals) })
+	return bounded(holding(e.hold, argsSize(vals), func() (Value, error) { return x.call(e, vals) }))
 }
 
 func (x *callExpr) call(e *env, vals []Value) (Value, error) {

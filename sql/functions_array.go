@@ -88,20 +88,29 @@ func subscripts(_ *env, args []Value) ([][]Value, error) {
 	return oneColumn(all), nil
 }
 
+// arrayToString joins the elements that are not NULL, or all if a text stands for NULL.
 func arrayToString(_ *env, args []Value) (Value, error) {
 	if args[0].IsNull() || args[1].IsNull() {
 		return Null, nil
 	}
-	elems := slices.Collect(args[0].elements())
-	if len(args) == 3 && !args[2].IsNull() {
-		for i := range elems {
-			if elems[i] == nullElem {
-				elems[i] = args[2].s
+	var b textBuilder
+	between := ""
+	for elem := range args[0].elements() {
+		if elem == nullElem {
+			if len(args) < 3 || args[2].IsNull() {
+				continue
 			}
+			elem = args[2].s
 		}
+		if err := b.add(between); err != nil {
+			return Null, err
+		}
+		if err := b.add(elem); err != nil {
+			return Null, err
+		}
+		between = args[1].s
 	}
-	elems = slices.DeleteFunc(elems, func(e string) bool { return e == nullElem })
-	return TextValue(strings.Join(elems, args[1].s)), nil
+	return b.value(), nil
 }
 
 func arrayRemove(e *env, args []Value) (Value, error) {
