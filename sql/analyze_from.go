@@ -14,6 +14,8 @@ type scope struct {
 	relations []relation
 	kv        bool // the relation is kv
 	excluded  bool // EXCLUDED may be referred to
+	tree      int  // the first relation that is joined with the one that is added
+	visible   int  // the first that may be referred to here
 	outer     *scope
 	refs      relations // that were referred to since this was emptied
 }
@@ -89,7 +91,7 @@ func (a *analyzer) kvIndex(n columnNode) int {
 // find looks a column up in one scope, and returns nil if it is not there.
 func (a *analyzer) find(sc *scope, n columnNode, depth int) (found expr) {
 	at := -1
-	for i := range sc.relations {
+	for i := sc.visible; i < len(sc.relations); i++ {
 		rel := &sc.relations[i]
 		if n.table != "" && n.table != rel.table {
 			continue
@@ -140,7 +142,15 @@ func (a *analyzer) unknownColumn(n columnNode) {
 	if n.table != "" {
 		a.fail(n.at(), pgwire.CodeUndefinedColumn, "column %s.%s does not exist", n.table, n.name)
 	}
-	a.fail(n.at(), pgwire.CodeUndefinedColumn, `column "%s" does not exist`, n.name)
+	err := errorAt(a.src, n.at(), pgwire.CodeUndefinedColumn, `column "%s" does not exist`, n.name)
+	for sc := &a.scope; sc != nil; sc = sc.outer {
+		for _, rel := range sc.relations[:sc.visible] {
+			if rel.column(n.name, false, 0) != nil {
+				err = err.WithHint(`There is a column named "%s" in table "%s", but it cannot be referenced from this part of the query.`, n.name, rel.table)
+			}
+		}
+	}
+	panic(err)
 }
 
 // checkTable refuses a qualification that is not the name of a relation in scope.
@@ -150,11 +160,14 @@ func (a *analyzer) checkTable(table string, at int) {
 	}
 	hidden := ""
 	for sc := &a.scope; sc != nil; sc = sc.outer {
-		for _, rel := range sc.relations {
-			switch table {
-			case rel.table:
+		for i, rel := range sc.relations {
+			switch {
+			case table == rel.table && i < sc.visible:
+				panic(errorAt(a.src, at, pgwire.CodeUndefinedTable, `invalid reference to FROM-clause entry for table "%s"`, table).
+					WithHint(`There is an entry for table "%s", but it cannot be referenced from this part of the query.`, table))
+			case table == rel.table:
 				return
-			case rel.name:
+			case table == rel.name:
 				hidden = rel.table
 			}
 		}
@@ -178,14 +191,32 @@ func (a *analyzer) from(items []fromItem, p *selectPlan) {
 		a.renameColumns(&ref.tableRef, &a.scope.relations[0])
 		return
 	}
-	if len(items) > maxRelations {
-		panic(errorAt(a.src, items[maxRelations].at(), pgwire.CodeProgramLimitExceeded, "more than %d relations in FROM", maxRelations))
-	}
 	p.from = &fromPlan{}
 	outer := a.scope.outer
 	a.scope = scope{outer: outer}
+	a.addRelations(items, p.from)
+}
+
+// joinedTarget makes the target of a write, and the relations that it is joined with, what names refer to: those do not see
+// it themselves.
+func (a *analyzer) joinedTarget(ref *tableRef, items []fromItem) *fromPlan {
+	p := &fromPlan{}
+	rel, step := relation{table: tableName(ref), name: ref.name}, joinStep{table: tableName(ref)}
+	a.scope = scope{}
+	a.joinKV(&rel, &step, p)
+	a.addStep(rel, step, p)
+	a.scope.tree, a.scope.visible = 1, 1
+	a.addRelations(items, p)
+	a.scope.visible = 0
+	return p
+}
+
+func (a *analyzer) addRelations(items []fromItem, p *fromPlan) {
 	for i := range items {
-		a.addRelation(&items[i], p.from)
+		if len(p.steps) == maxRelations {
+			panic(errorAt(a.src, items[i].at(), pgwire.CodeProgramLimitExceeded, "more than %d relations in FROM", maxRelations))
+		}
+		a.addRelation(&items[i], p)
 	}
 }
 
@@ -209,6 +240,9 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 			a.fail(item.at(), pgwire.CodeDuplicateAlias, `table name "%s" specified more than once`, rel.table)
 		}
 	}
+	if item.comma {
+		a.scope.tree = len(a.scope.relations)
+	}
 	step := joinStep{table: rel.table, left: item.left, offset: p.width}
 	a.noAggregate = "functions in FROM"
 	switch v, with := a.catalog.view(item.name), a.withTable(item.name); {
@@ -220,35 +254,49 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 		step.source, rel.columns, step.lateral = withSource{with.source, a.depth() - with.depth, with.name}, with.columns, with.changes
 		a.outerRef, a.nested, with.used = a.outerRef || with.changes, a.nested || with.nested, true
 	case item.name == "kv":
-		step.kv = &access{table: rel.table, joined: true, offset: p.width}
-		step.source, rel.columns, rel.kv = keptRows{step.kv}, kvColumns, true
-		a.nested, p.readsKV = true, true
+		a.joinKV(&rel, &step, p)
 	case v == nil:
 		a.fail(item.at(), pgwire.CodeUndefinedTable, `relation "%s" does not exist`, item.name)
 	default:
 		step.source, rel.columns, rel.oid = v, v.columns, v.oid
 	}
 	a.renameColumns(&item.tableRef, &rel)
-	step.width = len(rel.columns)
-	p.width += step.width
 	on := item.on
 	if item.using != nil {
 		on = a.using(item, &rel)
 	}
-	a.scope.relations = append(a.scope.relations, rel)
+	added := a.addStep(rel, step, p)
 	if on != nil {
 		a.noAggregate = "JOIN conditions"
-		step.conds = a.conditionsOf(on, "JOIN/ON")
+		visible := a.scope.visible
+		a.scope.visible = a.scope.tree
+		added.conds = a.conditionsOf(on, "JOIN/ON")
+		a.scope.visible = visible
 	}
 	a.noAggregate = ""
+}
+
+// joinKV makes a relation kv.
+func (a *analyzer) joinKV(rel *relation, step *joinStep, p *fromPlan) {
+	step.kv = &access{table: rel.table, joined: true, offset: p.width}
+	step.source, rel.columns, rel.kv = keptRows{step.kv}, kvColumns, true
+	a.nested, p.readsKV = true, true
+}
+
+// addStep adds a relation, whose columns are visible from then on.
+func (a *analyzer) addStep(rel relation, step joinStep, p *fromPlan) *joinStep {
+	step.width = len(rel.columns)
+	p.width += step.width
+	a.scope.relations = append(a.scope.relations, rel)
 	p.steps = append(p.steps, step)
+	return &p.steps[len(p.steps)-1]
 }
 
 // using makes the condition of JOIN … USING, and merges the columns it names.
 func (a *analyzer) using(item *fromItem, rel *relation) node {
-	all := logicNode{pos: item.pos, and: true}
+	all, joined := logicNode{pos: item.pos, and: true}, a.scope.relations[a.scope.tree:]
 	for _, c := range item.using {
-		left := slices.IndexFunc(a.scope.relations, func(r relation) bool { return r.column(c.name, false, 0) != nil && !slices.Contains(r.merged, c.name) })
+		left := slices.IndexFunc(joined, func(r relation) bool { return r.column(c.name, false, 0) != nil && !slices.Contains(r.merged, c.name) })
 		side := "left"
 		if left >= 0 {
 			side = "right"
@@ -259,7 +307,7 @@ func (a *analyzer) using(item *fromItem, rel *relation) node {
 		rel.merged = append(rel.merged, c.name)
 		all.args = append(all.args, binaryNode{
 			pos: c.pos, op: "=",
-			l: columnNode{pos: c.pos, table: a.scope.relations[left].table, name: c.name},
+			l: columnNode{pos: c.pos, table: joined[left].table, name: c.name},
 			r: columnNode{pos: c.pos, table: rel.table, name: c.name},
 		})
 	}

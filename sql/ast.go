@@ -189,6 +189,7 @@ type tableRef struct {
 // A fromItem is a relation of FROM and how it is joined to those before it.
 type fromItem struct {
 	tableRef
+	comma bool // not joined: what is joined to it does not see those before
 	left  bool
 	on    node // nil: with every row
 	using []columnName
@@ -264,12 +265,14 @@ type (
 		with      []withQuery
 		table     tableRef
 		set       []assignment
+		from      []fromItem // that the table is joined with
 		where     node
 		returning []target
 	}
 	deleteStmt struct {
 		with      []withQuery
 		table     tableRef
+		using     []fromItem // that the table is joined with
 		where     node
 		returning []target
 	}

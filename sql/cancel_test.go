@@ -31,7 +31,7 @@ func TestCancelEndsWhateverTakesLong(t *testing.T) {
 		"select count(*) from generate_series(1, 1000000) as a, generate_series(1, 1000000) as b",
 		"select count(*) from kv a, kv b, kv c where a.value >= b.value",
 		"select count(*) from kv a, kv b, kv c where b.key > a.key and c.key > b.key and c.value = 'y'",
-		"select count(*) from kv a, kv b, kv c left join kv d on d.key = c.key || b.key where c.key > b.key",
+		"select count(*) from kv a cross join kv b cross join kv c left join kv d on d.key = c.key || b.key where c.key > b.key",
 		"select repeat('a', 60000000) ~ '(a|b|ab)*(a|c)*d'",
 		"select repeat('a', 60000) ~ '((a{1,30}){1,30}b)+' from generate_series(1, 100)",
 		"select repeat('a', 60000000) like '%' || repeat('a', 100000) || 'b'",

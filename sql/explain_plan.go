@@ -353,10 +353,7 @@ func (x *explainer) access(a *access) *explainNode {
 		n.tell("Index Name", "kv_pkey")
 	}
 	n.tell("Relation Name", "kv")
-	n.title += " on " + map[bool]string{true: "public."}[x.verbose] + "kv"
-	if a.table != "kv" {
-		n.title += " " + quoteIdent(a.table)
-	}
+	n.title += " on " + x.kvName(a.table)
 	n.tell("Alias", a.table)
 	n.add("Index Cond", cond)
 	if a.filter != nil {
@@ -364,6 +361,15 @@ func (x *explainer) access(a *access) *explainNode {
 	}
 	x.subqueries(n)
 	return n
+}
+
+// kvName is kv in a title, and what it is called.
+func (x *explainer) kvName(table string) string {
+	name := map[bool]string{true: "public."}[x.verbose] + "kv"
+	if table != "kv" {
+		name += " " + quoteIdent(table)
+	}
+	return name
 }
 
 // keyCondition is what an access demands of the keys that it reads, "" if it reads all.
@@ -443,29 +449,39 @@ func (x *explainer) statement(p planNode) *explainNode {
 	case *selectPlan:
 		return x.query(p)
 	case *insertPlan:
-		n := x.modify("Insert", p, p.outs, x.proposed(p))
+		n := x.modify("Insert", p.table, p, p.outs, x.proposed(p))
 		x.conflict(n, p)
 		x.ctes(n, p.with)
 		return n
 	case *updatePlan:
-		n := x.modify("Update", p, p.outs, x.access(&p.access), p.value)
+		n := x.modify("Update", p.table, p, p.outs, x.target(&p.writeTarget), p.value)
 		x.ctes(n, p.with)
 		return n
 	case *deletePlan:
-		n := x.modify("Delete", p, p.outs, x.access(&p.access))
+		n := x.modify("Delete", p.table, p, p.outs, x.target(&p.writeTarget))
 		x.ctes(n, p.with)
 		return n
 	}
 	return &explainNode{name: "Result", title: "Result"}
 }
 
-// modify is the node that writes what its child finds; computed are the expressions of what it writes.
-func (x *explainer) modify(operation string, part any, outs []output, child *explainNode, computed ...expr) *explainNode {
+// target is the node that finds the rows to change or delete.
+func (x *explainer) target(t *writeTarget) *explainNode {
+	if t.from == nil {
+		return x.access(&t.access)
+	}
+	x.qualify = true
+	return x.joins(t.from)
+}
+
+// modify is the node that writes what its child finds in kv, which is called table; computed are the expressions of what it
+// writes.
+func (x *explainer) modify(operation, table string, part any, outs []output, child *explainNode, computed ...expr) *explainNode {
 	n := over("ModifyTable", part, child)
-	n.title = operation + " on " + map[bool]string{true: "public."}[x.verbose] + "kv"
+	n.title = operation + " on " + x.kvName(table)
 	n.tell("Operation", operation)
 	n.tell("Relation Name", "kv")
-	n.tell("Alias", "kv")
+	n.tell("Alias", table)
 	if x.verbose && len(outs) > 0 {
 		n.add("Output", x.outputs(outs))
 	}

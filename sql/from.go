@@ -202,14 +202,20 @@ type keeper struct {
 }
 
 func (k *keeper) take() (more bool, err error) {
-	row := make([]Value, len(kvColumns))
-	for i, v := range k.e.tuple[k.offset : k.offset+len(row)] {
-		row[i] = v.clone()
-	}
+	row := cloneRow(k.e.tuple[k.offset : k.offset+len(kvColumns)])
 	if k.rows = append(k.rows, row); len(k.rows) > maxDerivedRows {
 		return false, tooManyRows()
 	}
 	return true, k.e.hold(rowSize + valuesSize(row))
+}
+
+// cloneRow copies a row whose memory is not its own.
+func cloneRow(row []Value) []Value {
+	cloned := make([]Value, len(row))
+	for i, v := range row {
+		cloned[i] = v.clone()
+	}
+	return cloned
 }
 
 // tuples are the rows of a view.

@@ -117,7 +117,7 @@ func (p *parser) fromList() []fromItem {
 	for {
 		switch {
 		case p.acceptOp(","):
-			list = append(list, fromItem{tableRef: p.tableRef(true)})
+			list = append(list, fromItem{tableRef: p.tableRef(true), comma: true})
 		case p.isKeyword("right", "full", "natural"):
 			hint := map[string]string{"right": "a RIGHT JOIN b is b LEFT JOIN a."}[p.tok.text]
 			p.unsupported(p.tok.pos, commandName(p.tok.text)+" JOIN", hint)
@@ -463,9 +463,8 @@ func (p *parser) updateStatement() *updateStmt {
 	p.expect("update")
 	s := &updateStmt{table: p.tableRef(false)}
 	s.set = p.setClause()
-	if p.isKeyword("from") {
-		p.unsupported(p.tok.pos, "UPDATE … FROM",
-			"Use UPDATE kv SET value = (SELECT …) WHERE key IN (SELECT …), or INSERT INTO kv … ON CONFLICT (key) DO UPDATE.")
+	if p.accept("from") {
+		s.from = p.fromList()
 	}
 	s.where = p.whereClause()
 	s.returning = p.returning()
@@ -476,8 +475,8 @@ func (p *parser) deleteStatement() *deleteStmt {
 	p.expect("delete")
 	p.expect("from")
 	s := &deleteStmt{table: p.tableRef(false)}
-	if p.isKeyword("using") {
-		p.unsupported(p.tok.pos, "DELETE … USING", "Use DELETE FROM kv WHERE key IN (SELECT …).")
+	if p.accept("using") {
+		s.using = p.fromList()
 	}
 	s.where = p.whereClause()
 	s.returning = p.returning()

@@ -47,6 +47,14 @@ func TestEveryReadIsValidated(t *testing.T) {
 		"insert into kv select key, 'x' from kv where key = 'read' on conflict do nothing",
 		"update kv set value = (select value from kv where key = 'read') where key = 'other'",
 		"delete from kv where key = (select value from kv where key = 'read')",
+		"update kv set value = 'z' from kv o where kv.key = 'other' and o.key = kv.value",
+		"update kv set value = 'z' from kv o where kv.key = o.value",
+		"update kv set value = o.value from (select value from kv where key = 'read') o where kv.key = 'other'",
+		"update kv set value = 'z' from generate_series(1, 3) g where kv.value = g::text",
+		"update kv set value = 'z' from (values ('other')) v(k) where kv.key = v.k and exists (select from kv where key = kv.value)",
+		"delete from kv using kv o where kv.key = 'other' and o.key like 're%'",
+		"delete from kv using (values ('read'), ('none')) v(k) left join kv o on o.key = v.k where kv.key = 'other'",
+		"delete from kv using generate_series(1, 3) g where kv.value = g::text",
 		"declare c cursor for select key, (select value from kv where key = 'read') from kv where key = 'other'",
 		"declare c cursor for select * from (select value from kv) x; fetch 1 from c",
 	} {
@@ -80,6 +88,9 @@ func TestLookupsByRowsAreRemembered(t *testing.T) {
 		"select count(*) from kv a join kv b on b.key like a.value || '%' where a.key like 'from/%'",
 		"select b.key from kv a, lateral (select a.value as v) x, kv b where b.key = x.v and a.key like 'from/%'",
 		"select b.key from kv a join kv b on b.key in (select a.value) where a.key like 'from/%'",
+		"update kv set value = 'x' from kv a where kv.key = a.value and a.key like 'from/%'",
+		"update kv set value = 'x' from kv b where b.key = kv.value and kv.key like 'from/%'",
+		"delete from kv using kv a where kv.key in (a.value, 'x') and a.key like 'from/%'",
 	} {
 		for _, changed := range []string{"looked/up", "beside"} {
 			m := newMemory()
@@ -105,6 +116,8 @@ func TestRangesByRowsAreRemembered(t *testing.T) {
 		"select a.key, b.key from kv a left join kv b on b.key between a.value and 'looked0' where a.key like 'from/%'",
 		"select count(*) from kv a, kv b where b.key like a.value || '%' and a.key like 'from/%'",
 		"select count(*) from kv a, kv b where b.key > 'looked/' and b.key < a.value || '/z' and a.key like 'from/%'",
+		"update kv set value = 'x' from kv a where kv.key > a.value and kv.key < 'looked0' and a.key in ('from/1', 'from/2')",
+		"delete from kv using kv a left join kv b on b.key between a.value and 'looked0' where kv.key = a.key and a.key like 'from/%'",
 	} {
 		for _, phantom := range []string{"looked/up/2", "looked1", "aside"} {
 			m := newMemory()
@@ -129,6 +142,7 @@ func TestRetryReadsAgain(t *testing.T) {
 		"insert into kv select 'copy', value from kv where key = 'source'",
 		"insert into kv values ('copy', (select value from kv where key = 'source'))",
 		"update kv set value = (select value from kv where key = 'source') where key = 'copy'",
+		"update kv set value = o.value from kv o where kv.key = 'copy' and o.key = 'source'",
 	} {
 		m := newMemory()
 		m.put("source", "old")
@@ -162,6 +176,8 @@ func TestStatementsReadBeforeTheyWrite(t *testing.T) {
 		{"with w as (select max(value) as v from kv) update kv set value = (select v from w) || value", "a=31 b=32 c=33"},
 		{"with w as (select min(key) as k from kv) delete from kv where key > (select k from w)", "a=1"},
 		{"delete from kv where exists (select 1 from kv k where k.key > kv.key)", "c=3"},
+		{"update kv set value = k.value from (values ('a', 'b'), ('b', 'c'), ('c', 'a')) v(t, s) join kv k on k.key = v.s where kv.key = v.t", "a=2 b=3 c=1"},
+		{"delete from kv using (values ('a', 'b'), ('b', 'a')) v(t, s) join kv k on k.key = v.s where kv.key = v.t", "c=3"},
 	} {
 		m := newMemory()
 		m.put("a", "1")
@@ -192,6 +208,8 @@ func TestSubqueriesCountMemory(t *testing.T) {
 		"select count(*) from generate_series(1, 2) g, kv",
 		"select array(select a.value || b.value from kv a, kv b)",
 		"select length(a.value) from kv a join kv b on a.value > b.value order by b.value",
+		"update kv set value = kv.value || g from generate_series(1, 1) g where kv.key = any (array['a', 'b', 'c', 'd'])",
+		"delete from kv using generate_series(1, 1) g where kv.key = any (array['a', 'b', 'c', 'd']) returning key",
 	} {
 		s, c := newTestSession(t, m, nil)
 		c.limit = 250 << 10

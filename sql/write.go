@@ -11,6 +11,7 @@ const codeGeneratedAlways = "428C9"
 
 // An insertPlan is an analyzed INSERT.
 type insertPlan struct {
+	table    string // what kv is called
 	rows     []insertRow
 	query    *subplan // instead of rows
 	columns  []int    // of kv, that the columns of the query go to
@@ -37,8 +38,15 @@ const (
 	conflictUpdate
 )
 
-type updatePlan struct {
+// A writeTarget is how the rows are found that a statement changes or deletes.
+type writeTarget struct {
+	table  string // what kv is called
 	access access
+	from   *fromPlan // kv, which comes first, joined with others, instead of access
+}
+
+type updatePlan struct {
+	writeTarget
 	value  expr // nil: nothing is assigned
 	key    expr // nil: nothing is assigned; else it must be what it is
 	nested bool // the values depend on other rows of kv
@@ -47,17 +55,18 @@ type updatePlan struct {
 }
 
 type deletePlan struct {
-	access access
-	outs   []output
-	with   []*withTable
+	writeTarget
+	outs []output
+	with []*withTable
 }
 
 func (p *insertPlan) outputs() []output { return p.outs }
 func (p *updatePlan) outputs() []output { return p.outs }
 func (p *deletePlan) outputs() []output { return p.outs }
 
-// target makes kv the relation that names refer to, or refuses another; verb says what cannot be done to a view.
-func (a *analyzer) target(ref *tableRef, verb string) {
+// target makes kv, joined with what is in FROM, what names refer to, or refuses another target; verb says what cannot be done
+// to a view.
+func (a *analyzer) target(ref *tableRef, verb string, from []fromItem) (t writeTarget) {
 	if ref.name != "kv" {
 		if a.catalog.view(ref.name) != nil {
 			panic(pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, `cannot %s view "%s"`, verb, ref.name).
@@ -65,7 +74,23 @@ func (a *analyzer) target(ref *tableRef, verb string) {
 		}
 		a.fail(ref.at(), pgwire.CodeUndefinedTable, `relation "%s" does not exist`, ref.name)
 	}
-	a.scope = kvScope(tableName(ref))
+	t.table = tableName(ref)
+	if from != nil {
+		t.from = a.joinedTarget(ref, from)
+	} else {
+		a.scope = kvScope(t.table)
+	}
+	return t
+}
+
+// selected analyzes the condition for the rows of a target.
+func (a *analyzer) selected(where node, t *writeTarget) {
+	if t.from == nil {
+		t.access = planAccess(a.where(where), t.table)
+		return
+	}
+	a.whereOf(where, t.from)
+	t.from.arrange()
 }
 
 // tableColumn finds a column of kv by name for INSERT and SET.
@@ -81,8 +106,7 @@ func (a *analyzer) tableColumn(name string, at int) int {
 
 func (a *analyzer) insertPlan(n *insertStmt) planNode {
 	a.withTables(n.with)
-	p := &insertPlan{with: a.with}
-	a.target(&n.table, "insert into")
+	p := &insertPlan{table: a.target(&n.table, "insert into", nil).table, with: a.with}
 	table := a.scope
 	a.scope, a.noAggregate = scope{}, "VALUES"
 	if n.query != nil {
@@ -287,16 +311,19 @@ func (a *analyzer) returning(list []target) []output {
 
 func (a *analyzer) updatePlan(n *updateStmt) planNode {
 	a.withTables(n.with)
-	a.target(&n.table, "update")
+	p := &updatePlan{writeTarget: a.target(&n.table, "update", n.from), with: a.with}
 	a.noAggregate = "UPDATE"
-	value, key := a.assignments(n.set)
-	access := planAccess(a.where(n.where), a.scope.relations[0].table)
-	return &updatePlan{access: access, value: value, key: key, nested: a.nested, outs: a.returning(n.returning), with: a.with}
+	p.value, p.key = a.assignments(n.set)
+	a.selected(n.where, &p.writeTarget)
+	p.nested = a.nested
+	p.outs = a.returning(n.returning)
+	return p
 }
 
 func (a *analyzer) deletePlan(n *deleteStmt) planNode {
 	a.withTables(n.with)
-	a.target(&n.table, "delete from")
-	access := planAccess(a.where(n.where), a.scope.relations[0].table)
-	return &deletePlan{access: access, outs: a.returning(n.returning), with: a.with}
+	p := &deletePlan{writeTarget: a.target(&n.table, "delete from", n.using), with: a.with}
+	a.selected(n.where, &p.writeTarget)
+	p.outs = a.returning(n.returning)
+	return p
 }

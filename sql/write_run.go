@@ -289,7 +289,7 @@ func (w *writing) send(out *encoder, committed wal.LSN) error {
 	for _, row := range w.returned {
 		out.begin()
 		for i, v := range row {
-			if c, ok := w.outs[i].x.(*kvColumn); ok && c.index == lsnColumn && w.keeps {
+			if w.keeps && isLSN(w.outs[i].x) {
 				v = LSNOrNull(committed)
 			}
 			out.add(v)
@@ -299,6 +299,17 @@ func (w *writing) send(out *encoder, committed wal.LSN) error {
 		}
 	}
 	return nil
+}
+
+// isLSN reports whether x is the lsn of the row that is written.
+func isLSN(x expr) bool {
+	switch x := x.(type) {
+	case *kvColumn:
+		return x.index == lsnColumn
+	case *viewColumn: // kv comes first of what it is joined with
+		return x.index == lsnColumn
+	}
+	return false
 }
 
 // A rowCollector keeps rows, so that none is changed before all are found. Those of a scan are
@@ -327,6 +338,9 @@ func (w *writing) targets(a *access) ([]Row, error) {
 
 func (p *updatePlan) run(w *writing) error {
 	w.keeps = true
+	if p.from != nil {
+		return p.runJoined(w)
+	}
 	rows, err := w.targets(&p.access)
 	if err != nil {
 		return err
@@ -347,6 +361,25 @@ func (p *updatePlan) run(w *writing) error {
 	}
 	for _, row := range rows {
 		if err := p.put(w, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runJoined runs UPDATE … FROM.
+func (p *updatePlan) runJoined(w *writing) error {
+	rows, err := w.joinedTargets(p.from, func(row *Row) error { return p.change(w.e, row) })
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		row := &rows[i]
+		if row.tuple != nil {
+			row.tuple[valueColumn], row.tuple[lsnColumn] = rowValue(&row.Row, valueColumn), Null
+		}
+		w.e.tuple = row.tuple
+		if err := p.put(w, row.Row); err != nil {
 			return err
 		}
 	}
@@ -378,22 +411,76 @@ func (p *updatePlan) put(w *writing, row Row) error {
 }
 
 func (p *deletePlan) run(w *writing) error {
+	if p.from != nil {
+		return p.runJoined(w)
+	}
 	rows, err := w.targets(&p.access)
 	if err != nil {
 		return err
 	}
 	for _, row := range rows {
-		if err := w.e.session.holdWrite(len(row.Key)); err != nil {
-			return err
-		}
-		if err := w.txn.Delete(row.Key); err != nil {
-			return err
-		}
-		w.e.session.counts.deleted++
-		w.e.row = row
-		if err := w.done(); err != nil {
+		if err := w.delete(row); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// runJoined runs DELETE … USING.
+func (p *deletePlan) runJoined(w *writing) error {
+	rows, err := w.joinedTargets(p.from, func(*Row) error { return nil })
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		w.e.tuple = row.tuple
+		if err := w.delete(row.Row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *writing) delete(row Row) error {
+	if err := w.e.session.holdWrite(len(row.Key)); err != nil {
+		return err
+	}
+	if err := w.txn.Delete(row.Key); err != nil {
+		return err
+	}
+	w.e.session.counts.deleted++
+	w.e.row = row
+	return w.done()
+}
+
+// A joinedRow is a row of kv that is to be changed or deleted, and the row of the join that it is part of.
+type joinedRow struct {
+	Row
+	tuple []Value // nil without RETURNING
+}
+
+// joinedTargets collects the rows of kv that a join selects, before any is written: those that it finds several times by the
+// first time. change makes each what it is to be.
+func (w *writing) joinedTargets(from *fromPlan, change func(row *Row) error) (rows []joinedRow, err error) {
+	seen := map[string]bool{}
+	err = from.scan(w.e, func() (bool, error) {
+		key, value := w.e.tuple[keyColumn].s, w.e.tuple[valueColumn]
+		if seen[key] {
+			return true, nil
+		}
+		row := joinedRow{Row: Row{Key: strings.Clone(key)}}
+		if !value.IsNull() {
+			row.Value = bytesOf(value.s)
+		}
+		if err := change(&row.Row); err != nil {
+			return false, err
+		}
+		if len(w.outs) > 0 {
+			row.tuple = cloneRow(w.e.tuple)
+		}
+		seen[row.Key] = true
+		rows = append(rows, row)
+		return true, w.e.hold(2*rowSize + len(key) + valuesSize(row.tuple))
+	})
+	return rows, err
 }

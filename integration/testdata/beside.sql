@@ -824,3 +824,31 @@ SELECT 1 FROM kv a JOIN kv b ON 1
 SELECT a.value FROM kv a JOIN kv b ON a.key = b.value GROUP BY b.key
 state: SELECT * FROM kv JOIN kv ON true
 DELETE FROM kv WHERE key LIKE 'join/%'
+# UPDATE … FROM and DELETE … USING
+INSERT INTO kv VALUES ('from/a', '1'), ('from/b', '2'), ('from/c', '3'), ('from/d', null)
+UPDATE kv SET value = d.v FROM unnest(ARRAY['from/a', 'from/b', 'x'], ARRAY['10', '20', '30']) AS d(k, v) WHERE kv.key = d.k RETURNING kv.key, kv.value, d.*
+UPDATE kv k SET value = k.value || o.value FROM kv o WHERE o.key < k.key AND k.key = 'from/b' AND o.key LIKE 'from/%' RETURNING k.key, k.value, o.key AS other
+WITH w(k, v) AS (VALUES ('from/a', 'w'), ('from/c', 'w')) UPDATE kv SET value = v FROM w WHERE key = k
+UPDATE kv SET value = 'multi' FROM generate_series(1, 3) g WHERE key = 'from/a' RETURNING key, value
+UPDATE kv SET value = v.v FROM (VALUES ('from/a', 'same'), ('from/a', 'same')) v(k, v) WHERE kv.key = v.k
+DELETE FROM kv USING unnest(ARRAY['from/a', 'from/a', 'zz']) AS d(k) WHERE kv.key = d.k RETURNING kv.key, kv.value, d.k
+DELETE FROM kv USING kv o WHERE o.key > kv.key AND kv.key = 'from/b' AND o.value IS NULL AND o.key LIKE 'from/%' RETURNING kv.key, o.key
+UPDATE kv SET value = (SELECT max(v) FROM (VALUES ('7'), ('8')) m(v) WHERE m.v > s.v) FROM (VALUES ('from/c', '7'), ('from/d', '8')) s(k, v) WHERE s.k = kv.key RETURNING key, value, s.*
+UPDATE kv SET value = b.value FROM kv a LEFT JOIN kv b ON b.key = a.value WHERE a.key = kv.key AND a.key = 'from/c' RETURNING kv.key, kv.value, a.value
+DELETE FROM kv USING (VALUES ('from/c'), ('from/d')) v(k) LEFT JOIN kv o ON o.key = v.k || 'x' WHERE kv.key = v.k AND kv.key < 'from/d' AND o.key IS NULL RETURNING kv.key
+SELECT key, value FROM kv WHERE key LIKE 'from/%' ORDER BY key
+state: UPDATE kv SET value = 'x' FROM kv
+state: DELETE FROM kv USING kv
+UPDATE kv SET value = 'x' FROM kv a JOIN kv b ON a.key = kv.key
+UPDATE kv SET value = 'x' FROM generate_series(1, 2) a JOIN generate_series(1, 2) b ON a = key::int
+UPDATE kv k SET value = 'x' FROM generate_series(1, 2) a WHERE kv.key = 'a'
+UPDATE kv SET value = 'x' FROM (SELECT kv.key) a
+UPDATE kv SET value = nope.y FROM generate_series(1, 2) x
+UPDATE kv SET value = key FROM kv b
+UPDATE kv SET value = 'q' FROM nope
+DELETE FROM kv USING nope
+DELETE FROM kv USING kv b WHERE key = 'a'
+UPDATE kv SET value = count(*) FROM generate_series(1, 2) x
+DELETE FROM kv USING generate_series(1, 2) x WHERE count(*) > 1
+UPDATE kv SET value = 'x' FROM generate_series(1, 2) x RETURNING count(*)
+DELETE FROM kv WHERE key LIKE 'from/%'
