@@ -25,6 +25,8 @@ type Catalog struct {
 	objects objects // what the system catalogs say of all this
 
 	copies copies // those that run
+
+	shared *sharedStatements
 }
 
 type view struct {
@@ -61,7 +63,7 @@ type Func struct {
 
 // NewCatalog returns a Catalog with the functions and views that need nothing but the session.
 func NewCatalog(settings *Settings) *Catalog {
-	c := &Catalog{Settings: settings, views: map[string]*view{}, funcs: map[string][]*Func{}}
+	c := &Catalog{Settings: settings, views: map[string]*view{}, funcs: map[string][]*Func{}, shared: newSharedStatements(maxSharedBytes)}
 	for i := range builtins {
 		c.AddFunc(builtins[i])
 	}

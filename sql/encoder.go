@@ -24,8 +24,7 @@ const encoderKeep = 4 << 10
 
 func (c *encoder) forget() {
 	c.sink = nil
-	clear(c.values)
-	clear(c.spans)
+	c.values, c.spans = emptied(c.values), emptied(c.spans)
 	if cap(c.buf) > encoderKeep {
 		c.buf = nil
 	}

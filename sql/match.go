@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"errors"
 	"regexp"
 	"regexp/syntax"
 	"strings"
@@ -16,11 +15,13 @@ import (
 type regexExpr struct {
 	x, pattern expr
 	fold, not  bool
+}
 
-	// The last pattern, compiled: a statement belongs to one session.
-	text     string
-	compiled *regexp.Regexp
-	size     int // about how many steps it takes for a character at the most
+// A regex is a compiled pattern, which a session keeps while the statement runs.
+type regex struct {
+	text string
+	*regexp.Regexp
+	size int // about how many steps it takes for a character at the most
 }
 
 func (x *regexExpr) typ() Type { return Bool }
@@ -44,12 +45,14 @@ func (x *regexExpr) eval(e *env) (Value, error) {
 	if !ok {
 		return Null, err
 	}
-	if x.compiled == nil || x.text != p.s {
-		if err := x.compile(p.s); err != nil {
-			return Null, pgwire.Errorf("2201B", "invalid regular expression: %v", err)
+	re := e.session.regexes[x]
+	if re == nil || re.text != p.s {
+		if re, err = e.session.compile(p.s, x.fold); err != nil {
+			return Null, err
 		}
+		e.session.keepRegex(x, re)
 	}
-	matches, err := x.matches(e, v.s)
+	matches, err := re.matches(e, v.s)
 	return BoolValue(matches != x.not), err
 }
 
@@ -57,33 +60,47 @@ func (x *regexExpr) eval(e *env) (Value, error) {
 const (
 	maxRegexLen  = 64 << 10
 	maxRegexSize = 20_000
+	regexStep    = 100 // bytes that a step takes
 )
 
-var errRegexTooComplex = errors.New("regular expression is too complex")
-
-// compile makes x.compiled. {n,m} may make a short pattern a huge machine.
-func (x *regexExpr) compile(pattern string) error {
+// compile bounds what it takes: {n,m} may make a short pattern a huge machine.
+func (s *Session) compile(pattern string, fold bool) (*regex, error) {
 	if len(pattern) > maxRegexLen {
-		return errRegexTooComplex
+		return nil, badRegex("regular expression is too complex")
 	}
 	flags := "(?s)"
-	if x.fold {
+	if fold {
 		flags = "(?si)"
 	}
 	tree, err := syntax.Parse(flags+pattern, syntax.Perl)
 	if err != nil {
-		return err
+		return nil, badRegex(err.Error())
 	}
 	size := regexSize(tree)
 	if size > maxRegexSize {
-		return errRegexTooComplex
+		return nil, badRegex("regular expression is too complex")
+	}
+	if err := s.hold(size * regexStep); err != nil {
+		return nil, err
 	}
 	compiled, err := regexp.Compile(flags + pattern)
 	if err != nil {
-		return err
+		return nil, badRegex(err.Error())
 	}
-	x.text, x.compiled, x.size = strings.Clone(pattern), compiled, size
-	return nil
+	return &regex{strings.Clone(pattern), compiled, size}, nil
+}
+
+func badRegex(why string) error { return pgwire.Errorf("2201B", "invalid regular expression: %s", why) }
+
+// keepRegex keeps the pattern that x was compared with last, for the rows to come.
+func (s *Session) keepRegex(x *regexExpr, re *regex) {
+	if before := s.regexes[x]; before != nil {
+		_ = s.hold(-before.size * regexStep) // less, which cannot fail
+	}
+	if s.regexes == nil {
+		s.regexes = map[*regexExpr]*regex{}
+	}
+	s.regexes[x] = re
 }
 
 // regexSize is about how many steps the machine of a regular expression has, or more than maxRegexSize.
@@ -104,12 +121,12 @@ func regexSize(re *syntax.Regexp) int {
 // quickMatch is up to how many steps a match is over before anybody could cancel it.
 const quickMatch = 1 << 20
 
-func (x *regexExpr) matches(e *env, text string) (bool, error) {
-	if len(text) <= quickMatch/x.size {
-		return x.compiled.MatchString(text), nil
+func (r *regex) matches(e *env, text string) (bool, error) {
+	if len(text) <= quickMatch/r.size {
+		return r.MatchString(text), nil
 	}
-	paced := pacedText{text: text, cost: x.size, pace: pacer{ctx: e.ctx}}
-	matches := x.compiled.MatchReader(&paced)
+	paced := pacedText{text: text, cost: r.size, pace: pacer{ctx: e.ctx}}
+	matches := r.MatchReader(&paced)
 	return matches, paced.pace.err
 }
 

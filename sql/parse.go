@@ -43,6 +43,7 @@ func parseAll(text string, hold func(n int) error) (stmts []statementNode, size 
 			p.unexpected()
 		}
 	}
+	p.count()
 	return stmts, 0, nil
 }
 
@@ -89,10 +90,11 @@ func (p *parser) lex() token {
 
 // count counts the memory for the last tokens.
 func (p *parser) count() {
-	if err := p.hold(tokenStep * tokenSize); err != nil {
+	size := p.tokens * tokenSize
+	if err := p.hold(size); err != nil {
 		panic(err)
 	}
-	p.tokens, p.held = 0, p.held+tokenStep*tokenSize
+	p.tokens, p.held = 0, p.held+size
 }
 
 func (p *parser) peek() token {

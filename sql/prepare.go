@@ -29,8 +29,7 @@ func (s *Session) prepare(stmt *statement, n *prepareStmt) error {
 	if err != nil {
 		return err
 	}
-	st := s.newStatement(stmt.text, n.node, false)
-	st.size = stmt.size
+	st := s.newStatement(parsed{text: stmt.text, node: n.node, size: stmt.size})
 	for _, t := range n.types {
 		st.declared = append(st.declared, uint32(t))
 	}

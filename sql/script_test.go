@@ -188,7 +188,7 @@ func (w *world) query(t *testing.T, name, text string) string {
 		columns := st.Columns()
 		rows := &rowList{}
 		var tag string
-		tag, err = s.Execute(ctx, st, pgwire.Args{}, rows, i == len(stmts)-1)
+		tag, err = executeUnchanged(t, s, st, pgwire.Args{}, rows, i == len(stmts)-1)
 		printRows(&b, columns, rows)
 		if err != nil {
 			s.Fail()
@@ -240,7 +240,7 @@ func (w *world) exec(t *testing.T, name, input string) string {
 			}
 		}
 		rows := &rowList{}
-		tag, err := s.Execute(ctx, st, args, rows, true)
+		tag, err := executeUnchanged(t, s, st, args, rows, true)
 		printRows(&b, st.Columns(), rows)
 		if err != nil {
 			s.Fail()

@@ -33,16 +33,14 @@ type sortedRow struct {
 	outs []Value
 }
 
-// run sends the statement's rows to s.out, or its cursor, and returns how many. s may have been used before. txn is
-// nil unless the table is read.
+// run sends the statement's rows to s.out, or its cursor, and returns how many. txn is nil unless the table is read.
 func (p *selectPlan) run(e *env, s *selection, txn Txn) (int64, error) {
 	offset, limit, err := p.window(e)
 	if err != nil {
 		return 0, err
 	}
-	*s = selection{plan: p, e: e, out: s.out, offset: offset, limit: limit, sorted: s.sorted[:0], sums: s.sums[:0]}
+	*s = selection{plan: p, e: e, out: s.out, offset: offset, limit: limit}
 	err = s.run(txn)
-	clear(s.sorted)
 	return s.sent, err
 }
 

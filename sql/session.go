@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/longship-db/longship/pgwire"
@@ -42,7 +43,6 @@ type Session struct {
 	backend  Backend
 	catalog  *Catalog
 	settings *sessionSettings
-	cache    statementCache
 
 	// The transaction. Outside of a block txn is the implicit transaction of the statements since
 	// the last Finish, if one of them needed it.
@@ -74,6 +74,7 @@ type Session struct {
 	selection selection
 	writing   writing
 	keys      []string
+	regexes   map[*regexExpr]*regex
 }
 
 // A blockState says whether statements are inside BEGIN … COMMIT.
@@ -105,7 +106,7 @@ var (
 func NewSession(conn Conn, backend Backend, id Identity) (*Session, error) {
 	s := &Session{
 		conn: conn, id: id, backend: backend, catalog: backend.Catalog(),
-		cache: statementCache{}, block: noBlock,
+		block: noBlock,
 	}
 	if s.holder, _ = conn.(Holder); s.holder == nil {
 		s.holder = anything{}
@@ -127,21 +128,9 @@ func NewSession(conn Conn, backend Backend, id Identity) (*Session, error) {
 
 // Parse implements pgwire.Session.
 func (s *Session) Parse(_ context.Context, text string, paramTypes []uint32) (pgwire.Statement, error) {
-	st := s.cache.get(text, paramTypes, false)
-	if st == nil {
-		nodes, size, err := s.parse(text)
-		if err != nil {
-			return nil, err
-		}
-		if len(nodes) > 1 {
-			return nil, pgwire.Errorf(pgwire.CodeSyntaxError, "cannot insert multiple commands into a prepared statement")
-		}
-		st = s.newStatement(text, nil, false)
-		st.size = size
-		st.declared = append(st.declared, paramTypes...)
-		if len(nodes) == 1 {
-			st.node = nodes[0]
-		}
+	st, err := s.parseOne(text, paramTypes)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.refuseInFailedBlock(st); err != nil {
 		return nil, err
@@ -149,7 +138,26 @@ func (s *Session) Parse(_ context.Context, text string, paramTypes []uint32) (pg
 	if err := st.analyze(); err != nil {
 		return nil, err
 	}
-	s.cache.put(st)
+	return st, nil
+}
+
+// parseOne returns the one statement of a text, which may have parameters.
+func (s *Session) parseOne(text string, paramTypes []uint32) (*statement, error) {
+	if shared := s.catalog.shared.get(text, paramTypes, false); shared != nil {
+		return &statement{parsed: shared, session: s}, nil
+	}
+	nodes, size, err := s.parse(text)
+	if err != nil {
+		return nil, err
+	}
+	if len(nodes) > 1 {
+		return nil, pgwire.Errorf(pgwire.CodeSyntaxError, "cannot insert multiple commands into a prepared statement")
+	}
+	st := s.newStatement(parsed{text: text, size: size, declared: slices.Clone(paramTypes)})
+	st.share = true
+	if len(nodes) == 1 {
+		st.node = nodes[0]
+	}
 	return st, nil
 }
 
@@ -160,14 +168,12 @@ func (s *Session) parse(text string) (nodes []statementNode, size int, err error
 	return nodes, size, err
 }
 
-func (s *Session) newStatement(text string, node statementNode, noParams bool) *statement {
-	return &statement{text: text, node: node, noParams: noParams, session: s}
-}
+func (s *Session) newStatement(p parsed) *statement { return &statement{parsed: &p, session: s} }
 
 // ParseAll implements pgwire.Session.
 func (s *Session) ParseAll(_ context.Context, text string) ([]pgwire.Statement, error) {
-	if st := s.cache.get(text, nil, true); st != nil {
-		return []pgwire.Statement{st}, nil
+	if shared := s.catalog.shared.get(text, nil, true); shared != nil {
+		return []pgwire.Statement{&statement{parsed: shared, session: s}}, nil
 	}
 	nodes, size, err := s.parse(text)
 	if err != nil {
@@ -175,13 +181,10 @@ func (s *Session) ParseAll(_ context.Context, text string) ([]pgwire.Statement, 
 	}
 	list := make([]pgwire.Statement, len(nodes))
 	for i, node := range nodes {
-		st := s.newStatement(text, node, true)
-		st.size = size / len(nodes)
+		st := s.newStatement(parsed{text: text, node: node, noParams: true, size: size / len(nodes)})
 		st.together = len(nodes) > 1
+		st.share = !st.together
 		list[i] = st
-		if len(nodes) == 1 {
-			s.cache.put(st)
-		}
 	}
 	return list, nil
 }
@@ -231,17 +234,23 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 // forget lets go of what the statement held: a session may be idle for long, and values are large.
 func (s *Session) forget() {
 	s.encoder.forget()
-	s.selection.sorted, s.selection.groups = nil, groups{}
+	s.selection, s.writing = selection{out: &s.encoder}, writing{}
 	s.letGo()
 	s.env = env{session: s}
-	clear(s.params)
-	if clear(s.keys); cap(s.keys) > maxIdleKeys {
-		s.keys = nil
-	}
+	s.regexes = nil
+	s.params, s.keys = emptied(s.params), emptied(s.keys)
 }
 
-// maxIdleKeys is for how many keys a session keeps room.
-const maxIdleKeys = 1024
+// maxIdle is for how many keys, parameters or columns a session keeps room.
+const maxIdle = 32
+
+// emptied returns a slice's memory for the next statement, or nil if it is large.
+func emptied[T any](s []T) []T {
+	if clear(s); cap(s) > maxIdle {
+		return nil
+	}
+	return s[:0]
+}
 
 // Bind implements pgwire.Session. Parameters are looked at, and decoded when the portal runs: until then only
 // their bytes are kept.

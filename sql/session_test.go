@@ -298,26 +298,6 @@ func TestServerSettings(t *testing.T) {
 	}
 }
 
-// The same text is parsed once; the cache is bounded.
-func TestStatementCache(t *testing.T) {
-	s, _ := newTestSession(t, newMemory(), nil)
-	first, _ := s.Parse(t.Context(), "select $1", nil)
-	if second, _ := s.Parse(t.Context(), "select $1", nil); first != second {
-		t.Error("the same text was parsed twice")
-	}
-	if typed, _ := s.Parse(t.Context(), "select $1", []uint32{uint32(Int4)}); typed.ParamTypes()[0] != uint32(Int4) {
-		t.Errorf("declared type lost: %v", typed.ParamTypes())
-	}
-	for i := range 2 * maxCachedStatements {
-		if _, err := s.ParseAll(t.Context(), fmt.Sprintf("select %d", i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if len(s.cache) > maxCachedStatements {
-		t.Errorf("%d statements cached", len(s.cache))
-	}
-}
-
 // Bad text, formats and types are told before anything runs.
 func TestBindErrors(t *testing.T) {
 	s, _ := newTestSession(t, newMemory(), nil)

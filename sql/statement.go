@@ -2,19 +2,25 @@ package sql
 
 import (
 	"errors"
-	"slices"
 
 	"github.com/longship-db/longship/pgwire"
 )
 
-// A statement is a parsed statement and, once analyzed, its plan. It implements pgwire.Statement
-// and is used only by the session that parsed it.
+// A statement is one that a session has parsed. It implements pgwire.Statement and is used only by that session.
 type statement struct {
+	*parsed
+	session  *Session
+	together bool // one of several in its query string
+	share    bool // with other sessions, once it is analyzed
+}
+
+// A parsed is what was made of a text: a tree and, once analyzed, its plan. From then on it is not changed: sessions
+// share it.
+type parsed struct {
 	text     string
 	node     statementNode // nil for an empty query
 	declared []uint32      // parameter types the client chose
 	noParams bool          // from a simple query
-	together bool          // one of several in its query string
 
 	size     int // of what was made of the text, in bytes
 	analyzed bool
@@ -22,7 +28,6 @@ type statement struct {
 	plan     planNode
 	params   []Type
 	columns  []pgwire.Column
-	session  *Session
 
 	// The query of a DECLARE.
 	query        *selectPlan
@@ -97,6 +102,9 @@ func (s *statement) analyze() (err error) {
 		}
 	}
 	s.params = a.params
+	if s.share {
+		s.session.catalog.shared.put(s.parsed)
+	}
 	return nil
 }
 
@@ -181,38 +189,6 @@ func resultColumns(plan planNode) []pgwire.Column {
 		columns = append(columns, column)
 	}
 	return columns
-}
-
-// maxCachedStatements and maxCachedText bound a session's cache of statements by text.
-const (
-	maxCachedStatements = 256
-	maxCachedText       = 4 << 10
-)
-
-// A statementCache remembers statements by text, so that clients which send the same text again and
-// again have it parsed once.
-type statementCache map[string]*statement
-
-func (c statementCache) get(text string, declared []uint32, noParams bool) *statement {
-	s := c[text]
-	if s == nil || s.noParams != noParams || !slices.Equal(s.declared, declared) {
-		return nil
-	}
-	return s
-}
-
-// put remembers s, at the cost of another if the cache is full.
-func (c statementCache) put(s *statement) {
-	if len(s.text) > maxCachedText {
-		return
-	}
-	if len(c) >= maxCachedStatements && c[s.text] == nil {
-		for text := range c {
-			delete(c, text)
-			break
-		}
-	}
-	c[s.text] = s
 }
 
 // errForeignStatement is for a statement that another session parsed: a bug of the caller.

@@ -274,7 +274,7 @@ func TestLookupsAreCancelled(t *testing.T) {
 		t.Errorf("%v after %d lookups, want that it is cancelled after the first", err, gets)
 	}
 	s.Fail()
-	if cap(s.keys) > maxIdleKeys {
+	if cap(s.keys) > maxIdle {
 		t.Errorf("an idle session keeps room for %d keys", cap(s.keys))
 	}
 }

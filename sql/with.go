@@ -87,11 +87,10 @@ type recursion struct {
 	start    source // the other arms
 	step     *subplan
 	distinct bool
-	added    [][]Value // by the run before
 }
 
 // tuples are the rows that the last run has added: what the query itself sees.
-func (r *recursion) tuples(*env) ([][]Value, error) { return r.added, nil }
+func (r *recursion) tuples(e *env) ([][]Value, error) { return e.top().added[r], nil }
 
 // A recursionResult is all rows of a recursion.
 type recursionResult struct{ *recursion }
@@ -147,7 +146,12 @@ func (r *recursion) run(e *env) ([][]Value, error) {
 	if r.distinct {
 		all = distinctRows(all, e)
 	}
-	for r.added = all; len(r.added) > 0; {
+	top := e.top()
+	if top.added == nil {
+		top.added = map[*recursion][][]Value{}
+	}
+	defer delete(top.added, r)
+	for top.added[r] = all; len(top.added[r]) > 0; {
 		if err := e.ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -162,7 +166,7 @@ func (r *recursion) run(e *env) ([][]Value, error) {
 		if r.distinct {
 			all = distinctRows(all, e)
 		}
-		r.added = all[before:]
+		top.added[r] = all[before:]
 	}
 	return all, nil
 }
