@@ -79,11 +79,15 @@ func TestPreparedIsNotShared(t *testing.T) {
 	m := newMemory()
 	for range 5 {
 		s, _ := newTestSession(t, m, nil)
-		mustRun(t, s, "select 1")
-		if st, err := s.Parse(t.Context(), "prepare p as select 1", nil); err != nil {
+		st, err := s.Parse(t.Context(), "prepare p as select 1", nil)
+		if err != nil {
 			t.Fatal(err)
-		} else if _, ok := st.(*statement).node.(*prepareStmt); !ok {
+		}
+		if _, ok := st.(*statement).node.(*prepareStmt); !ok {
 			t.Fatalf("PREPARE has become %T", st.(*statement).node)
+		}
+		if _, err := s.Execute(t.Context(), st, pgwire.Args{}, &rowList{}, true); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
