@@ -125,6 +125,7 @@ type JoinRequest struct {
 	Member    raftlog.Member `json:"member"`
 	RunID     uint64         `json:"run_id,string"`
 	Returning bool           `json:"returning,omitempty"` // it has the cluster's data: it was a member before
+	Again     bool           `json:"again,omitempty"`     // it was taken in before, and has no data yet
 	Forwarded bool           `json:"forwarded,omitempty"` // by a member: not to be forwarded again
 }
 

@@ -15,7 +15,8 @@ import (
 //
 //	recorded as       lives at its address       outcome
 //	---------------   ------------------------   --------------------------------------------
-//	nobody            -                          a new member; refused if it was one before
+//	nobody            -                          a new member; refused if it has data, for then it was one before,
+//	                                             and if it was one with none, and nobody has replaced it
 //	the same disk     the same process, nobody   its addresses are what it says now
 //	the same disk     another process            refused: the data directory was copied
 //	the same disk,    the same process, nobody   refused: it is gone soon, and comes back as another
@@ -91,7 +92,8 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 			WithDetail("The data directory was copied, and the original is in use as member %s.", m.Name).
 			WithHint("Start this node with an empty data directory and a name of its own; or stop the other process first.")
 	}
-	if _, ok := s.Member(r.Member.ID); !ok && r.Returning {
+	holder, taken := s.Named(r.Member.Name)
+	if _, ok := s.Member(r.Member.ID); !ok && (r.Returning || r.Again && !taken) {
 		return replaces, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has been removed from the cluster", r.Member.Name, r.Member.ID).
 			WithHint("To be a member again it must start with an empty data directory and --join.")
 	}
@@ -99,7 +101,6 @@ func (c *Coordinator) admit(ctx context.Context, s *raftlog.State, r JoinRequest
 		return replaces, pgwire.Errorf(pgwire.CodeInvalidAuthorization, "node %s, with the disk %s, has joined with witness %v, and comes with %v", m.Name, m.ID, m.Witness, r.Member.Witness).
 			WithHint("A disk stays what it is: start it as it was, or with an empty data directory and --join.")
 	}
-	holder, taken := s.Named(r.Member.Name)
 	slot, used := s.ClientSlot(r.Member.Name)
 	m, member := s.Member(r.Member.ID)
 	switch {

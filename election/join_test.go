@@ -24,6 +24,7 @@ func TestJoin(t *testing.T) {
 		at      string // address it will have
 		runID   uint64
 		before  bool // it was a member before
+		again   bool // likewise, and had no data yet
 		witness bool
 		change  func(f *fleet)
 		code    string // of the refusal
@@ -43,6 +44,13 @@ func TestJoin(t *testing.T) {
 		{name: "in place of the primary", id: id(4), as: "n1", at: "n4:5433", runID: 9, code: pgwire.CodeObjectNotInPrerequisiteState, text: "primary",
 			change: func(f *fleet) { f.cut[[2]int{2, 0}] = true }},
 		{name: "removed", id: id(4), as: "n4", at: "n4:5433", runID: 1, before: true, code: pgwire.CodeInvalidAuthorization, text: "removed"},
+		{name: "removed, and another has its name since", id: id(4), as: "n2", at: "n2:5433", runID: 1, before: true, code: pgwire.CodeInvalidAuthorization, text: "removed",
+			change: func(f *fleet) { f.ship("n2").up = false }},
+		{name: "removed before it had data", id: id(4), as: "n4", at: "n4:5433", runID: 1, again: true, code: pgwire.CodeInvalidAuthorization, text: "removed"},
+		{name: "replaced before it had data", id: id(4), as: "n2", at: "n2:5433", runID: 9, again: true, leaves: "n2",
+			change: func(f *fleet) { f.ship("n2").member.ID, f.ship("n2").runID = id(4), 9 }},
+		{name: "replaced before it had data, by one that lives", id: id(4), as: "n2", at: "n4:5433", runID: 9, again: true, code: pgwire.CodeDuplicateObject, text: "alive"},
+		{name: "taken in, and has no data yet", id: id(2), as: "n2", at: "n2:5433", runID: 200, again: true},
 		{name: "back at the same place", id: id(2), as: "n2", at: "n2:5433", runID: 200, before: true},
 		{name: "a witness on a disk with a table", id: id(2), as: "n2", at: "n2:5433", runID: 200, before: true, witness: true,
 			code: pgwire.CodeInvalidAuthorization, text: "has joined with witness false"},
@@ -59,7 +67,7 @@ func TestJoin(t *testing.T) {
 					f.change(func() { test.change(f) })
 				}
 				m := raftlog.Member{Name: test.as, ID: test.id, RaftID: "r", Address: test.at, RaftAddress: "a:1", Witness: test.witness}
-				reply, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: test.runID, Returning: test.before})
+				reply, err := f.ship("n3").c.Join(f.t.Context(), JoinRequest{Member: m, RunID: test.runID, Returning: test.before, Again: test.again})
 				if test.code != "" {
 					f.refused(err, test.code, test.text)
 					if m, there := f.now().Member(test.id); there && (test.id == id(4) || m.Witness) {

@@ -181,6 +181,7 @@ const joinRetry = 500 * time.Millisecond
 func (n *Node) announce(ctx context.Context) error {
 	for attempt := 0; ; attempt++ {
 		err := n.tryJoin(ctx)
+		n.takenIn = n.takenIn || err == nil
 		if err == nil || refusedMember(err) {
 			return err
 		}
@@ -204,7 +205,8 @@ func refusedMember(err error) bool {
 
 // tryJoin asks the Raft leader, or whoever knows it, once.
 func (n *Node) tryJoin(ctx context.Context) error {
-	req := election.JoinRequest{Member: n.member(), RunID: n.runID, Returning: n.ready.Load()}
+	ready := n.ready.Load()
+	req := election.JoinRequest{Member: n.member(), RunID: n.runID, Returning: ready, Again: n.takenIn && !ready}
 	if n.raft.IsLeader() {
 		_, err := n.coordinator.Join(ctx, req)
 		return err

@@ -5,9 +5,15 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/raftlog"
@@ -93,6 +99,101 @@ func TestJoinedAndReplacedUnheard(t *testing.T) {
 	cut.Store(false)
 	awaitMember(t, n1.node, "n2", func(m raftlog.Member) bool { return m.ID == present.ID })
 	mustBeNil(t, n2.out.await(n2.ended, "ready: "))
+}
+
+// A fresh node that another process replaces while it takes its copy has promised nobody anything: it asks again, as
+// one that is replaced before. One that an administrator removes then stays removed. Either way what it has copied is
+// no member's before the cluster has confirmed that it is one. So it is with a backup that a node is started on.
+func TestNoMemberWhileCopying(t *testing.T) {
+	for _, test := range []struct {
+		name              string
+		onBackup, removed bool
+		left              startup.State // by who is removed
+	}{
+		{"replaced", false, false, 0},
+		{"removed", false, true, startup.Empty},
+		{"replaced, on a backup", true, false, 0},
+		{"removed, on a backup", true, true, startup.Copied},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			n1 := newTestNode(t, "n1")
+			n1.start()
+			n2 := newTestNode(t, "n2", n1.cfg.Listen)
+			if test.onBackup {
+				n1.exec("INSERT INTO kv VALUES ('a', '1')")
+				n1.stop()
+				backUp(t, n1, n2.cfg.DataDir)
+				n1.start()
+			}
+			copying, goOn := holdOnceJoined(t, n1, n2)
+			n2.launch()
+			select {
+			case <-copying:
+			case <-n2.ended.Done():
+				t.Fatal(n2.err)
+			}
+			present, _ := n1.node.raft.State().Named("n2")
+			if test.removed {
+				_, err := n1.node.raft.Propose(t.Context(), &raftlog.Leave{ID: present.ID})
+				mustBeNil(t, err)
+				goOn()
+				n2.refused("has been removed from the cluster")
+				if state, _, err := n2.node.dir.Open(); state != test.left || err != nil {
+					t.Errorf("its directory is in state %v, %v, want %v", state, err, test.left)
+				}
+				return
+			}
+			other := present
+			other.ID.Incarnation, other.RaftID = present.ID.Incarnation+1, "another"
+			_, err := n1.node.raft.Propose(t.Context(), &raftlog.Join{Member: other, Replaces: present.ID})
+			mustBeNil(t, err)
+			goOn()
+			mustBeNil(t, n2.out.await(n2.ended, "ready: "))
+			awaitMember(t, n1.node, "n2", func(m raftlog.Member) bool { return m.ID == present.ID })
+		})
+	}
+}
+
+// holdOnceJoined arranges that the first connection to n1 that n2 opens once it is a member, to take its copy, waits
+// until goOn is called.
+func holdOnceJoined(t *testing.T, n1, n2 *testNode) (copying <-chan struct{}, goOn func()) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	var held atomic.Bool
+	n2.cfg.Machine.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		_, joined := n1.node.raft.State().Named("n2")
+		if joined && address == n1.cfg.Listen && held.CompareAndSwap(false, true) {
+			close(begun)
+			<-release
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	goOn = sync.OnceFunc(func() { close(release) })
+	t.Cleanup(goOn)
+	return begun, goOn
+}
+
+// backUp makes a base backup in dir, of a node that stands still.
+func backUp(t *testing.T, n *testNode, dir string) {
+	mustBeNil(t, os.CopyFS(dir, os.DirFS(n.cfg.DataDir)))
+	for _, own := range []string{"node.json", "raft", startup.PIDFile} {
+		mustBeNil(t, os.RemoveAll(filepath.Join(dir, own)))
+	}
+	mustBeNil(t, os.WriteFile(filepath.Join(dir, "backup_label"), nil, 0o600))
+	global := filepath.Join(dir, "global")
+	control, err := startup.ReadControl(vfs.Default, global)
+	mustBeNil(t, err)
+	control.ReignStart = 0
+	mustBeNil(t, control.Write(vfs.Default, global))
+}
+
+// refused waits until a node has ended because the cluster does not want it.
+func (n *testNode) refused(why string) {
+	n.t.Helper()
+	<-n.ended.Done()
+	n.cancel = nil
+	if n.err == nil || !strings.Contains(n.err.Error(), why) {
+		n.t.Errorf("%s ends with %v, want %q", n.cfg.Name, n.err, why)
+	}
 }
 
 // Who hears of a cluster in which it is no member takes no copy of it.

@@ -174,7 +174,8 @@ func occupied(err error) bool {
 }
 
 // tryCopy takes a base copy of the primary and completes this node's identity from what the primary
-// says of its cluster.
+// says of its cluster. Before the data becomes this node's for good, it asks to be a member once more: it may have been
+// replaced meanwhile, and comes back as who it is, having promised nobody anything. With data it could not.
 func (n *Node) tryCopy(ctx context.Context) error {
 	primary, err := n.hearOfPrimary(ctx)
 	if err != nil {
@@ -193,12 +194,21 @@ func (n *Node) tryCopy(ctx context.Context) error {
 	if state, _, err := n.dir.Open(); err != nil {
 		return err
 	} else if state == startup.Copied {
+		if err := n.announce(ctx); err != nil {
+			return err
+		}
 		if err := n.adopt(id, sys); err != nil {
 			return err
 		}
 		return n.become(id)
 	}
-	err = n.dir.Build(id, func() (startup.Control, error) { return n.baseCopy(ctx, cfg, sys) })
+	err = n.dir.Build(id, func() (startup.Control, error) {
+		control, err := n.baseCopy(ctx, cfg, sys)
+		if err == nil {
+			err = n.announce(ctx)
+		}
+		return control, err
+	})
 	if err != nil {
 		return fmt.Errorf("base copy from %s: %w", primary.Address, err)
 	}

@@ -47,6 +47,7 @@ type Node struct {
 	coordinator   *election.Coordinator
 	gossip        Gossip
 	connected     atomic.Bool // raft and coordinator are there
+	takenIn       bool        // announce has succeeded; owned by the goroutine that announces
 	ready         atomic.Bool // there is data here, of a cluster that this node is a member of
 	tasks         []*task     // of the cluster
 	store         *kv.Store
