@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/longship-db/longship/internal/wallclock"
+	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -58,6 +59,47 @@ func TestReceiverSyncsItself(t *testing.T) {
 				t.Errorf("left to the replier: %v; its lock is held: %v", left, len(r.replying) == 1)
 			}
 		})
+	}
+}
+
+// While much more is on its way, syncs are apart, by no more than syncEvery. Near the end of what comes, each message is
+// synced.
+func TestSyncsAreApart(t *testing.T) {
+	const size, ahead = 100 << 10, 4 << 20
+	sizes := make([]int, ahead/size)
+	for i := range sizes {
+		sizes[i] = size
+	}
+	log := makeLog(t, sizes...)
+	r := quickSession(t, log, 0)
+	far, near := 0, 0
+	for at, i := logStart, 0; i < len(log.ends); i++ {
+		m := pgwire.XLogData{Start: at, End: log.end(), Native: true, Stream: pgwire.StreamID{Epoch: 1, Session: 42}, Data: log.slice(at, log.ends[i])}
+		if err := r.message(m.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+		at = log.ends[i]
+		if len(r.wake) == 1 {
+			<-r.wake
+			if _, err := r.flushAndReport(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		written := r.s.Written().Load()
+		synced := r.s.Flushed().Load() == written
+		switch left := log.end() - written; {
+		case written-r.s.Flushed().Load() >= syncEvery:
+			t.Fatalf("%d bytes are not synced", written-r.s.Flushed().Load())
+		case left <= syncAhead && !synced:
+			t.Fatalf("not synced %d bytes before the end", left)
+		case left <= syncAhead:
+			near++
+		case synced:
+			far++
+		}
+	}
+	if far < 2 || far > (ahead-syncAhead)/syncEvery || near < syncAhead/size {
+		t.Errorf("%d syncs while much was on its way, and %d near the end", far, near)
 	}
 }
 

@@ -60,8 +60,9 @@ type session struct {
 	limit wal.LSN // of our timeline in the upstream's history
 
 	// Owned by the receiving goroutine.
-	ver *verifier
-	msg pgwire.ServerMessage
+	ver    *verifier
+	msg    pgwire.ServerMessage
+	coming wal.LSN // the end of the upstream's log, when it sent the last message
 
 	begun     chan struct{}   // closed by the receiver when id is known
 	id        pgwire.StreamID // of the upstream's stream
@@ -180,6 +181,7 @@ func (r *session) message(b []byte) error {
 		return err
 	}
 	r.grant(x.Lease)
+	r.coming = x.End
 	r.s.raw.Expect(x.End)
 	err := r.data(x.Start, x.Data)
 	if err == nil {
@@ -287,7 +289,9 @@ func (r *session) take(p []byte) error {
 		if err := r.s.write(p, r.ver.end); err != nil {
 			return err
 		}
-		r.wakeReplier()
+		if r.syncDue() {
+			r.wakeReplier()
+		}
 		return nil
 	}
 	defer r.unlock()
@@ -297,6 +301,19 @@ func (r *session) take(p []byte) error {
 	}
 	_, err := r.report(begin)
 	return err
+}
+
+// While more than syncAhead is on its way here, syncs may be so many bytes apart.
+const (
+	syncAhead = 1 << 20
+	syncEvery = 1 << 20
+)
+
+// syncDue reports whether what is written is to be synced. Nobody waits for it while much more is on its way: each
+// sync takes the disk and the file system from others, who may be committing.
+func (r *session) syncDue() bool {
+	written := r.s.Written().Load()
+	return r.coming <= written+syncAhead || written >= r.s.Flushed().Load()+syncEvery
 }
 
 // alone reports whether the receiver syncs n bytes itself. Then it holds replying.
