@@ -9,19 +9,22 @@ import (
 // paceSlice is how much WAL is sent between two looks at whether it was too fast.
 const paceSlice = 1 << 20
 
+// paceBehind is how far behind what is released one who had caught up has to fall to be paced again.
+const paceBehind = 16 << 20
+
 // A pace keeps a client that catches up from holding up commits: to read, send, receive and store a log that is far
-// ahead takes the disk and the processors of all, as much as there is. While the log grows it is sent no faster than
-// wal_catchup_rate, unless it grows so fast itself that the client would not catch up. A log that stands still is
-// sent as fast as can be.
+// ahead takes the disk and the processors of all, as much as there is. While commits are released it is sent no faster
+// than wal_catchup_rate, unless the log grows so fast itself that the client would not catch up. When none are, be it
+// that none come or that they wait for this client, it is sent as fast as can be.
 type pace struct {
 	begun time.Time // when the slice began; zero: there was none yet
 	sent  wal.LSN   // how far the stream was then
-	limit wal.LSN   // and the log
+	limit wal.LSN   // and the log that is released
 	owed  int64     // what has to be sent before it may rest, as the log grew by more than half of what was sent
 }
 
-// rest returns for how long a stream has to rest by now, before it goes on: it is at sent, of a log that has come to
-// limit. rate is in bytes a second, 0 for no limit.
+// rest returns for how long a stream has to rest by now, before it goes on: it is at sent, of a log that is released
+// up to limit. rate is in bytes a second, 0 for no limit.
 func (p *pace) rest(now time.Time, sent, limit wal.LSN, rate int64) time.Duration {
 	if p.begun.IsZero() {
 		*p = pace{begun: now, sent: sent, limit: limit}

@@ -3,6 +3,7 @@ package walsender
 import (
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/longship-db/longship/pgwire"
@@ -115,6 +116,7 @@ func TestAnswersWhileResting(t *testing.T) {
 		if d := time.Since(begin); d > 0 {
 			t.Errorf("the answers took %v", d)
 		}
+		synctest.Wait() // it rests again
 		rate.Store(0)
 		if m := c.next(); m.Kind != pgwire.StreamXLogData {
 			t.Errorf("after the change a message of kind %c", m.Kind)
@@ -123,4 +125,48 @@ func TestAnswersWhileResting(t *testing.T) {
 			t.Errorf("the change was heeded after %v", d)
 		}
 	})
+}
+
+// Who has caught up and falls far behind again catches up like who is behind at first, but only while commits are
+// released without it: who they wait for is sent all there is.
+func TestFallsBehindAgain(t *testing.T) {
+	const far = paceBehind + 8<<20
+	for _, test := range []struct {
+		what   string
+		rule   string
+		behind int
+		want   time.Duration
+	}{
+		{"commits come", "", far, 7 * time.Second}, // it rests between eight slices
+		{"commits wait for it, and others' come that do not", "ANY 1 (n2)", far, 0},
+		{"it is not far behind", "", paceBehind / 2, 0},
+	} {
+		change := func(cfg *Config) { cfg.CatchupRate = func() int64 { return 1 << 20 } }
+		bubble(t, change, func(t *testing.T, p *testPrimary) {
+			p.insert(100)
+			at := p.flush()
+			c := p.connect(memberParams("n2"))
+			c.stream(startCommand)
+			c.wal(segmentStart, at)
+			synctest.Wait() // it has caught up, and reads no more
+			if test.rule != "" {
+				p.setRule(test.rule)
+			}
+			for range test.behind >> 20 {
+				p.insert(1 << 20)
+				p.flush()
+			}
+			begin := time.Now()
+			for behind := p.log.Flushed.Load(); at < behind; {
+				if m := c.next(); m.Kind == pgwire.StreamXLogData {
+					at += wal.LSN(len(m.XLogData.Data))
+				}
+				p.insert(100)
+				p.flush()
+			}
+			if took := time.Since(begin); took < test.want || took > test.want+test.want/7+time.Millisecond {
+				t.Errorf("%s: that took %v, want %v", test.what, took, test.want)
+			}
+		})
+	}
 }

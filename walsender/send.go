@@ -215,12 +215,16 @@ func (st *stream) finish(limit wal.LSN) error {
 // longestRest is after how long one who rests looks again: at the rate, which may have been changed, and at the log.
 const longestRest = time.Second
 
-// rest returns for how long one who catches up has to rest now, to keep its pace.
+// rest returns for how long one who catches up has to rest now, to keep its pace. What counts is the log that is
+// released: who lacks much of that is not whom commits wait for, and if they begin to, no more is released. One who
+// has caught up goes on to count meanwhile, and its state stays streaming, as in PostgreSQL.
 func (st *stream) rest(limit wal.LSN) time.Duration {
-	if st.streaming.Load() || st.drained {
+	sent, released := st.sent.Load(), min(limit, st.log.Horizon.Load())
+	if st.drained || st.streaming.Load() && released < sent+paceBehind {
+		st.pace = pace{}
 		return 0
 	}
-	rest := st.pace.rest(time.Now(), st.sent.Load(), limit, st.session.server.cfg.CatchupRate())
+	rest := st.pace.rest(time.Now(), sent, released, st.session.server.cfg.CatchupRate())
 	return min(rest, longestRest)
 }
 
