@@ -260,6 +260,33 @@ func TestRandomBytes(t *testing.T) {
 
 // A connection that has been used and is idle holds neither buffer, and costs little else.
 func TestIdleConnectionsAreSmall(t *testing.T) {
+	const params = 30_000
+	large := strings.Repeat("x", 100<<10)
+	for name, use := range map[string]func(c *client){
+		"query": func(c *client) { c.query("rows 300") },
+		"parse": func(c *client) {
+			c.send(&pgproto3.Parse{Name: large, Query: "error", ParameterOIDs: make([]uint32, params)}, &pgproto3.Sync{})
+			c.untilReady()
+		},
+		"bind": func(c *client) {
+			c.send(&pgproto3.Parse{Query: "echo"}, &pgproto3.Bind{
+				Parameters: make([][]byte, params), ParameterFormatCodes: make([]int16, params), ResultFormatCodes: make([]int16, params),
+			}, &pgproto3.Sync{})
+			c.untilReady()
+		},
+		"describe, execute, close": func(c *client) {
+			c.send(&pgproto3.Describe{ObjectType: 'S', Name: large}, &pgproto3.Sync{}, &pgproto3.Execute{Portal: large}, &pgproto3.Sync{},
+				&pgproto3.Close{ObjectType: 'S', Name: large}, &pgproto3.Sync{})
+			for range 3 {
+				c.untilReady()
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testIdleConnectionIsSmall(t, use) })
+	}
+}
+
+func testIdleConnectionIsSmall(t *testing.T, use func(c *client)) {
 	const conns, limit = 100, 7 << 10 // of heap, ours and the test's own end of each; a buffer alone is 8 KiB
 	s := newTestServer(Config{MaxConnections: conns})
 	addr := serve(t, s)
@@ -275,7 +302,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 	for range conns {
 		c := dial(t, addr)
 		c.connect()
-		c.query("rows 300")
+		use(c)
 		all = append(all, c.nc) // not the frontend, which has buffers
 	}
 	var each int64

@@ -25,13 +25,17 @@ type conversation struct {
 	lost     bool      // a message came where it means nothing: the connection ends with the error
 	sink     rowSink   // of the running Execute
 
-	// Messages being acted on; reused.
+	decoded message // that is acted on
+	query   pgproto3.Query
+}
+
+// A message of extended query.
+type message struct {
 	parse    pgproto3.Parse
 	bind     pgproto3.Bind
 	describe pgproto3.Describe
 	execute  pgproto3.Execute
-	closeMsg pgproto3.Close
-	query    pgproto3.Query
+	close    pgproto3.Close
 }
 
 // serveSQL is the message loop of an SQL connection.

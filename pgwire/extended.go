@@ -32,6 +32,7 @@ func (v *conversation) extendedMessage(typ byte, body []byte, tooLong *Error) er
 	err := error(tooLong)
 	if tooLong == nil {
 		err = v.extended(typ, body)
+		v.decoded = message{} // or an idle connection would hold it
 	}
 	if err == nil {
 		return nil
@@ -43,30 +44,30 @@ func (v *conversation) extendedMessage(typ byte, body []byte, tooLong *Error) er
 func (v *conversation) extended(typ byte, body []byte) error {
 	switch typ {
 	case 'P':
-		if err := v.parse.Decode(body); err != nil {
+		if err := v.decoded.parse.Decode(body); err != nil {
 			return malformed(err)
 		}
-		return v.parseMessage(&v.parse)
+		return v.parseMessage(&v.decoded.parse)
 	case 'B':
-		if err := v.bind.Decode(body); err != nil {
+		if err := v.decoded.bind.Decode(body); err != nil {
 			return malformed(err)
 		}
-		return v.bindMessage(&v.bind)
+		return v.bindMessage(&v.decoded.bind)
 	case 'D':
-		if err := v.describe.Decode(body); err != nil {
+		if err := v.decoded.describe.Decode(body); err != nil {
 			return malformed(err)
 		}
-		return v.describeMessage(v.describe.ObjectType, v.describe.Name)
+		return v.describeMessage(v.decoded.describe.ObjectType, v.decoded.describe.Name)
 	case 'E':
-		if err := v.execute.Decode(body); err != nil {
+		if err := v.decoded.execute.Decode(body); err != nil {
 			return malformed(err)
 		}
-		return v.executeMessage(v.execute.Portal, v.execute.MaxRows)
+		return v.executeMessage(v.decoded.execute.Portal, v.decoded.execute.MaxRows)
 	default:
-		if err := v.closeMsg.Decode(body); err != nil {
+		if err := v.decoded.close.Decode(body); err != nil {
 			return malformed(err)
 		}
-		return v.closeMessage(v.closeMsg.ObjectType, v.closeMsg.Name)
+		return v.closeMessage(v.decoded.close.ObjectType, v.decoded.close.Name)
 	}
 }
 
@@ -84,7 +85,6 @@ func (v *conversation) parseMessage(m *pgproto3.Parse) error {
 	query := briefly(m.Query)
 	ctx := v.beginWork(query)
 	st, err := v.session.Parse(ctx, m.Query, m.ParameterOIDs)
-	m.Query = "" // or an idle connection would hold it
 	size := sizeOf(st)
 	if err == nil {
 		err = v.share.hold(size)
@@ -143,7 +143,6 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 		return err
 	}
 	p.args = args
-	m.Parameters = nil // or an idle connection would hold them
 	keepValues(p.args.Values)
 	v.portals[p.name] = p
 	v.Send(bindComplete)
