@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"math/bits"
 	"slices"
 	"strings"
 
@@ -12,12 +11,20 @@ import (
 // queries around.
 type scope struct {
 	relations []relation
-	kv        bool // the relation is kv
-	excluded  bool // EXCLUDED may be referred to
-	tree      int  // the first relation that is joined with the one that is added
-	visible   int  // the first that may be referred to here
+	kv        bool           // the relation is kv
+	excluded  bool           // EXCLUDED may be referred to
+	merged    []mergedColumn // by USING
+	tree      int            // the first relation that is joined with the one that is added
+	visible   int            // the first that may be referred to here
 	outer     *scope
 	refs      relations // that were referred to since this was emptied
+}
+
+// A mergedColumn is a column of several relations that USING has made one.
+type mergedColumn struct {
+	name string
+	tree int   // the first of the relations that are joined
+	of   []int // the relations: the first of these that is not NULL
 }
 
 // relations is a set of those of FROM: bit i stands for the one that is number i there.
@@ -34,7 +41,7 @@ type relation struct {
 	offset  int // of its first column in a row of all relations
 	oid     uint32
 	kv      bool     // it is kv, joined with others
-	merged  []string // columns that USING has made one with those of the relation before
+	merged  []string // columns that USING has made one with others
 }
 
 func kvScope(table string) scope {
@@ -105,14 +112,54 @@ func (a *analyzer) find(sc *scope, n columnNode, depth int) (found expr) {
 		}
 		found, at = x, i
 	}
-	if found == nil && sc.kv && n.table == "" && n.name == sc.relations[0].table {
-		sc.refs |= 1
-		return &wholeRow{depth}
-	}
 	if at >= 0 {
 		sc.refs |= 1 << at
 	}
+	if n.table != "" {
+		return found
+	}
+	for i := range sc.merged {
+		if m := &sc.merged[i]; m.name == n.name && m.tree >= sc.visible {
+			if found != nil {
+				a.fail(n.at(), pgwire.CodeAmbiguousColumn, `column reference "%s" is ambiguous`, n.name)
+			}
+			found = a.mergedColumn(sc, m, n, depth)
+		}
+	}
+	if found == nil {
+		return sc.wholeRow(n.name, depth)
+	}
 	return found
+}
+
+// mergedColumn is a column that USING has made of several.
+func (a *analyzer) mergedColumn(sc *scope, m *mergedColumn, n node, depth int) expr {
+	args, nodes := make([]expr, len(m.of)), make([]node, len(m.of))
+	for i, of := range m.of {
+		args[i], nodes[i] = sc.relations[of].column(m.name, false, depth), n
+		sc.refs |= 1 << of
+	}
+	if len(args) == 1 {
+		return args[0]
+	}
+	return &choiceExpr{t: a.common("JOIN/USING", args, nodes), args: args}
+}
+
+// wholeRow is the row of the relation of that name, nil if there is none.
+func (sc *scope) wholeRow(table string, depth int) expr {
+	for i := sc.visible; i < len(sc.relations); i++ {
+		rel := &sc.relations[i]
+		if rel.table != table {
+			continue
+		}
+		sc.refs |= 1 << i
+		row := &wholeRow{table: table}
+		for _, c := range rel.columns {
+			row.columns = append(row.columns, rel.column(c.Name, sc.kv, depth))
+		}
+		return row
+	}
+	return nil
 }
 
 // column is the expression for a column of the relation, nil if it has none of that name. Every catalog
@@ -243,7 +290,11 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 	if item.comma {
 		a.scope.tree = len(a.scope.relations)
 	}
-	step := joinStep{table: rel.table, left: item.left, offset: p.width}
+	step := joinStep{table: rel.table, left: item.left, right: item.right, offset: p.width, tree: a.scope.tree}
+	visible := a.scope.visible
+	if item.right {
+		a.scope.visible = len(a.scope.relations)
+	}
 	a.noAggregate = "functions in FROM"
 	switch v, with := a.catalog.view(item.name), a.withTable(item.name); {
 	case item.query != nil:
@@ -262,18 +313,32 @@ func (a *analyzer) addRelation(item *fromItem, p *fromPlan) {
 	}
 	a.renameColumns(&item.tableRef, &rel)
 	on := item.on
+	if item.natural {
+		item.using = a.natural(item, &rel)
+	}
 	if item.using != nil {
 		on = a.using(item, &rel)
 	}
+	step.lateral = step.lateral && !step.right // what it may refer to stays the same
 	added := a.addStep(rel, step, p)
 	if on != nil {
 		a.noAggregate = "JOIN conditions"
-		visible := a.scope.visible
 		a.scope.visible = a.scope.tree
 		added.conds = a.conditionsOf(on, "JOIN/ON")
-		a.scope.visible = visible
 	}
-	a.noAggregate = ""
+	a.noAggregate, a.scope.visible = "", visible
+	if item.right && !item.left && added.tree == len(p.steps)-2 {
+		p.mirror()
+	}
+}
+
+// mirror makes a RIGHT JOIN of two relations a LEFT JOIN, which can look up the rows of the other one.
+func (p *fromPlan) mirror() {
+	last := len(p.steps) - 1
+	l, r := p.steps[last-1], p.steps[last]
+	l.left, l.conds = true, r.conds
+	r.right, r.conds = false, nil
+	p.steps[last-1], p.steps[last] = r, l
 }
 
 // joinKV makes a relation kv.
@@ -285,33 +350,102 @@ func (a *analyzer) joinKV(rel *relation, step *joinStep, p *fromPlan) {
 
 // addStep adds a relation, whose columns are visible from then on.
 func (a *analyzer) addStep(rel relation, step joinStep, p *fromPlan) *joinStep {
-	step.width = len(rel.columns)
+	step.number, step.width = len(p.steps), len(rel.columns)
 	p.width += step.width
 	a.scope.relations = append(a.scope.relations, rel)
 	p.steps = append(p.steps, step)
 	return &p.steps[len(p.steps)-1]
 }
 
-// using makes the condition of JOIN … USING, and merges the columns it names.
+// natural lists the columns that NATURAL JOIN joins by.
+func (a *analyzer) natural(item *fromItem, rel *relation) []columnName {
+	list := []columnName{}
+	add := func(name string) {
+		same := func(c columnName) bool { return c.name == name }
+		if rel.column(name, false, 0) != nil && !slices.ContainsFunc(list, same) {
+			list = append(list, columnName{item.pos, name})
+		}
+	}
+	for _, m := range a.scope.merged {
+		if m.tree == a.scope.tree {
+			add(m.name)
+		}
+	}
+	for _, left := range a.scope.relations[a.scope.tree:] {
+		for _, c := range left.columns {
+			if !slices.Contains(left.merged, c.Name) {
+				add(c.Name)
+			}
+		}
+	}
+	return list
+}
+
+// using makes the condition of JOIN … USING, and merges the columns it names. They come first in what is joined.
 func (a *analyzer) using(item *fromItem, rel *relation) node {
-	all, joined := logicNode{pos: item.pos, and: true}, a.scope.relations[a.scope.tree:]
+	all := logicNode{pos: item.pos, and: true}
+	var merged []mergedColumn
 	for _, c := range item.using {
-		left := slices.IndexFunc(joined, func(r relation) bool { return r.column(c.name, false, 0) != nil && !slices.Contains(r.merged, c.name) })
+		of := a.leftColumn(c.name)
 		side := "left"
-		if left >= 0 {
+		if of != nil {
 			side = "right"
 		}
-		if left < 0 || rel.column(c.name, false, 0) == nil {
+		if of == nil || rel.column(c.name, false, 0) == nil {
 			panic(pgwire.Errorf(pgwire.CodeUndefinedColumn, `column "%s" specified in USING clause does not exist in %s table`, c.name, side))
 		}
-		rel.merged = append(rel.merged, c.name)
 		all.args = append(all.args, binaryNode{
-			pos: c.pos, op: "=",
-			l: columnNode{pos: c.pos, table: joined[left].table, name: c.name},
-			r: columnNode{pos: c.pos, table: rel.table, name: c.name},
+			pos: c.pos, op: "=", l: a.mergedNode(c, of), r: columnNode{pos: c.pos, table: rel.table, name: c.name},
 		})
+		rel.merged = append(rel.merged, c.name)
+		if item.right && !item.left {
+			of = nil
+		}
+		if item.right {
+			of = append(of, len(a.scope.relations))
+		}
+		merged = append(merged, mergedColumn{c.name, a.scope.tree, of})
+	}
+	a.scope.merged = append(merged, a.scope.merged...)
+	if len(all.args) == 0 { // NATURAL JOIN without such columns
+		return nil
 	}
 	return all
+}
+
+// leftColumn takes a column of what has been joined so far, to merge it with another: the relations that it is of.
+func (a *analyzer) leftColumn(name string) (of []int) {
+	count := 0
+	for i, m := range a.scope.merged {
+		if m.name == name && m.tree == a.scope.tree {
+			of, count = m.of, count+1
+			a.scope.merged = slices.Delete(slices.Clone(a.scope.merged), i, i+1)
+			break
+		}
+	}
+	for i := a.scope.tree; i < len(a.scope.relations); i++ {
+		rel := &a.scope.relations[i]
+		if rel.column(name, false, 0) != nil && !slices.Contains(rel.merged, name) {
+			rel.merged = append(rel.merged, name)
+			of, count = []int{i}, count+1
+		}
+	}
+	if count > 1 {
+		panic(pgwire.Errorf(pgwire.CodeAmbiguousColumn, `common column name "%s" appears more than once in left table`, name))
+	}
+	return of
+}
+
+// mergedNode is a column of several relations: the first that is not NULL.
+func (a *analyzer) mergedNode(c columnName, of []int) node {
+	columns := make([]node, len(of))
+	for i, k := range of {
+		columns[i] = columnNode{pos: c.pos, table: a.scope.relations[k].table, name: c.name}
+	}
+	if len(columns) == 1 {
+		return columns[0]
+	}
+	return callNode{pos: c.pos, name: "coalesce", args: columns}
 }
 
 // renameColumns gives columns their aliases: FROM x AS t(a, b).
@@ -379,10 +513,21 @@ func (a *analyzer) whereOf(n node, p *fromPlan) {
 	}
 	a.noAggregate = "WHERE"
 	for _, cond := range a.conditionsOf(n, "WHERE") {
-		step := &p.steps[max(bits.Len64(uint64(cond.refs))-1, 0)]
+		step := &p.steps[p.decidedAt(cond.refs)]
 		step.after = append(step.after, cond)
 	}
 	a.noAggregate = ""
+}
+
+// decidedAt is the step after which it can be decided what of WHERE refers to refs: of those that RIGHT JOIN joins, all are
+// needed.
+func (p *fromPlan) decidedAt(refs relations) (at int) {
+	for i := range p.steps {
+		if step := &p.steps[i]; refs&step.itself() != 0 || step.right && step.tree <= at {
+			at = i
+		}
+	}
+	return at
 }
 
 // conditionsOf analyzes what must all hold, and finds what each refers to.

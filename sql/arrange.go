@@ -18,12 +18,15 @@ func (p *fromPlan) arrange() {
 	arranged, known := p.arrangeFirst()
 	for _, i := range p.order()[len(arranged):] {
 		step := p.steps[i]
-		step.read(known, i)
-		known |= 1 << i
+		step.read(known)
+		known |= step.itself()
 		arranged = append(arranged, step)
 	}
 	p.steps = arranged
 }
+
+// itself is the step's relation.
+func (s *joinStep) itself() relations { return 1 << s.number }
 
 // order is that in which the relations are written.
 func (p *fromPlan) order() []int {
@@ -39,7 +42,7 @@ func (p *fromPlan) order() []int {
 func (p *fromPlan) arrangeFirst() (arranged []joinStep, known relations) {
 	var pool []condition
 	var left []int
-	for i := range p.steps {
+	for i := range p.untilRight() {
 		if p.steps[i].left || p.steps[i].lateral {
 			break
 		}
@@ -49,20 +52,31 @@ func (p *fromPlan) arrangeFirst() (arranged []joinStep, known relations) {
 	for len(left) > 0 {
 		best, least := 0, 4
 		for k, i := range left {
-			if rank := p.steps[i].rank(decidable(pool, known|1<<i), known); rank < least {
+			if rank := p.steps[i].rank(decidable(pool, known|p.steps[i].itself()), known); rank < least {
 				best, least = k, rank
 			}
 		}
 		i := left[best]
 		left = slices.Delete(left, best, best+1)
 		step := p.steps[i]
-		step.conds, step.after = decidable(pool, known|1<<i), nil
-		pool = slices.DeleteFunc(pool, func(c condition) bool { return c.refs&^(known|1<<i) == 0 })
-		step.read(known, i)
-		known |= 1 << i
+		with := known | step.itself()
+		step.conds, step.after = decidable(pool, with), nil
+		pool = slices.DeleteFunc(pool, func(c condition) bool { return c.refs&^with == 0 })
+		step.read(known)
+		known = with
 		arranged = append(arranged, step)
 	}
 	return arranged, known
+}
+
+// untilRight is how many steps come before those that are part of a RIGHT JOIN.
+func (p *fromPlan) untilRight() int {
+	for i := range p.steps {
+		if p.steps[i].right {
+			return p.steps[i].tree
+		}
+	}
+	return len(p.steps)
 }
 
 // decidable are the conditions that refer to known relations alone.
@@ -93,23 +107,23 @@ func (s *joinStep) rank(conds []condition, known relations) int {
 	return 3
 }
 
-// read settles how the rows of a step, which is relation number i, are found when others are known, and puts each of its
-// conditions where it is decided.
-func (s *joinStep) read(known relations, i int) {
+// read settles how the rows of a step are found when others are known, and puts each of its conditions where it is decided.
+// A RIGHT JOIN has to find all.
+func (s *joinStep) read(known relations) {
 	conds := s.conds
-	if !s.left {
+	if !s.outer() {
 		conds, s.after = slices.Concat(conds, s.after), nil
 	}
-	if s.kv != nil {
+	if s.kv != nil && !s.right {
 		s.kv.known = known
 		conds = s.kv.take(conds)
 		s.lateral = known == 0 || s.kv.refs != 0
-		own := decidable(conds, 1<<i)
+		own := decidable(conds, s.itself())
 		if s.lateral {
 			own = conds
 		}
 		s.kv.filter = allOf(own)
-		conds = slices.DeleteFunc(conds, func(c condition) bool { return s.lateral || c.refs&^(1<<i) == 0 })
+		conds = slices.DeleteFunc(conds, func(c condition) bool { return s.lateral || c.refs&^s.itself() == 0 })
 	}
 	s.on = allOf(conds)
 	for _, cond := range s.after {

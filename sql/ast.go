@@ -189,10 +189,11 @@ type tableRef struct {
 // A fromItem is a relation of FROM and how it is joined to those before it.
 type fromItem struct {
 	tableRef
-	comma bool // not joined: what is joined to it does not see those before
-	left  bool
-	on    node // nil: with every row
-	using []columnName
+	comma       bool // not joined: what is joined to it does not see those before
+	left, right bool // the rows of which side are kept that match none; both: FULL JOIN
+	natural     bool // by all columns of the same names
+	on          node // nil: with every row
+	using       []columnName
 }
 
 // A withQuery is name [(column, …)] AS (SELECT …) after WITH.

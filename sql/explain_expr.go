@@ -37,7 +37,7 @@ func (d *describer) text(x expr) string {
 	case *viewColumn:
 		return d.column(x.table, x.name, d.qualify || x.depth > 0)
 	case *wholeRow:
-		return "kv.*"
+		return quoteIdent(x.table) + ".*"
 	case *compareExpr:
 		return d.operator(x.l, x.op, x.r)
 	case *arithExpr:

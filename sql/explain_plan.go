@@ -220,19 +220,31 @@ func (x *explainer) join(outer *explainNode, step *joinStep) *explainNode {
 	if step.on != nil {
 		on = append(on, step.on)
 	}
-	if n.tell("Join Type", map[bool]string{false: "Inner", true: "Left"}[step.left]); step.left {
-		n.title += " Left Join"
+	if n.tell("Join Type", step.joinType()); step.outer() {
+		n.title += " " + step.joinType() + " Join"
 	} else {
 		on = append(on, step.where...)
 	}
 	if len(on) > 0 {
 		n.add("Join Filter", x.chain(on, " AND "))
 	}
-	if step.left && len(step.where) > 0 {
+	if step.outer() && len(step.where) > 0 {
 		n.add("Filter", x.chain(step.where, " AND "))
 	}
 	x.subqueries(n)
 	return n
+}
+
+func (s *joinStep) joinType() string {
+	switch {
+	case s.left && s.right:
+		return "Full"
+	case s.left:
+		return "Left"
+	case s.right:
+		return "Right"
+	}
+	return "Inner"
 }
 
 // step is the node that reads a relation of FROM, with the conditions that its rows must fulfil.

@@ -78,16 +78,26 @@ func (x *kvColumn) eval(e *env) (Value, error) {
 	return rowValue(&e.at(x.depth).row, x.index), nil
 }
 
-// A wholeRow is the row of kv as a text: (key,value,lsn).
-type wholeRow struct{ depth int }
+// A wholeRow is the row of a relation as a text: (key,value,lsn). One of NULLs stands in for none, in an outer join.
+type wholeRow struct {
+	table   string
+	columns []expr
+}
 
 func (x *wholeRow) typ() Type { return Text }
 
 func (x *wholeRow) eval(e *env) (Value, error) {
-	row := &e.at(x.depth).row
-	var fields []Value
-	for i := range kvColumns {
-		fields = append(fields, rowValue(row, i))
+	fields, making, null := make([]Value, len(x.columns)), unfinished{e: e}, true
+	defer making.done()
+	for i, c := range x.columns {
+		var err error
+		if fields[i], err = making.value(c); err != nil {
+			return Null, err
+		}
+		null = null && fields[i].IsNull()
+	}
+	if null {
+		return Null, nil
 	}
 	return TextValue(recordValue(fields, e.loc()).s), nil
 }

@@ -21,11 +21,14 @@ type fromPlan struct {
 }
 
 type joinStep struct {
+	number        int // of the relation, as it is written
 	source        source
 	kv            *access // of a source that is kv
 	table         string  // what it is called
 	lateral       bool    // depends on the row so far
 	left          bool    // LEFT JOIN: a row of NULLs stands in if none matches
+	right         bool    // RIGHT JOIN: rows that match none come after the others, with NULLs for all steps from tree on
+	tree          int     // the first step of those that are joined with it
 	on            expr    // nil: all match
 	where         []expr  // parts of WHERE that can be decided here
 	offset, width int
@@ -36,6 +39,9 @@ type joinStep struct {
 
 // streams reports whether rows are taken as they are read.
 func (s *joinStep) streams() bool { return s.kv != nil && s.lateral }
+
+// outer reports whether what WHERE asks is no condition of the join.
+func (s *joinStep) outer() bool { return s.left || s.right }
 
 // maxDerivedRows bounds what a query that joins, or that is part of another, may hold.
 const maxDerivedRows = 1 << 20
@@ -50,6 +56,7 @@ type joiner struct {
 	plan *fromPlan
 	e    *env
 	rows [][][]Value // of each step that is not lateral
+	met  [][]bool    // which of them have matched, of a RIGHT JOIN
 	take func() (more bool, err error)
 	seen int
 	m    *meter
@@ -75,7 +82,8 @@ func (p *fromPlan) part(i int) any {
 // scan sets e.tuple to each row of the join and calls take, until that wants no more.
 func (p *fromPlan) scan(e *env, take func() (more bool, err error)) error {
 	e.tuple = make([]Value, p.width)
-	j := &joiner{plan: p, e: e, rows: make([][][]Value, len(p.steps)), take: take, m: e.session.meter}
+	n := len(p.steps)
+	j := &joiner{plan: p, e: e, rows: make([][][]Value, n), met: make([][]bool, n), take: take, m: e.session.meter}
 	if j.m != nil {
 		return j.runMetered()
 	}
@@ -87,6 +95,17 @@ func (j *joiner) step(i int) (more bool, err error) {
 	if i == len(j.plan.steps) {
 		return j.take()
 	}
+	more, err = j.matches(i)
+	for r := i + 1; r < len(j.plan.steps) && err == nil && more; r++ {
+		if step := &j.plan.steps[r]; step.right && step.tree == i {
+			more, err = j.unmet(r)
+		}
+	}
+	return more, err
+}
+
+// matches goes on with the rows of a step that match those before it.
+func (j *joiner) matches(i int) (more bool, err error) {
 	step, t := &j.plan.steps[i], &matcher{j: j, i: i, more: true}
 	if step.streams() {
 		err = step.kv.rows(j.e, j.e.session.txn, t)
@@ -100,39 +119,81 @@ func (j *joiner) step(i int) (more bool, err error) {
 	return j.next(i)
 }
 
+// unmet goes on with the rows of a RIGHT JOIN that no row of those that it is joined with has matched.
+func (j *joiner) unmet(r int) (more bool, err error) {
+	step := &j.plan.steps[r]
+	rows, err := j.kept(r)
+	if err != nil {
+		return false, err
+	}
+	met := j.met[r]
+	j.met[r] = nil
+	for i, row := range rows {
+		if met != nil && met[i] {
+			continue
+		}
+		if err := j.interrupted(); err != nil {
+			return false, err
+		}
+		for _, left := range j.plan.steps[step.tree:r] {
+			clear(j.e.tuple[left.offset : left.offset+left.width])
+		}
+		copy(j.e.tuple[step.offset:], row)
+		if more, err := j.next(r); err != nil || !more {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // A matcher takes the rows of a step, beside one row of those before it.
 type matcher struct {
 	j       *joiner
 	i       int
 	matched bool // by any row
+	row     int  // which of those that are kept it is at
 	more    bool // rows are wanted
 }
 
 // takeAll takes the rows of a relation that is read at once.
 func (t *matcher) takeAll(step *joinStep) (err error) {
 	j, i := t.j, t.i
-	rows := j.rows[i]
-	if rows == nil || step.lateral {
-		if rows, err = j.read(i, step); err != nil {
-			return err
-		}
-		if !step.lateral && step.kv == nil { // those of kv are counted one by one
-			if err := j.e.hold(len(rows) * (rowSize + step.width*valueSize)); err != nil {
-				return err
-			}
-		}
-		j.rows[i] = rows
+	rows, err := j.kept(i)
+	if err != nil {
+		return err
 	}
 	if !step.lateral && i > 0 {
 		j.m.given(keptPart{step}, len(rows))
 	}
-	for _, row := range rows {
+	if step.right && j.met[i] == nil {
+		j.met[i] = make([]bool, len(rows))
+	}
+	for k, row := range rows {
+		t.row = k
 		copy(j.e.tuple[step.offset:], row)
 		if more, err := t.take(); err != nil || !more {
 			return err
 		}
 	}
 	return nil
+}
+
+// kept are the rows of a relation that is read at once.
+func (j *joiner) kept(i int) (rows [][]Value, err error) {
+	step := &j.plan.steps[i]
+	if rows = j.rows[i]; rows != nil && !step.lateral {
+		return rows, nil
+	}
+	if rows, err = j.read(i, step); err != nil {
+		return nil, err
+	}
+	if !step.lateral && step.kv == nil { // those of kv are counted one by one
+		if err := j.e.hold(len(rows) * (rowSize + step.width*valueSize)); err != nil {
+			return nil, err
+		}
+	}
+	j.rows[i] = rows
+	return rows, nil
 }
 
 // take takes the row that is in the tuple.
@@ -148,6 +209,9 @@ func (t *matcher) take() (more bool, err error) {
 		return err == nil, err
 	}
 	t.matched = true
+	if j.plan.steps[t.i].right {
+		j.met[t.i][t.row] = true
+	}
 	t.more, err = j.next(t.i)
 	return t.more, err
 }
@@ -156,7 +220,7 @@ func (t *matcher) take() (more bool, err error) {
 func (j *joiner) next(i int) (more bool, err error) {
 	for _, cond := range j.plan.steps[i].where {
 		if ok, err := passes(cond, j.e); err != nil || !ok {
-			j.m.drop(j.plan.part(i), i > 0 && j.plan.steps[i].left)
+			j.m.drop(j.plan.part(i), i > 0 && j.plan.steps[i].outer())
 			return err == nil, err
 		}
 	}

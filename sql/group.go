@@ -154,15 +154,6 @@ func (a *analyzer) plain(n node) (x expr) {
 	return a.expr(n)
 }
 
-// groupedStar is * of a relation beside GROUP BY.
-func (a *analyzer) groupedStar(t target, rel *relation) []output {
-	var outs []output
-	for _, c := range rel.columns {
-		outs = append(outs, output{name: c.Name, x: a.typed(columnNode{pos: t.pos, table: rel.table, name: c.Name})})
-	}
-	return outs
-}
-
 // groups are those of one run, in the order in which their first rows came.
 type groups struct {
 	byKey map[string]*group

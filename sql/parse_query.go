@@ -118,12 +118,9 @@ func (p *parser) fromList() []fromItem {
 		switch {
 		case p.acceptOp(","):
 			list = append(list, fromItem{tableRef: p.tableRef(true), comma: true})
-		case p.isKeyword("right", "full", "natural"):
-			hint := map[string]string{"right": "a RIGHT JOIN b is b LEFT JOIN a."}[p.tok.text]
-			p.unsupported(p.tok.pos, commandName(p.tok.text)+" JOIN", hint)
 		case p.acceptBoth("cross", "join"):
 			list = append(list, fromItem{tableRef: p.tableRef(true)})
-		case p.isKeyword("join", "inner", "left"):
+		case p.isKeyword("natural", "join", "inner", "left", "right", "full"):
 			list = append(list, p.join())
 		default:
 			return list
@@ -132,15 +129,19 @@ func (p *parser) fromList() []fromItem {
 }
 
 func (p *parser) join() fromItem {
-	var item fromItem
-	if p.accept("left") {
-		item.left = true
+	item := fromItem{natural: p.accept("natural")}
+	item.left, item.right = p.isKeyword("left", "full"), p.isKeyword("right", "full")
+	if item.left || item.right {
+		p.advance()
 		p.accept("outer")
 	} else {
 		p.accept("inner")
 	}
 	p.expect("join")
 	item.tableRef = p.tableRef(true)
+	if item.natural {
+		return item
+	}
 	if p.accept("using") {
 		p.expectOp("(")
 		item.using = p.columnNames(p.name)

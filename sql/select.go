@@ -2,6 +2,7 @@ package sql
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -236,22 +237,41 @@ func (a *analyzer) star(t target) []output {
 			continue
 		}
 		a.columnRef++
-		if a.grouping != nil {
-			outs = append(outs, a.groupedStar(t, rel)...)
+		if t.table == "" {
+			outs = append(outs, a.mergedStar(t, i)...)
+		}
+		outs = append(outs, a.relationStar(t, rel)...)
+	}
+	return outs
+}
+
+// mergedStar is what * lists first of the relations that are joined from number tree on: the columns that USING has merged.
+func (a *analyzer) mergedStar(t target, tree int) (outs []output) {
+	for _, m := range a.scope.merged {
+		if m.tree == tree {
+			outs = append(outs, output{name: m.name, x: a.typed(a.mergedNode(columnName{t.pos, m.name}, m.of))})
+		}
+	}
+	return outs
+}
+
+// relationStar is * of a relation.
+func (a *analyzer) relationStar(t target, rel *relation) (outs []output) {
+	for i, c := range rel.columns {
+		if t.table == "" && slices.Contains(rel.merged, c.Name) {
 			continue
 		}
-		if a.bare == nil && len(rel.columns) > 0 {
-			a.bare = &columnNode{pos: t.pos, table: rel.table, name: rel.columns[0].Name}
+		switch {
+		case a.grouping != nil:
+			outs = append(outs, output{name: c.Name, x: a.typed(columnNode{pos: t.pos, table: rel.table, name: c.Name})})
+			continue
+		case a.bare == nil:
+			a.bare = &columnNode{pos: t.pos, table: rel.table, name: c.Name}
 		}
-		for i, c := range rel.columns {
-			if t.table == "" && slices.Contains(rel.merged, c.Name) {
-				continue
-			}
-			if a.scope.kv {
-				outs = append(outs, output{name: c.Name, x: &kvColumn{index: i, table: rel.table}})
-			} else {
-				outs = append(outs, output{name: c.Name, x: &viewColumn{rel.offset + i, 0, c.Type, rel.table, c.Name}})
-			}
+		if a.scope.kv {
+			outs = append(outs, output{name: c.Name, x: &kvColumn{index: i, table: rel.table}})
+		} else {
+			outs = append(outs, output{name: c.Name, x: &viewColumn{rel.offset + i, 0, c.Type, rel.table, c.Name}})
 		}
 	}
 	return outs
@@ -340,10 +360,25 @@ func (a *analyzer) outputPosition(n node, outs []output) int {
 		return int(i.n - 1)
 	case columnNode:
 		if n.table == "" {
-			return slices.IndexFunc(outs, func(o output) bool { return o.name == n.name })
+			return a.namedOutput(n, outs)
 		}
 	}
 	return -1
+}
+
+// namedOutput finds the column of the result that ORDER BY names; if several are called so they must be the same.
+func (a *analyzer) namedOutput(n columnNode, outs []output) int {
+	found := -1
+	for i, o := range outs {
+		switch {
+		case o.name != n.name:
+		case found < 0:
+			found = i
+		case !reflect.DeepEqual(o.x, outs[found].x):
+			a.fail(n.at(), pgwire.CodeAmbiguousColumn, `ORDER BY "%s" is ambiguous`, n.name)
+		}
+	}
+	return found
 }
 
 // rowCount analyzes LIMIT and OFFSET, which see no columns.

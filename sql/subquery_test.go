@@ -34,6 +34,10 @@ func TestEveryReadIsValidated(t *testing.T) {
 		"select k from (values ('read')) v(k) join kv on kv.key = v.k",
 		"select count(*) from kv a, kv b where a.key = 'other' and b.key < a.value || 'x' and b.value <> 'x'",
 		"select g from generate_series(1, 2) g, kv",
+		"select kv.key from kv right join (values ('read')) v(k) on kv.key = v.k",
+		"select a.key from kv a full join generate_series(1, 2) g on a.key = g::text",
+		"select g from generate_series(1, 2) g full join kv on kv.key = 'none'",
+		"select g from generate_series(1, 2) g natural join (values (1)) v(g) right join kv on kv.key = 'none' and g = 1 limit 9",
 		"declare c cursor for select b.key from kv a join kv b on a.value = b.key where a.key = 'other'; fetch 1 from c",
 		"insert into kv select 'new' || b.key, '' from kv a join kv b on b.key = a.value where a.key = 'other'",
 		"select 1 order by (select max(value) from kv)",
@@ -208,6 +212,7 @@ func TestSubqueriesCountMemory(t *testing.T) {
 		"select count(*) from generate_series(1, 2) g, kv",
 		"select array(select a.value || b.value from kv a, kv b)",
 		"select length(a.value) from kv a join kv b on a.value > b.value order by b.value",
+		"select count(*) from generate_series(1, 0) g full join kv on kv.key = g::text",
 		"update kv set value = kv.value || g from generate_series(1, 1) g where kv.key = any (array['a', 'b', 'c', 'd'])",
 		"delete from kv using generate_series(1, 1) g where kv.key = any (array['a', 'b', 'c', 'd']) returning key",
 	} {

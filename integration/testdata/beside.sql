@@ -824,6 +824,49 @@ SELECT 1 FROM kv a JOIN kv b ON 1
 SELECT a.value FROM kv a JOIN kv b ON a.key = b.value GROUP BY b.key
 state: SELECT * FROM kv JOIN kv ON true
 DELETE FROM kv WHERE key LIKE 'join/%'
+# RIGHT, FULL and NATURAL JOIN, and rows of what is joined
+INSERT INTO kv (key, value) VALUES ('a', 'b'), ('b', 'c'), ('c', 'x'), ('x', null), ('y', 'a')
+SELECT a.key, b.key FROM kv a RIGHT JOIN kv b ON a.value = b.key ORDER BY 2
+SELECT kv.key, v.* FROM kv RIGHT JOIN (VALUES ('a', 1), ('zz', 2)) v(k, n) ON kv.key = v.k ORDER BY n
+SELECT kv.key, v.* FROM kv RIGHT OUTER JOIN (VALUES ('a', 1), ('zz', 2)) v(k, n) ON kv.key = v.k AND v.n > 1 ORDER BY n
+SELECT kv.key, v.* FROM kv RIGHT JOIN (VALUES ('a', 1), ('zz', 2)) v(k, n) ON kv.key = v.k WHERE kv.key IS NULL ORDER BY n
+SELECT a, b, c FROM generate_series(1, 3) a JOIN generate_series(2, 4) b ON a = b RIGHT JOIN generate_series(3, 6) c ON c = b ORDER BY 3
+SELECT a, b, c FROM generate_series(1, 3) a FULL JOIN generate_series(2, 4) b ON a = b FULL JOIN generate_series(3, 6) c ON c = b ORDER BY 1, 2, 3
+SELECT a, b, c FROM generate_series(1, 3) a LEFT JOIN generate_series(2, 4) b ON a = b RIGHT JOIN generate_series(3, 6) c ON c = b ORDER BY 1, 2, 3
+SELECT x, a, b FROM generate_series(1, 2) x, generate_series(1, 3) a FULL JOIN generate_series(2, 4) b ON a = b ORDER BY 1, 2, 3
+SELECT x, a, b FROM generate_series(1, 2) x, generate_series(1, 3) a FULL JOIN generate_series(2, 4) b ON a = b WHERE x = 2 AND b IS NULL ORDER BY 1, 2, 3
+SELECT a, b FROM generate_series(1, 2) a FULL JOIN generate_series(2, 3) b ON a = b WHERE a IS NULL
+SELECT x.key, g, b FROM kv x, generate_series(1, 2) g FULL JOIN generate_series(2, 3) b ON g = b WHERE x.key < 'c' ORDER BY 1, 2, 3
+SELECT x, a, b FROM generate_series(2, 1, -1) x, LATERAL generate_series(1, x) a FULL JOIN generate_series(1, 2) b ON a = b ORDER BY 1, 2, 3
+SELECT * FROM (VALUES (1, 2), (3, 4)) x(a, b) FULL JOIN (VALUES (1, 9), (7, 8)) y(a, c) USING (a) ORDER BY a
+SELECT * FROM (VALUES (1, 2), (3, 4)) x(b, a) RIGHT JOIN (VALUES (4, 9), (7, 8)) y(c, a) USING (a) ORDER BY a
+SELECT a, x.a, y.a FROM (VALUES (1, 2), (3, 4)) x(a, b) FULL JOIN (VALUES (1, 9), (7, 8)) y(a, c) USING (a) ORDER BY a
+SELECT * FROM (VALUES (1, 2), (3, 4)) x(b, a) NATURAL JOIN (VALUES (2, 9), (7, 8)) y(a, c)
+SELECT * FROM (VALUES (1, 2), (3, 4)) x(b, a) NATURAL LEFT JOIN (VALUES (2, 9), (7, 8)) y(a, c) ORDER BY 1
+SELECT * FROM (VALUES (1, 2), (3, 4)) x(b, a) NATURAL FULL JOIN (VALUES (2, 9), (7, 8)) y(a, c) NATURAL JOIN (VALUES (2, 1)) z(a, b)
+SELECT * FROM (VALUES (1, 2)) x(b, a) NATURAL JOIN (VALUES (2, 9)) y(c, d)
+SELECT * FROM (VALUES (1, 2)) x(a, b) JOIN (VALUES (1, 3)) y(a, c) USING (a) JOIN (VALUES (2, 3, 4)) z(b, c, d) USING (b, c)
+SELECT * FROM (VALUES (5)) w(a), (VALUES (1, 2)) x(a, b) JOIN (VALUES (1, 3)) y(a, c) USING (a)
+SELECT * FROM (VALUES (1, 2)) x(a, b) JOIN (VALUES (1, 3)) y(a, b) ON true JOIN (VALUES (1)) z(a) USING (a)
+SELECT * FROM (VALUES (1, 2)) x(a, b) JOIN (VALUES (1, 3)) y(a, b) ON true NATURAL JOIN (VALUES (1)) z(a)
+SELECT * FROM (VALUES (1)) x(a) FULL JOIN (VALUES (1.5)) y(a) USING (a) ORDER BY 1
+SELECT key, value FROM kv NATURAL JOIN (VALUES ('a'), ('q')) v(key) ORDER BY 1
+SELECT key, v.key FROM kv NATURAL RIGHT JOIN (VALUES ('a'), ('q')) v(key) ORDER BY 1
+SELECT key, kv.key, v.key FROM kv NATURAL FULL JOIN (VALUES ('a'), ('q')) v(key) ORDER BY 1
+SELECT a.key, b.key FROM kv a FULL JOIN kv b ON a.value = b.key WHERE a.key IS NULL OR b.key IS NULL ORDER BY 1, 2
+SELECT count(b), count(*) FROM kv a LEFT JOIN kv b ON a.value = b.key
+SELECT k IS NULL, k::text LIKE '(a,b,%)' FROM kv k JOIN (VALUES ('a')) v(k2) ON k.key = v.k2
+SELECT a.key, count(*) FROM kv a RIGHT JOIN kv b ON a.value = b.key GROUP BY a.key ORDER BY 1
+SELECT key, count(*) FROM kv a FULL JOIN (VALUES ('a'), ('q')) v(key) USING (key) GROUP BY key ORDER BY 1
+SELECT 1 FROM kv a NATURAL JOIN kv b ON true
+SELECT 1 FROM kv a CROSS JOIN kv b ON true
+SELECT a FROM generate_series(1, 2) a, generate_series(1, 2) b JOIN generate_series(1, 2) c ON a = c
+SELECT 1 FROM (VALUES (1)) x(a) JOIN (VALUES (1)) y(b) USING (a)
+SELECT 1 FROM (VALUES (1)) x(a) JOIN (VALUES (1)) y(b) USING (b)
+SELECT 1 AS a, 2 AS a ORDER BY a
+SELECT g AS a, g AS a FROM generate_series(1, 2) g ORDER BY a
+UPDATE kv SET value = 'r' FROM generate_series(1, 2) g RIGHT JOIN (VALUES ('a', 2), ('b', 5)) v(k, n) ON g = n WHERE kv.key = v.k AND v.n = 5 RETURNING key, g, n
+DELETE FROM kv WHERE key < 'z' AND length(key) = 1
 # UPDATE … FROM and DELETE … USING
 INSERT INTO kv VALUES ('from/a', '1'), ('from/b', '2'), ('from/c', '3'), ('from/d', null)
 UPDATE kv SET value = d.v FROM unnest(ARRAY['from/a', 'from/b', 'x'], ARRAY['10', '20', '30']) AS d(k, v) WHERE kv.key = d.k RETURNING kv.key, kv.value, d.*
