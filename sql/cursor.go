@@ -41,14 +41,13 @@ type cursor struct {
 	reading   bool // its view of the table is settled
 	held      int  // bytes of rows, see maxCursorBytes
 
-	// What a cursor that scrolls or is held has of the rows: all of them. It stands on row number at, from 1; before the first
-	// at 0.
+	// What a cursor that scrolls or is held has of the rows: all of them.
 	kept    bool
 	rows    [][]Value
-	at      int
 	scrolls bool
 	holds   bool // past the end of its transaction
 
+	at     int  // the row that it stands on, from 1; before the first 0, after the last one more
 	began  bool // a row was asked for
 	atEnd  bool // there are no more
 	failed bool
@@ -256,8 +255,10 @@ func (c *cursor) fetch(ctx context.Context, limit int, out *encoder) (n int, err
 			return n, err
 		case !ok:
 			c.atEnd = true
+			c.passed()
 			return n, nil
-		case out == nil:
+		}
+		if c.passed(); out == nil {
 			continue
 		}
 		if err := out.sendRow(row); err != nil {
@@ -343,10 +344,31 @@ func (c *cursor) skip(ctx context.Context, count int, back bool) (err error) {
 	return err
 }
 
+// passed counts a row of those that are not kept, or the end, that the cursor has come to.
+func (c *cursor) passed() {
+	if !c.kept {
+		c.at++
+	}
+}
+
+// forwardTo is FETCH ABSOLUTE of a cursor that does not scroll: a row that it has not come to.
+func (c *cursor) forwardTo(ctx context.Context, n int, out *encoder) (int, error) {
+	switch {
+	case n == 0 && c.at == 0:
+		return 0, nil
+	case n <= c.at:
+		return 0, errOnlyForward()
+	}
+	if err := c.skip(ctx, n-c.at-1, false); err != nil {
+		return 0, err
+	}
+	return c.fetch(ctx, 1, out)
+}
+
 // moveTo is FETCH ABSOLUTE: row number n, from the last on if n is negative.
 func (c *cursor) moveTo(ctx context.Context, n int, out *encoder) (int, error) {
 	if !c.scrolls {
-		return 0, errOnlyForward()
+		return c.forwardTo(ctx, n, out)
 	}
 	if n < 0 {
 		n = max(len(c.rows)+1+n, 0)

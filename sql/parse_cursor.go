@@ -3,7 +3,7 @@ package sql
 import "math"
 
 // declareStatement reads DECLARE name [[NO] SCROLL] [INSENSITIVE | ASENSITIVE] CURSOR [{WITH | WITHOUT} HOLD] FOR SELECT …
-func (p *parser) declareStatement() statementNode {
+func (p *parser) declareStatement() *declareStmt {
 	p.expect("declare")
 	s := &declareStmt{name: p.name()}
 	for !p.accept("cursor") {

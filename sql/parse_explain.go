@@ -34,7 +34,11 @@ func (p *parser) explainStatement() statementNode {
 		s.options.verbose = p.accept("verbose")
 		s.options.timing, s.options.summary = s.options.analyze, s.options.analyze
 	}
-	if p.isKeyword("declare", "create", "refresh") {
+	if p.isKeyword("declare") { // whose plan is that of its query
+		s.node = p.declareStatement().query
+		return s
+	}
+	if p.isKeyword("create", "refresh") {
 		p.unsupported(p.tok.pos, "EXPLAIN of "+commandName(p.tok.text), "Explain the query by itself.")
 	}
 	if !p.isOp("(") && !p.isKeyword("select", "with", "table", "values", "insert", "update", "delete", "execute") {
