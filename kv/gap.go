@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"time"
 
@@ -43,14 +44,14 @@ func (g *gap) covers(b *base, key []byte) bool {
 func (g *gap) found() { g.misses = 0 }
 
 // missed is told that b has no row of key. Now and then it looks which gap that lies in.
-func (g *gap) missed(b *base, key []byte) error {
+func (g *gap) missed(ctx context.Context, b *base, key []byte) error {
 	g.misses++
 	if g.patience = max(g.patience, leastPatience); g.misses < g.patience {
 		return nil
 	}
 	begun := time.Now()
 	defer func() { g.searched(time.Since(begun)) }()
-	return g.find(b, key)
+	return g.find(ctx, b, key)
 }
 
 // searched notes how long a search has taken.
@@ -60,12 +61,22 @@ func (g *gap) searched(took time.Duration) {
 }
 
 // find makes it the gap of b in which key lies.
-func (g *gap) find(b *base, key []byte) error {
-	it, err := b.snapshot.NewIter(&pebble.IterOptions{})
+func (g *gap) find(ctx context.Context, b *base, key []byte) error {
+	it, err := b.snapshot.NewIter(&pebble.IterOptions{SkipPoint: until(ctx)})
 	if err != nil {
 		return err
 	}
 	g.of, g.low, g.high, g.unbounded = b, g.low[:0], g.high[:0], true
+	err = g.seek(it, key)
+	if err = errors.Join(err, it.Close()); err != nil { // what was not found may be there
+		*g = gap{}
+		return err
+	}
+	return nil
+}
+
+func (g *gap) seek(it *pebble.Iterator, key []byte) (err error) {
+	defer ended(&err)
 	if it.SeekLT(key) {
 		g.low = append(g.low, it.Key()...)
 	}
@@ -73,9 +84,31 @@ func (g *gap) find(b *base, key []byte) error {
 	if it.SeekGE(key) {
 		g.high, g.unbounded = append(g.high, it.Key()...), false
 	}
-	if err = errors.Join(err, it.Close()); err != nil { // what was not found may be there
-		*g = gap{}
-		return err
+	return err
+}
+
+// An ending is the panic by which a search among rows that were deleted ends with its context: Pebble knows no other way
+// out of a seek. The iterator is good for nothing then but to be closed.
+type ending struct{ error }
+
+// until looks at ctx now and then, for each row that an iterator comes to, deleted or not. It skips none.
+func until(ctx context.Context) func(key []byte) (skip bool) {
+	rows := 0
+	return func([]byte) bool {
+		if rows++; rows%ctxInterval == 0 && ctx.Err() != nil {
+			panic(ending{context.Cause(ctx)})
+		}
+		return false
 	}
-	return nil
+}
+
+// ended, deferred, makes an ending the error of what has been searching.
+func ended(err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case ending:
+		*err = r.error
+	default:
+		panic(r)
+	}
 }

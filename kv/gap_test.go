@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -45,7 +46,7 @@ func TestGap(t *testing.T) {
 			if l.gap.covers(r.base, appendRowKey(nil, key)) {
 				covered++
 			}
-			_, found, err := r.get(key, &l)
+			_, found, err := r.get(t.Context(), key, &l)
 			if err != nil || found != present[key] {
 				t.Fatalf("round %d, key %s: found %v, %v, want %v", round, key, found, err, present[key])
 			}
@@ -80,7 +81,7 @@ func TestGapOfEarlierBase(t *testing.T) {
 		t.Helper()
 		r := s.read()
 		defer r.base.release()
-		if _, found, err := r.get(key, &l); err != nil || found != want {
+		if _, found, err := r.get(t.Context(), key, &l); err != nil || found != want {
 			t.Errorf("%s: found %v, %v, want %v", key, found, err, want)
 		}
 	}
@@ -115,7 +116,7 @@ func TestGapOfWhatCannotBeRead(t *testing.T) {
 	for n := range int32(20) {
 		var g gap
 		failures.Store(n)
-		if err := g.find(r.base, appendRowKey(nil, "0500x")); err != nil {
+		if err := g.find(t.Context(), r.base, appendRowKey(nil, "0500x")); err != nil {
 			failed++
 		}
 		failures.Store(0)
@@ -142,6 +143,34 @@ func TestGapThatTakesLong(t *testing.T) {
 	}
 }
 
+// A search among many rows that were deleted ends with its statement, and so does a lookup that begins one.
+func TestGapAmongDeleted(t *testing.T) {
+	s := newTestStore(t)
+	b := s.NewBatch()
+	var puts, deletes []Op
+	for i := range 10 * ctxInterval {
+		key := fmt.Sprintf("%05d", i)
+		puts, deletes = append(puts, Op{Kind: Put, Key: key}), append(deletes, Op{Kind: Delete, Key: key})
+	}
+	apply(t, s, b, 1, puts)
+	apply(t, s, b, 2, deletes)
+	r := s.read()
+	defer r.base.release()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var l lookup
+	var err error
+	for i := 0; err == nil && i < 2*leastPatience; i++ {
+		_, _, err = r.get(ctx, fmt.Sprintf("%05dx", 5*ctxInterval), &l)
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("get() = %v", err)
+	}
+	if _, found, err := r.get(t.Context(), "00001x", &l); found || err != nil {
+		t.Errorf("afterwards: %v, %v", found, err)
+	}
+}
+
 // Who looks up what is not there, but not in one place, looks for gaps ever more rarely.
 func TestGapsOfNoUse(t *testing.T) {
 	s := newTestStore(t)
@@ -156,7 +185,7 @@ func TestGapsOfNoUse(t *testing.T) {
 	looked := 0
 	for i := range 1000 {
 		before := l.gap.high
-		if _, found, err := r.get(fmt.Sprintf("%03dx", i*7%1000), &l); found || err != nil {
+		if _, found, err := r.get(t.Context(), fmt.Sprintf("%03dx", i*7%1000), &l); found || err != nil {
 			t.Fatal(found, err)
 		}
 		if string(before) != string(l.gap.high) {

@@ -1,6 +1,7 @@
 package kv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -52,7 +53,7 @@ type lookup struct {
 }
 
 // get reads a row.
-func (r *reading) get(key string, l *lookup) (Row, bool, error) {
+func (r *reading) get(ctx context.Context, key string, l *lookup) (Row, bool, error) {
 	for _, m := range r.memory {
 		if m == nil {
 			continue
@@ -71,7 +72,7 @@ func (r *reading) get(key string, l *lookup) (Row, bool, error) {
 	}
 	stored, closer, err := r.base.snapshot.Get(l.buf)
 	if errors.Is(err, pebble.ErrNotFound) {
-		if err = l.gap.missed(r.base, l.buf); err == nil {
+		if err = l.gap.missed(ctx, r.base, l.buf); err == nil {
 			return Row{}, false, nil
 		}
 	}

@@ -101,7 +101,7 @@ func TestRowCacheWhileMemtableIsWritten(t *testing.T) {
 		default:
 		}
 		r := s.read()
-		row, _, err := r.get(key, &l)
+		row, _, err := r.get(t.Context(), key, &l)
 		r.base.release()
 		if err != nil || row.LSN < last {
 			t.Fatalf("%s, %v, after %s was read", row.LSN, err, last)

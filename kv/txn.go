@@ -107,7 +107,7 @@ func (tx *Txn) Get(ctx context.Context, key string) (Row, bool, error) {
 		}
 		return v.row(), true, nil
 	}
-	return tx.reading.Load().get(key, &tx.lookup)
+	return tx.reading.Load().get(ctx, key, &tx.lookup)
 }
 
 // remembers reports whether it matters at the end what was read: only what writes is checked against others.
