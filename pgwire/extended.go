@@ -10,8 +10,14 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// objectCost is what a statement or portal is taken to cost beside its text or data, in bytes.
-const objectCost = 1 << 10
+// What is taken to be the cost, in bytes, of a statement or portal beside its text or data, of a parameter beside its
+// value, of its type wherever that is kept, and of its format.
+const (
+	objectCost = 1 << 10
+	valueCost  = 24
+	typeCost   = 16
+	formatCost = 2
+)
 
 // A prepared is a prepared statement as the protocol knows it.
 type prepared struct {
@@ -24,6 +30,15 @@ type prepared struct {
 	fromSQL    bool
 	cost       int // bytes accounted for
 	size       int // bytes of what was made of the text
+	uses       int // by its name, and by portals
+}
+
+// release lets go of a statement when nobody uses it any more: portals live on when it has been closed or replaced.
+func (v *conversation) release(ps *prepared) {
+	if ps.uses--; ps.uses == 0 {
+		v.letGo(ps.cost)
+		_ = v.share.hold(-ps.size) // less, which cannot fail
+	}
 }
 
 // extendedMessage acts on a message of extended query. After an error the rest counts for nothing
@@ -78,7 +93,7 @@ func (v *conversation) parseMessage(m *pgproto3.Parse) error {
 	} else if v.statements[m.Name] != nil {
 		return Errorf(CodeDuplicatePreparedStatement, `prepared statement "%s" already exists`, m.Name)
 	}
-	cost := objectCost + len(m.Name) + len(m.Query)
+	cost := objectCost + len(m.Name) + len(m.Query) + len(m.ParameterOIDs)*typeCost
 	if err := v.hold(cost); err != nil {
 		return err
 	}
@@ -96,7 +111,7 @@ func (v *conversation) parseMessage(m *pgproto3.Parse) error {
 		return err
 	}
 	v.endWork()
-	ps := &prepared{name: m.Name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), query: query, cost: cost, size: size}
+	ps := &prepared{name: m.Name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), query: query, cost: cost, size: size, uses: 1}
 	if m.Name != "" { // the unnamed one nobody sees
 		ps.since = time.Now()
 	}
@@ -135,7 +150,7 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 	}
 	v.dropPortal(m.DestinationPortal)
 	p := &portal{name: m.DestinationPortal, ps: ps, columns: columns}
-	p.cost = objectCost + len(p.name)
+	p.cost = objectCost + len(p.name) + len(m.Parameters)*valueCost + (len(m.ParameterFormatCodes)+len(m.ResultFormatCodes))*formatCost
 	for _, value := range m.Parameters {
 		p.cost += len(value)
 	}
@@ -143,6 +158,7 @@ func (v *conversation) bindMessage(m *pgproto3.Bind) error {
 		return err
 	}
 	p.args = args
+	ps.uses++
 	keepValues(p.args.Values)
 	v.portals[p.name] = p
 	v.Send(bindComplete)
@@ -309,9 +325,8 @@ func (v *conversation) letGo(n int) {
 
 func (v *conversation) dropStatement(name string) {
 	if ps := v.statements[name]; ps != nil {
-		v.letGo(ps.cost)
-		_ = v.share.hold(-ps.size)
 		delete(v.statements, name)
+		v.release(ps)
 	}
 }
 
@@ -321,7 +336,6 @@ func (c *Conn) Prepare(name, query string, st Statement) error {
 	if v.statements[name] != nil {
 		return Errorf(CodeDuplicatePreparedStatement, `prepared statement "%s" already exists`, name)
 	}
-	query = briefly(query)
 	cost, size := objectCost+len(name)+len(query), sizeOf(st)
 	if err := v.hold(cost); err != nil {
 		return err
@@ -331,7 +345,7 @@ func (c *Conn) Prepare(name, query string, st Statement) error {
 		return err
 	}
 	v.statements[name] = &prepared{
-		name: name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), query: query, cost: cost, size: size,
+		name: name, st: st, paramTypes: st.ParamTypes(), columns: st.Columns(), query: briefly(query), cost: cost, size: size, uses: 1,
 		since: time.Now(), fromSQL: true,
 	}
 	return nil
@@ -393,6 +407,9 @@ func (v *conversation) dropPortal(name string) {
 		}
 		v.letGo(p.cost)
 		delete(v.portals, name)
+		if p.ps != nil {
+			v.release(p.ps)
+		}
 	}
 }
 

@@ -68,6 +68,7 @@ func (r *fakeReplication) Command(ctx context.Context, text string) error {
 //	set NAME=VALUE   reports a setting
 //	log              what was asked of the session since the last log, as rows
 //	badcommit        runs, and cannot be committed
+//	prepare TEXT     prepares a statement of that text
 //	sized N          no rows; the statement takes N bytes
 //	copyin           says how many bytes the client has sent
 //	copyout N        N CopyData messages
@@ -131,7 +132,7 @@ func (s *fakeSession) note(format string, args ...any) {
 
 func (s *fakeSession) Parse(ctx context.Context, text string, types []uint32) (Statement, error) {
 	verb, arg, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(text), ";"), " ")
-	known := []string{"", "rows", "cursor", "declare", "undo", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "copyin", "copyout", "sized"}
+	known := []string{"", "rows", "cursor", "declare", "undo", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "prepare", "copyin", "copyout", "sized"}
 	if !slices.Contains(known, verb) {
 		return nil, Errorf(CodeSyntaxError, "syntax error at or near %q", verb).WithPosition(1)
 	}
@@ -234,6 +235,8 @@ func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, o
 		return "INSERT 0 1", nil
 	case "sized":
 		return "SIZED", nil
+	case "prepare":
+		return "PREPARE", s.conn.Prepare("prepared", f.arg, f)
 	case "badcommit":
 		s.dirty, s.bad = true, true
 		return "INSERT 0 1", nil

@@ -130,6 +130,51 @@ func TestMemoryOfStatements(t *testing.T) {
 	})
 }
 
+// A portal has its statement as long as it lives, whether or not that has been closed or replaced, and all of its parameters
+// and the types that the client chose count.
+func TestMemoryOfPortals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(limited(megabyte))
+		c := newClient(t, s)
+		c.connect()
+		c.query("begin")
+		long := "rows 1" + strings.Repeat(" ", 300_000)
+		refused := 0
+		for i := range 10 {
+			c.send(&pgproto3.Parse{Query: long}, &pgproto3.Bind{DestinationPortal: string(rune('a' + i))}, &pgproto3.Sync{})
+			if got := brief(c.untilReady()); slices.Contains(got, outOfMemory) {
+				refused++
+				break
+			}
+		}
+		if refused == 0 {
+			t.Errorf("10 portals of long statements hold %d bytes, out of %d", s.Memory().Used(), megabyte)
+		}
+		c.checkHeld(s, "commit", "C COMMIT")
+		c.send(&pgproto3.Parse{Name: "p", Query: "rows 1", ParameterOIDs: make([]uint32, 30_000)}, &pgproto3.Sync{})
+		c.checkLines("ParseComplete", "Z I")
+		if used := s.Memory().Used(); used < 400_000 {
+			t.Errorf("a statement of 30000 types holds %d bytes", used)
+		}
+	})
+}
+
+// What PREPARE keeps is all of its text.
+func TestMemoryOfPrepare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(limited(megabyte))
+		c := newClient(t, s)
+		c.connect()
+		if got := c.query("prepare " + strings.Repeat("x", 300_000)); got[0] != "C PREPARE" {
+			t.Fatalf("PREPARE: %q", got)
+		}
+		synctest.Wait()
+		if used := s.Memory().Used(); used < 250_000 {
+			t.Errorf("%d bytes are held for a text of 300000", used)
+		}
+	})
+}
+
 // A connection that waits for its next message holds nothing of the one before.
 func TestIdleConnectionHoldsNothing(t *testing.T) {
 	s := newTestServer(limited(4 * megabyte))
