@@ -137,10 +137,13 @@ func (g *aggregate) start() tally {
 
 // result is the aggregate of all rows.
 func (g *aggregate) result(t *tally, e *env) (Value, error) {
-	if err := sortRows(e.ctx, t.sorted, g.order); err != nil {
+	if err := sortRows(&e.session.pace, t.sorted, g.order); err != nil {
 		return Null, err
 	}
 	for _, row := range t.sorted {
+		if err := e.step(rowCost); err != nil {
+			return Null, err
+		}
 		if err := g.addValue(t, row.outs[0], row.outs[1], e); err != nil {
 			return Null, err
 		}
@@ -225,7 +228,7 @@ func (g *aggregate) addValue(t *tally, v, by Value, e *env) error {
 		return t.addText(v, by, e)
 	case g.name == "sum" || g.name == "avg":
 		t.count++
-		if v, err = castValue(v, g.t, e.loc()); err == nil && !t.value.IsNull() {
+		if v, err = castValue(v, g.t, e.loc(), nil); err == nil && !t.value.IsNull() {
 			v, err = arith('+', t.value, v, g.t, e.loc())
 		}
 		t.value = v
@@ -254,8 +257,12 @@ func (t *tally) addElement(array Type, v Value, e *env) error {
 	if t.value.n == maxArrayLen {
 		return arrayTooLong()
 	}
+	elem := nullElem
+	if !v.IsNull() {
+		elem = textOf(v, e.loc())
+	}
 	t.value = Value{typ: array, n: t.value.n + 1}
-	return t.grow(e, between, arrayOfValues(array, []Value{v}, e.loc()).s)
+	return t.grow(e, between, elem)
 }
 
 func (t *tally) grow(e *env, between, text string) error {

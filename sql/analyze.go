@@ -10,10 +10,11 @@ import (
 
 // An analyzer turns the nodes of one statement into exprs: it looks names up, finds the types of
 // literals and parameters from what surrounds them, and checks operators and functions. Like the
-// parser its methods panic with a *pgwire.Error; analyze recovers.
+// parser its methods panic with a *pgwire.Error or an interruption; analyze recovers.
 type analyzer struct {
 	src     string
 	catalog *Catalog
+	pace    *pacer
 	// params are the parameters' types, Unknown until something decides. paramExprs point here.
 	params   []Type
 	noParams bool // a simple query has no parameters
@@ -60,9 +61,15 @@ func (a *analyzer) placed(err error, at int) error {
 	return err
 }
 
+// exprCost is how many steps the analysis of a node counts.
+const exprCost = 32
+
 // expr analyzes n. The result's type is Unknown for a literal, NULL or parameter that nothing
 // has decided yet: coerce decides.
 func (a *analyzer) expr(n node) expr {
+	if err := a.pace.step(exprCost); err != nil {
+		panic(failed(err))
+	}
 	if a.grouping != nil && !a.inAggregate {
 		if x := a.groupColumn(n); x != nil {
 			return x
@@ -373,9 +380,9 @@ func (a *analyzer) coerce(x expr, t Type, at int) expr {
 		if t.isReg() || readingSize(x.v.s, t) > largeConstant {
 			return &castExpr{&constExpr{Text, x.v}, t} // looked up, or counted, when it runs
 		}
-		v, err := parseValue(x.v.s, t, time.UTC)
+		v, err := parseValue(x.v.s, t, time.UTC, a.pace)
 		if err != nil {
-			panic(a.placed(err, at))
+			panic(failed(a.placed(err, at)))
 		}
 		if t.family() == familyTime {
 			// What it means depends on the clock and the time zone when it runs.

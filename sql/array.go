@@ -27,15 +27,21 @@ func arrayValue(t Type, elems []string) Value {
 }
 
 // arrayOfValues makes an array of type t of values of its element type.
-func arrayOfValues(t Type, values []Value, loc *time.Location) Value {
+func arrayOfValues(t Type, values []Value, loc *time.Location, pace *pacer) (Value, error) {
 	elems := make([]string, len(values))
 	for i, v := range values {
 		if elems[i] = nullElem; !v.IsNull() {
 			elems[i] = textOf(v, loc)
 		}
+		if err := pace.step(elementCost); err != nil {
+			return Null, err
+		}
 	}
-	return arrayValue(t, elems)
+	return arrayValue(t, elems), nil
 }
+
+// elementCost is how many steps an element counts that is read or written.
+const elementCost = 64
 
 // elements are the elements of an array in text form.
 func (v Value) elements() iter.Seq[string] {
@@ -50,14 +56,17 @@ func (v Value) element(text string) (Value, error) {
 	if text == nullElem {
 		return Null, nil
 	}
-	return parseValue(text, v.typ.elem(), time.UTC)
+	return parseValue(text, v.typ.elem(), time.UTC, nil)
 }
 
 // values are the elements of an array.
-func (v Value) values() ([]Value, error) {
+func (v Value) values(pace *pacer) ([]Value, error) {
 	values := make([]Value, 0, v.n)
 	for text := range v.elements() {
 		elem, err := v.element(text)
+		if err == nil {
+			err = pace.step(elementCost + len(text))
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -75,25 +84,28 @@ func (v Value) lowerBound() int64 {
 }
 
 // parseArray reads {a,b} as array_in does, and a vector's elements between blanks.
-func parseArray(s string, t Type) (Value, error) {
+func parseArray(s string, t Type, pace *pacer) (Value, error) {
 	if t == Int2Vector || t == OIDVector {
 		if len(s) > maxArrayLen {
 			return Null, arrayTooLong()
 		}
-		return checkedArray(strings.Fields(s), t)
+		return checkedArray(strings.Fields(s), t, pace)
 	}
 	text := strings.TrimSpace(s)
 	if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
 		return Null, malformedArray(s)
 	}
-	elems, ok := splitArray(text[1 : len(text)-1])
+	elems, ok := splitArray(text[1:len(text)-1], pace)
+	if err := pace.step(0); err != nil {
+		return Null, err
+	}
 	switch {
 	case !ok:
 		return Null, malformedArray(s)
 	case len(elems) > maxArrayLen:
 		return Null, arrayTooLong()
 	}
-	return checkedArray(elems, t)
+	return checkedArray(elems, t, pace)
 }
 
 func malformedArray(s string) error {
@@ -101,10 +113,10 @@ func malformedArray(s string) error {
 }
 
 // splitArray splits what is between the braces, up to the element that is one too many.
-func splitArray(s string) (elems []string, ok bool) {
+func splitArray(s string, pace *pacer) (elems []string, ok bool) {
 	for rest := strings.TrimSpace(s); rest != ""; {
 		elem, n, ok := arrayElement(rest)
-		if !ok {
+		if !ok || pace.step(elementCost+n) != nil {
 			return nil, false
 		}
 		if elems = append(elems, elem); len(elems) > maxArrayLen {
@@ -158,12 +170,15 @@ func unquotedElement(b []byte, n int) (string, int, bool) {
 }
 
 // checkedArray makes an array of elements that are valid, each in the form that its type prints.
-func checkedArray(elems []string, t Type) (Value, error) {
+func checkedArray(elems []string, t Type, pace *pacer) (Value, error) {
 	for i, e := range elems {
 		if e == nullElem {
 			continue
 		}
-		v, err := parseValue(e, t.elem(), time.UTC)
+		v, err := parseValue(e, t.elem(), time.UTC, pace)
+		if err == nil {
+			err = pace.step(elementCost + len(e))
+		}
 		if err != nil {
 			return Null, err
 		}
@@ -173,8 +188,8 @@ func checkedArray(elems []string, t Type) (Value, error) {
 }
 
 // castArray converts an array to another array type.
-func castArray(v Value, t Type, loc *time.Location) (Value, error) {
-	values, err := v.values()
+func castArray(v Value, t Type, loc *time.Location, pace *pacer) (Value, error) {
+	values, err := v.values(pace)
 	if err != nil {
 		return Null, err
 	}
@@ -182,11 +197,14 @@ func castArray(v Value, t Type, loc *time.Location) (Value, error) {
 		if values[i].IsNull() {
 			continue
 		}
-		if values[i], err = castValue(values[i], t.elem(), loc); err != nil {
+		if values[i], err = castValue(values[i], t.elem(), loc, pace); err == nil {
+			err = pace.step(elementCost)
+		}
+		if err != nil {
 			return Null, err
 		}
 	}
-	return arrayOfValues(t, values, loc), nil
+	return arrayOfValues(t, values, loc, pace)
 }
 
 // appendArray prints {a,b}, quoting elements as array_out does; the elements of a vector stand between
@@ -219,7 +237,7 @@ func appendArray(b []byte, v Value) []byte {
 var arrayQuoter = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // appendBinaryArray appends {dimensions, has NULLs, element oid, [length, lower bound], elements}.
-func appendBinaryArray(b []byte, v Value) []byte {
+func appendBinaryArray(b []byte, v Value, pace *pacer) []byte {
 	dims, nulls := min(int(v.n), 1), 0
 	for text := range v.elements() {
 		if text == nullElem {
@@ -236,19 +254,22 @@ func appendBinaryArray(b []byte, v Value) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(v.lowerBound()))
 	for text := range v.elements() {
 		e, _ := v.element(text) // they have been read before
+		if pace.step(elementCost+len(text)) != nil {
+			break
+		}
 		if e.IsNull() {
 			b = binary.BigEndian.AppendUint32(b, ^uint32(0))
 			continue
 		}
 		at := len(b)
-		b = appendBinary(append(b, 0, 0, 0, 0), e)
+		b = appendBinary(append(b, 0, 0, 0, 0), e, pace)
 		binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 	}
 	return b
 }
 
 // parseBinaryArray reads what appendBinaryArray writes, of at most one dimension.
-func parseBinaryArray(b []byte, t Type) (Value, error) {
+func parseBinaryArray(b []byte, t Type, pace *pacer) (Value, error) {
 	if len(b) < 12 {
 		return Null, invalidBinary()
 	}
@@ -278,7 +299,10 @@ func parseBinaryArray(b []byte, t Type) (Value, error) {
 			return Null, invalidBinary()
 		}
 		var err error
-		if values[i], err = parseBinary(b[:n], t.elem()); err != nil {
+		if values[i], err = parseBinary(b[:n], t.elem(), pace); err == nil {
+			err = pace.step(elementCost + n)
+		}
+		if err != nil {
 			return Null, err
 		}
 		b = b[n:]
@@ -286,5 +310,5 @@ func parseBinaryArray(b []byte, t Type) (Value, error) {
 	if len(b) > 0 {
 		return Null, invalidBinary()
 	}
-	return arrayOfValues(t, values, time.UTC), nil
+	return arrayOfValues(t, values, time.UTC, pace)
 }

@@ -327,9 +327,10 @@ type (
 	deallocateStmt struct{ name string } // "" for ALL
 	// prepareStmt is PREPARE name (types) AS statement, and executeStmt EXECUTE name (args).
 	prepareStmt struct {
-		name  string
-		types []Type
-		node  statementNode
+		name       string
+		types      []Type
+		node       statementNode
+		start, end int // where it stands in its query string
 	}
 	executeStmt struct {
 		name string

@@ -24,8 +24,8 @@ const (
 	numericNegative = 0x4000
 )
 
-// appendBinary appends the binary form of v, which is not NULL.
-func appendBinary(b []byte, v Value) []byte {
+// appendBinary appends the binary form of v, which is not NULL. It may not be whole when the statement is over.
+func appendBinary(b []byte, v Value, pace *pacer) []byte {
 	switch v.typ {
 	case Bool:
 		return append(b, byte(v.n))
@@ -54,7 +54,7 @@ func appendBinary(b []byte, v Value) []byte {
 	case v.typ.isReg():
 		return binary.BigEndian.AppendUint32(b, uint32(v.n))
 	case v.typ.elem() != 0:
-		return appendBinaryArray(b, v)
+		return appendBinaryArray(b, v, pace)
 	}
 	return append(b, v.s...)
 }
@@ -111,28 +111,28 @@ func appendInet(b []byte, v Value) []byte {
 }
 
 // parseBinary reads the binary form of a value of type t; b is copied where it is kept.
-func parseBinary(b []byte, t Type) (Value, error) {
+func parseBinary(b []byte, t Type, pace *pacer) (Value, error) {
 	switch t {
 	case Text, Varchar, Unknown:
-		return parseValue(string(b), Text, time.UTC)
+		return parseValue(string(b), Text, time.UTC, pace)
 	case Name, Char:
-		return parseValue(string(b), t, time.UTC)
+		return parseValue(string(b), t, time.UTC, pace)
 	case Numeric:
 		return parseBinaryNumeric(b)
 	case Bytea:
 		return Value{typ: t, s: string(b)}, nil
 	case JSON:
-		return parseJSON(string(b), t, nil)
+		return parseJSON(string(b), t, pace)
 	case JSONB:
 		if len(b) == 0 || b[0] != jsonbVersion {
 			return Null, invalidBinary()
 		}
-		return parseJSON(string(b[1:]), t, nil)
+		return parseJSON(string(b[1:]), t, pace)
 	case Inet:
 		return parseBinaryInet(b)
 	}
 	if t.elem() != 0 {
-		return parseBinaryArray(b, t)
+		return parseBinaryArray(b, t, pace)
 	}
 	if len(b) != int(typeInfos[t].size) {
 		return Null, invalidBinary()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,6 +33,11 @@ func TestCancelEndsWhateverTakesLong(t *testing.T) {
 		"select count(*) from kv a, kv b, kv c where a.value >= b.value",
 		"select count(*) from kv a, kv b, kv c where b.key > a.key and c.key > b.key and c.value = 'y'",
 		"select count(*) from kv a cross join kv b cross join kv c left join kv d on d.key = c.key || b.key where c.key > b.key",
+		"select btrim(repeat('é', 30000000), repeat('b', 1000000) || 'é')",
+		"select length(repeat('a', 60000000)) from generate_series(1, 1000000)",
+		"select repeat('a', 100000) ~ '(a|b)*c' from generate_series(1, 1000000)",
+		"select 1 in (" + strings.Repeat("2,", 100000) + "3, g) from generate_series(4, 1000000) as g",
+		"select pg_size_bytes(repeat('1', 60000000)) from generate_series(1, 1000000)",
 		"select repeat('a', 60000000) ~ '(a|b|ab)*(a|c)*d'",
 		"select repeat('a', 60000) ~ '((a{1,30}){1,30}b)+' from generate_series(1, 100)",
 		"select repeat('a', 60000000) like '%' || repeat('a', 100000) || 'b'",
@@ -68,33 +74,176 @@ func TestCancelEndsWhateverTakesLong(t *testing.T) {
 	}
 }
 
-// A sort ends with its statement.
-func TestCancelledSort(t *testing.T) {
+// overEnv is what a statement is evaluated in that is over.
+func overEnv(t *testing.T) *env {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	rows := make([]sortedRow, 100_000)
-	for i := range rows {
-		rows[i].keys = []Value{Int4Value(int32(-i))}
+	s, _ := newHolder(t, newMemory(), 1<<30)
+	s.pace = pacer{ctx: ctx}
+	return &env{ctx: t.Context(), session: s}
+}
+
+// Whatever goes through much ends with its statement.
+func TestEndsWithItsStatement(t *testing.T) {
+	const many = 100_000
+	sorted, numbered, rows := make([]sortedRow, many), make([]*numberedRow, many), make([][]Value, many)
+	groupList, keys, values := make([]*group, many), make([]string, many), make([]Value, many)
+	groupBy := &grouping{by: make([]expr, 1)}
+	for i := range many {
+		v := Int4Value(int32(-i))
+		sorted[i], numbered[i] = sortedRow{keys: []Value{v}}, &numberedRow{keys: [][]Value{{v}}, numbers: []int64{0}}
+		rows[i] = []Value{TextValue("k")}
+		groupList[i], keys[i], values[i] = &group{}, strconv.Itoa(-i), v
 	}
-	if err := sortRows(ctx, rows, make([]sortKey, 1)); !errors.Is(err, context.Canceled) {
-		t.Errorf("sortRows() = %v", err)
+	array := Value{typ: Int4Array, n: many, s: strings.Repeat("1\x00", many-1) + "1"}
+	binaryArray := appendBinaryArray(nil, array, nil)
+	commas := strings.Repeat("1,", many-1) + "1"
+	call := func(name string, args ...Value) func(e *env) error {
+		return func(e *env) error {
+			i := slices.IndexFunc(builtins, func(f Func) bool { return f.Name == name && len(f.Args) == len(args) })
+			_, err := builtins[i].builtin(e, args)
+			return err
+		}
 	}
-	if err := sortRows(t.Context(), rows, make([]sortKey, 1)); err != nil || rows[0].keys[0].n != -99_999 {
-		t.Errorf("sortRows() = %v, the first row is %d", err, rows[0].keys[0].n)
+	one := TextValue(strings.Repeat("1", many))
+	for name, run := range map[string]func(e *env) error{
+		"sort": func(e *env) error { return sortRows(&e.session.pace, sorted, make([]sortKey, 1)) },
+		"keys": func(e *env) error { return (&keyList{e: e, keys: keys}).sort() },
+		"window": func(e *env) error {
+			return (&selection{e: e, numbered: numbered}).number(0, &windowCall{partition: make([]sortKey, 1)})
+		},
+		"numbered": func(e *env) error {
+			return (&selection{e: e, numbered: numbered, plan: &selectPlan{}, offset: many}).emitNumbered()
+		},
+		"groups": func(e *env) error {
+			_, err := (&selection{e: e, groups: groups{list: groupList}, plan: &selectPlan{group: groupBy}, offset: many}).emitGroups()
+			return err
+		},
+		"distinct": func(e *env) error { _, err := distinctRows(rows, e); return err },
+		"array in": func(e *env) error { _, err := parseArray("{"+commas+"}", Int4Array, &e.session.pace); return err },
+		"vector in": func(e *env) error {
+			_, err := parseArray(strings.ReplaceAll(commas, ",", " "), OIDVector, &e.session.pace)
+			return err
+		},
+		"array receive": func(e *env) error { _, err := parseBinary(binaryArray, Int4Array, &e.session.pace); return err },
+		"array send": func(e *env) error {
+			e.session.encoder.formats = []int16{binaryFormat}
+			return e.session.encoder.sendRow([]Value{array})
+		},
+		"array values": func(e *env) error { _, err := array.values(&e.session.pace); return err },
+		"array made":   func(e *env) error { _, err := arrayOfValues(Int4Array, values, nil, &e.session.pace); return err },
+		"array cast":   func(e *env) error { _, err := castValue(array, Int8Array, nil, &e.session.pace); return err },
+		"any": func(e *env) error {
+			_, err := (&anyExpr{op: "=", l: &constExpr{Int4, Int4Value(2)}, array: &constExpr{Int4Array, array}}).eval(e)
+			return err
+		},
+		"jsonb": func(e *env) error { _, err := parseValue("["+commas+"]", JSONB, nil, &e.session.pace); return err },
+		"btrim": call("btrim", one, TextValue("01")),
+		"ltrim": call("ltrim", one, TextValue("01")),
+		"rtrim": call("rtrim", one, TextValue("01")),
+		"rows to insert": func(e *env) error {
+			query := &subplan{plan: &selectPlan{}}
+			e.subqueries = map[*subplan][][]Value{query: rows}
+			_, err := (&insertPlan{query: query, columns: []int{keyColumn}}).queried(e)
+			return err
+		},
+		"text of a statement": func(e *env) error {
+			_, _, err := parseAll("select "+commas, anything{}.Hold, &e.session.pace)
+			return err
+		},
+		"analysis": func(e *env) error {
+			node := mustParse(t, "select 1 in ("+commas+")")
+			return e.session.newStatement(parsed{node: node, noParams: true}).analyze()
+		},
+	} {
+		if err := run(overEnv(t)); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := sortRows(&pacer{ctx: t.Context()}, sorted, make([]sortKey, 1)); err != nil || sorted[0].keys[0].n != 1-many {
+		t.Errorf("sortRows() = %v, the first row is %d", err, sorted[0].keys[0].n)
 	}
 }
 
-// So does a list of keys to look up.
-func TestCancelledKeys(t *testing.T) {
-	s, _ := newHolder(t, newMemory(), 1<<30)
-	ctx, cancel := context.WithCancel(t.Context())
-	list := keyList{e: &env{ctx: ctx, session: s}}
-	for i := range 100_000 {
-		list.keys = append(list.keys, strconv.Itoa(-i))
+func mustParse(t *testing.T, text string) statementNode {
+	t.Helper()
+	nodes, _, err := parseAll(text, anything{}.Hold, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return nodes[0]
+}
+
+// What was interrupted while it was analyzed is analyzed again.
+func TestInterruptedAnalysis(t *testing.T) {
+	s, _ := newHolder(t, newMemory(), 1<<30)
+	list, err := s.ParseAll(t.Context(), "select 1 in ("+strings.Repeat("1,", 10_000)+"1)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := list.sort(); !errors.Is(err, context.Canceled) {
-		t.Errorf("sort() = %v", err)
+	if _, err := s.Execute(ctx, list[0], pgwire.Args{}, &rowList{}, true); !errors.Is(err, context.Canceled) {
+		t.Errorf("after it was cancelled: %v", err)
+	}
+	s.Fail()
+	if _, err := s.Execute(t.Context(), list[0], pgwire.Args{}, &rowList{}, true); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}
+
+// Rows that are written one by one, and a parameter of many elements, end with their statement.
+func TestCancelledExecution(t *testing.T) {
+	values := "insert into kv values ('k','v')" + strings.Repeat(",('k','v')", 3000) + " on conflict do nothing"
+	for text, args := range map[string]pgwire.Args{
+		values:                            {},
+		"select cardinality($1::int[])":   {Values: [][]byte{[]byte("{" + strings.Repeat("1,", 50_000) + "1}")}},
+		"select $1::jsonb is null":        {Values: [][]byte{[]byte("[" + strings.Repeat("1,", 50_000) + "1]")}},
+		"update kv set value = 'x'":       {},
+		"delete from kv":                  {},
+		"select key from kv order by key": {},
+	} {
+		m := newMemory()
+		for i := range 3000 {
+			m.put(strconv.Itoa(i), "v")
+		}
+		s, c := newHolder(t, m, 1<<30)
+		st, err := s.Parse(t.Context(), text, nil)
+		if err == nil {
+			err = s.Bind(st, args)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := s.Execute(ctx, st, args, &rowList{}, true); !errors.Is(err, context.Canceled) || c.held != 0 {
+			t.Errorf("%.50s: %v, and %d bytes are held", text, err, c.held)
+		}
+	}
+}
+
+// statement_timeout ends the reading and the analysis of a long statement, as it does its execution.
+func TestTimeoutOfLongStatement(t *testing.T) {
+	s, _ := newHolder(t, newMemory(), 1<<30)
+	if err := runAll(s, "set statement_timeout = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ParseAll(t.Context(), "select 1 in ("+strings.Repeat("1,", 200_000)+"1)"); code(err) != pgwire.CodeQueryCanceled {
+		t.Errorf("ParseAll() = %v", err)
+	}
+	st := s.newStatement(parsed{node: mustParse(t, "select 1 in ("+strings.Repeat("1,", 200_000)+"1)"), noParams: true})
+	s.pace = pacer{ctx: t.Context()}
+	if err := st.analyze(); code(err) != pgwire.CodeQueryCanceled {
+		t.Errorf("analyze() = %v", err)
+	}
+	if err := runAll(s, "set statement_timeout = 0"); err != nil {
+		t.Fatal(err)
+	}
+	s.pace = pacer{ctx: t.Context()}
+	if err := st.analyze(); err != nil {
+		t.Errorf("analyze() without a timeout = %v", err)
 	}
 }
 

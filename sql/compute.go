@@ -194,7 +194,7 @@ func intValue(n int64, t Type) (Value, error) {
 }
 
 // castValue converts v, not NULL, to type t. castable has said that the cast exists.
-func castValue(v Value, t Type, loc *time.Location) (Value, error) {
+func castValue(v Value, t Type, loc *time.Location, pace *pacer) (Value, error) {
 	from := v.typ
 	switch {
 	case from == t:
@@ -209,13 +209,13 @@ func castValue(v Value, t Type, loc *time.Location) (Value, error) {
 	case t == Char:
 		return charValue(textOf(v, loc)), nil
 	case from.family() == familyText:
-		return parseValue(v.s, t, loc)
+		return parseValue(v.s, t, loc, pace)
 	case from.elem() != 0:
-		return castArray(v, t, loc)
+		return castArray(v, t, loc, pace)
 	case from.family() == familyTime:
 		return castTime(v, t, loc), nil
 	case from == JSON || from == JSONB:
-		return parseJSON(v.s, t, nil)
+		return parseJSON(v.s, t, pace)
 	case from == XID8:
 		return Value{typ: XID, n: int64(uint32(v.n))}, nil
 	case t == Float8 && from == Numeric, t == Float4:

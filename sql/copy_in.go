@@ -84,18 +84,14 @@ type copyInPlan struct {
 func planned[T any](analysis func() T) (plan T, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			failure, ok := r.(*pgwire.Error)
-			if !ok {
-				panic(r)
-			}
-			err = failure
+			err = failure(r)
 		}
 	}()
 	return analysis(), nil
 }
 
 func (s *Session) copyInPlan(text string, n *copyStmt) *copyInPlan {
-	a := &analyzer{src: text, catalog: s.catalog, noParams: true}
+	a := &analyzer{src: text, catalog: s.catalog, noParams: true, pace: &s.pace}
 	a.copyTable(n)
 	p := &copyInPlan{}
 	if n.where != nil {

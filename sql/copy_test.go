@@ -30,7 +30,7 @@ const losslessFormats = 10
 // copyRows reads the data of a COPY FROM, which comes in chunks, and returns the rows, or the error.
 func copyRows(t testing.TB, options string, chunks [][]byte) (rows []string, err error) {
 	t.Helper()
-	nodes, _, err := parseAll("copy kv from stdin "+options, anything{}.Hold)
+	nodes, _, err := parseAll("copy kv from stdin "+options, anything{}.Hold, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func BenchmarkCopyFrom(b *testing.B) {
 			separator := map[string]string{"": "\t", "csv": ","}[options]
 			row := "key0000001" + separator + strings.Repeat("v", 100) + "\n"
 			chunk := []byte(strings.Repeat(row, 500))
-			nodes, _, _ := parseAll("copy kv from stdin "+options, anything{}.Hold)
+			nodes, _, _ := parseAll("copy kv from stdin "+options, anything{}.Hold, nil)
 			format := readCopyOptions("", nodes[0].(*copyStmt))
 			lines := newLineReader(&repeated{chunk}, &format, anything{}.Hold)
 			fields := newFieldReader(&format, 2, anything{}.Hold)

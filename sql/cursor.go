@@ -40,6 +40,7 @@ type cursor struct {
 	stop      func()
 	reading   bool // its view of the table is settled
 	held      int  // bytes of rows, see maxCursorBytes
+	text      int  // bytes of the statement that has declared it
 
 	// What a cursor that scrolls or is held has of the rows: all of them.
 	kept    bool
@@ -75,6 +76,10 @@ func (s *Session) Open(ctx context.Context, st pgwire.Statement, args pgwire.Arg
 	if err := s.refuseInFailedBlock(stmt); err != nil {
 		return nil, err
 	}
+	s.settings.refresh()
+	ctx, cancel := s.withTimeout(ctx)
+	defer cancel()
+	s.pace = pacer{ctx: ctx}
 	if err := stmt.analyze(); err != nil {
 		return nil, err
 	}
@@ -83,12 +88,9 @@ func (s *Session) Open(ctx context.Context, st pgwire.Statement, args pgwire.Arg
 		return nil, nil
 	}
 	if err := s.bind(stmt, args); err != nil {
-		return nil, err
+		return nil, timedOut(ctx, err)
 	}
 	defer func() { clear(s.params) }() // and leave the rest to the FETCH that may be running
-	s.settings.refresh()
-	ctx, cancel := s.withTimeout(ctx)
-	defer cancel()
 	c, err := s.openCursor(ctx, plan)
 	if err != nil {
 		return nil, timedOut(ctx, err)
@@ -246,7 +248,7 @@ func (c *cursor) fetch(ctx context.Context, limit int, out *encoder) (n int, err
 	if c.failed || c.closed {
 		return 0, pgwire.Errorf(pgwire.CodeObjectNotInPrerequisiteState, "portal cannot be run")
 	}
-	c.began = true
+	c.began, c.session.pace = true, pacer{ctx: ctx}
 	for c.ctx.Context = ctx; n < limit && !c.atEnd; n++ {
 		row, err, ok := c.next()
 		switch {
@@ -278,7 +280,7 @@ func (c *cursor) Close() {
 	c.stop()
 	c.rows = nil
 	c.session.cursorBytes -= c.held
-	_ = c.session.holder.Hold(-c.held) // less, which cannot fail
+	_ = c.session.holder.Hold(-c.held - c.text) // less, which cannot fail
 	c.session.forgetCursor(c)
 	c.selection, c.env, c.ctx = selection{}, env{}, fetchContext{} // they hold rows
 }

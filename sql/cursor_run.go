@@ -23,6 +23,12 @@ func (s *Session) declare(ctx context.Context, stmt *statement, n *declareStmt) 
 	if err != nil {
 		return err
 	}
+	size := len(stmt.text) + stmt.size + len(stmt.queryColumns)*outputSize
+	if err := s.holder.Hold(size); err != nil {
+		c.Close()
+		return err
+	}
+	c.text = size
 	if err := conn.DeclareCursor(n.name, stmt.queryColumns, c); err != nil {
 		c.Close()
 		return err

@@ -47,7 +47,7 @@ func (c *encoder) add(v Value) {
 	}
 	start := len(c.buf)
 	if pgwire.Format(c.formats, len(c.spans)) == binaryFormat {
-		c.buf = appendBinary(c.buf, v)
+		c.buf = appendBinary(c.buf, v, &c.session.pace)
 	} else {
 		c.buf = appendText(c.buf, v, c.session.settings.location())
 	}
@@ -78,6 +78,9 @@ func (c *encoder) send() error {
 			c.values = append(c.values, c.buf[s.start:s.end:s.end])
 		}
 	}
+	if err := c.session.pace.step(rowCost + size/copyPerStep); err != nil { // or a value may not be whole
+		return err
+	}
 	if size < largeRow {
 		return c.sink.Row(c.values)
 	}
@@ -89,6 +92,9 @@ func (c *encoder) send() error {
 	_ = c.session.hold(-2 * size) // less, which cannot fail
 	return err
 }
+
+// rowCost is how many steps a row counts that is sent.
+const rowCost = 64
 
 // Format codes of the protocol.
 const (

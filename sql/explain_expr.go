@@ -175,7 +175,8 @@ func (d *describer) array(list []expr) string {
 		}
 		values[i] = v
 	}
-	return d.constant(arrayOfValues(t, values, d.e.loc()), t)
+	v, _ := arrayOfValues(t, values, d.e.loc(), nil)
+	return d.constant(v, t)
 }
 
 // known is the value of what is one without a computation.

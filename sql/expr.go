@@ -329,7 +329,7 @@ func (x *likeExpr) eval(e *env) (Value, error) {
 	if x.fold {
 		text, pattern = strings.ToLower(text), strings.ToLower(pattern)
 	}
-	matches, err := matchLike(text, pattern, &pacer{ctx: e.ctx})
+	matches, err := matchLike(text, pattern, &e.session.pace)
 	return BoolValue(matches), err
 }
 
@@ -355,17 +355,20 @@ func (x *castExpr) eval(e *env) (Value, error) {
 			return castTime(at, x.to, e.loc()), nil // now is the time of the transaction
 		}
 	}
+	if err := e.step(castCost + len(v.s)); err != nil {
+		return Null, err
+	}
 	size := readingSize(v.s, x.to)
 	if v.typ.elem() != 0 {
 		size = arraySize(v.n)
 	}
 	return bounded(holding(e.hold, size, func() (Value, error) {
-		if x.to == JSONB {
-			return parseJSON(v.s, x.to, &pacer{ctx: e.ctx})
-		}
-		return castValue(v, x.to, e.loc())
+		return castValue(v, x.to, e.loc(), &e.session.pace)
 	}))
 }
+
+// castCost is how many steps a cast counts, beside the length of its value.
+const castCost = 64
 
 // evalPair evaluates two operands of what is NULL if one of them is: then ok is false, as after an error.
 func evalPair(e *env, a, b expr) (l, r Value, ok bool, err error) {

@@ -25,7 +25,19 @@ func (x *callExpr) eval(e *env) (Value, error) {
 	if err != nil || null {
 		return Null, err
 	}
+	if err := e.step(callCost(vals)); err != nil {
+		return Null, err
+	}
 	return bounded(holding(e.hold, argsSize(vals), func() (Value, error) { return x.call(e, vals) }))
+}
+
+// callCost is how many steps a call counts.
+func callCost(args []Value) int {
+	n := rowCost
+	for _, v := range args {
+		n += len(v.s)
+	}
+	return n
 }
 
 func (x *callExpr) call(e *env, vals []Value) (Value, error) {

@@ -58,7 +58,6 @@ type joiner struct {
 	rows [][][]Value // of each step that is not lateral
 	met  [][]bool    // which of them have matched, of a RIGHT JOIN
 	take func() (more bool, err error)
-	seen int
 	m    *meter
 }
 
@@ -132,7 +131,7 @@ func (j *joiner) unmet(r int) (more bool, err error) {
 		if met != nil && met[i] {
 			continue
 		}
-		if err := j.interrupted(); err != nil {
+		if err := j.e.step(rowCost); err != nil {
 			return false, err
 		}
 		for _, left := range j.plan.steps[step.tree:r] {
@@ -199,7 +198,7 @@ func (j *joiner) kept(i int) (rows [][]Value, err error) {
 // take takes the row that is in the tuple.
 func (t *matcher) take() (more bool, err error) {
 	j := t.j
-	if err := j.interrupted(); err != nil {
+	if err := j.e.step(rowCost); err != nil {
 		return false, err
 	}
 	if ok, err := passes(j.plan.steps[t.i].on, j.e); err != nil || !ok {
@@ -239,14 +238,6 @@ func (j *joiner) read(i int, step *joinStep) ([][]Value, error) {
 	}
 	j.m.end(p, before)
 	return rows, err
-}
-
-// interrupted tells, now and then, that the statement has been cancelled.
-func (j *joiner) interrupted() error {
-	if j.seen++; j.seen%1024 != 0 {
-		return nil
-	}
-	return j.e.ctx.Err()
 }
 
 // keptRows are the rows of kv where they are gone through again for each row before them.
@@ -344,6 +335,9 @@ func (s *callsSource) tuples(e *env) ([][]Value, error) {
 	}
 	rows := make([][]Value, most)
 	for i := range rows {
+		if err := e.step(rowCost); err != nil {
+			return nil, err
+		}
 		rows[i] = s.row(sets, i)
 	}
 	return rows, nil

@@ -191,15 +191,9 @@ var textFunctions = []Func{
 	{Name: "substr", Args: []Type{Text, Int4, Int4}, Result: Text, builtin: substring},
 	{Name: "substring", Args: []Type{Text, Int4}, Result: Text, builtin: substring},
 	{Name: "substring", Args: []Type{Text, Int4, Int4}, Result: Text, builtin: substring},
-	{Name: "btrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
-		return TextValue(strings.Trim(args[0].s, args[1].s)), nil
-	}},
-	{Name: "ltrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
-		return TextValue(strings.TrimLeft(args[0].s, args[1].s)), nil
-	}},
-	{Name: "rtrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
-		return TextValue(strings.TrimRight(args[0].s, args[1].s)), nil
-	}},
+	{Name: "btrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: trim(strings.TrimFunc)},
+	{Name: "ltrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: trim(strings.TrimLeftFunc)},
+	{Name: "rtrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: trim(strings.TrimRightFunc)},
 	textFunction("reverse", Text, func(s string) Value {
 		runes := []rune(s)
 		slices.Reverse(runes)
@@ -227,6 +221,17 @@ func position(_ *env, args []Value) (Value, error) {
 		return Int4Value(0), nil
 	}
 	return Int4Value(int32(utf8.RuneCountInString(args[0].s[:i]) + 1)), nil
+}
+
+// trim is btrim, ltrim and rtrim: cut takes the characters off of which the set is made.
+func trim(cut func(s string, in func(r rune) bool) string) func(*env, []Value) (Value, error) {
+	return func(e *env, args []Value) (Value, error) {
+		set := args[1].s
+		v := TextValue(cut(args[0].s, func(r rune) bool {
+			return e.step(1+len(set)/copyPerStep) == nil && strings.ContainsRune(set, r)
+		}))
+		return v, e.step(0)
+	}
 }
 
 // runeOffset is the byte offset of character n, the length if there are fewer.

@@ -35,12 +35,12 @@ var arrayFunctions = []Func{
 	{Name: "array_remove", Args: []Type{AnyArray, AnyElement}, Result: AnyArray, NullOK: true, builtin: arrayRemove},
 	{Name: "array_position", Args: []Type{AnyArray, AnyElement}, Result: Int4, NullOK: true, builtin: arrayPosition},
 	{Name: "array_position", Args: []Type{AnyArray, AnyElement, Int4}, Result: Int4, NullOK: true, builtin: arrayPosition},
-	{Name: "unnest", Args: []Type{AnyArray}, Result: AnyElement, set: func(_ *env, args []Value) ([][]Value, error) {
-		values, err := args[0].values()
+	{Name: "unnest", Args: []Type{AnyArray}, Result: AnyElement, set: func(e *env, args []Value) ([][]Value, error) {
+		values, err := args[0].values(&e.session.pace)
 		return oneColumn(values), err
 	}},
-	{Name: "unnest", Args: []Type{Int2Vector}, Result: Int2, set: func(_ *env, args []Value) ([][]Value, error) {
-		values, err := args[0].values()
+	{Name: "unnest", Args: []Type{Int2Vector}, Result: Int2, set: func(e *env, args []Value) ([][]Value, error) {
+		values, err := args[0].values(&e.session.pace)
 		return oneColumn(values), err
 	}},
 	{Name: "generate_subscripts", Args: []Type{AnyArray, Int4}, Result: Int4, set: subscripts},

@@ -339,6 +339,9 @@ func sizeBytes(e *env, args []Value) (Value, error) {
 	invalid := func() *pgwire.Error {
 		return pgwire.Errorf(pgwire.CodeInvalidParameterValue, `invalid size: "%s"`, args[0].s)
 	}
+	if len(args[0].s) > maxScalarLen {
+		return Null, invalid()
+	}
 	match := sizePattern.FindStringSubmatch(args[0].s)
 	if match == nil {
 		return Null, invalid()
@@ -358,7 +361,7 @@ func sizeBytes(e *env, args []Value) (Value, error) {
 	if err != nil {
 		return Null, err
 	}
-	return castValue(decimalValue(d), Int8, e.loc())
+	return castValue(decimalValue(d), Int8, e.loc(), nil)
 }
 
 var sizePattern = regexp.MustCompile(`^\s*([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)\s*(.*?)\s*$`)

@@ -222,6 +222,9 @@ func (s *selection) emitGroups() (more bool, err error) {
 		}
 	}
 	for _, g := range s.groups.list {
+		if err := s.e.step(rowCost); err != nil {
+			return false, err
+		}
 		s.e.group, s.e.tuple, s.e.aggs = g.values, g.tuple, make([]Value, len(g.sums))
 		for i := range g.sums {
 			if s.e.aggs[i], err = s.plan.aggregates[i].result(&g.sums[i], s.e); err != nil {

@@ -234,6 +234,88 @@ func TestReadsHoldMemory(t *testing.T) {
 	}
 }
 
+// What PREPARE and DECLARE keep of a query string is held: of PREPARE, its own part.
+func TestKeptStatementsHoldMemory(t *testing.T) {
+	long := strings.Repeat("v", 100_000)
+	s, c := newHolder(t, newMemory(), 2<<20)
+	var text string
+	for i := range 30 {
+		text += fmt.Sprintf("declare c%d cursor for select '%s'; ", i, long)
+	}
+	if err := runAll(s, "begin; "+text); code(err) != pgwire.CodeOutOfMemory {
+		t.Errorf("30 cursors of 100000 bytes: %v", err)
+	}
+	if err := runAll(s, "rollback"); err != nil || c.held != 0 {
+		t.Errorf("%d bytes are held afterwards (%v)", c.held, err)
+	}
+	if err := runAll(s, "select '"+long+"'; prepare p as select 1/$1; select '"+long+"'"); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.statements["p"].(*statement).text; got != "prepare p as select 1/$1" {
+		t.Errorf("PREPARE keeps %.100q", got)
+	}
+	err := runAll(s, "select 'é'; prepare q as select nothing")
+	if e, ok := err.(*pgwire.Error); !ok || e.Position != 33 {
+		t.Errorf("an error in PREPARE: %v at %d", err, e.Position)
+	}
+}
+
+// The values of settings are held, with those that ROLLBACK TO goes back to: all until the transaction ends, and then
+// what has come of them.
+func TestSettingsHoldMemory(t *testing.T) {
+	const limit = 2 << 20
+	large := strings.Repeat("v", 100_000)
+	set := func(i int, rest string) string { return fmt.Sprintf("set my.x%d = '%s'; %s", i, large, rest) }
+	var names, savepoints string
+	for i := range 30 {
+		names += set(i, "")
+		savepoints += fmt.Sprintf("savepoint s%d; ", i) + set(0, "")
+	}
+	s, c := newHolder(t, newMemory(), limit)
+	for _, refused := range []string{"begin; " + names, "begin; " + savepoints, "begin; savepoint a; " + strings.ReplaceAll(names, "set", "set local")} {
+		if err := runAll(s, refused); code(err) != pgwire.CodeOutOfMemory {
+			t.Errorf("%.50s: %v, want %s", refused, err, pgwire.CodeOutOfMemory)
+		}
+		if err := runAll(s, "rollback"); err != nil || c.held != 0 {
+			t.Errorf("%.50s: %d bytes are held afterwards (%v)", refused, c.held, err)
+		}
+	}
+	if err := runAll(s, set(1, "")+set(2, "select 1")); err != nil || c.held < 2*len(large) || c.held > 3*len(large) {
+		t.Errorf("%d bytes are held for two values of %d (%v)", c.held, len(large), err)
+	}
+	for range 50 {
+		if err := runAll(s, "begin; savepoint a; "+set(1, "rollback to a; release a; commit")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := runAll(s, "reset all; set my.x1 = ''; set my.x2 = ''"); err != nil || c.held != 0 {
+		t.Errorf("%d bytes are held after RESET ALL (%v)", c.held, err)
+	}
+}
+
+// A savepoint takes the same memory however much has been set, and a savepoint that was released none.
+func TestSavepointsHoldMemory(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("begin; ")
+	for i := range 2000 {
+		fmt.Fprintf(&text, "set my.x%d = 'v'; savepoint a; ", i)
+	}
+	s, c := newHolder(t, newMemory(), 0)
+	before := heap()
+	if err := runAll(s, text.String()); err != nil {
+		t.Fatal(err)
+	}
+	text.Reset()
+	if taken := heap() - before; taken > int64(4*c.held) {
+		t.Errorf("2000 savepoints and settings take %d bytes, and %d are held", taken, c.held)
+	}
+	runtime.KeepAlive(s)
+	s, c = newHolder(t, newMemory(), 0)
+	if err := runAll(s, "begin; "+strings.Repeat("savepoint a; release a; ", 1000)); err != nil || c.held != 0 {
+		t.Errorf("%d bytes are held for savepoints that were released (%v)", c.held, err)
+	}
+}
+
 // What is counted for a statement's tokens is about what its tree and plan take.
 func TestTokenSize(t *testing.T) {
 	const elements = 200_000

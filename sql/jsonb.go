@@ -135,13 +135,9 @@ func (w *jsonWriter) orderObject() error {
 }
 
 func (w *jsonWriter) sort(members []jsonMember) error {
-	slices.SortStableFunc(members, func(k, l jsonMember) int {
-		if w.pace.step(sortCost) != nil {
-			return 0
-		}
+	return sortPaced(w.pace, members, func(k, l jsonMember) int {
 		return cmp.Or(cmp.Compare(len(k.key), len(l.key)), strings.Compare(k.key, l.key))
 	})
-	return w.pace.step(0)
 }
 
 // write writes the value that comes next.

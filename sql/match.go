@@ -123,9 +123,12 @@ const quickMatch = 1 << 20
 
 func (r *regex) matches(e *env, text string) (bool, error) {
 	if len(text) <= quickMatch/r.size {
+		if err := e.step(len(text) * r.size); err != nil {
+			return false, err
+		}
 		return r.MatchString(text), nil
 	}
-	paced := pacedText{text: text, cost: r.size, pace: pacer{ctx: e.ctx}}
+	paced := pacedText{text: text, cost: r.size, pace: &e.session.pace}
 	matches := r.MatchReader(&paced)
 	return matches, paced.pace.err
 }
@@ -188,7 +191,7 @@ func (s *Session) named(v Value, t Type) (Value, error) {
 	if v.typ.family() == familyText {
 		return s.resolveName(v.s, t)
 	}
-	n, err := castValue(v, OID, time.UTC)
+	n, err := castValue(v, OID, time.UTC, nil)
 	if err != nil {
 		return Null, err
 	}

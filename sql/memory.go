@@ -132,6 +132,9 @@ func (e *env) beside(x expr, others ...Value) (Value, error) {
 	for _, v := range others {
 		n += len(v.s)
 	}
+	if err := e.step(1 + n/copyPerStep); err != nil {
+		return Null, err
+	}
 	if n < largeRow {
 		return x.eval(e)
 	}
@@ -195,6 +198,9 @@ type unfinished struct {
 // value computes the next value of the row.
 func (u *unfinished) value(x expr) (Value, error) {
 	v, err := x.eval(u.e)
+	if err == nil {
+		err = u.e.step(1 + len(v.s)/copyPerStep)
+	}
 	if err == nil {
 		err = u.hold(len(v.s))
 	}

@@ -17,20 +17,16 @@ const (
 )
 
 // parseAll reads a query string: statements separated by semicolons, empty ones left out. hold counts the
-// memory that takes, size bytes in all. An error is a *pgwire.Error.
-func parseAll(text string, hold func(n int) error) (stmts []statementNode, size int, err error) {
+// memory that takes, size bytes in all. An error is a *pgwire.Error, or that of pace.
+func parseAll(text string, hold func(n int) error, pace *pacer) (stmts []statementNode, size int, err error) {
 	if err := checkText(text); err != nil {
 		return nil, 0, err
 	}
-	p := &parser{lexer: lexer{src: text}, hold: hold}
+	p := &parser{lexer: lexer{src: text}, hold: hold, pace: pace}
 	defer func() {
 		size = p.held
 		if r := recover(); r != nil {
-			failure, ok := r.(*pgwire.Error)
-			if !ok {
-				panic(r)
-			}
-			stmts, err = nil, failure
+			stmts, err = nil, failure(r)
 		}
 	}()
 	p.advance()
@@ -55,7 +51,7 @@ const (
 )
 
 // A parser is a recursive descent parser over one token of look-ahead (two where the grammar
-// needs it). Its methods panic with a *pgwire.Error, which parseAll recovers.
+// needs it). Its methods panic with a *pgwire.Error or an interruption, which parseAll recovers.
 type parser struct {
 	lexer     lexer
 	tok       token
@@ -67,6 +63,7 @@ type parser struct {
 	tokens int // since hold was called
 	hold   func(n int) error
 	held   int
+	pace   *pacer
 }
 
 func (p *parser) advance() {
@@ -88,9 +85,12 @@ func (p *parser) lex() token {
 	return tok
 }
 
-// count counts the memory for the last tokens.
+// count counts the memory for the last tokens, and their time.
 func (p *parser) count() {
 	size := p.tokens * tokenSize
+	if err := p.pace.step(size); err != nil {
+		panic(failed(err))
+	}
 	if err := p.hold(size); err != nil {
 		panic(err)
 	}

@@ -162,8 +162,9 @@ func (p *parser) utilityStatement() statementNode {
 // prepareStatement reads PREPARE name [(type, …)] AS statement.
 func (p *parser) prepareStatement() statementNode {
 	defer p.nest()()
+	start := p.tok.pos
 	p.expect("prepare")
-	s := &prepareStmt{name: p.name()}
+	s := &prepareStmt{name: p.name(), start: start}
 	if p.acceptOp("(") {
 		for more := true; more; more = p.acceptOp(",") {
 			s.types = append(s.types, p.typeName())
@@ -175,6 +176,7 @@ func (p *parser) prepareStatement() statementNode {
 		p.unexpected()
 	}
 	s.node = p.statement()
+	s.end = p.tok.pos
 	return s
 }
 

@@ -116,7 +116,7 @@ func (l *keyList) sort() error {
 	if len(l.keys) < 2 {
 		return nil
 	}
-	pace := pacer{ctx: l.e.ctx}
+	pace := &l.e.session.pace
 	slices.SortFunc(l.keys, func(a, b string) int {
 		if pace.step(sortCost) != nil {
 			return 0
@@ -124,7 +124,7 @@ func (l *keyList) sort() error {
 		return strings.Compare(a, b)
 	})
 	l.keys = slices.Compact(l.keys)
-	return pace.err
+	return pace.step(0)
 }
 
 // done gives back what the keys have held.

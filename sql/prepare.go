@@ -2,6 +2,8 @@ package sql
 
 import (
 	"context"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/longship-db/longship/pgwire"
 )
@@ -29,14 +31,27 @@ func (s *Session) prepare(stmt *statement, n *prepareStmt) error {
 	if err != nil {
 		return err
 	}
-	st := s.newStatement(parsed{text: stmt.text, node: n.node, size: stmt.size})
+	text, size, before := stmt.text, stmt.size, 0
+	if stmt.together { // it must not keep what else there is of the query string
+		before = utf8.RuneCountInString(text[:n.start])
+		text = strings.Clone(text[n.start:n.end])
+		nodes, own, err := s.parse(text)
+		if err != nil {
+			return err
+		}
+		n, size = nodes[0].(*prepareStmt), own
+	}
+	st := s.newStatement(parsed{text: text, node: n.node, size: size})
 	for _, t := range n.types {
 		st.declared = append(st.declared, uint32(t))
 	}
 	if err := st.analyze(); err != nil {
+		if e, ok := err.(*pgwire.Error); ok && e.Position > 0 {
+			e.Position += before
+		}
 		return err
 	}
-	return conn.Prepare(n.name, stmt.text, st)
+	return conn.Prepare(n.name, text, st)
 }
 
 // preparedStatements are the rows of pg_prepared_statements.
@@ -107,7 +122,7 @@ func (s *Session) executed(ctx context.Context, stmt *statement, n *executeStmt)
 
 // executeArgs analyzes the parameters of EXECUTE, which become of the types that the statement has.
 func (s *statement) executeArgs(n *executeStmt, types []Type) []expr {
-	a := &analyzer{src: s.text, catalog: s.session.catalog, noParams: true}
+	a := &analyzer{src: s.text, catalog: s.session.catalog, noParams: true, pace: &s.session.pace}
 	a.noAggregate = "EXECUTE parameters"
 	args := make([]expr, len(n.args))
 	for i, arg := range n.args {

@@ -231,8 +231,7 @@ func (s *Session) runCommand(ctx context.Context, stmt *statement) (tag string, 
 // PostgreSQL.
 func (s *Session) set(n *setStmt, together bool) error {
 	if n.name == "all" && n.isReset {
-		s.settings.resetAll()
-		return nil
+		return s.settings.resetAll()
 	}
 	if n.local && s.block == noBlock && !together {
 		s.warn(pgwire.CodeNoActiveSQLTransaction, "SET LOCAL can only be used in transaction blocks")
@@ -326,7 +325,9 @@ func (s *Session) discard(n *discardStmt, together bool) error {
 	if s.block != noBlock || together {
 		return pgwire.Errorf(pgwire.CodeActiveSQLTransaction, "DISCARD ALL cannot run inside a transaction block")
 	}
-	s.settings.resetAll()
+	if err := s.settings.resetAll(); err != nil {
+		return err
+	}
 	if c, ok := s.conn.(CursorKeeper); ok {
 		c.CloseCursors()
 	}

@@ -2,7 +2,6 @@ package sql
 
 import (
 	"context"
-	"maps"
 
 	"github.com/longship-db/longship/pgwire"
 )
@@ -10,11 +9,11 @@ import (
 // A savepoint is what ROLLBACK TO goes back to (PostgreSQL 15 manual, "SAVEPOINT"). It is a mark in what
 // the transaction has written, which is in memory until the commit; the same goes for settings.
 type savepoint struct {
-	name      string
-	mark      int // of the transaction's writes
-	written   int // bytes of them
-	access    accessMode
-	tx, local map[string]*string // layers of the settings
+	name    string
+	mark    int // of the transaction's writes
+	written int // bytes of them, with the savepoint
+	access  accessMode
+	setting int // mark of the changes of settings
 }
 
 // savepoint runs SAVEPOINT, RELEASE and ROLLBACK TO.
@@ -42,6 +41,7 @@ func (s *Session) savepoint(ctx context.Context, n *savepointStmt) error {
 	for _, c := range s.cursors {
 		c.depth = min(c.depth, i) // what was made since belongs to what is around
 	}
+	s.letGoWrites(s.written - (len(s.savepoints)-i)*writeSize) // the savepoints, and none of the writes since
 	if s.savepoints = s.savepoints[:i]; i == 0 {
 		s.txn.ReleaseSavepoints()
 	}
@@ -59,9 +59,12 @@ func (s *Session) addSavepoint(ctx context.Context, name string) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
-	p := savepoint{name: name, mark: s.txn.Savepoint(), written: s.written, access: s.access}
-	p.tx, p.local = s.settings.layers()
-	s.savepoints = append(s.savepoints, p)
+	if err := s.holdWrite(0); err != nil {
+		return err
+	}
+	s.savepoints = append(s.savepoints, savepoint{
+		name: name, mark: s.txn.Savepoint(), written: s.written, access: s.access, setting: s.settings.savepoint(),
+	})
 	return nil
 }
 
@@ -70,35 +73,6 @@ func (s *Session) rollbackTo(p *savepoint) {
 	s.txn.RollbackTo(p.mark)
 	s.letGoWrites(p.written)
 	s.access = p.access
-	s.settings.restore(p.tx, p.local)
+	s.settings.rollbackTo(p.setting)
 	s.block = inBlock
-}
-
-// layers copies what the transaction has set, for restore.
-func (s *sessionSettings) layers() (tx, local map[string]*string) {
-	tx = maps.Clone(s.tx)
-	if len(s.local) > 0 {
-		local = make(map[string]*string, len(s.local))
-		for folded, value := range s.local {
-			local[folded] = &value
-		}
-	}
-	return tx, local
-}
-
-// restore goes back to what layers returned.
-func (s *sessionSettings) restore(tx, local map[string]*string) {
-	if len(s.tx) == 0 && len(s.local) == 0 {
-		return
-	}
-	touched := s.touched()
-	clear(s.tx)
-	clear(s.local)
-	maps.Copy(s.tx, tx)
-	for folded, value := range local {
-		s.local[folded] = *value
-	}
-	for _, folded := range touched {
-		s.notify(folded)
-	}
 }

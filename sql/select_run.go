@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"context"
 	"math"
 	"slices"
 )
@@ -296,28 +295,21 @@ func (s *selection) drop() error {
 // size is about how much memory the row takes, in bytes.
 func (r *sortedRow) size() int { return rowSize + valuesSize(r.keys) + valuesSize(r.outs) }
 
-func (s *selection) sort() error { return sortRows(s.e.ctx, s.sorted, s.plan.order) }
+func (s *selection) sort() error { return sortRows(&s.e.session.pace, s.sorted, s.plan.order) }
 
-// sortRows puts rows in the order of their keys. If the statement is over they count as equal from then on, so that it
-// soon comes to an end.
-func sortRows(ctx context.Context, rows []sortedRow, order []sortKey) error {
-	pace := pacer{ctx: ctx}
-	slices.SortStableFunc(rows, func(a, b sortedRow) int {
-		if pace.step(sortCost) != nil {
-			return 0
-		}
-		for i, key := range order {
-			if c := key.compare(a.keys[i], b.keys[i]); c != 0 {
-				return c
-			}
-		}
-		return 0
-	})
-	return pace.err
+// sortRows puts rows in the order of their keys.
+func sortRows(pace *pacer, rows []sortedRow, order []sortKey) error {
+	return sortPaced(pace, rows, func(a, b sortedRow) int { return compareKeys(order, a.keys, b.keys) })
 }
 
-// sortCost is how many steps a comparison of rows counts.
-const sortCost = 16
+func compareKeys(order []sortKey, a, b []Value) int {
+	for i, key := range order {
+		if c := key.compare(a[i], b[i]); c != 0 {
+			return c
+		}
+	}
+	return 0
+}
 
 func (k *sortKey) compare(a, b Value) int {
 	switch {
@@ -363,9 +355,8 @@ func (s *selection) finish() error {
 	if err := s.sort(); err != nil {
 		return err
 	}
-	pace := pacer{ctx: s.e.ctx}
 	for i, row := range s.sorted {
-		if err := pace.step(sentCost); err != nil {
+		if err := s.e.step(rowCost); err != nil {
 			return err
 		}
 		if int64(i) < s.offset || s.limit == 0 {
@@ -379,9 +370,6 @@ func (s *selection) finish() error {
 	}
 	return nil
 }
-
-// sentCost is how many steps a row counts that is sent.
-const sentCost = 256
 
 func (s *selection) sendSorted(outs []Value) error {
 	if s.stages != nil {
@@ -458,12 +446,12 @@ func (a *access) pointRows(e *env, txn Txn, t rowTaker) error {
 		e.session.keys = list.keys
 	}
 	var rows []Row // of a cursor, which gets them all before the transaction writes any of them
-	for i, key := range list.keys {
+	for _, key := range list.keys {
 		if key == "" || len(key) > MaxKeyLen {
 			continue // no such row can exist
 		}
-		if i%1024 == 1023 && e.ctx.Err() != nil {
-			return e.ctx.Err()
+		if err := e.step(rowCost); err != nil {
+			return err
 		}
 		row, found, err := txn.Get(e.ctx, key)
 		if err == nil {

@@ -63,6 +63,7 @@ type Session struct {
 	last lastCommit
 
 	meter *meter // of EXPLAIN ANALYZE; nil else
+	pace  pacer  // of the statement
 
 	entered bool   // a transaction is under way, which is counted when it ends
 	counts  counts // what it has done
@@ -111,7 +112,7 @@ func NewSession(conn Conn, backend Backend, id Identity) (*Session, error) {
 	if s.holder, _ = conn.(Holder); s.holder == nil {
 		s.holder = anything{}
 	}
-	s.settings = newSessionSettings(s.catalog.Settings, conn.SetParameter)
+	s.settings = newSessionSettings(s.catalog.Settings, conn.SetParameter, s.holder.Hold)
 	s.encoder = encoder{session: s, buf: make([]byte, 0, 64)}
 	s.env.session = s
 	s.selection.out = &s.encoder
@@ -127,7 +128,8 @@ func NewSession(conn Conn, backend Backend, id Identity) (*Session, error) {
 }
 
 // Parse implements pgwire.Session.
-func (s *Session) Parse(_ context.Context, text string, paramTypes []uint32) (pgwire.Statement, error) {
+func (s *Session) Parse(ctx context.Context, text string, paramTypes []uint32) (pgwire.Statement, error) {
+	s.pace = pacer{ctx: ctx}
 	st, err := s.parseOne(text, paramTypes)
 	if err != nil {
 		return nil, err
@@ -161,17 +163,36 @@ func (s *Session) parseOne(text string, paramTypes []uint32) (*statement, error)
 	return st, nil
 }
 
-// parse reads a query string within the memory there is. Who keeps the statements counts size again.
+// parse reads a query string within the memory and the time there is. Who keeps the statements counts size again.
 func (s *Session) parse(text string) (nodes []statementNode, size int, err error) {
-	nodes, size, err = parseAll(text, s.holder.Hold)
+	end := s.timed()
+	nodes, size, err = parseAll(text, s.holder.Hold, &s.pace)
 	_ = s.holder.Hold(-size)
-	return nodes, size, err
+	return nodes, size, end(err)
+}
+
+// timed bounds what is done until its result is called, with what has come of it, by statement_timeout.
+func (s *Session) timed() (end func(err error) error) {
+	s.settings.refresh()
+	if s.settings.timeout == 0 {
+		return func(err error) error { return err }
+	}
+	outer := s.pace
+	ctx, cancel := s.withTimeout(outer.ctx)
+	s.pace = pacer{ctx: ctx}
+	return func(err error) error {
+		err = timedOut(ctx, err)
+		cancel()
+		s.pace = outer
+		return err
+	}
 }
 
 func (s *Session) newStatement(p parsed) *statement { return &statement{parsed: &p, session: s} }
 
 // ParseAll implements pgwire.Session.
-func (s *Session) ParseAll(_ context.Context, text string) ([]pgwire.Statement, error) {
+func (s *Session) ParseAll(ctx context.Context, text string) ([]pgwire.Statement, error) {
+	s.pace = pacer{ctx: ctx}
 	if shared := s.catalog.shared.get(text, nil, true); shared != nil {
 		return []pgwire.Statement{&statement{parsed: shared, session: s}}, nil
 	}
@@ -206,6 +227,7 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 	runCtx, cancel := s.withTimeout(ctx)
 	defer cancel()
 	defer func() { err = timedOut(runCtx, err) }()
+	s.pace = pacer{ctx: runCtx}
 	defer s.forget()
 	if err := stmt.analyze(); err != nil {
 		return "", err
@@ -253,7 +275,7 @@ func emptied[T any](s []T) []T {
 }
 
 // Bind implements pgwire.Session. Parameters are looked at, and decoded when the portal runs: until then only
-// their bytes are kept.
+// their bytes are kept. Large ones are looked at then, too, when that can be cancelled.
 func (s *Session) Bind(st pgwire.Statement, args pgwire.Args) error {
 	stmt, ok := st.(*statement)
 	if !ok {
@@ -265,8 +287,9 @@ func (s *Session) Bind(st pgwire.Statement, args pgwire.Args) error {
 	if err := s.refuseInFailedBlock(stmt); err != nil {
 		return err
 	}
+	s.pace = pacer{ctx: context.Background()}
 	for i, b := range args.Values {
-		if b == nil || i >= len(stmt.params) {
+		if b == nil || i >= len(stmt.params) || len(b) >= largeParam {
 			continue
 		}
 		if err := s.checkParam(b, stmt.params[i], pgwire.Format(args.Formats, i), i+1); err != nil {
@@ -275,6 +298,9 @@ func (s *Session) Bind(st pgwire.Statement, args pgwire.Args) error {
 	}
 	return nil
 }
+
+// largeParam is from how many bytes on a parameter is not looked at before the portal runs.
+const largeParam = 64 << 10
 
 // checkParam is decode for what becomes of its errors alone.
 func (s *Session) checkParam(b []byte, t Type, format int16, number int) error {
@@ -326,7 +352,7 @@ func (s *Session) bind(stmt *statement, args pgwire.Args) error {
 		v := Null
 		if b != nil {
 			var err error
-			if v, err = s.decode(b, stmt.params[i], pgwire.Format(args.Formats, i)); err != nil {
+			if v, err = s.param(b, stmt.params[i], pgwire.Format(args.Formats, i), i+1); err != nil {
 				return err
 			}
 		}
@@ -335,12 +361,22 @@ func (s *Session) bind(stmt *statement, args pgwire.Args) error {
 	return nil
 }
 
+// param decodes a parameter, which has been looked at unless it is large.
+func (s *Session) param(b []byte, t Type, format int16, number int) (Value, error) {
+	if len(b) >= largeParam {
+		if err := s.checkParam(b, t, format, number); err != nil {
+			return Null, err
+		}
+	}
+	return s.decode(b, t, format)
+}
+
 func (s *Session) decode(b []byte, t Type, format int16) (Value, error) {
 	if t.isReg() {
 		if format != binaryFormat {
 			return s.resolveName(string(b), t)
 		}
-		v, err := parseBinary(b, OID)
+		v, err := parseBinary(b, OID, nil)
 		if err != nil {
 			return Null, err
 		}
@@ -360,9 +396,9 @@ func (s *Session) read(b []byte, t Type, format int16) (Value, error) {
 	}
 	return holding(s.holder.Hold, size, func() (Value, error) {
 		if format == binaryFormat {
-			return parseBinary(b, t)
+			return parseBinary(b, t, &s.pace)
 		}
-		return parseValue(stringOf(b), t, s.settings.location())
+		return parseValue(stringOf(b), t, s.settings.location(), &s.pace)
 	})
 }
 

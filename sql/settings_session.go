@@ -21,7 +21,14 @@ type sessionSettings struct {
 	local   map[string]string  // SET LOCAL: until the transaction ends
 	custom  map[string]bool    // customized options that were set or reset: they stay known, empty if they have no value
 
+	// What ROLLBACK TO undoes, the last change last, once there is a savepoint.
+	undo   []settingChange
+	undoes bool
+
 	report func(name, value string)
+	hold   func(n int) error
+	size   int // bytes of values, and how many of them are counted
+	held   int
 
 	// What statements look at all the time, worked out when version is no longer the server's.
 	version  uint64
@@ -37,9 +44,98 @@ type sessionSettings struct {
 	reportCommit bool // longship.report_commit_lsn
 }
 
-func newSessionSettings(server *Settings, report func(name, value string)) *sessionSettings {
+// A settingChange is what a transaction had set a setting to before it changed it again.
+type settingChange struct {
+	folded        string
+	tx            *string
+	local         string
+	inTx, inLocal bool
+}
+
+// settingSize is what a value takes beside its text, with what undoes it, in bytes.
+const settingSize = 200
+
+func newSessionSettings(server *Settings, report func(name, value string), hold func(n int) error) *sessionSettings {
 	return &sessionSettings{
-		server: server, report: report, version: server.version.Load(), startup: map[string]string{},
+		server: server, report: report, hold: hold, version: server.version.Load(), startup: map[string]string{},
+	}
+}
+
+// change makes the layers ready for another value of a setting, of so many bytes, which are counted until the
+// transaction ends, even if the value does not last so long. It returns what the layers call the setting.
+func (s *sessionSettings) change(def *Setting, size int) (folded string, err error) {
+	s.size += settingSize + len(def.Name) + size
+	if err := s.count(); err != nil {
+		s.size = s.held
+		return "", err
+	}
+	folded = s.touch(def)
+	s.remember(folded)
+	return folded, nil
+}
+
+// count counts the values if they have become many.
+func (s *sessionSettings) count() error {
+	if s.size-s.held < writeStep {
+		return nil
+	}
+	if err := s.hold(s.size - s.held); err != nil {
+		return err
+	}
+	s.held = s.size
+	return nil
+}
+
+// remember notes what ROLLBACK TO goes back to.
+func (s *sessionSettings) remember(folded string) {
+	if !s.undoes {
+		return
+	}
+	c := settingChange{folded: folded}
+	c.tx, c.inTx = s.tx[folded]
+	c.local, c.inLocal = s.local[folded]
+	s.undo = append(s.undo, c)
+}
+
+// savepoint returns the mark that rollbackTo goes back to.
+func (s *sessionSettings) savepoint() (mark int) {
+	s.undoes = true
+	return len(s.undo)
+}
+
+// rollbackTo takes back what was set since.
+func (s *sessionSettings) rollbackTo(mark int) {
+	for _, c := range slices.Backward(s.undo[mark:]) {
+		delete(s.tx, c.folded)
+		delete(s.local, c.folded)
+		if c.inTx {
+			s.tx[c.folded] = c.tx
+		}
+		if c.inLocal {
+			s.local[c.folded] = c.local
+		}
+		s.notify(c.folded)
+	}
+	clear(s.undo[mark:])
+	s.undo = s.undo[:mark]
+}
+
+// settle counts what a transaction that has ended leaves behind.
+func (s *sessionSettings) settle() {
+	s.size = 0
+	for folded, value := range s.session {
+		s.size += settingSize + len(folded) + len(value)
+	}
+	for folded := range s.custom {
+		s.size += settingSize + len(folded)
+	}
+	counted := s.size
+	if counted < writeStep {
+		counted = 0
+	}
+	if counted < s.held {
+		_ = s.hold(counted - s.held) // less, which cannot fail
+		s.held = counted
 	}
 }
 
@@ -98,7 +194,10 @@ func (s *sessionSettings) set(name, value string, local bool) error {
 	if err != nil {
 		return err
 	}
-	folded := s.touch(def)
+	folded, err := s.change(def, len(text))
+	if err != nil {
+		return err
+	}
 	if local {
 		s.local[folded] = text
 	} else {
@@ -115,7 +214,10 @@ func (s *sessionSettings) reset(name string, local bool) error {
 	if err != nil {
 		return err
 	}
-	folded := s.touch(def)
+	folded, err := s.change(def, 0)
+	if err != nil {
+		return err
+	}
 	if local {
 		s.local[folded] = s.resetValue(folded)
 	} else {
@@ -126,22 +228,22 @@ func (s *sessionSettings) reset(name string, local bool) error {
 	return nil
 }
 
-func (s *sessionSettings) resetAll() {
-	for folded := range s.session {
-		s.tx[folded] = nil
-		delete(s.local, folded)
-		s.notify(folded)
+func (s *sessionSettings) resetAll() error {
+	changed := map[string]bool{}
+	for _, folded := range slices.Concat(slices.Collect(maps.Keys(s.session)), s.touched()) {
+		changed[folded] = true
 	}
-	for folded := range s.tx {
-		s.tx[folded] = nil
-		delete(s.local, folded)
-		s.notify(folded)
+	for folded := range changed {
+		if err := s.reset(folded, false); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // commit and rollback end a transaction.
 func (s *sessionSettings) commit() {
-	if len(s.tx) == 0 && len(s.local) == 0 {
+	if !s.changed() {
 		return
 	}
 	for folded, value := range s.tx {
@@ -155,18 +257,26 @@ func (s *sessionSettings) commit() {
 }
 
 func (s *sessionSettings) rollback() {
-	if len(s.tx) > 0 || len(s.local) > 0 {
+	if s.changed() {
 		s.endTransaction()
 	}
 }
 
+// changed reports whether the transaction has to do with settings.
+func (s *sessionSettings) changed() bool { return len(s.tx) > 0 || len(s.local) > 0 || s.undoes }
+
 func (s *sessionSettings) endTransaction() {
 	touched := s.touched()
+	for _, c := range s.undo {
+		touched = append(touched, c.folded)
+	}
 	clear(s.tx)
 	clear(s.local)
+	s.undo, s.undoes = nil, false
 	for _, folded := range touched {
 		s.notify(folded)
 	}
+	s.settle()
 }
 
 // touched are the settings that the transaction has changed.

@@ -69,29 +69,38 @@ func (s *statement) Columns() []pgwire.Column {
 	return s.columns
 }
 
-// Size implements pgwire.SizedStatement.
-func (s *statement) Size() int { return s.size }
+// Size implements pgwire.SizedStatement. A short text may have many columns.
+func (s *statement) Size() int { return s.size + len(s.columns)*outputSize }
+
+// outputSize is about what a column of a result takes, in bytes, with what computes it.
+const outputSize = 200
 
 // Empty implements pgwire.Statement.
 func (s *statement) Empty() bool { return s.node == nil }
 
 // analyze resolves the statement once. In a simple query it runs when the statement's turn comes,
 // as in PostgreSQL: an unknown column does not keep earlier statements of the string from running.
-func (s *statement) analyze() (err error) {
-	if s.analyzed {
-		return s.err
+func (s *statement) analyze() error {
+	if !s.analyzed {
+		end := s.session.timed()
+		s.err = end(s.analysis())
+		e, told := s.err.(*pgwire.Error)
+		s.analyzed = s.err == nil || told && e != errStatementTimeout // an interruption says nothing about the statement
+		if s.share && s.err == nil {
+			s.session.catalog.shared.put(s.parsed)
+		}
 	}
-	s.analyzed = true
+	return s.err
+}
+
+func (s *statement) analysis() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			failure, ok := r.(*pgwire.Error)
-			if !ok {
-				panic(r)
-			}
-			s.err, err = failure, failure
+			err = failure(r)
 		}
 	}()
-	a := &analyzer{src: s.text, catalog: s.session.catalog, noParams: s.noParams}
+	a := &analyzer{src: s.text, catalog: s.session.catalog, noParams: s.noParams, pace: &s.session.pace}
+	defer func() { a.pace = nil }() // it lives on with the plan, which other sessions share
 	for _, oid := range s.declared {
 		a.params = append(a.params, paramType(oid))
 	}
@@ -102,9 +111,6 @@ func (s *statement) analyze() (err error) {
 		}
 	}
 	s.params = a.params
-	if s.share {
-		s.session.catalog.shared.put(s.parsed)
-	}
 	return nil
 }
 
@@ -138,13 +144,13 @@ func (s *statement) resolve(a *analyzer) {
 		s.columns = s.session.settings.showColumns(n.name)
 	case *explainStmt:
 		if n.lsn != nil {
-			if _, err := parseValue(*n.lsn, PgLSN, nil); err != nil {
+			if _, err := parseValue(*n.lsn, PgLSN, nil, nil); err != nil {
 				panic(a.placed(err, n.at()))
 			}
 		}
 		s.columns = []pgwire.Column{wireColumn("QUERY PLAN", Text)}
 	case *waitStmt:
-		if _, err := parseValue(n.lsn, PgLSN, nil); err != nil {
+		if _, err := parseValue(n.lsn, PgLSN, nil, nil); err != nil {
 			panic(a.placed(err, n.at()))
 		}
 		s.columns = []pgwire.Column{wireColumn("status", Text)}

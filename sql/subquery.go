@@ -120,7 +120,9 @@ func (s *derivedSource) tuples(e *env) ([][]Value, error) {
 			return nil, tooManyRows()
 		}
 		if s.distinct[i] {
-			all = distinctRows(all, e)
+			if all, err = distinctRows(all, e); err != nil {
+				return nil, err
+			}
 			e.session.meter.given(uniquePart{s, i}, len(all))
 		}
 	}
@@ -131,16 +133,20 @@ func (s *derivedSource) tuples(e *env) ([][]Value, error) {
 }
 
 // distinctRows keeps the first of equal rows.
-func distinctRows(rows [][]Value, e *env) [][]Value {
+func distinctRows(rows [][]Value, e *env) ([][]Value, error) {
 	seen := make(map[string]bool, len(rows))
 	kept := rows[:0:0]
 	for _, row := range rows {
-		if key := groupKey(row, e); !seen[key] {
+		key := groupKey(row, e)
+		if err := e.step(rowCost + len(key)); err != nil {
+			return nil, err
+		}
+		if !seen[key] {
 			seen[key] = true
 			kept = append(kept, row)
 		}
 	}
-	return kept
+	return kept, nil
 }
 
 // overRows turns SELECT DISTINCT … ORDER BY into a selection from the distinct rows, and so it does for
@@ -267,7 +273,7 @@ func arrayOfRows(t Type, rows [][]Value, e *env) (Value, error) {
 		}
 	}
 	return holding(e.hold, arraySize(int64(len(rows))), func() (Value, error) {
-		return arrayOfValues(t, slices.Collect(firstColumn(rows)), e.loc()), nil
+		return arrayOfValues(t, slices.Collect(firstColumn(rows)), e.loc(), &e.session.pace)
 	})
 }
 
@@ -323,6 +329,9 @@ func (x *anyExpr) eval(e *env) (Value, error) {
 	}
 	unknown := false
 	for v := range values {
+		if err := e.step(elementCost); err != nil {
+			return Null, err
+		}
 		switch {
 		case l.IsNull() || v.IsNull():
 			unknown = true
@@ -343,9 +352,6 @@ func (x *anyExpr) values(e *env, l Value) (iter.Seq[Value], error) {
 		return firstColumn(rows), err
 	}
 	v, err := e.beside(x.array, l)
-	if err == nil && v.n > paceSteps/16 { // long enough to be cancelled, and there may be many rows
-		err = e.ctx.Err()
-	}
 	if err != nil || v.IsNull() {
 		return nil, err
 	}
@@ -397,11 +403,7 @@ func (x *arrayExpr) eval(e *env) (Value, error) {
 			return Null, err
 		}
 	}
-	v := arrayOfValues(x.t, values, e.loc())
-	if len(v.s) > maxTextLen {
-		return Null, textTooLong()
-	}
-	return v, nil
+	return bounded(arrayOfValues(x.t, values, e.loc(), &e.session.pace))
 }
 
 // A subscriptExpr is x[index], of an array or of a name, whose bytes are counted from 0.

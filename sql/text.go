@@ -71,8 +71,24 @@ func outOfRange(t Type) error {
 	return pgwire.Errorf(pgwire.CodeNumericValueOutOfRange, "%s out of range", t)
 }
 
+// maxScalarLen is how long the text of a number, a time and the like may be, in bytes, blanks and zeros included: it is
+// read at once, and more than once.
+const maxScalarLen = 64 << 10
+
+// isScalar reports whether values of type t are small, however they are written.
+func (t Type) isScalar() bool {
+	switch t {
+	case Text, Varchar, Unknown, Name, Char, Bytea, JSON, JSONB:
+		return false
+	}
+	return t.elem() == 0
+}
+
 // parseValue reads the text form of a value of type t. loc is the session's time zone.
-func parseValue(s string, t Type, loc *time.Location) (Value, error) {
+func parseValue(s string, t Type, loc *time.Location, pace *pacer) (Value, error) {
+	if len(s) > maxScalarLen && t.isScalar() {
+		return Null, invalidInput(t, s)
+	}
 	switch t {
 	case Text, Varchar, Unknown:
 		return Value{typ: Text, s: s}, checkText(s)
@@ -113,14 +129,14 @@ func parseValue(s string, t Type, loc *time.Location) (Value, error) {
 	case UUID:
 		return parseUUID(s)
 	case JSON, JSONB:
-		return parseJSON(s, t, nil)
+		return parseJSON(s, t, pace)
 	case XID8:
 		return parseXID8(s)
 	case Interval:
 		return parseInterval(s)
 	}
 	if t.elem() != 0 {
-		return parseArray(s, t)
+		return parseArray(s, t, pace)
 	}
 	return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "cannot accept a value of type %s", t)
 }

@@ -16,6 +16,9 @@ var errUnknownZone = errors.New("unknown time zone")
 // loadZone finds a time zone by its name in any case, by hours to the east of Greenwich, or by a fixed offset as POSIX
 // writes it, which counts to the west: Europe/Berlin, 2, -3.5, <+02>-02. Its name is what SHOW prints.
 func loadZone(name string) (*time.Location, error) {
+	if len(name) > maxZoneName {
+		return nil, errUnknownZone
+	}
 	if hours, err := strconv.ParseFloat(name, 64); err == nil {
 		return hoursEast(hours)
 	}
@@ -32,6 +35,9 @@ func loadZone(name string) (*time.Location, error) {
 	}
 	return nil, errUnknownZone
 }
+
+// maxZoneName is how long the name of a time zone may be, in bytes; PostgreSQL's TZ_STRLEN_MAX.
+const maxZoneName = 255
 
 // hoursEast is the zone of SET TIME ZONE 2, under the name that PostgreSQL gives it.
 func hoursEast(hours float64) (*time.Location, error) {

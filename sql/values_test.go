@@ -43,11 +43,11 @@ func TestValuesRoundTrip(t *testing.T) {
 	for _, v := range sampleValues() {
 		for _, loc := range []*time.Location{time.UTC, helsinki} {
 			text := textOf(v, loc)
-			if got, err := parseValue(text, v.typ, loc); err != nil || got != v {
+			if got, err := parseValue(text, v.typ, loc, nil); err != nil || got != v {
 				t.Errorf("%s %q reads back as %+v, %v; want %+v", v.typ, text, got, err, v)
 			}
 		}
-		if got, err := parseBinary(appendBinary(nil, v), v.typ); err != nil || got != v {
+		if got, err := parseBinary(appendBinary(nil, v, nil), v.typ, nil); err != nil || got != v {
 			t.Errorf("binary %s %q reads back as %+v, %v; want %+v", v.typ, textOf(v, time.UTC), got, err, v)
 		}
 	}
@@ -132,26 +132,26 @@ func checkClientError(t *testing.T, text string, err error) {
 func FuzzValues(f *testing.F) {
 	for _, v := range sampleValues() {
 		f.Add(uint32(v.typ), false, []byte(textOf(v, time.UTC)))
-		f.Add(uint32(v.typ), true, appendBinary(nil, v))
+		f.Add(uint32(v.typ), true, appendBinary(nil, v, nil))
 	}
 	f.Fuzz(func(t *testing.T, oid uint32, binary bool, b []byte) {
 		typ := Type(oid)
 		var v Value
 		var err error
 		if binary {
-			v, err = parseBinary(b, typ)
+			v, err = parseBinary(b, typ, nil)
 		} else {
-			v, err = parseValue(string(b), typ, time.UTC)
+			v, err = parseValue(string(b), typ, time.UTC, nil)
 		}
 		if err != nil {
 			return
 		}
-		again, err := parseBinary(appendBinary(nil, v), v.typ)
+		again, err := parseBinary(appendBinary(nil, v, nil), v.typ, nil)
 		if err != nil || again != v {
 			t.Errorf("%s %q: binary reads back as %+v, %v; want %+v", typ, b, again, err, v)
 		}
 		if text := textOf(v, time.UTC); typ.family() == familyTime || typ == JSONB || typ == Bytea || typ == Time {
-			if again, err := parseValue(text, typ, time.UTC); err != nil || again != v {
+			if again, err := parseValue(text, typ, time.UTC, nil); err != nil || again != v {
 				t.Errorf("%q: %s reads back as %+v, %v; want %+v", b, text, again, err, v)
 			}
 		}
@@ -179,7 +179,7 @@ func TestBinaryTimestampRange(t *testing.T) {
 		{minTimestamp, true}, {minTimestamp - 1, false}, {endTimestamp - 1, true}, {endTimestamp, false},
 		{math.MaxInt64, true}, {math.MaxInt64 - 1, false}, {math.MinInt64, true}, {math.MinInt64 + 1, false}, {0, true},
 	} {
-		_, err := parseBinary(binary.BigEndian.AppendUint64(nil, uint64(test.us)), Timestamptz)
+		_, err := parseBinary(binary.BigEndian.AppendUint64(nil, uint64(test.us)), Timestamptz, nil)
 		if (err == nil) != test.ok {
 			t.Errorf("%d µs: %v", test.us, err)
 		}

@@ -80,21 +80,14 @@ func (s *selection) collectRow() error {
 // emitNumbered numbers the rows of each window's partitions and emits them, in the order in which they came.
 func (s *selection) emitNumbered() error {
 	for i, w := range s.plan.windows {
-		sorted := slices.Clone(s.numbered)
-		slices.SortStableFunc(sorted, func(a, b *numberedRow) int { return w.compare(a.keys[i], b.keys[i]) })
-		for k, row := range sorted {
-			row.numbers[i] = 1
-			if k > 0 && w.samePartition(sorted[k-1].keys[i], row.keys[i]) {
-				row.numbers[i] = sorted[k-1].numbers[i] + 1
-			}
-		}
-		for k := len(sorted) - 2; w.count && k >= 0; k-- { // the last of a partition has the number of all
-			if w.samePartition(sorted[k].keys[i], sorted[k+1].keys[i]) {
-				sorted[k].numbers[i] = sorted[k+1].numbers[i]
-			}
+		if err := s.number(i, w); err != nil {
+			return err
 		}
 	}
 	for _, row := range s.numbered {
+		if err := s.e.step(rowCost); err != nil {
+			return err
+		}
 		s.e.tuple, s.e.row, s.e.numbers = row.tuple, row.row, row.numbers
 		if more, err := s.emit(); err != nil || !more {
 			return err
@@ -103,20 +96,24 @@ func (s *selection) emitNumbered() error {
 	return nil
 }
 
-func (x *windowCall) compare(a, b []Value) int {
-	for i, key := range slices.Concat(x.partition, x.order) {
-		if c := key.compare(a[i], b[i]); c != 0 {
-			return c
+// number numbers the rows for window i.
+func (s *selection) number(i int, w *windowCall) error {
+	sorted := slices.Clone(s.numbered)
+	order := slices.Concat(w.partition, w.order)
+	err := sortPaced(&s.e.session.pace, sorted, func(a, b *numberedRow) int { return compareKeys(order, a.keys[i], b.keys[i]) })
+	for k := 0; err == nil && k < len(sorted); k++ {
+		if sorted[k].numbers[i] = 1; k > 0 && w.samePartition(sorted[k-1].keys[i], sorted[k].keys[i]) {
+			sorted[k].numbers[i] = sorted[k-1].numbers[i] + 1
 		}
+		err = s.e.step(sortCost)
 	}
-	return 0
+	for k := len(sorted) - 2; err == nil && w.count && k >= 0; k-- { // the last of a partition has the number of all
+		if w.samePartition(sorted[k].keys[i], sorted[k+1].keys[i]) {
+			sorted[k].numbers[i] = sorted[k+1].numbers[i]
+		}
+		err = s.e.step(sortCost)
+	}
+	return err
 }
 
-func (x *windowCall) samePartition(a, b []Value) bool {
-	for i := range x.partition {
-		if x.partition[i].compare(a[i], b[i]) != 0 {
-			return false
-		}
-	}
-	return true
-}
+func (x *windowCall) samePartition(a, b []Value) bool { return compareKeys(x.partition, a, b) == 0 }

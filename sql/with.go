@@ -144,7 +144,9 @@ func (r *recursion) run(e *env) ([][]Value, error) {
 		return nil, err
 	}
 	if r.distinct {
-		all = distinctRows(all, e)
+		if all, err = distinctRows(all, e); err != nil {
+			return nil, err
+		}
 	}
 	top := e.top()
 	if top.added == nil {
@@ -164,7 +166,9 @@ func (r *recursion) run(e *env) ([][]Value, error) {
 			return nil, tooManyRows()
 		}
 		if r.distinct {
-			all = distinctRows(all, e)
+			if all, err = distinctRows(all, e); err != nil {
+				return nil, err
+			}
 		}
 		top.added[r] = all[before:]
 	}

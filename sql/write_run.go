@@ -59,6 +59,9 @@ func (p *insertPlan) run(w *writing) error {
 
 // propose inserts one row, unless its key is among those seen, which it joins.
 func (p *insertPlan) propose(w *writing, row Row, seen map[string]bool) error {
+	if err := w.e.step(rowCost + (len(row.Key)+len(row.Value))/copyPerStep); err != nil {
+		return err
+	}
 	if seen[row.Key] {
 		return pgwire.Errorf(pgwire.CodeCardinalityViolation, "ON CONFLICT DO UPDATE command cannot affect row a second time").
 			WithHint("Ensure that no rows proposed for insertion within the same command have duplicate constrained values.")
@@ -80,10 +83,9 @@ func (p *insertPlan) found(e *env) (rows []Row, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := e.hold(proposedSize(row)); err != nil {
+		if rows, err = p.wait(e, rows, row); err != nil {
 			return nil, err
 		}
-		rows = append(rows, row)
 	}
 	return rows, nil
 }
@@ -103,12 +105,19 @@ func (p *insertPlan) queried(e *env) (rows []Row, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := e.hold(proposedSize(row)); err != nil {
+		if rows, err = p.wait(e, rows, row); err != nil {
 			return nil, err
 		}
-		rows = append(rows, row)
 	}
 	return rows, nil
+}
+
+// wait counts a proposed row that waits to be written.
+func (p *insertPlan) wait(e *env, rows []Row, row Row) ([]Row, error) {
+	if err := e.step(rowCost); err != nil {
+		return nil, err
+	}
+	return append(rows, row), e.hold(proposedSize(row))
 }
 
 // proposedSize is what a row counts that waits to be written.
@@ -266,6 +275,9 @@ func (w *writing) put(row Row) error {
 
 // done counts the row in e.row and evaluates RETURNING for it.
 func (w *writing) done() error {
+	if err := w.e.step(rowCost); err != nil {
+		return err
+	}
 	w.affected++
 	if len(w.outs) == 0 {
 		return nil
@@ -388,6 +400,9 @@ func (p *updatePlan) runJoined(w *writing) error {
 
 // change makes row what it is to be.
 func (p *updatePlan) change(e *env, row *Row) error {
+	if err := e.step(rowCost); err != nil {
+		return err
+	}
 	e.row = *row
 	if p.key != nil {
 		key, err := p.key.eval(e)
