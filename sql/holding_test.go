@@ -293,6 +293,27 @@ func TestSettingsHoldMemory(t *testing.T) {
 	}
 }
 
+// ROLLBACK TO goes back to what was set, for the session and for the transaction, and to what was not.
+func TestRollbackToSettings(t *testing.T) {
+	s, _ := newHolder(t, newMemory(), 0)
+	if err := runAll(s, "set my.a = '0'; begin; set my.b = '1'; set local my.c = '2'; savepoint s"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := runAll(s, "set my.a = '3'; set local my.b = '4'; reset my.c; set local my.a = '5'; savepoint t; reset all; rollback to s"); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{"my.a": "0", "my.b": "1", "my.c": "2"} {
+			if got := s.settings.get(name); got != want {
+				t.Errorf("after ROLLBACK TO %s is %q, want %q", name, got, want)
+			}
+		}
+	}
+	if err := runAll(s, "commit"); err != nil || s.settings.get("my.a") != "0" || s.settings.get("my.b") != "1" || s.settings.get("my.c") != "" {
+		t.Errorf("after COMMIT they are %q, %q, %q (%v)", s.settings.get("my.a"), s.settings.get("my.b"), s.settings.get("my.c"), err)
+	}
+}
+
 // A savepoint takes the same memory however much has been set, and a savepoint that was released none.
 func TestSavepointsHoldMemory(t *testing.T) {
 	var text strings.Builder
