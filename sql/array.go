@@ -56,7 +56,60 @@ func (v Value) element(text string) (Value, error) {
 	if text == nullElem {
 		return Null, nil
 	}
-	return parseValue(text, v.typ.elem(), time.UTC, nil)
+	return parseElement(text, v.typ.elem(), nil)
+}
+
+// parseElement reads the text form of an element of type t.
+func parseElement(text string, t Type, pace *pacer) (Value, error) {
+	if t == Regtype {
+		return parseRegtype(text)
+	}
+	return parseValue(text, t, time.UTC, pace)
+}
+
+// parseRegtype reads a type by its name, or by its OID.
+func parseRegtype(text string) (Value, error) {
+	if v, err := parseID(text, OID); err == nil {
+		return regtypeOf(v.n), nil
+	}
+	if text == "-" {
+		return regtypeOf(0), nil
+	}
+	for t, info := range typeInfos {
+		if info.name == text { // "char" is another type than char
+			return regtypeOf(int64(t)), nil
+		}
+	}
+	name := strings.TrimPrefix(unquoteIdent(text), "pg_catalog.")
+	t := typeNamed(name)
+	if t == 0 {
+		return Null, pgwire.Errorf(pgwire.CodeUndefinedObject, `type "%s" does not exist`, name)
+	}
+	return regtypeOf(int64(t)), nil
+}
+
+// regtypeOf is the type with an OID, which shows as a number if there is none.
+func regtypeOf(oid int64) Value {
+	v := Value{typ: Regtype, n: oid, s: typeInfos[Type(oid)].name}
+	switch {
+	case oid == 0:
+		v.s = "-"
+	case v.s == "":
+		v.s = textOf(OIDValue(uint32(oid)), nil)
+	}
+	return v
+}
+
+// castElement converts an element to one of type t.
+func castElement(v Value, t Type, loc *time.Location, pace *pacer) (Value, error) {
+	switch {
+	case t != Regtype || v.typ == Regtype:
+		return castValue(v, t, loc, pace)
+	case v.typ.family() == familyText:
+		return parseRegtype(v.s)
+	}
+	oid, err := castValue(v, OID, loc, pace)
+	return regtypeOf(oid.n), err
 }
 
 // values are the elements of an array.
@@ -175,7 +228,7 @@ func checkedArray(elems []string, t Type, pace *pacer) (Value, error) {
 		if e == nullElem {
 			continue
 		}
-		v, err := parseValue(e, t.elem(), time.UTC, pace)
+		v, err := parseElement(e, t.elem(), pace)
 		if err == nil {
 			err = pace.step(elementCost + len(e))
 		}
@@ -197,7 +250,7 @@ func castArray(v Value, t Type, loc *time.Location, pace *pacer) (Value, error) 
 		if values[i].IsNull() {
 			continue
 		}
-		if values[i], err = castValue(values[i], t.elem(), loc, pace); err == nil {
+		if values[i], err = castElement(values[i], t.elem(), loc, pace); err == nil {
 			err = pace.step(elementCost)
 		}
 		if err != nil {

@@ -146,6 +146,8 @@ func parseBinary(b []byte, t Type, pace *pacer) (Value, error) {
 		return Value{typ: t, n: int64(int32(binary.BigEndian.Uint32(b)))}, nil
 	case OID, XID:
 		return Value{typ: t, n: int64(binary.BigEndian.Uint32(b))}, nil
+	case Regtype:
+		return regtypeOf(int64(binary.BigEndian.Uint32(b))), nil
 	case Float4:
 		return Value{typ: t, n: int64(math.Float64bits(float64(math.Float32frombits(binary.BigEndian.Uint32(b)))))}, nil
 	case Int8, Float8, PgLSN:

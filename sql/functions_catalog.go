@@ -336,8 +336,8 @@ func (s *Session) nameOf(oid uint32, t Type) string {
 		return typeFunctionNames()[oid]
 	case t == Regprocsig && fn != nil:
 		return fn.Name + "(" + strings.ReplaceAll(fn.argumentText(), ", ", ",") + ")"
-	case t == Regtype && typeInfos[Type(oid)].name != "":
-		return typeInfos[Type(oid)].name
+	case t == Regtype:
+		return regtypeOf(int64(oid)).s
 	case t == Regnsp && schemaNames[oid] != "":
 		return schemaNames[oid]
 	case t == Regrole && oid == oidOwner:
@@ -348,6 +348,9 @@ func (s *Session) nameOf(oid uint32, t Type) string {
 
 // resolveName finds the OID of what a name of type t means.
 func (s *Session) resolveName(name string, t Type) (Value, error) {
+	if t == Regtype {
+		return parseRegtype(name)
+	}
 	if v, err := parseID(name, OID); err == nil {
 		return Value{typ: t, n: v.n, s: s.nameOf(uint32(v.n), t)}, nil
 	}
@@ -363,9 +366,6 @@ func (s *Session) resolveName(name string, t Type) (Value, error) {
 		if obj := o.relation(plain); obj != nil {
 			oid = obj.oid
 		}
-	case Regtype:
-		what = "type"
-		oid = uint32(typeNamed(strings.TrimPrefix(plain, "pg_catalog.")))
 	case Regproc, Regprocsig:
 		plain, _, _ = strings.Cut(plain, "(")
 		what, code = "function", pgwire.CodeUndefinedFunction

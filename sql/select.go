@@ -277,27 +277,40 @@ func (a *analyzer) relationStar(t target, rel *relation) (outs []output) {
 	return outs
 }
 
-// columnLabel names a result column that has no alias, as PostgreSQL does (FigureColname).
+// columnLabel names a result column that has no alias, as PostgreSQL does (FigureColname): after what it is, or else after
+// what is done to that.
 func columnLabel(n node) string {
+	if label := ownLabel(n); label != "" {
+		return label
+	}
+	switch n := n.(type) {
+	case castNode:
+		return internalName(n.typ)
+	case caseNode:
+		return "case"
+	case subqueryNode:
+		if len(n.query.targets) > 0 && n.query.targets[0].expr != nil {
+			return columnLabel(n.query.targets[0].expr)
+		}
+	case subscriptNode:
+		return columnLabel(n.x)
+	case collateNode:
+		return columnLabel(n.x)
+	}
+	return "?column?"
+}
+
+// ownLabel is the name of what an expression is made of, "" if that has none.
+func ownLabel(n node) string {
 	switch n := n.(type) {
 	case columnNode:
 		return n.name
 	case callNode:
 		return n.name[strings.LastIndexByte(n.name, '.')+1:]
 	case castNode:
-		if _, nested := n.x.(castNode); !nested {
-			if label := columnLabel(n.x); label != "?column?" {
-				return label
-			}
-		}
-		return internalName(n.typ)
+		return ownLabel(n.x)
 	case caseNode:
-		if n.orElse != nil {
-			if label := columnLabel(n.orElse); label != "?column?" {
-				return label
-			}
-		}
-		return "case"
+		return ownLabel(n.orElse)
 	case subqueryNode:
 		switch {
 		case n.kind == subqueryExists:
@@ -306,19 +319,19 @@ func columnLabel(n node) string {
 			return "array"
 		case len(n.query.targets) > 0 && n.query.targets[0].alias != "":
 			return n.query.targets[0].alias
-		case len(n.query.targets) > 0 && n.query.targets[0].expr != nil:
-			return columnLabel(n.query.targets[0].expr)
+		case len(n.query.targets) > 0:
+			return ownLabel(n.query.targets[0].expr)
 		}
 	case arrayNode:
 		return "array"
 	case subscriptNode:
-		return columnLabel(n.x)
+		return ownLabel(n.x)
 	case collateNode:
-		return columnLabel(n.x)
+		return ownLabel(n.x)
 	case fieldNode:
 		return n.name
 	}
-	return "?column?"
+	return ""
 }
 
 // internalName is the name of a type in pg_type, an array's after its elements.

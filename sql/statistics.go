@@ -111,6 +111,7 @@ var transactionFunctions = []Func{
 	{Name: "pg_current_xact_id_if_assigned", Result: XID8, builtin: always(Null)},
 	{Name: "pg_blocking_pids", Args: []Type{Int4}, Result: Int4Array, builtin: always(arrayValue(Int4Array, nil))}, // nobody waits for a lock
 	noXID("txid_current", Int8), noXID("pg_current_xact_id", XID8),
+	noReset("pg_stat_reset"), noReset("pg_stat_reset_shared", Text), noReset("pg_stat_reset_single_table_counters", OID), noReset("pg_stat_reset_slru", Text),
 }
 
 // firstMultiXact is the multixact id that would be given out next: none ever is.
@@ -132,5 +133,14 @@ func noXID(name string, result Type) Func {
 		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "%s() is not supported", name).
 			WithDetail("A transaction gets its id when it commits.").
 			WithHint("SHOW longship.last_commit_lsn names the last commit of this session, pg_current_wal_insert_lsn() grows with every one.")
+	}}
+}
+
+// noReset refuses to set back counters that metrics show, too, which only ever grow.
+func noReset(name string, args ...Type) Func {
+	return Func{Name: name, Args: args, Result: Void, builtin: func(*env, []Value) (Value, error) {
+		return Null, pgwire.Errorf(pgwire.CodeFeatureNotSupported, "%s() is not supported", name).
+			WithDetail("Statistics are counted from the start of the process.").
+			WithHint("Take the difference of what the views, or /metrics, show now and later.")
 	}}
 }

@@ -186,7 +186,7 @@ func arrayOf(t Type) Type {
 	switch t {
 	case Varchar, Unknown:
 		return TextArray
-	case Regproc, Regprocsig, Regoperator, Regclass, Regtype, Regnsp, Regrole:
+	case Regproc, Regprocsig, Regoperator, Regclass, Regnsp, Regrole:
 		return OIDArray
 	}
 	for array, info := range typeInfos {

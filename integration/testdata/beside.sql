@@ -824,6 +824,11 @@ SELECT 1 FROM kv a JOIN kv b ON 1
 SELECT a.value FROM kv a JOIN kv b ON a.key = b.value GROUP BY b.key
 state: SELECT * FROM kv JOIN kv ON true
 DELETE FROM kv WHERE key LIKE 'join/%'
+# Types in arrays, and the names of what is converted
+SELECT '{int4,"character varying",25,999999}'::regtype[], array['text', 'pg_catalog.bool']::regtype[], '{23,25}'::oid[]::regtype[]::oid[], ('{int4}'::regtype[])[1], '{int4,text}'::regtype[]::text[], array['"char"', '-', '0', null]::regtype[], '"char"'::regtype::oid
+SELECT '{nope}'::regtype[]
+SELECT array_agg(25::regtype), array_to_string(array[25, 23]::oid[]::regtype[], ', '), 25 = any('{text}'::regtype[])
+SELECT key::name::text, length('a')::int8::text, (CASE WHEN true THEN 1 END)::text, (CASE WHEN true THEN 1 ELSE 'x'::text::int END), coalesce(1, 2)::text::name, (1 + 1)::text::name, (array['a'])[1]::name, (SELECT 1::int8), 'x'::text::name, null::text FROM (VALUES ('a')) v(key)
 # Cursors that do not scroll, to a row that is still to come
 BEGIN; DECLARE f NO SCROLL CURSOR FOR SELECT * FROM generate_series(1, 9) g; FETCH ABSOLUTE 0 f; FETCH FIRST f; FETCH ABSOLUTE 3 f; FETCH RELATIVE 2 f; MOVE ABSOLUTE 6 f; MOVE ABSOLUTE 7 f; FETCH f; FETCH ABSOLUTE 12 f; FETCH ABSOLUTE 12 f; FETCH ABSOLUTE 11 f; FETCH RELATIVE 1 f
 FETCH ABSOLUTE 9 f
