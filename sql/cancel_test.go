@@ -138,10 +138,14 @@ func TestEndsWithItsStatement(t *testing.T) {
 			_, err := (&anyExpr{op: "=", l: &constExpr{Int4, Int4Value(2)}, array: &constExpr{Int4Array, array}}).eval(e)
 			return err
 		},
-		"jsonb": func(e *env) error { _, err := parseValue("["+commas+"]", JSONB, nil, &e.session.pace); return err },
-		"btrim": call("btrim", one, TextValue("01")),
-		"ltrim": call("ltrim", one, TextValue("01")),
-		"rtrim": call("rtrim", one, TextValue("01")),
+		"jsonb":   func(e *env) error { _, err := parseValue("["+commas+"]", JSONB, nil, &e.session.pace); return err },
+		"btrim":   call("btrim", one, TextValue("01")),
+		"lower":   call("lower", TextValue(strings.Repeat("A", 2*pieceLen))),
+		"upper":   call("upper", TextValue(strings.Repeat("é", pieceLen))),
+		"replace": call("replace", one, TextValue("1"), TextValue("2")),
+		"reverse": call("reverse", one),
+		"ltrim":   call("ltrim", one, TextValue("01")),
+		"rtrim":   call("rtrim", one, TextValue("01")),
 		"rows to insert": func(e *env) error {
 			query := &subplan{plan: &selectPlan{}}
 			e.subqueries = map[*subplan][][]Value{query: rows}
@@ -163,6 +167,28 @@ func TestEndsWithItsStatement(t *testing.T) {
 	}
 	if err := sortRows(&pacer{ctx: t.Context()}, sorted, make([]sortKey, 1)); err != nil || sorted[0].keys[0].n != 1-many {
 		t.Errorf("sortRows() = %v, the first row is %d", err, sorted[0].keys[0].n)
+	}
+}
+
+// Long texts are converted piece by piece, as short ones are.
+func TestLongTexts(t *testing.T) {
+	s, _ := newHolder(t, newMemory(), 1<<30)
+	s.pace = pacer{ctx: t.Context()}
+	for _, text := range []string{"", "aÉx", strings.Repeat("aÉx", pieceLen)} {
+		out := &rowList{}
+		st, err := s.Parse(t.Context(), "select lower($1), upper($1), reverse($1), replace($1, 'xa', '-')", nil)
+		if err == nil {
+			_, err = s.Execute(t.Context(), st, pgwire.Args{Values: [][]byte{[]byte(text)}}, out, true)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		runes := []rune(text)
+		slices.Reverse(runes)
+		want := []string{strings.ToLower(text), strings.ToUpper(text), string(runes), strings.ReplaceAll(text, "xa", "-")}
+		if !slices.Equal(out.rows[0], want) {
+			t.Errorf("%.20q…: %.50q", text, out.rows[0])
+		}
 	}
 }
 

@@ -169,8 +169,8 @@ var textFunctions = []Func{
 	textFunction("length", Int4, characters),
 	textFunction("char_length", Int4, characters),
 	textFunction("octet_length", Int4, func(s string) Value { return Int4Value(int32(len(s))) }),
-	textFunction("lower", Text, func(s string) Value { return TextValue(strings.ToLower(s)) }),
-	textFunction("upper", Text, func(s string) Value { return TextValue(strings.ToUpper(s)) }),
+	{Name: "lower", Args: []Type{Text}, Result: Text, builtin: inPieces(strings.ToLower)},
+	{Name: "upper", Args: []Type{Text}, Result: Text, builtin: inPieces(strings.ToUpper)},
 	{Name: "left", Args: []Type{Text, Int4}, Result: Text, builtin: func(_ *env, args []Value) (Value, error) {
 		s, n := args[0].s, int(args[1].n)
 		if n < 0 {
@@ -194,11 +194,7 @@ var textFunctions = []Func{
 	{Name: "btrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: trim(strings.TrimFunc)},
 	{Name: "ltrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: trim(strings.TrimLeftFunc)},
 	{Name: "rtrim", Args: []Type{Text, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: trim(strings.TrimRightFunc)},
-	textFunction("reverse", Text, func(s string) Value {
-		runes := []rune(s)
-		slices.Reverse(runes)
-		return TextValue(string(runes))
-	}),
+	{Name: "reverse", Args: []Type{Text}, Result: Text, builtin: reverse},
 	textFunction("md5", Text, func(s string) Value { return TextValue(fmt.Sprintf("%x", md5.Sum([]byte(s)))) }),
 	{Name: "lpad", Args: []Type{Text, Int4, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: pad(true)},
 	{Name: "rpad", Args: []Type{Text, Int4, Text}, Defaults: []Value{TextValue(" ")}, Result: Text, builtin: pad(false)},
@@ -322,13 +318,66 @@ func repeat(_ *env, args []Value) (Value, error) {
 	return TextValue(strings.Repeat(args[0].s, int(n))), nil
 }
 
-func replace(_ *env, args []Value) (Value, error) {
-	s, from, to := args[0].s, args[1].s, args[2].s
+func replace(e *env, args []Value) (Value, error) {
+	rest, from, to := args[0].s, args[1].s, args[2].s
 	if from == "" {
 		return args[0], nil
 	}
-	if len(s)+strings.Count(s, from)*(len(to)-len(from)) > maxTextLen {
-		return Null, textTooLong()
+	var b textBuilder
+	for {
+		before, after, found := strings.Cut(rest, from)
+		err := e.step(len(before) + len(from))
+		if err == nil {
+			err = b.add(before)
+		}
+		if err != nil || !found {
+			return b.value(), err
+		}
+		if err := b.add(to); err != nil {
+			return Null, err
+		}
+		rest = after
 	}
-	return TextValue(strings.ReplaceAll(s, from, to)), nil
+}
+
+// pieceLen is about how many bytes of a text are converted at once, before anybody could cancel it.
+const pieceLen = 1 << 20
+
+// inPieces makes a function of what converts a text character by character.
+func inPieces(convert func(s string) string) func(*env, []Value) (Value, error) {
+	return func(e *env, args []Value) (Value, error) {
+		rest := args[0].s
+		if len(rest) <= pieceLen {
+			return TextValue(convert(rest)), nil
+		}
+		var b textBuilder
+		for rest != "" {
+			n := min(pieceLen, len(rest))
+			for n < len(rest) && !utf8.RuneStart(rest[n]) {
+				n++
+			}
+			if err := b.add(convert(rest[:n])); err != nil {
+				return Null, err
+			}
+			if err := e.step(n); err != nil {
+				return Null, err
+			}
+			rest = rest[n:]
+		}
+		return b.value(), nil
+	}
+}
+
+func reverse(e *env, args []Value) (Value, error) {
+	s := args[0].s
+	reversed := make([]byte, 0, len(s))
+	for len(s) > 0 {
+		_, n := utf8.DecodeLastRuneInString(s)
+		reversed = append(reversed, s[len(s)-n:]...)
+		s = s[:len(s)-n]
+		if err := e.step(1); err != nil {
+			return Null, err
+		}
+	}
+	return TextValue(stringOf(reversed)), nil
 }
