@@ -118,6 +118,8 @@ func (r *reign) assemble() error {
 	}
 	if r.primary != nil {
 		r.redo.Linger = primaryLinger
+	} else if r.stream != nil {
+		r.redo.Behind = r.stream.Behind
 	}
 	r.checkpointer = r.newCheckpointer(writer)
 	r.sender = r.newSender(buffered)

@@ -26,14 +26,20 @@ type Redo struct {
 	Linger time.Duration
 	Wanted *wal.Position
 
+	// Behind reports whether much more of the log is about to arrive. Redo stands back then, for as long as patience,
+	// unless somebody waits as above: it would take half of the processors, and the log is safe here the sooner, and
+	// applied no later, if it comes first. Nil if nothing arrives.
+	Behind func() bool
+
 	lastCommit atomic.Int64  // a wal.Timestamp
 	lastTime   atomic.Int64  // the same, of a transaction or a heartbeat
 	important  wal.Position  // end of the last record applied that is no heartbeat
 	lastXID    atomic.Uint32 // of the last transaction read; 0 before the first
 
 	// Owned by Run and CatchUp.
-	commit kv.Commit
-	batch  progress // of the batch, once it is applied
+	commit    kv.Commit
+	batch     progress      // of the batch, once it is applied
+	stoodBack time.Duration // since everything was applied that there was
 }
 
 // A progress is what becomes known when a batch has been applied.
@@ -50,11 +56,15 @@ const batchSize = 512 << 10
 func (r *Redo) Run(ctx context.Context) error {
 	defer r.Reader.Close()
 	for {
+		if err := r.standBack(ctx); err != nil {
+			return err
+		}
 		limit := r.limit()
 		if err := r.fill(limit); err != nil {
 			return err
 		}
 		if r.Batch.End() == 0 {
+			r.stoodBack = 0
 			if err := r.wait(ctx, limit); err != nil {
 				return err
 			}
@@ -203,12 +213,39 @@ func (r *Redo) wait(ctx context.Context, past wal.LSN) error {
 	return nil
 }
 
+// patience is for how long redo stands back in all before it has applied everything there is, and standBackStep how
+// often it looks.
+const (
+	patience      = 2 * time.Second
+	standBackStep = 2 * time.Millisecond
+)
+
+// standBack waits while the log arrives.
+func (r *Redo) standBack(ctx context.Context) error {
+	if r.Behind == nil {
+		return nil
+	}
+	for r.stoodBack < patience && r.Wanted.Load() <= r.Applied.Load() && r.Behind() {
+		began := time.Now()
+		if err := r.pause(ctx, standBackStep); err != nil {
+			return err
+		}
+		r.stoodBack += time.Since(began)
+	}
+	return nil
+}
+
 // linger waits for more, unless a full batch says that there is more already.
 func (r *Redo) linger(ctx context.Context, full bool) error {
 	if r.Linger == 0 || full {
 		return context.Cause(ctx)
 	}
-	t := time.NewTimer(r.Linger)
+	return r.pause(ctx, r.Linger)
+}
+
+// pause waits for a while, or until somebody waits for what is not applied yet.
+func (r *Redo) pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/longship-db/longship/kv"
@@ -194,6 +196,47 @@ func TestRedoDoesNotLingerWhenBehind(t *testing.T) {
 	k := start(x.Run)
 	must(t, x.applied.Wait(t.Context(), x.ends[2]))
 	k.stop(t)
+}
+
+// While much of the log arrives, redo lets it come first, but not for ever, and not if somebody waits.
+func TestRedoStandsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newRedoTest(t, 10, 10, 10, 10, 10)
+		defer x.close(t)
+		var behind atomic.Bool
+		x.Wanted, x.Behind = new(wal.Position), behind.Load
+		k := start(x.Run)
+		for i, step := range []struct {
+			what   string
+			behind bool
+			wanted wal.LSN
+			want   time.Duration
+		}{
+			{"nothing arrives", false, 0, 0},
+			{"much arrives", true, 0, patience},
+			{"much arrives, when all was applied", true, 0, patience},
+			{"somebody waits", true, x.ends[3], 0},
+			{"it has arrived meanwhile", true, 0, time.Second},
+		} {
+			behind.Store(step.behind)
+			if 0 < step.want && step.want < patience {
+				time.AfterFunc(step.want, func() { behind.Store(false) })
+			}
+			synctest.Wait()
+			begin := time.Now()
+			x.Wanted.Advance(step.wanted)
+			x.horizon.Advance(x.ends[i])
+			x.flushed.Advance(x.ends[i])
+			ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+			err := x.applied.Wait(ctx, x.ends[i])
+			cancel()
+			must(t, err)
+			if took := time.Since(begin); took < step.want || took > step.want+standBackStep {
+				t.Errorf("%s: applied after %v, want %v", step.what, took, step.want)
+			}
+		}
+		k.stop(t)
+	})
 }
 
 // A failure to apply ends Run, and nothing counts as applied.

@@ -49,6 +49,15 @@ func (s *Stream) Status() Status {
 	return st
 }
 
+// muchBehind is how much of the log has to be on its way for a stream to be behind.
+const muchBehind = 16 << 20
+
+// Behind reports whether the stream receives, and much of the upstream's log is not written here yet.
+func (s *Stream) Behind() bool {
+	st := s.Status()
+	return st.State == StateStreaming && st.LatestEndLSN > st.WrittenLSN+muchBehind
+}
+
 // Clock is the upstream's clock, as its messages tell.
 func (s *Stream) Clock() *Clock { return &s.clock }
 
