@@ -250,6 +250,7 @@ func streamWith(t *testing.T, n *node, slot string, start wal.LSN) {
 // Without a majority of Raft nobody makes or drops a slot, and is told why; what is there goes on.
 func TestSlotWithoutMajority(t *testing.T) {
 	t.Parallel()
+	tool(t, "psql")
 	c := newCluster(t, 3, "--synchronous-standby-names=")
 	n1 := c.primary()
 	n1.value("SELECT slot_name FROM pg_create_physical_replication_slot('s', true)")

@@ -61,7 +61,7 @@ func (r *reign) BeginBackup(ctx context.Context, opt walsender.BackupOptions) (w
 func (b *backup) begin(ctx context.Context) error {
 	r := b.reign
 	if err := r.checkpointer.Request(ctx); err != nil {
-		return err
+		return clientError(err)
 	}
 	control := r.checkpointer.Control()
 	files, err := b.storeFiles(ctx)

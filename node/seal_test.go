@@ -3,8 +3,11 @@ package node
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/longship-db/longship/election"
 	"github.com/longship-db/longship/pgwire"
@@ -39,6 +42,33 @@ func TestSealOutOfTurn(t *testing.T) {
 		t.Fatalf("%v: %v", err, n.err)
 	}
 	n.exec("INSERT INTO kv VALUES ('here', 'again')")
+}
+
+// Who wants a base copy of a node that is sealed, as happens in a failover, asks again: of that node, if it becomes the
+// primary.
+func TestBaseCopyOfSealedNode(t *testing.T) {
+	n1 := newTestNode(t, "n1")
+	n1.start()
+	n2 := newTestNode(t, "n2", n1.cfg.Listen)
+	n2.start()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for _, epoch := range []uint64{2, 3} { // first as a standby, then as one that waits for the next primary
+		if _, err := n2.node.Seal(ctx, election.SealRequest{Epoch: epoch}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn, err := pgconn.Connect(ctx, "postgres://test@"+n2.cfg.Listen+"/test?sslmode=disable&replication=true")
+	mustBeNil(t, err)
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "BASE_BACKUP (CHECKPOINT 'fast')").ReadAll()
+	refusal, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || !interrupted(&pgwire.Error{Code: refusal.Code}) {
+		t.Errorf("BASE_BACKUP of a sealed node: %v, want that it is asked again later", err)
+	}
+	if _, err := n2.admin().Exec(ctx, "CHECKPOINT"); err == nil || !strings.Contains(err.Error(), pgwire.CodeCannotConnectNow) {
+		t.Errorf("CHECKPOINT there: %v", err)
+	}
 }
 
 // A node whose disk is full cannot promise, and says so. It goes on: when there is room it can.

@@ -10,6 +10,7 @@ import (
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/slots"
 	"github.com/longship-db/longship/sql"
+	"github.com/longship-db/longship/startup"
 	"github.com/longship-db/longship/syncrep"
 	"github.com/longship-db/longship/wal"
 	"github.com/longship-db/longship/walsender"
@@ -284,6 +285,8 @@ func clientError(err error) error {
 	case errors.Is(err, syscall.ENOSPC):
 		return pgwire.Errorf(pgwire.CodeDiskFull, "%w", err).
 			WithHint("Free space in the data directory; the node tries again by itself.")
+	case errors.Is(err, startup.ErrSealed):
+		return pgwire.Errorf(pgwire.CodeCannotConnectNow, "%w", err).WithHint("A failover is under way: try again.")
 	case errors.Is(err, kv.ErrClosed):
 		return errRoleChanged()
 	case errors.Is(err, kv.ErrReadOnly):

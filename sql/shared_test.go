@@ -37,7 +37,7 @@ func TestSharedStatements(t *testing.T) {
 		return st.parsed
 	}
 	const text = "select key from kv where value = $1"
-	if parse(text) == parse(text) {
+	if first := parse(text); first == parse(text) {
 		t.Error("a text is shared that came once")
 	}
 	shared := parse(text)
@@ -52,7 +52,7 @@ func TestSharedStatements(t *testing.T) {
 	for _, text := range []string{"begin", "select 1"} {
 		simple(text)
 		simple(text)
-		if simple(text) != simple(text) {
+		if shared := simple(text); shared != simple(text) {
 			t.Errorf("%s was parsed again", text)
 		}
 		if parse(text) == simple(text) {
@@ -62,14 +62,14 @@ func TestSharedStatements(t *testing.T) {
 	for _, text := range []string{"show all", "declare c cursor for select 1", "prepare p as select 1", "explain select 1", "select 1; select 1"} {
 		simple(text)
 		simple(text)
-		if simple(text) == simple(text) {
+		if shared := simple(text); shared == simple(text) {
 			t.Errorf("%s depends on the session, and is shared", text)
 		}
 	}
 	long := "select 1 " + strings.Repeat(" ", maxSharedText)
 	parse(long)
 	parse(long)
-	if parse(long) == parse(long) {
+	if last := parse(long); last == parse(long) {
 		t.Error("a long text is shared")
 	}
 }
