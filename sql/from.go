@@ -186,6 +186,9 @@ func (j *joiner) kept(i int) (rows [][]Value, err error) {
 	if rows, err = j.read(i, step); err != nil {
 		return nil, err
 	}
+	if rows == nil { // it has been read
+		rows = [][]Value{}
+	}
 	if !step.lateral && step.kv == nil { // those of kv are counted one by one
 		if err := j.e.hold(len(rows) * (rowSize + step.width*valueSize)); err != nil {
 			return nil, err

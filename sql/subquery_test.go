@@ -339,3 +339,22 @@ func TestAnalysisIsBounded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A relation is read once for a join, even if it has no rows: others may have come when it is read again.
+func TestJoinReadsEmptyRelationOnce(t *testing.T) {
+	for _, join := range []string{"full join later on true", "left join later on true", "cross join later"} {
+		m := newMemory()
+		reads := 0
+		m.catalog.AddView("later", []Column{{"x", Int4}}, func(context.Context) ([][]Value, error) {
+			if reads++; reads == 1 {
+				return nil, nil
+			}
+			return [][]Value{{Int4Value(1)}}, nil
+		})
+		s, _ := newTestSession(t, m, nil)
+		rows, err := run(t, s, "select count(x) from generate_series(1, 3) g "+join)
+		if err != nil || rows.rows[0][0] != "0" || reads != 1 {
+			t.Errorf("%s: %v (%v), after %d reads", join, rows.rows, err, reads)
+		}
+	}
+}
