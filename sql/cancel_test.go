@@ -201,21 +201,39 @@ func mustParse(t *testing.T, text string) statementNode {
 	return nodes[0]
 }
 
-// What was interrupted while it was analyzed is analyzed again.
+// What was interrupted while it was described is not run: its client has been told of no columns.
 func TestInterruptedAnalysis(t *testing.T) {
-	s, _ := newHolder(t, newMemory(), 1<<30)
-	list, err := s.ParseAll(t.Context(), "select 1 in ("+strings.Repeat("1,", 10_000)+"1)")
+	s, c := newHolder(t, newMemory(), 1<<30)
+	text := "select 1 in (" + strings.Repeat("1,", 10_000) + "1)"
+	ctx, cancel := context.WithCancel(t.Context())
+	list, err := s.ParseAll(ctx, text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Execute(ctx, list[0], pgwire.Args{}, &rowList{}, true); !errors.Is(err, context.Canceled) {
-		t.Errorf("after it was cancelled: %v", err)
+	if columns := list[0].Columns(); columns != nil {
+		t.Errorf("what was cancelled has the columns %v", columns)
+	}
+	if _, err := s.Execute(t.Context(), list[0], pgwire.Args{}, &rowList{}, true); !errors.Is(err, context.Canceled) || c.held != 0 {
+		t.Errorf("what was interrupted runs: %v, and %d bytes are held", err, c.held)
 	}
 	s.Fail()
-	if _, err := s.Execute(t.Context(), list[0], pgwire.Args{}, &rowList{}, true); err != nil {
-		t.Errorf("once more: %v", err)
+	mustRun(t, s, text)
+}
+
+// A statement is described after the one before it in its query string has run, whose timeout is over.
+func TestNextStatementIsDescribed(t *testing.T) {
+	s, _ := newHolder(t, newMemory(), 1<<30)
+	mustRun(t, s, "set statement_timeout = '1h'")
+	list, err := s.ParseAll(t.Context(), "select 1; select 1 in ("+strings.Repeat("1,", 10_000)+"1)")
+	if err == nil {
+		_, err = s.Execute(t.Context(), list[0], pgwire.Args{}, &rowList{}, false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if columns := list[1].Columns(); len(columns) != 1 {
+		t.Errorf("the next statement has the columns %v", columns)
 	}
 }
 
@@ -263,13 +281,6 @@ func TestTimeoutOfLongStatement(t *testing.T) {
 	s.pace = pacer{ctx: t.Context()}
 	if err := st.analyze(); code(err) != pgwire.CodeQueryCanceled {
 		t.Errorf("analyze() = %v", err)
-	}
-	if err := runAll(s, "set statement_timeout = 0"); err != nil {
-		t.Fatal(err)
-	}
-	s.pace = pacer{ctx: t.Context()}
-	if err := st.analyze(); err != nil {
-		t.Errorf("analyze() without a timeout = %v", err)
 	}
 }
 

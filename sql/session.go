@@ -227,6 +227,8 @@ func (s *Session) Execute(ctx context.Context, st pgwire.Statement, args pgwire.
 	runCtx, cancel := s.withTimeout(ctx)
 	defer cancel()
 	defer func() { err = timedOut(runCtx, err) }()
+	// The next statement of the query string is described before it runs, when the time of this one is over.
+	defer func(outer pacer) { s.pace = outer }(s.pace)
 	s.pace = pacer{ctx: runCtx}
 	defer s.forget()
 	if err := stmt.analyze(); err != nil {

@@ -80,12 +80,11 @@ func (s *statement) Empty() bool { return s.node == nil }
 
 // analyze resolves the statement once. In a simple query it runs when the statement's turn comes,
 // as in PostgreSQL: an unknown column does not keep earlier statements of the string from running.
+// A statement whose analysis was interrupted is over: its client has been told of no columns.
 func (s *statement) analyze() error {
 	if !s.analyzed {
 		end := s.session.timed()
-		s.err = end(s.analysis())
-		e, told := s.err.(*pgwire.Error)
-		s.analyzed = s.err == nil || told && e != errStatementTimeout // an interruption says nothing about the statement
+		s.err, s.analyzed = end(s.analysis()), true
 		if s.share && s.err == nil {
 			s.session.catalog.shared.put(s.parsed)
 		}
