@@ -90,7 +90,7 @@ func (s *Session) Open(ctx context.Context, st pgwire.Statement, args pgwire.Arg
 	if err := s.bind(stmt, args); err != nil {
 		return nil, timedOut(ctx, err)
 	}
-	defer func() { clear(s.params) }() // and leave the rest to the FETCH that may be running
+	defer func() { s.params = emptied(s.params) }() // and leave the rest to the FETCH that may be running
 	c, err := s.openCursor(ctx, plan)
 	if err != nil {
 		return nil, timedOut(ctx, err)

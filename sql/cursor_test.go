@@ -290,3 +290,18 @@ func TestHeldCursorIsValidated(t *testing.T) {
 		t.Errorf("%v, %d bytes are held by %d cursors", err, c.held, len(s.cursors))
 	}
 }
+
+// What a portal has compiled to compare with is let go with it, however many there are before anything else runs.
+func TestPatternsOfPortals(t *testing.T) {
+	s, client := newHolder(t, newMemory(), 0)
+	for i := range 10 {
+		c := open(t, s, fmt.Sprintf("select i from generate_series(1, 3) i where i::text ~ '^.{%d}$'", i))
+		if _, err := c.Fetch(t.Context(), 2, nil, &rowList{}); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	if client.held != 0 {
+		t.Errorf("%d bytes are held for portals that were closed", client.held)
+	}
+}

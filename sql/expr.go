@@ -30,7 +30,8 @@ type env struct {
 	subqueries map[*subplan][][]Value // results that are the same for every row, in the outermost env
 	kept       int                    // bytes that these hold
 
-	added map[*recursion][][]Value // by the last run of each recursive query, in the outermost env
+	added   map[*recursion][][]Value // by the last run of each recursive query, in the outermost env
+	regexes map[*regexExpr]*regex    // the patterns that were compared with last, in the outermost env
 }
 
 // at is the env of the query so many levels further out.

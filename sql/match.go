@@ -17,7 +17,7 @@ type regexExpr struct {
 	fold, not  bool
 }
 
-// A regex is a compiled pattern, which a session keeps while the statement runs.
+// A regex is a compiled pattern, which is kept while the statement runs, or its cursor is open.
 type regex struct {
 	text string
 	*regexp.Regexp
@@ -45,12 +45,12 @@ func (x *regexExpr) eval(e *env) (Value, error) {
 	if !ok {
 		return Null, err
 	}
-	re := e.session.regexes[x]
+	re := e.top().regexes[x]
 	if re == nil || re.text != p.s {
-		if re, err = e.session.compile(p.s, x.fold); err != nil {
+		if re, err = e.compile(p.s, x.fold); err != nil {
 			return Null, err
 		}
-		e.session.keepRegex(x, re)
+		e.keepRegex(x, re)
 	}
 	matches, err := re.matches(e, v.s)
 	return BoolValue(matches != x.not), err
@@ -64,7 +64,7 @@ const (
 )
 
 // compile bounds what it takes: {n,m} may make a short pattern a huge machine.
-func (s *Session) compile(pattern string, fold bool) (*regex, error) {
+func (e *env) compile(pattern string, fold bool) (*regex, error) {
 	if len(pattern) > maxRegexLen {
 		return nil, badRegex("regular expression is too complex")
 	}
@@ -80,7 +80,7 @@ func (s *Session) compile(pattern string, fold bool) (*regex, error) {
 	if size > maxRegexSize {
 		return nil, badRegex("regular expression is too complex")
 	}
-	if err := s.hold(size * regexStep); err != nil {
+	if err := e.hold(size * regexStep); err != nil {
 		return nil, err
 	}
 	compiled, err := regexp.Compile(flags + pattern)
@@ -93,14 +93,15 @@ func (s *Session) compile(pattern string, fold bool) (*regex, error) {
 func badRegex(why string) error { return pgwire.Errorf("2201B", "invalid regular expression: %s", why) }
 
 // keepRegex keeps the pattern that x was compared with last, for the rows to come.
-func (s *Session) keepRegex(x *regexExpr, re *regex) {
-	if before := s.regexes[x]; before != nil {
-		_ = s.hold(-before.size * regexStep) // less, which cannot fail
+func (e *env) keepRegex(x *regexExpr, re *regex) {
+	top := e.top()
+	if before := top.regexes[x]; before != nil {
+		_ = e.hold(-before.size * regexStep) // less, which cannot fail
 	}
-	if s.regexes == nil {
-		s.regexes = map[*regexExpr]*regex{}
+	if top.regexes == nil {
+		top.regexes = map[*regexExpr]*regex{}
 	}
-	s.regexes[x] = re
+	top.regexes[x] = re
 }
 
 // regexSize is about how many steps the machine of a regular expression has, or more than maxRegexSize.

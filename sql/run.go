@@ -132,7 +132,7 @@ func (s *Session) tryWrite(ctx context.Context, plan writePlan, alone, exclusive
 	} else if err := s.begin(s.env.ctx); err != nil {
 		return 0, err
 	}
-	s.env.subqueries = nil // what an attempt before has read is not read in this transaction
+	s.env.subqueries, s.env.regexes = nil, nil // what an attempt before has read, or held, counts for nothing
 	s.writing = writing{e: &s.env, txn: s.txn, outs: plan.outputs()}
 	if err := s.writeRows(plan); err != nil {
 		err = s.statementError(err)

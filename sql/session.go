@@ -75,7 +75,6 @@ type Session struct {
 	selection selection
 	writing   writing
 	keys      []string
-	regexes   map[*regexExpr]*regex
 }
 
 // A blockState says whether statements are inside BEGIN … COMMIT.
@@ -261,7 +260,6 @@ func (s *Session) forget() {
 	s.selection, s.writing = selection{out: &s.encoder}, writing{}
 	s.letGo()
 	s.env = env{session: s}
-	s.regexes = nil
 	s.params, s.keys = emptied(s.params), emptied(s.keys)
 }
 
