@@ -179,11 +179,18 @@ func (v *conversation) runString(ctx context.Context, body []byte, tooLong *Erro
 	if tooLong != nil {
 		return tooLong
 	}
-	held := len(body) // of the text, which is a copy
-	if err := v.share.hold(held); err != nil {
+	held := 0
+	hold := func(n int) error {
+		err := v.share.hold(n)
+		if err == nil {
+			held += n
+		}
 		return err
 	}
 	defer func() { _ = v.share.hold(-held) }()
+	if err := hold(len(body)); err != nil { // of the text, which is a copy
+		return err
+	}
 	if err := v.query.Decode(body); err != nil {
 		return malformed(err)
 	}
@@ -194,11 +201,9 @@ func (v *conversation) runString(ctx context.Context, body []byte, tooLong *Erro
 		return err
 	}
 	for _, st := range statements {
-		size := sizeOf(st)
-		if err := v.share.hold(size); err != nil {
+		if err := hold(sizeOf(st)); err != nil {
 			return err
 		}
-		held += size
 	}
 	if len(statements) == 0 {
 		v.Send(emptyQueryResponse)
@@ -208,7 +213,11 @@ func (v *conversation) runString(ctx context.Context, body []byte, tooLong *Erro
 			v.Send(emptyQueryResponse)
 			continue
 		}
+		size := sizeOf(st)
 		v.sink = rowSink{v: v, describe: st.Columns()}
+		if err := hold(sizeOf(st) - size); err != nil { // what its analysis has made
+			return err
+		}
 		tag, err := v.session.Execute(ctx, st, Args{}, &v.sink, i == len(statements)-1)
 		if err != nil {
 			return err

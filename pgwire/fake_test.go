@@ -70,6 +70,7 @@ func (r *fakeReplication) Command(ctx context.Context, text string) error {
 //	badcommit        runs, and cannot be committed
 //	prepare TEXT     prepares a statement of that text
 //	sized N          no rows; the statement takes N bytes
+//	grown N          the same, once it has been described
 //	copyin           says how many bytes the client has sent
 //	copyout N        N CopyData messages
 //	panic            what it says
@@ -88,6 +89,7 @@ type fakeSession struct {
 
 type fakeStatement struct {
 	verb, arg string
+	described *bool
 }
 
 var (
@@ -103,6 +105,7 @@ func (s fakeStatement) ParamTypes() []uint32 {
 }
 
 func (s fakeStatement) Columns() []Column {
+	*s.described = true
 	switch s.verb {
 	case "rows", "cursor":
 		return int4
@@ -115,7 +118,7 @@ func (s fakeStatement) Columns() []Column {
 }
 
 func (s fakeStatement) Size() int {
-	if s.verb == "sized" {
+	if s.verb == "sized" || s.verb == "grown" && *s.described {
 		n, _ := strconv.Atoi(s.arg)
 		return n
 	}
@@ -132,11 +135,11 @@ func (s *fakeSession) note(format string, args ...any) {
 
 func (s *fakeSession) Parse(ctx context.Context, text string, types []uint32) (Statement, error) {
 	verb, arg, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(text), ";"), " ")
-	known := []string{"", "rows", "cursor", "declare", "undo", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "prepare", "copyin", "copyout", "sized"}
+	known := []string{"", "rows", "cursor", "declare", "undo", "echo", "write", "begin", "commit", "fail", "wait", "set", "log", "badcommit", "panic", "big", "prepare", "copyin", "copyout", "sized", "grown"}
 	if !slices.Contains(known, verb) {
 		return nil, Errorf(CodeSyntaxError, "syntax error at or near %q", verb).WithPosition(1)
 	}
-	return fakeStatement{verb, arg}, nil
+	return fakeStatement{verb, arg, new(bool)}, nil
 }
 
 func (s *fakeSession) ParseAll(ctx context.Context, text string) ([]Statement, error) {
@@ -233,7 +236,7 @@ func (s *fakeSession) execute(ctx context.Context, f fakeStatement, args Args, o
 	case "write":
 		s.dirty = true
 		return "INSERT 0 1", nil
-	case "sized":
+	case "sized", "grown":
 		return "SIZED", nil
 	case "prepare":
 		return "PREPARE", s.conn.Prepare("prepared", f.arg, f)

@@ -116,6 +116,10 @@ func TestMemoryOfStatements(t *testing.T) {
 			t.Errorf("a large statement is answered by %q", got)
 		}
 		c.checkHeld(s, "sized 500000", "C SIZED")
+		if got := brief(c.query("grown 2000000")); !slices.Equal(got, []string{outOfMemory, "Z I"}) {
+			t.Errorf("a statement that its analysis makes large is answered by %q", got)
+		}
+		c.checkHeld(s, "grown 500000", "C SIZED")
 		parse := &pgproto3.Parse{Name: "p", Query: "sized 600000"}
 		c.send(parse, &pgproto3.Sync{})
 		c.checkLines("ParseComplete", "Z I")

@@ -15,6 +15,8 @@ type analyzer struct {
 	src     string
 	catalog *Catalog
 	pace    *pacer
+	hold    func(n int) error
+	held    int // bytes of columns, which a short text may have many of
 	// params are the parameters' types, Unknown until something decides. paramExprs point here.
 	params   []Type
 	noParams bool // a simple query has no parameters
@@ -47,6 +49,22 @@ type queryLevel struct {
 	sets    []*callExpr // functions of the select list that return sets
 	windows []*windowCall
 	allowed bool // such a function may stand here
+}
+
+// analyzer returns one for a statement of the session.
+func (s *Session) analyzer(src string, noParams bool) *analyzer {
+	return &analyzer{src: src, catalog: s.catalog, pace: &s.pace, hold: s.hold, noParams: noParams}
+}
+
+// outputSize is about what a column of a result, or of a subquery or a whole row, takes with what computes it, in bytes.
+const outputSize = 200
+
+// count counts so many columns before the statement is any larger.
+func (a *analyzer) count(columns int) {
+	if err := a.hold(columns * outputSize); err != nil {
+		panic(failed(err))
+	}
+	a.held += columns * outputSize
 }
 
 func (a *analyzer) fail(at int, code, format string, args ...any) {

@@ -127,7 +127,7 @@ func (a *analyzer) find(sc *scope, n columnNode, depth int) (found expr) {
 		}
 	}
 	if found == nil {
-		return sc.wholeRow(n.name, depth)
+		return a.wholeRow(sc, n.name, depth)
 	}
 	return found
 }
@@ -146,13 +146,14 @@ func (a *analyzer) mergedColumn(sc *scope, m *mergedColumn, n node, depth int) e
 }
 
 // wholeRow is the row of the relation of that name, nil if there is none.
-func (sc *scope) wholeRow(table string, depth int) expr {
+func (a *analyzer) wholeRow(sc *scope, table string, depth int) expr {
 	for i := sc.visible; i < len(sc.relations); i++ {
 		rel := &sc.relations[i]
 		if rel.table != table {
 			continue
 		}
 		sc.refs |= 1 << i
+		a.count(len(rel.columns))
 		row := &wholeRow{table: table}
 		for _, c := range rel.columns {
 			row.columns = append(row.columns, rel.column(c.Name, sc.kv, depth))

@@ -91,7 +91,7 @@ func planned[T any](analysis func() T) (plan T, err error) {
 }
 
 func (s *Session) copyInPlan(text string, n *copyStmt) *copyInPlan {
-	a := &analyzer{src: text, catalog: s.catalog, noParams: true, pace: &s.pace}
+	a := s.analyzer(text, true)
 	a.copyTable(n)
 	p := &copyInPlan{}
 	if n.where != nil {

@@ -17,7 +17,7 @@ type copyOutPlan struct {
 }
 
 func (s *Session) copyOutPlan(text string, n *copyStmt) *copyOutPlan {
-	a := &analyzer{src: text, catalog: s.catalog, noParams: true, pace: &s.pace}
+	a := s.analyzer(text, true)
 	p := &copyOutPlan{}
 	find := a.copyColumn
 	if n.query == nil {

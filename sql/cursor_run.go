@@ -23,7 +23,7 @@ func (s *Session) declare(ctx context.Context, stmt *statement, n *declareStmt) 
 	if err != nil {
 		return err
 	}
-	size := len(stmt.text) + stmt.size + len(stmt.queryColumns)*outputSize
+	size := len(stmt.text) + stmt.size
 	if err := s.holder.Hold(size); err != nil {
 		c.Close()
 		return err

@@ -46,6 +46,7 @@ func TestStatementsHoldMemory(t *testing.T) {
 	}
 	wide := strings.Repeat("repeat('x', 500000), ", 10)
 	wideRow := "select " + wide + "1/g from generate_series(0, 0) as g" // is refused before all of it is computed
+	joined := wideRelation()
 	const lookups = "key = any(('{' || repeat('k,', 6000) || 'k}')::text[]) or "
 	for _, refused := range []string{
 		wideRow,
@@ -58,6 +59,8 @@ func TestStatementsHoldMemory(t *testing.T) {
 		"select count(*) from (select repeat('x', 2000) from generate_series(1, 1500)) as r",
 		"select length(string_agg(value, '')) from kv",
 		"select repeat('x', 2000000)",
+		"explain with w as (" + joined + ") select 1 from w" + strings.Repeat(" union all select 1 from (select * from w) x", 20),
+		"explain with w as (" + joined + ") select 1 from w where " + strings.Repeat("w is null and ", 20) + "true",
 		"select array_agg(value) from kv",
 		"select count(*) from (" + wideRow + ") as r",
 		wideRow + " order by g",
@@ -399,4 +402,34 @@ func TestUnionOfManyArms(t *testing.T) {
 	if n := after.TotalAlloc - before.TotalAlloc; n > 20_000*arms {
 		t.Errorf("%d arms took %d bytes each", arms, n/arms)
 	}
+}
+
+// wideRelation is a query of many columns, which nobody should run.
+func wideRelation() string {
+	var b strings.Builder
+	b.WriteString("select * from pg_class")
+	for i := range 40 {
+		fmt.Fprintf(&b, ", pg_class a%d", i)
+	}
+	return b.String()
+}
+
+// What sessions share is bounded by what it takes: a short text may have many columns.
+func TestSharedPlansAreCounted(t *testing.T) {
+	const limit = 4 << 20
+	m := newMemory()
+	m.catalog.shared = newSharedStatements(limit)
+	s, _ := newTestSession(t, m, nil)
+	before := heap()
+	for i := range 150 {
+		for range 2 {
+			if _, err := s.Parse(t.Context(), fmt.Sprintf("%s limit %d", wideRelation(), i), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if taken := heap() - before; taken > 2*limit || len(m.catalog.shared.byKey) < 3 {
+		t.Errorf("%d shared statements take %d bytes, out of %d", len(m.catalog.shared.byKey), taken, limit)
+	}
+	runtime.KeepAlive(m)
 }

@@ -122,7 +122,7 @@ func (s *Session) executed(ctx context.Context, stmt *statement, n *executeStmt)
 
 // executeArgs analyzes the parameters of EXECUTE, which become of the types that the statement has.
 func (s *statement) executeArgs(n *executeStmt, types []Type) []expr {
-	a := &analyzer{src: s.text, catalog: s.session.catalog, noParams: true, pace: &s.session.pace}
+	a := s.session.analyzer(s.text, true)
 	a.noAggregate = "EXECUTE parameters"
 	args := make([]expr, len(n.args))
 	for i, arg := range n.args {

@@ -219,6 +219,7 @@ func (a *analyzer) targets(list []target) []output {
 	if len(outs) > maxTargets {
 		panic(pgwire.Errorf(pgwire.CodeTooManyColumns, "target lists can have at most %d entries", maxTargets))
 	}
+	a.count(len(outs))
 	return outs
 }
 

@@ -69,11 +69,8 @@ func (s *statement) Columns() []pgwire.Column {
 	return s.columns
 }
 
-// Size implements pgwire.SizedStatement. A short text may have many columns.
-func (s *statement) Size() int { return s.size + len(s.columns)*outputSize }
-
-// outputSize is about what a column of a result takes, in bytes, with what computes it.
-const outputSize = 200
+// Size implements pgwire.SizedStatement. Its analysis may make it much larger.
+func (s *statement) Size() int { return s.size }
 
 // Empty implements pgwire.Statement.
 func (s *statement) Empty() bool { return s.node == nil }
@@ -98,8 +95,11 @@ func (s *statement) analysis() (err error) {
 			err = failure(r)
 		}
 	}()
-	a := &analyzer{src: s.text, catalog: s.session.catalog, noParams: s.noParams, pace: &s.session.pace}
-	defer func() { a.pace = nil }() // it lives on with the plan, which other sessions share
+	a := s.session.analyzer(s.text, s.noParams)
+	defer func() {
+		_ = s.session.hold(-a.held) // less, which cannot fail; who keeps the statement counts it again
+		a.pace, a.hold = nil, nil   // it lives on with the plan, which other sessions share
+	}()
 	for _, oid := range s.declared {
 		a.params = append(a.params, paramType(oid))
 	}
@@ -110,6 +110,7 @@ func (s *statement) analysis() (err error) {
 		}
 	}
 	s.params = a.params
+	s.size += a.held
 	return nil
 }
 
