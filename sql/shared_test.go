@@ -134,6 +134,10 @@ func TestSharedPlansAtTheSameTime(t *testing.T) {
 		"insert into kv (key, value) values ('w', $1) on conflict (key) do update set value = excluded.value || 'x' returning value",
 		"update kv set value = value where key = $1 returning key",
 		"delete from kv where key = $1 || 'no' returning key",
+		"select a.key, b.i, c.value from kv a full join generate_series(1, 2) b(i) on a.key = 'k' || i right join kv c on c.key = a.key order by 3",
+		"select key, value from kv a natural join kv b where a.value ~ ('^v' || $1) or a.key = 'k1' order by key",
+		"update kv set value = kv.value || '' from kv b where b.key = kv.key and b.key = $1 || 'no' returning kv.key, b",
+		"delete from kv using generate_series(1, 2) g where kv.key = g || 'no' returning g",
 	}
 	m := newMemory()
 	for _, key := range []string{"1", "k1", "k2", "k3", "k5", "k6"} {
