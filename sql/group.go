@@ -37,7 +37,10 @@ func groupedByAll(n *selectStmt) *selectStmt {
 			grouped.groupBy = append(grouped.groupBy, t.expr)
 			continue
 		}
-		for _, c := range kvColumns {
+		for i, c := range kvColumns {
+			if aliases := n.from[0].columns; i < len(aliases) {
+				c.Name = aliases[i]
+			}
 			grouped.groupBy = append(grouped.groupBy, columnNode{pos: t.pos, table: t.table, name: c.Name})
 		}
 	}
@@ -58,7 +61,7 @@ func (a *analyzer) groupBy(n *selectStmt) {
 		g.nodes, g.by = append(g.nodes, item), append(g.by, a.typed(item))
 	}
 	if a.scope.kv && slices.ContainsFunc(g.by, isKey) { // a row is known by its key, and so are its columns
-		for _, c := range kvColumns {
+		for _, c := range a.scope.relations[0].columns {
 			column := columnNode{name: c.Name}
 			g.nodes, g.by = append(g.nodes, column), append(g.by, a.expr(column))
 		}
