@@ -62,19 +62,26 @@ func TestReceiverSyncsItself(t *testing.T) {
 	}
 }
 
-// While much more is on its way, syncs are apart, by no more than syncEvery. Near the end of what comes, each message is
-// synced.
+// While much more that is released is on its way, syncs are apart, by no more than syncEvery. Near the end of what comes,
+// or of what is released, each message is synced.
 func TestSyncsAreApart(t *testing.T) {
-	const size, ahead = 100 << 10, 4 << 20
-	sizes := make([]int, ahead/size)
+	t.Run("end of the log", func(t *testing.T) { syncsAreApart(t, 4<<20, 4<<20) })
+	t.Run("horizon", func(t *testing.T) { syncsAreApart(t, 8<<20, 4<<20) })
+}
+
+// syncsAreApart has a log arrive of which so much is there, and so much is released.
+func syncsAreApart(t *testing.T, there, released int) {
+	const size = 100 << 10
+	sizes := make([]int, there/size)
 	for i := range sizes {
 		sizes[i] = size
 	}
 	log := makeLog(t, sizes...)
+	horizon := log.ends[released/size-1]
 	r := quickSession(t, log, 0)
 	far, near := 0, 0
 	for at, i := logStart, 0; i < len(log.ends); i++ {
-		m := pgwire.XLogData{Start: at, End: log.end(), Native: true, Stream: pgwire.StreamID{Epoch: 1, Session: 42}, Data: log.slice(at, log.ends[i])}
+		m := pgwire.XLogData{Start: at, End: log.end(), Native: true, Horizon: horizon, Stream: pgwire.StreamID{Epoch: 1, Session: 42}, Data: log.slice(at, log.ends[i])}
 		if err := r.message(m.Append(nil)); err != nil {
 			t.Fatal(err)
 		}
@@ -87,18 +94,18 @@ func TestSyncsAreApart(t *testing.T) {
 		}
 		written := r.s.Written().Load()
 		synced := r.s.Flushed().Load() == written
-		switch left := log.end() - written; {
+		switch {
 		case written-r.s.Flushed().Load() >= syncEvery:
 			t.Fatalf("%d bytes are not synced", written-r.s.Flushed().Load())
-		case left <= syncAhead && !synced:
-			t.Fatalf("not synced %d bytes before the end", left)
-		case left <= syncAhead:
+		case horizon <= written+syncAhead && !synced:
+			t.Fatalf("%s is not synced, with the horizon at %s", written, horizon)
+		case horizon <= written+syncAhead:
 			near++
 		case synced:
 			far++
 		}
 	}
-	if far < 2 || far > (ahead-syncAhead)/syncEvery || near < syncAhead/size {
+	if far < 2 || far > (released-syncAhead)/syncEvery || near < (there-released+syncAhead)/size {
 		t.Errorf("%d syncs while much was on its way, and %d near the end", far, near)
 	}
 }

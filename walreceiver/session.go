@@ -303,17 +303,18 @@ func (r *session) take(p []byte) error {
 	return err
 }
 
-// While more than syncAhead is on its way here, syncs may be so many bytes apart.
+// While more than syncAhead that is released is on its way here, syncs may be syncEvery apart.
 const (
 	syncAhead = 1 << 20
 	syncEvery = 1 << 20
 )
 
-// syncDue reports whether what is written is to be synced. Nobody waits for it while much more is on its way: each
-// sync takes the disk and the file system from others, who may be committing.
+// syncDue reports whether what is written is to be synced. Nobody waits for it while much more is on its way that was
+// released without it: each sync takes the disk and the file system from others, who may be committing. For what lies
+// beyond the horizon a commit may wait, however much has been written behind it.
 func (r *session) syncDue() bool {
-	written := r.s.Written().Load()
-	return r.coming <= written+syncAhead || written >= r.s.Flushed().Load()+syncEvery
+	written, released := r.s.Written().Load(), min(r.coming, r.s.horizon.Load())
+	return released <= written+syncAhead || written >= r.s.Flushed().Load()+syncEvery
 }
 
 // alone reports whether the receiver syncs n bytes itself. Then it holds replying.
