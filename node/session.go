@@ -154,13 +154,17 @@ func (s *session) WaitLSN(ctx context.Context, lsn wal.LSN) error {
 		if r.primary != nil {
 			shown = r.horizon
 		}
-		at := shown.Load()
-		if at >= lsn {
+		if shown.Load() >= lsn {
 			return nil
 		}
-		r.wanted.Advance(min(lsn, r.horizon.Load()))
+		horizon := r.horizon.Load()
+		r.wanted.Advance(min(lsn, horizon))
+		next := shown
+		if horizon < lsn { // it comes first
+			next = r.horizon
+		}
 		select {
-		case <-shown.Changed(at):
+		case <-next.Changed(lsn - 1):
 		case <-r.over:
 		case <-ctx.Done():
 			return context.Cause(ctx)

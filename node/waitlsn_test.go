@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/wal"
 )
 
@@ -63,6 +65,32 @@ func TestWaitForLSN(t *testing.T) {
 	if err := session.QueryRow(t.Context(), "SELECT value FROM kv WHERE key = 'c'").Scan(&got); err != nil || got != "1" {
 		t.Errorf("and it shows %q, %v", got, err)
 	}
+}
+
+// What somebody waits for is wanted as soon as it may be applied, though nothing has been applied since the wait began.
+// More than that is not, or redo would never linger again.
+func TestWaitForLSNWantsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, r := &Node{present: newPresent()}, newTestReign()
+		r.horizon = new(wal.Position)
+		n.present.set(r)
+		done := make(chan error, 1)
+		go func() { done <- (&session{node: n, conn: &pgwire.Conn{}}).WaitLSN(t.Context(), 300) }()
+		for _, step := range []struct{ horizon, want wal.LSN }{{100, 100}, {299, 299}, {300, 300}, {400, 300}} {
+			r.horizon.Advance(step.horizon)
+			synctest.Wait()
+			if got := r.wanted.Load(); got != step.want {
+				t.Errorf("with the horizon at %s, %s is wanted, not %s", step.horizon, got, step.want)
+			}
+		}
+		if len(done) != 0 {
+			t.Error("it does not wait")
+		}
+		r.applied.Advance(300)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // switchTo makes another node the primary, as soon as that has caught up.

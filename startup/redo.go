@@ -26,9 +26,9 @@ type Redo struct {
 	Linger time.Duration
 	Wanted *wal.Position
 
-	// Behind reports whether much more of the log is about to arrive. Redo stands back then, for as long as patience,
-	// unless somebody waits as above: it would take half of the processors, and the log is safe here the sooner, and
-	// applied no later, if it comes first. Nil if nothing arrives.
+	// Behind reports whether much more of the log that may be applied is about to arrive. Redo stands back then, for as
+	// long as patience, unless somebody waits as above: it would take half of the processors, and the log is safe here
+	// the sooner, and applied no later, if it comes first. Nil if nothing arrives.
 	Behind func() bool
 
 	lastCommit atomic.Int64  // a wal.Timestamp
@@ -39,7 +39,7 @@ type Redo struct {
 	// Owned by Run and CatchUp.
 	commit    kv.Commit
 	batch     progress      // of the batch, once it is applied
-	stoodBack time.Duration // since everything was applied that there was
+	stoodBack time.Duration // since everything was applied, and not much more was about to arrive
 }
 
 // A progress is what becomes known when a batch has been applied.
@@ -64,7 +64,9 @@ func (r *Redo) Run(ctx context.Context) error {
 			return err
 		}
 		if r.Batch.End() == 0 {
-			r.stoodBack = 0
+			if !r.behind() {
+				r.stoodBack = 0
+			}
 			if err := r.wait(ctx, limit); err != nil {
 				return err
 			}
@@ -213,19 +215,18 @@ func (r *Redo) wait(ctx context.Context, past wal.LSN) error {
 	return nil
 }
 
-// patience is for how long redo stands back in all before it has applied everything there is, and standBackStep how
-// often it looks.
+// patience is for how long redo stands back in all until everything has come and is applied, and standBackStep how
+// often it looks. A log that goes on arriving slowly does so for other reasons than redo.
 const (
 	patience      = 2 * time.Second
 	standBackStep = 2 * time.Millisecond
 )
 
+func (r *Redo) behind() bool { return r.Behind != nil && r.Behind() }
+
 // standBack waits while the log arrives.
 func (r *Redo) standBack(ctx context.Context) error {
-	if r.Behind == nil {
-		return nil
-	}
-	for r.stoodBack < patience && r.Wanted.Load() <= r.Applied.Load() && r.Behind() {
+	for r.stoodBack < patience && r.behind() && r.Wanted.Load() <= r.Applied.Load() {
 		began := time.Now()
 		if err := r.pause(ctx, standBackStep); err != nil {
 			return err

@@ -52,10 +52,12 @@ func (s *Stream) Status() Status {
 // muchBehind is how much of the log has to be on its way for a stream to be behind.
 const muchBehind = 16 << 20
 
-// Behind reports whether the stream receives, and much of the upstream's log is not written here yet.
+// Behind reports whether the stream receives, and much of the upstream's log is not written here yet, although it is
+// within the horizon: what is not may be waiting for this node.
 func (s *Stream) Behind() bool {
 	st := s.Status()
-	return st.State == StateStreaming && st.LatestEndLSN > st.WrittenLSN+muchBehind
+	released := min(st.LatestEndLSN, s.horizon.Load())
+	return st.State == StateStreaming && released > st.WrittenLSN+muchBehind
 }
 
 // Clock is the upstream's clock, as its messages tell.
