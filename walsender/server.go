@@ -59,8 +59,8 @@ type Config struct {
 	// The channel is closed when it may have changed. nil: never.
 	Timeout func() (time.Duration, <-chan struct{})
 
-	// CatchupRate is wal_catchup_rate, in bytes a second: how fast WAL is sent to one who catches up while the log
-	// grows. 0, or nil: as fast as can be.
+	// CatchupRate is wal_catchup_rate, in bytes a second: how fast WAL is sent to one who catches up while commits
+	// are released. 0, or nil: as fast as can be.
 	CatchupRate func() int64
 
 	// Show answers SHOW: the value of a setting, if there is such a setting. Clients ask for
