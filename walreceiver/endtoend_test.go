@@ -324,10 +324,15 @@ func TestEndToEndNewTimeline(t *testing.T) {
 	fork.Prev = behindAt.LSN
 	p2 := newPrimary(t, p.dir, fork, h2)
 	f.address = p2.address
-	for name, s := range map[string]*standby{
-		"ahead":  f.follow(t, ahead.dir, wal.End{LSN: ahead.Written().Load(), Timeline: 1}, timeline1),
-		"behind": f.follow(t, behind, behindAt, timeline1),
+	// One after the other: of two streams of one disk only the later one counts.
+	for name, log := range map[string]struct {
+		dir *wal.Dir
+		end wal.End
+	}{
+		"ahead":  {ahead.dir, wal.End{LSN: ahead.Written().Load(), Timeline: 1}},
+		"behind": {behind, behindAt},
 	} {
+		s := f.follow(t, log.dir, log.end, timeline1)
 		switched, ok := errors.AsType[*SwitchError](<-s.done)
 		if !ok || switched.End.LSN != fork.LSN || switched.Cut != (name == "ahead") {
 			t.Fatalf("%s: got %+v", name, switched)
