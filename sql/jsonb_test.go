@@ -75,7 +75,7 @@ func TestJSONSize(t *testing.T) {
 // A parameter is counted like a value in the text of the statement.
 func TestParametersHoldMemory(t *testing.T) {
 	jsonb, array := "["+strings.Repeat(`{"a":1},`, 50_000)+"1]", "{"+strings.Repeat("1,", 50_000)+"1}"
-	for text, param := range map[string]string{"select $1::jsonb is null": jsonb, "select cardinality($1::int[])": array} {
+	for text, param := range map[string]string{"select $1::jsonb is null": jsonb, "select $1::int[] is null": array} {
 		s, c := newHolder(t, newMemory(), 2<<20)
 		st, err := s.Parse(t.Context(), text, nil)
 		if err != nil {
