@@ -153,6 +153,8 @@ func TestGapAmongDeleted(t *testing.T) {
 		puts, deletes = append(puts, Op{Kind: Put, Key: key}), append(deletes, Op{Kind: Delete, Key: key})
 	}
 	apply(t, s, b, 1, puts)
+	before := s.read() // while somebody reads the rows, Pebble cannot drop them
+	defer before.base.release()
 	apply(t, s, b, 2, deletes)
 	r := s.read()
 	defer r.base.release()

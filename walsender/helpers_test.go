@@ -34,7 +34,8 @@ type testPrimary struct {
 	sender *Server
 	wire   *pgwire.Server
 	redo   wal.Position
-	hangUp func() // set by listen: ends its sessions, and returns when they have given back what they had
+	told   wal.Position // how far the group knows the log to be flushed
+	hangUp func()       // set by listen: ends its sessions, and returns when they have given back what they had
 }
 
 // nothingNeeded lets every segment go.
@@ -68,9 +69,10 @@ func newPrimaryAt(t testing.TB, fs vfs.FS, path string, end wal.End, history wal
 	p := &testPrimary{t: t, group: syncrep.NewGroup()}
 	p.redo.Advance(end.LSN)
 	dir := wal.NewDir(fs, walPath, format)
-	p.writer = wal.NewWriter(dir, end, wal.WriterConfig{WriterDelay: func() time.Duration { return time.Millisecond }, OnFlush: p.group.LocalFlush})
+	onFlush := func(l wal.LSN) { p.group.LocalFlush(l); p.told.Advance(l) }
+	p.writer = wal.NewWriter(dir, end, wal.WriterConfig{WriterDelay: func() time.Duration { return time.Millisecond }, OnFlush: onFlush})
 	p.group.SetRules(syncrep.Rule{}, syncrep.Resolved{})
-	p.group.LocalFlush(end.LSN)
+	onFlush(end.LSN)
 	var err error
 	if p.slots, err = slots.Open(fs, fs.PathJoin(path, "pg_replslot"), 10); err != nil {
 		t.Fatal(err)
@@ -158,11 +160,14 @@ var memberIDs = map[string]syncrep.ID{
 	"n3": {Node: 0xa3, Incarnation: 0xb3},
 }
 
-// flush makes everything inserted durable.
+// flush makes everything inserted durable, and the rule count it.
 func (p *testPrimary) flush() wal.LSN {
 	p.t.Helper()
 	end := p.writer.Inserted().Load()
 	if err := p.writer.Flush(p.t.Context(), end); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.told.Wait(p.t.Context(), end); err != nil {
 		p.t.Fatal(err)
 	}
 	return end
