@@ -188,8 +188,8 @@ func argsSize(args []Value) (n int) {
 	return n
 }
 
-// An unfinished row, or list of arguments, counts its large values while others are computed, which may be as large. When it is made, who
-// keeps or sends it counts it as a whole.
+// An unfinished row, or list of arguments, counts its large values while others are computed, which may be as large.
+// When it is made, who keeps or sends it counts it as a whole.
 type unfinished struct {
 	e    *env
 	held int

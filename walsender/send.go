@@ -212,9 +212,6 @@ func (st *stream) finish(limit wal.LSN) error {
 	return st.keepalive(true)
 }
 
-// longestRest is after how long one who rests looks again: at the rate, which may have been changed, and at the log.
-const longestRest = time.Second
-
 // rest returns for how long one who catches up has to rest now, to keep its pace. What counts is the log that is
 // released: who lacks much of that is not whom commits wait for, and if they begin to, no more is released. One who
 // has caught up goes on to count meanwhile, and its state stays streaming, as in PostgreSQL.
@@ -224,8 +221,7 @@ func (st *stream) rest(limit wal.LSN) time.Duration {
 		st.pace = pace{}
 		return 0
 	}
-	rest := st.pace.rest(time.Now(), sent, released, st.session.server.cfg.CatchupRate())
-	return min(rest, longestRest)
+	return st.pace.rest(time.Now(), sent, released, st.session.server.cfg.CatchupRate())
 }
 
 // wait returns when there may be something to do.
