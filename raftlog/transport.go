@@ -22,9 +22,10 @@ type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // A stream makes and accepts Raft's connections, and knows all of them, so that one call ends them.
 type stream struct {
-	listener  net.Listener
-	dial      DialFunc
-	advertise address
+	listener      net.Listener
+	closeListener func() error // once: who comes second waits, too, until the port is free
+	dial          DialFunc
+	advertise     address
 
 	ended chan struct{} // 1 slot: a connection that another member made has ended
 
@@ -34,7 +35,7 @@ type stream struct {
 
 func newStream(l net.Listener, advertise string, dial DialFunc) *stream {
 	return &stream{
-		listener: l, dial: dial, advertise: address(advertise),
+		listener: l, closeListener: sync.OnceValue(l.Close), dial: dial, advertise: address(advertise),
 		ended: make(chan struct{}, 1), conns: make(map[*trackedConn]struct{}),
 	}
 }
@@ -80,7 +81,7 @@ func (s *stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn,
 func (s *stream) Addr() net.Addr { return s.advertise }
 
 // Close ends the listener.
-func (s *stream) Close() error { return s.listener.Close() }
+func (s *stream) Close() error { return s.closeListener() }
 
 // cut closes the listener and every connection, and refuses new ones. It does not wait for anybody:
 // each connection goes to a goroutine of its own, since closing one may block on its peer.
@@ -89,7 +90,7 @@ func (s *stream) cut() {
 	conns := s.conns
 	s.conns = nil
 	s.mu.Unlock()
-	go s.listener.Close()
+	go s.closeListener()
 	for c := range conns {
 		go c.Conn.Close()
 	}
