@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -18,6 +19,10 @@ import (
 
 // Whatever was looked up before, in whichever base, what a lookup finds is what is there.
 func TestGap(t *testing.T) {
+	synctest.Test(t, testGap) // where a search takes no time: none is put off
+}
+
+func testGap(t *testing.T) {
 	s := newTestStore(t)
 	rng := rand.New(rand.NewPCG(1, 1))
 	b, present := s.NewBatch(), map[string]bool{}
