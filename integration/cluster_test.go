@@ -184,11 +184,28 @@ func (c *cluster) awaitCounted(members int) {
 	c.primary().await("SELECT count(*) FROM longship_members WHERE counted AND voter", want)
 }
 
-// awaitStreaming waits until every standby streams.
+// awaitStreaming waits until all nodes stream from whichever is the primary, which may change meanwhile.
 func (c *cluster) awaitStreaming() {
 	c.t.Helper()
-	for _, s := range c.standbys() {
-		c.primary().await("SELECT state FROM longship_members WHERE name = '"+s.name+"'", "streaming")
+	ctx, cancel := testContext(c.t)
+	defer cancel()
+	for {
+		primary, missing := c.primary(), ""
+		for _, n := range c.nodes {
+			if n == primary {
+				continue
+			}
+			state, err := primary.ask(ctx, "SELECT state FROM longship_members WHERE name = '"+n.name+"'")
+			if state != "streaming" || err != nil {
+				missing = fmt.Sprintf("%s says of %s: %q, %v", primary.name, n.name, state, err)
+			}
+		}
+		if missing == "" {
+			return
+		}
+		if moment(ctx); ctx.Err() != nil {
+			c.t.Fatalf("not all stream: %s\n%s", missing, c.waiting())
+		}
 	}
 }
 

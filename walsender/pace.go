@@ -12,7 +12,8 @@ const paceSlice = 1 << 20
 // paceBehind is how far behind what is released one who had caught up has to fall to be paced again.
 const paceBehind = 16 << 20
 
-// paceStill is for how long no commit is released before none are said to be.
+// paceStill is for how long no commit is seen to be released before none are said to be. Where each takes longer than
+// that the pace holds for part of the time.
 const paceStill = 50 * time.Millisecond
 
 // A pace keeps a client that catches up from holding up commits: to read, send, receive and store a log that is far
@@ -25,8 +26,8 @@ type pace struct {
 	limit wal.LSN   // and the log that is released
 	owed  int64     // what has to be sent before it may rest, as the log grew by more than half of what was sent
 
-	seen wal.LSN   // how far the log was released at the last look
-	grew time.Time // when that had become more
+	seen wal.LSN   // how far the log has been seen to be released
+	grew time.Time // when that was seen, which is up to a look later than it was
 }
 
 // rest returns for how long a stream has to rest by now, before it goes on or looks again: it is at sent, of a log that

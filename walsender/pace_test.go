@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/longship-db/longship/pgwire"
 	"github.com/longship-db/longship/wal"
 )
@@ -38,33 +40,65 @@ func (p *testPrimary) behind(mb int) (end wal.LSN) {
 	return end
 }
 
+// read reads the log up to end, for each megabyte of which it takes some time, and returns how long that was in all.
+func (c *client) read(at, end wal.LSN, takes time.Duration) time.Duration {
+	c.t.Helper()
+	begin := time.Now()
+	for at < end {
+		at += wal.LSN(len(c.wal(at, min(end, at+1<<20))))
+		time.Sleep(takes)
+	}
+	return time.Since(begin)
+}
+
+// lasts checks how long something took, by the clock of a bubble.
+func lasts(t *testing.T, what string, took, want time.Duration) {
+	t.Helper()
+	if took < want || took > want+want/5 {
+		t.Errorf("%s: that took %v, want %v", what, took, want)
+	}
+}
+
 // While commits come, one who is behind is sent no more than is allowed, and otherwise as much as there is.
 func TestCatchupRate(t *testing.T) {
 	for _, test := range []struct {
-		what string
-		rate int64
-		each time.Duration // between two commits
-		want time.Duration
+		what  string
+		rate  int64
+		each  time.Duration // between two commits
+		until time.Duration // they come
+		takes time.Duration // the client, for a megabyte
+		want  time.Duration
 	}{
-		{"the log stands still", 1 << 20, time.Hour, paceStill},
-		{"a commit now and then", 1 << 20, 3 * paceStill, paceStill},
-		{"no limit", 0, time.Millisecond, 0},
-		{"commits come", 1 << 20, 10 * time.Millisecond, 7 * time.Second}, // it rests between eight slices
-		{"commits come, at twice the rate", 2 << 20, 10 * time.Millisecond, 3500 * time.Millisecond},
+		{"the log stands still", 8 << 20, time.Hour, 0, 0, paceStill},
+		{"no limit", 0, time.Millisecond, time.Hour, 0, 0},
+		{"commits come", 8 << 20, 10 * time.Millisecond, time.Hour, 0, time.Second}, // it rests eight times
+		{"commits come, at twice the rate", 16 << 20, 10 * time.Millisecond, time.Hour, 0, 500 * time.Millisecond},
+		{"they come for a while", 8 << 20, 10 * time.Millisecond, 405 * time.Millisecond, 0, 400*time.Millisecond + paceStill},
+		{"they come again", 1 << 20, 150 * time.Millisecond, time.Hour, 20 * time.Millisecond, 230 * time.Millisecond}, // and without it 210
 	} {
 		change := func(cfg *Config) { cfg.CatchupRate = func() int64 { return test.rate } }
 		bubble(t, change, func(t *testing.T, p *testPrimary) {
 			end := p.behind(8)
-			defer p.commitEvery(test.each, 100)()
+			stop := sync.OnceFunc(p.commitEvery(test.each, 100))
+			defer stop()
+			defer time.AfterFunc(test.until, stop).Stop()
 			c := p.connect(memberParams("n2"))
-			begin := time.Now()
 			c.stream(startCommand)
-			c.wal(segmentStart, end)
-			if took := time.Since(begin); took < test.want || took > test.want+test.want/7 {
-				t.Errorf("%s: that took %v, want %v", test.what, took, test.want)
-			}
+			lasts(t, test.what, c.read(segmentStart, end, test.takes), test.want)
 		})
 	}
+}
+
+// The pace holds for a timeline that others have gone on from, too.
+func TestCatchupRateOfOldTimeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, fork := newPromoted(t, vfs.NewMem(), "data")
+		p.sender.cfg.CatchupRate = func() int64 { return 1 << 20 }
+		defer p.commitEvery(10*time.Millisecond, 100)()
+		c := p.connect(nil)
+		c.stream("START_REPLICATION 0/100000 TIMELINE 1")
+		lasts(t, "2.5 MB", c.read(segmentStart, fork, 0), 2*time.Second)
+	})
 }
 
 // A log that grows by itself, faster than the rate, is caught up with all the same.
@@ -125,14 +159,16 @@ func TestFallsBehindAgain(t *testing.T) {
 	for _, test := range []struct {
 		what string
 		rule string
+		in   time.Duration // is the rule set
 		mb   int
 		want time.Duration
 	}{
-		{"commits come", "", far, 7 * time.Second}, // it rests between eight slices
-		{"commits wait for it, and others' come that do not", "ANY 1 (n2)", far, 0},
-		{"it is not far behind", "", far / 2, 0},
+		{"commits come", "", 0, far, 875 * time.Millisecond}, // it rests seven times
+		{"commits wait for it, and others' come that do not", "ANY 1 (n2)", 0, far, 0},
+		{"commits begin to wait for it", "ANY 1 (n2)", 305 * time.Millisecond, far, 300*time.Millisecond + paceStill},
+		{"it is not far behind", "", 0, far / 2, 0},
 	} {
-		change := func(cfg *Config) { cfg.CatchupRate = func() int64 { return 1 << 20 } }
+		change := func(cfg *Config) { cfg.CatchupRate = func() int64 { return 8 << 20 } }
 		bubble(t, change, func(t *testing.T, p *testPrimary) {
 			p.insert(100)
 			at := p.flush()
@@ -140,16 +176,15 @@ func TestFallsBehindAgain(t *testing.T) {
 			c.stream(startCommand)
 			c.wal(segmentStart, at)
 			synctest.Wait() // it has caught up, and reads no more
-			if test.rule != "" {
+			if test.rule != "" && test.in == 0 {
 				p.setRule(test.rule)
 			}
 			end := p.behind(test.mb)
 			defer p.commitEvery(10*time.Millisecond, 100)()
-			begin := time.Now()
-			c.wal(at, end)
-			if took := time.Since(begin); took < test.want || took > test.want+test.want/7 {
-				t.Errorf("%s: that took %v, want %v", test.what, took, test.want)
+			if test.in > 0 {
+				defer time.AfterFunc(test.in, func() { p.setRule(test.rule) }).Stop()
 			}
+			lasts(t, test.what, c.read(at, end, 0), test.want)
 		})
 	}
 }

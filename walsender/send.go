@@ -23,7 +23,7 @@ func (st *stream) send(ctx context.Context) error {
 		}
 		limit := min(st.limit.load(), st.end)
 		if st.sent.Load() < limit {
-			if rest := st.rest(limit); rest > 0 {
+			if rest := st.rest(); rest > 0 {
 				st.linger.Reset(rest)
 				if err := st.await(ctx, nil, nil, st.linger.C); err != nil {
 					return err
@@ -213,10 +213,11 @@ func (st *stream) finish(limit wal.LSN) error {
 }
 
 // rest returns for how long one who catches up has to rest now, to keep its pace. What counts is the log that is
-// released: who lacks much of that is not whom commits wait for, and if they begin to, no more is released. One who
-// has caught up goes on to count meanwhile, and its state stays streaming, as in PostgreSQL.
-func (st *stream) rest(limit wal.LSN) time.Duration {
-	sent, released := st.sent.Load(), min(limit, st.log.Horizon.Load())
+// released: who lacks much of that is not whom commits wait for, and if they begin to, no more is released (but for
+// those that wait until it is applied here, too). One who has caught up goes on to count meanwhile, and its state stays
+// streaming, as in PostgreSQL.
+func (st *stream) rest() time.Duration {
+	sent, released := st.sent.Load(), min(st.limit.load(), st.log.Horizon.Load())
 	if st.drained || st.streaming.Load() && released < sent+paceBehind {
 		st.pace = pace{}
 		return 0
