@@ -198,7 +198,7 @@ func newFork(t *testing.T, fsys vfs.FS, even bool) fork {
 			p.held.Store(false)
 		}
 	}
-	p.applyAll()
+	must(t, p.applied.Wait(t.Context(), f.at))
 	p.held.Store(true)
 	f.end = p.commitFlushed(30, 150)
 	if segment.Segno(f.end) < segment.Segno(f.at)+2 {
