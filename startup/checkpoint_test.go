@@ -29,8 +29,7 @@ func (p *primary) requested() Control {
 func quietPrimary(t *testing.T, fsys vfs.FS) *primary {
 	t.Helper()
 	p := startPrimary(t, newCluster(t, fsys))
-	p.tasks[2].stop(t)
-	p.tasks = p.tasks[:2]
+	p.stopCheckpointer()
 	return p
 }
 

@@ -189,6 +189,13 @@ func (p *primary) run() {
 	must(p.t, p.writer.Flush(p.t.Context(), end))
 }
 
+// stopCheckpointer has no checkpoint made but those that a test makes.
+func (p *primary) stopCheckpointer() {
+	p.t.Helper()
+	p.tasks[2].stop(p.t)
+	p.tasks = p.tasks[:2]
+}
+
 // startPrimary recovers a directory and runs a primary on it.
 func startPrimary(t testing.TB, d DataDir) *primary {
 	t.Helper()

@@ -314,8 +314,7 @@ func TestLongLastRecord(t *testing.T) {
 	p.commitFlushed(0, 10)
 	p.applyAll()
 	d := baseCopy(t, p, vfs.NewMem(), func() {})
-	p.tasks[2].stop(t) // no checkpoint may follow
-	p.tasks = p.tasks[:2]
+	p.stopCheckpointer() // no checkpoint may follow
 	tx := p.table.Begin(kv.TxnOptions{Latest: true})
 	must(t, tx.Put("long", make([]byte, 5<<20)))
 	end, err := tx.Commit(t.Context())
@@ -345,8 +344,7 @@ func TestSwitchIsCompleted(t *testing.T) {
 	for _, flushed := range []bool{false, true} {
 		d := newCluster(t, vfs.NewCrashableMem())
 		p := startPrimary(t, d)
-		p.tasks[2].stop(t) // nothing may follow
-		p.tasks = p.tasks[:2]
+		p.stopCheckpointer() // nothing may follow
 		end := p.commitFlushed(0, 5)
 		_, err := p.writer.Switch()
 		must(t, err)
