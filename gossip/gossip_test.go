@@ -175,7 +175,8 @@ func TestWrongKey(t *testing.T) {
 	eventually(t, "n2:0", n1.alive)
 	eventually(t, "n1:0", n2.alive)
 	wait(t.Context(), 5*hurried.look) // the others have tried by now
-	if got := n3.alive() + n4.alive(); got != "" {
+	// On a machine that stands still n2 may be out of hearing for a moment.
+	if got := strings.TrimPrefix(n1.alive(), "n2:0") + n3.alive() + n4.alive(); got != "" {
 		t.Errorf("heard %q across keys", got)
 	}
 	eventually(t, "n2:0", n1.alive)
@@ -191,7 +192,7 @@ func TestDeadAfterSixSeconds(t *testing.T) {
 	n3.Cut()
 	began := time.Now()
 	n1.hears(n1.dead, "n3")
-	if took := time.Since(began); took < 3*time.Second || took > 20*time.Second {
+	if took := time.Since(began); took < 3*time.Second || took > 9*time.Second {
 		t.Errorf("dead after %v", took)
 	}
 }
@@ -303,7 +304,7 @@ func TestCut(t *testing.T) {
 	began := time.Now()
 	n2.Cut()
 	n2.Cut()
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 100*time.Millisecond {
 		t.Errorf("Cut took %v", took)
 	}
 	n2.stop()
