@@ -52,6 +52,7 @@ type demon struct {
 	k      *clientele
 	random *rand.Rand
 	undo   []undoing
+	asked  []*process // switchovers
 	did    map[string]int
 }
 
@@ -86,7 +87,8 @@ func (d *demon) act() {
 	default:
 		d.did["asked to take over"]++
 		at := c.nodes[d.random.IntN(len(c.nodes))]
-		startProcess(d.k.t, nil, longship, "switchover", "--to", n.name, "--host", "127.0.0.1", "--port", strconv.Itoa(at.port))
+		p := startProcess(d.k.t, nil, longship, "switchover", "--to", n.name, "--host", "127.0.0.1", "--port", strconv.Itoa(at.port))
+		d.asked = append(d.asked, p)
 	}
 }
 
@@ -133,4 +135,12 @@ func (d *demon) relent() {
 		u.do()
 	}
 	d.undo = nil
+	ctx, cancel := testContext(d.k.t)
+	defer cancel()
+	for _, p := range d.asked { // or one would move the primary while all is compared
+		_ = p.wait(ctx) // it may have failed
+	}
+	if ctx.Err() != nil {
+		d.k.t.Fatal("a switchover does not end")
+	}
 }
